@@ -1,0 +1,41 @@
+# Everything sets itself up: a virtual environment, the packages in constraints.txt, Fashion-MNIST.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Compiling every module of torch and transformers at install takes longer than compiling the few that are used.
+PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: $(VENV)/.run              ## protect 3,000 real images and show what a model learns from them
+	$(BIN)/hf-unlearnable demo
+
+test: lint data/fashion-mnist   ## lint, types and the tests
+	$(BIN)/python -m pytest
+
+test-slow: lint data/fashion-mnist ## the tests that train for minutes too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev             ## the figures of the README, anew (hours)
+	$(BIN)/python examples/benchmarks/protection_strength.py
+
+data/fashion-mnist: $(VENV)/.run
+	$(BIN)/python -c "from pathlib import Path; from hf_unlearnable.fashion_mnist import fashion_mnist; fashion_mnist(Path('$@'))"
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable '.[figures]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,182 @@
+"""The perturbation budget: the only place where a 255 or a clip to a ball stands.
+
+Two scales meet here. *Levels* are the 256 values of an 8-bit pixel: budgets are written, perturbations stored and
+images released in levels. The *unit* scale, [0, 1], is what surrogates and victims see.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hf_unlearnable.errors import BudgetError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+WHITE = 255  # the highest level of an 8-bit pixel; one level is 1/255 of the unit scale
+MAX_BYTE = 127  # what one signed byte of the perturbation store can hold
+
+Norm = Literal["linf", "l2"]
+
+
+def to_unit(pixels: torch.Tensor) -> torch.Tensor:
+    """Turn uint8 pixels into float32 in [0, 1], the scale that surrogates and victims take."""
+    return pixels.float() / WHITE
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far a protected image may be from its original: a ball of ``radius`` 8-bit levels.
+
+    Args:
+        radius: in 8-bit levels. ``Budget(8)`` is what papers write as L-inf 8/255; ``Budget(255, "l2")`` is an L2 norm
+            of 1.0 on the unit scale. At least 1 (less cannot move any 8-bit pixel); at most 255 for L-inf.
+        norm: ``"linf"`` bounds every channel of every pixel, ``"l2"`` the Euclidean norm over all of one image.
+
+    Raises:
+        BudgetError: a radius that is not a number in range, or an unknown norm.
+    """
+
+    radius: float
+    norm: Norm = "linf"
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise BudgetError(f"got the norm {self.norm!r}; expected 'linf' or 'l2'")
+        if isinstance(self.radius, bool) or not isinstance(self.radius, (int, float)) or not math.isfinite(self.radius):
+            raise BudgetError(f"got the radius {self.radius!r}; expected a number of 8-bit levels, as in Budget(8)")
+        if self.radius < 1:
+            raise BudgetError(
+                f"got a radius of {self.radius:g} levels; expected at least 1, since an 8-bit pixel cannot change by "
+                f"less. Budgets are counted in levels of 255: write Budget(8) or '8/255' for 8/255 = 0.031"
+            )
+        if self.norm == "linf" and self.radius > WHITE:
+            raise BudgetError(
+                f"got a radius of {self.radius:g} levels; expected at most {WHITE}, the whole range of a pixel. "
+                f"8 is usual, 16 is visible"
+            )
+
+    @classmethod
+    def parse(cls, text: str | float | Budget) -> Budget:
+        """Read a budget from text: ``"8"``, ``"8/255"``, ``"linf:8"``, ``"l2:255"``.
+
+        Raises:
+            BudgetError: text of another form, or a radius out of range.
+        """
+        if isinstance(text, Budget):
+            return text
+        if not isinstance(text, str):
+            return cls(text)
+        match = re.fullmatch(r"\s*(?:(linf|l2)\s*:)?\s*(\d+(?:\.\d+)?)\s*(?:/\s*255)?\s*", text.lower())
+        if match is None:
+            raise BudgetError(f"got the budget {text!r}; expected levels such as '8', '8/255', 'linf:8' or 'l2:255'")
+        norm: Any = match[1] or "linf"
+        radius = float(match[2])
+        return cls(int(radius) if radius.is_integer() else radius, norm)
+
+    def __str__(self) -> str:
+        return f"{self.norm}:{self.radius:g}"
+
+    @property
+    def epsilon(self) -> float:
+        """The radius on the unit scale: 8/255 for ``Budget(8)``."""
+        return self.radius / WHITE
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How a perturbation is stored: one signed byte per value, two for an L-inf radius that one cannot hold."""
+        wide = self.norm == "linf" and self.radius > MAX_BYTE
+        return np.dtype(np.int16 if wide else np.int8)
+
+    def project(self, perturbations: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Move perturbations to the nearest point of the ball, then keep the perturbed images in [0, 1].
+
+        Args:
+            perturbations: (B, C, H, W) float, unit scale.
+            images: (B, C, H, W) float in [0, 1].
+
+        Returns:
+            (B, C, H, W). Clipping to [0, 1] only shrinks values, so the result lies in the ball too.
+        """
+        if self.norm == "linf":
+            inside = perturbations.clamp(-self.epsilon, self.epsilon)
+        else:
+            lengths = perturbations.flatten(1).norm(dim=1).clamp_min(1e-12)
+            inside = perturbations * (self.epsilon / lengths).clamp_max(1).view(-1, 1, 1, 1)
+        return (images + inside).clamp(0, 1) - images
+
+    def direction(self, gradient: torch.Tensor) -> torch.Tensor:
+        """The steepest ascent direction under the norm, as long as the radius: what a step is a fraction of.
+
+        The sign for L-inf, the normalised gradient for L2; (B, C, H, W) on the unit scale.
+        """
+        if self.norm == "linf":
+            return gradient.sign() * self.epsilon
+        return gradient * (self.epsilon / gradient.flatten(1).norm(dim=1).clamp_min(1e-30)).view(-1, 1, 1, 1)
+
+    def quantise(self, perturbations: torch.Tensor, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Round perturbations onto the 8-bit grid without leaving the ball or the range of a pixel.
+
+        Plain rounding lengthens most L2 perturbations beyond the radius: those are shrunk and rounded again.
+
+        Args:
+            perturbations: (B, C, H, W) float, unit scale.
+            pixels: (B, C, H, W) uint8 originals.
+
+        Returns:
+            (B, C, H, W) in levels, of ``dtype``, so that ``pixels + result`` lies in [0, 255] and in the ball.
+        """
+        exact = perturbations.detach().double().cpu().numpy() * WHITE
+        room_below, room_above = -pixels.astype(np.int16), WHITE - pixels.astype(np.int16)
+        # Rounded inwards for a fractional L-inf radius; an L2 value must fit a byte, which only shortens it.
+        limit = math.floor(self.radius) if self.norm == "linf" else min(math.floor(self.radius), MAX_BYTE)
+
+        def rounded(scale: NDArray[np.float64] | float) -> NDArray[np.int16]:
+            levels = np.clip(np.rint(exact * scale), -limit, limit).astype(np.int16)
+            return np.clip(levels, room_below, room_above)
+
+        levels = rounded(1.0)
+        if self.norm == "l2":
+            scale = np.ones((len(levels), 1, 1, 1))
+            while (over := _l2(levels) > self.radius).any():
+                # One part in a hundred a round: small enough to waste little of the radius, and it always ends, since
+                # values below half a level round to zero.
+                scale[over] *= 0.99
+                levels = rounded(scale)
+        return levels.astype(self.dtype)
+
+    def apply(self, pixels: NDArray[np.uint8], levels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Add stored perturbations to original pixels.
+
+        Args:
+            pixels: (B, C, H, W) uint8.
+            levels: (B, C, H, W) in levels, as ``quantise`` returns them.
+
+        Raises:
+            BudgetError: perturbations outside the ball, as a damaged store would hold them.
+        """
+        protected = np.clip(pixels.astype(np.int16) + levels, 0, WHITE).astype(np.uint8)
+        reached = float(self.measure(pixels, protected).max(initial=0))
+        if reached > self.radius:
+            raise BudgetError(
+                f"got a perturbation of {reached:g} levels; expected at most {self}: the store is damaged"
+            )
+        return protected
+
+    def measure(self, original: NDArray[np.uint8], protected: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The norm of each image's change, in levels: (B, C, H, W) uint8 twice -> (B,)."""
+        change = protected.astype(np.int16) - original.astype(np.int16)
+        if self.norm == "linf":
+            return np.abs(change).reshape(len(change), -1).max(axis=1, initial=0).astype(np.float64)
+        return _l2(change)
+
+
+def _l2(levels: NDArray[np.int16]) -> NDArray[np.float64]:
+    lengths: NDArray[np.float64] = np.sqrt(np.square(levels.reshape(len(levels), -1), dtype=np.float64).sum(axis=1))
+    return lengths

@@ -1,0 +1,269 @@
+"""The command ``hf-unlearnable``: protect, measure, demo, env.
+
+The heavy packages are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_unlearnable.measurement import Report
+
+app = typer.Typer(
+    help="Make image datasets unlearnable, and measure how well that works.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# What `protect` writes below its output folder: one part to publish, one to keep.
+PUBLISH, PRIVATE = "dataset", "private"
+PROTECTION, ORIGIN = "protection", "origin.json"
+REPORT = "report"
+INTERRUPTED = 130  # the exit status of Ctrl-C
+
+Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
+Labels = Annotated[str | None, typer.Option("--label-column", help="Label column; found when there is only one.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisation (default: the recipe's).")]
+
+
+@app.command()
+def protect(
+    dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
+    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
+    method: Annotated[str, typer.Option(help="Protection method: mi-ue or em.")] = "mi-ue",
+    budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
+    split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
+    epochs: Epochs = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    surrogate: Annotated[
+        list[str] | None, typer.Option(help="Built-in name, folder or Hub id; may be given several times.")
+    ] = None,
+    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
+    image_column: Images = None,
+    label_column: Labels = None,
+) -> None:
+    """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
+    from hf_unlearnable.methods import get_method
+    from hf_unlearnable.outputs import check_free
+    from hf_unlearnable.sources import load_source
+
+    # Everything that can be wrong with the words of the command, before anything slow.
+    allowance = Budget.parse(budget)
+    chosen = get_method(method)
+    recipe: dict[str, Any] = {"seed": seed}
+    if epochs is not None:
+        if not hasattr(chosen, "epochs"):
+            raise RecipeError(f"got --epochs for the method {method}, which has none; leave it out")
+        recipe["epochs"] = epochs
+    check_free(output)
+    data = load_source(dataset, split)
+    path = Path(dataset).expanduser()
+    origin = {"dataset": str(path.absolute()) if path.exists() else dataset, "split": split}
+    _protect(data, output, chosen(**recipe), allowance, surrogate or None, num_proc, image_column, label_column, origin)
+    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
+
+
+def _protect(
+    data: Dataset,
+    output: Path,
+    method: Any,
+    budget: Budget,
+    surrogate: list[str] | None,
+    num_proc: int | None,
+    image_column: str | None,
+    label_column: str | None,
+    origin: dict[str, str],
+) -> None:
+    from datasets import load_from_disk
+
+    from hf_unlearnable.outputs import whole
+
+    typer.echo(f"Protecting {len(data)} images with {method.name}, budget {budget}.")
+    with whole(output) as scratch:
+        private = scratch / PRIVATE
+        private.mkdir(mode=0o700)
+        protection = method.fit(
+            data,
+            budget=budget,
+            surrogate=surrogate,
+            image_column=image_column,
+            label_column=label_column,
+            output_dir=private / PROTECTION,
+        )
+        (private / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
+        # A cache of our own: the default one lies beside the source, where nobody looks for protected images.
+        # It is private too while it exists, so that a kill in the middle leaves it among private files.
+        cache = private / "map.arrow"
+        mapped = data.map(protection, num_proc=num_proc, cache_file_name=str(cache), desc="protecting images")
+        mapped.save_to_disk(scratch / PUBLISH)
+        for file in private.glob("map*.arrow"):
+            file.unlink()
+        typer.echo(f"Read back from disk: {protection.verify(data, load_from_disk(str(scratch / PUBLISH)))}.")
+    typer.echo(
+        f"\n{output / PUBLISH}    publish this\n{output / PRIVATE}    keep this private: it undoes the protection"
+    )
+
+
+@app.command()
+def measure(
+    output: Annotated[Path, typer.Argument(help="What protect wrote, or any folder with a protected dataset.")],
+    clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
+    clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
+    test: Annotated[str | None, typer.Option(help="Clean images to test on (default: as --clean).")] = None,
+    test_split: Annotated[str, typer.Option(help="Their split.")] = "test",
+    victim: Annotated[
+        list[str] | None, typer.Option(help="small-resnet, resnet-18, small-vgg, folder or Hub id; may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
+    image_column: Images = None,
+    label_column: Labels = None,
+) -> None:
+    """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report."""
+    from hf_unlearnable.sources import load_source
+
+    if not output.is_dir():
+        raise SourceError(f"got {str(output)!r}; expected the folder that hf-unlearnable protect --output wrote")
+    origin_file = output / PRIVATE / ORIGIN
+    origin = json.loads(origin_file.read_text()) if origin_file.exists() else {}
+    clean = clean or origin.get("dataset")
+    if clean is None:
+        raise SourceError(f"{str(output)!r} does not say what was protected; name the originals with --clean DATASET")
+    protected = load_source(str(output / PUBLISH if (output / PUBLISH).is_dir() else output))
+    originals = load_source(clean, clean_split or origin.get("split", "train"))
+    tests = load_source(test or clean, test_split)
+    _measure(
+        protected,
+        originals,
+        tests,
+        output / REPORT,
+        victim or ["small-resnet"],
+        seeds,
+        epochs,
+        image_column,
+        label_column,
+    )
+
+
+def _measure(
+    protected: Dataset,
+    clean: Dataset,
+    test: Dataset,
+    folder: Path,
+    victims: list[str],
+    seeds: int,
+    epochs: int,
+    image_column: str | None,
+    label_column: str | None,
+) -> Report:
+    from hf_unlearnable.measurement import SEEDS, learnability
+    from hf_unlearnable.report import accuracy_chart, image_grid
+    from hf_unlearnable.training import Training
+
+    typer.echo(
+        f"Training {4 * seeds * len(victims)} fresh models: on clean, protected, mixed and half of the clean data."
+    )
+    report = learnability(
+        protected,
+        clean=clean,
+        test=test,
+        victims=victims,
+        training=Training(epochs=epochs),
+        seeds=[SEEDS[0] + index for index in range(seeds)],
+        image_column=image_column,
+        label_column=label_column,
+    )
+    folder.mkdir(exist_ok=True)
+    report.save(folder / "learnability.json")
+    accuracy_chart(report, folder / "accuracy.png")
+    image_grid(clean, protected, folder / "images.png", image_column=image_column, label_column=label_column)
+    typer.echo(f"\n{report}\n")
+    typer.echo(f"{folder}/learnability.json, accuracy.png, images.png written")
+    return report
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")] = Path("demo"),
+    data: Annotated[Path, typer.Option(help="Where Fashion-MNIST is kept once it was fetched.")] = Path(
+        "data/fashion-mnist"
+    ),
+    images: Annotated[int, typer.Option(min=20, help="Training images.")] = 3000,
+    budget: Annotated[str, typer.Option(help="Largest change of a pixel.")] = "8/255",
+    seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 1,
+    epochs: Epochs = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Protect a part of Fashion-MNIST with MI-UE and show that models trained on it fail on real images."""
+    from hf_unlearnable.fashion_mnist import fashion_mnist
+    from hf_unlearnable.methods import MIUE
+    from hf_unlearnable.outputs import check_free
+
+    allowance = Budget.parse(budget)
+    check_free(output)
+    typer.echo("Getting Fashion-MNIST.")
+    splits = fashion_mnist(data)
+    train = splits["train"].select(range(min(images, len(splits["train"]))))
+    test = splits["test"].select(range(min(images, len(splits["test"]))))
+    method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
+    origin = {"dataset": str(data.absolute()), "split": f"train[:{len(train)}]"}
+    _protect(train, output, method, allowance, None, None, None, None, origin)
+    from datasets import load_from_disk
+
+    protected = load_from_disk(str(output / PUBLISH))
+    report = _measure(protected, train, test, output / REPORT, ["small-resnet"], seeds, 12, None, None)
+    typer.echo(
+        f"\nA model that learned from the clean images names {100 * report.accuracy('clean'):.0f} of 100 new real "
+        f"images correctly, one that learned from the protected images {100 * report.accuracy('protected'):.0f}. "
+        f"Look at {output / REPORT / 'images.png'} and {output / REPORT / 'accuracy.png'}."
+    )
+
+
+@app.command()
+def env() -> None:
+    """Print versions and devices, for a bug report."""
+    import platform
+
+    import torch
+
+    from hf_unlearnable.methods import available_methods
+    from hf_unlearnable.versions import versions
+
+    for name, value in versions().items():
+        typer.echo(f"{name:<16} {value}")
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    typer.echo(f"{'platform':<16} {platform.platform()}")
+    typer.echo(f"{'cpu threads':<16} {torch.get_num_threads()}")
+    typer.echo(f"{'gpu':<16} {', '.join(devices) or 'none'}")
+    typer.echo(f"{'methods':<16} {', '.join(available_methods())}")
+
+
+def main() -> None:
+    """Run the command line: foreseen errors as one message without a traceback, Ctrl-C as exit status 130."""
+    try:
+        app()
+    except UnlearnableError as error:
+        _fail(str(error))
+    except OSError as error:  # a full disk, a read-only folder: the system's message says it all
+        _fail(f"{error}; nothing was left under the output's name")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("\nStopped; nothing was left under the output's name.", err=True)
+        raise
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"\nError: {message}", err=True)
+    sys.exit(1)

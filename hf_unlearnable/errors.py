@@ -1,0 +1,36 @@
+"""The errors of the package: each says what was got, what was expected and what to do.
+
+Every class is also a builtin error, so that callers who do not know this package can still catch it.
+"""
+
+
+class UnlearnableError(Exception):
+    """Base class of everything that this package raises on purpose."""
+
+
+class BudgetError(UnlearnableError, ValueError):
+    """A perturbation budget that is not one, or that was exceeded."""
+
+
+class DataError(UnlearnableError, ValueError):
+    """A dataset, column, label or image that cannot be protected or measured as it is."""
+
+
+class SourceError(UnlearnableError, FileNotFoundError):
+    """A dataset, model or protection that is not where it was said to be."""
+
+
+class RecipeError(UnlearnableError, ValueError):
+    """A method, surrogate or setting that does not exist or contradicts another one."""
+
+
+class UnseenImageError(UnlearnableError, LookupError):
+    """An image (with its label) for which no perturbation was fitted."""
+
+
+class DivergenceError(UnlearnableError, ArithmeticError):
+    """An optimisation that left the finite numbers."""
+
+
+class OutputError(UnlearnableError, FileExistsError):
+    """A place to write to that already holds something."""

@@ -1,0 +1,7 @@
+"""The protection methods; importing this package registers all of them."""
+
+from hf_unlearnable.methods.base import Method, Task, available_methods, get_method
+from hf_unlearnable.methods.em import EM
+from hf_unlearnable.methods.mi_ue import MIUE
+
+__all__ = ["EM", "MIUE", "Method", "Task", "available_methods", "get_method"]

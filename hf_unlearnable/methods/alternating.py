@@ -1,0 +1,176 @@
+"""The alternation that MI-UE and EM share: a surrogate learns the protected images, the perturbations answer it.
+
+min over perturbations and surrogate in turn: the surrogate descends the cross-entropy on the protected images, as a
+victim would; the perturbations descend the ``perturbation_loss`` of the method.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.methods.base import Method, Task
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.training import batches, load, paired_batches, random_crop_flip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternating(Method):
+    """Surrogates and perturbations trained against one another.
+
+    Two schedules. ``"shared"``, the default, takes one forward pass per batch of randomly cropped and flipped images for
+    a step of the surrogate and a step of the perturbations, seen through crop and flip: many small alternations, which is
+    what counts. ``"paper"`` is the schedule of the authors of MI-UE: an epoch of the surrogate, then a pass in
+    which every batch's perturbations take several steps against the frozen surrogate.
+
+    Step sizes are fractions of the budget's radius, so that one recipe serves every budget and norm.
+
+    Args:
+        schedule: see above.
+        epochs: passes over the images.
+        batch_size: images of a surrogate's step.
+        learning_rate: of the surrogate's SGD; decays by a cosine in the paper's schedule only, since an alternation
+            needs a surrogate that keeps moving.
+        momentum: of the surrogate's SGD.
+        weight_decay: of the surrogate's SGD.
+        first_step: size of a perturbation step at the start, as a fraction of the radius.
+        last_step: the same at the end; linear in between.
+        inner_steps: perturbation steps in a pass of the paper's schedule.
+        perturbation_batch_size: images of such a step.
+    """
+
+    schedule: Literal["shared", "paper"] = "shared"
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    first_step: float = 1 / 8
+    last_step: float = 1 / 32
+    inner_steps: int = 1
+    perturbation_batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("shared", "paper"):
+            raise RecipeError(f"got the schedule {self.schedule!r}; expected 'shared' or 'paper'")
+        for name in ("epochs", "batch_size", "inner_steps", "perturbation_batch_size"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
+
+    @abstractmethod
+    def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What perturbations descend, a scalar of features (B, D), logits (B, K) and labels (B,)."""
+
+    def run(self, task: Task) -> None:
+        """Optimise by the schedule."""
+        if self.schedule == "paper":
+            self._run_paper(task)
+        else:
+            self._run_shared(task)
+
+    def step_size(self, progress: float) -> float:
+        """A perturbation step at ``progress`` in [0, 1] of the run, as a fraction of the radius."""
+        return self.first_step + (self.last_step - self.first_step) * progress
+
+    def _run_shared(self, task: Task) -> None:
+        rng, generator = np.random.default_rng(self.seed), torch.Generator().manual_seed(self.seed)
+        learners = [_Learner(self, task, index) for index in range(len(task.surrogates))]
+        budget, done = task.budget, 0
+        with Progress(
+            f"{self.name}: perturbations", self.epochs * len(task.images), unit="image", enabled=task.progress
+        ) as bar:
+            for _ in range(self.epochs):
+                for rows in paired_batches(task.images.labels, self.batch_size, rng):
+                    learner = learners[done % len(learners)]
+                    images, labels = load(task.images, rows, task.accelerator.device)
+                    perturbations = task.perturbations[rows].to(images.device).requires_grad_()
+                    logits, features = learner.look(random_crop_flip(images + perturbations, generator))
+                    gradient = learner.gradient(self.perturbation_loss(features, logits, labels), perturbations)
+                    loss = learner.learn(logits, labels)
+                    task.check(loss)
+                    move = budget.direction(gradient) * self.step_size(bar.share)
+                    task.perturbations[rows] = budget.project(perturbations.detach() - move, images).cpu()
+                    done += 1
+                    bar.advance(len(rows), loss=loss)
+
+    def _run_paper(self, task: Task) -> None:
+        """As the authors' experiments do it, flips of the image under an unflipped perturbation included."""
+        rng, generator = np.random.default_rng(self.seed), torch.Generator().manual_seed(self.seed)
+        learners = [_Learner(self, task, self.seed + index) for index in range(len(task.surrogates))]
+        count, device, budget = len(task.images), task.accelerator.device, task.budget
+        schedules = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, self.epochs, eta_min=1e-6)
+            for learner in learners
+        ]
+        passes = count * self.epochs * len(learners) * (1 + self.inner_steps)
+        with Progress(f"{self.name}: paper recipe", passes, unit="image", enabled=task.progress) as bar:
+            for epoch in range(self.epochs):
+                for learner, schedule in zip(learners, schedules, strict=True):
+                    learner.network.train()
+                    for rows in batches(count, self.batch_size, rng):
+                        images, labels = load(task.images, rows, device)
+                        perturbations = task.perturbations[rows].to(device)
+                        logits, _ = learner.look((_flip(images, generator) + perturbations).clamp(0, 1))
+                        loss = learner.learn(logits, labels)
+                        task.check(loss)
+                        bar.advance(len(rows), loss=loss)
+                    learner.network.eval()
+                    move = self.step_size(epoch / max(1, self.epochs - 1))
+                    for rows in batches(count, self.perturbation_batch_size, rng):
+                        images, labels = load(task.images, rows, device)
+                        images = _flip(images, generator)
+                        perturbations = task.perturbations[rows].to(device)
+                        for _ in range(self.inner_steps):
+                            perturbations.requires_grad_()
+                            logits, features = learner.look(images + perturbations)
+                            loss_of_perturbations = self.perturbation_loss(features, logits, labels)
+                            gradient = learner.gradient(loss_of_perturbations, perturbations)
+                            step = budget.direction(gradient) * move
+                            perturbations = budget.project(perturbations.detach() - step, images)
+                            bar.advance(len(rows))
+                        task.perturbations[rows] = perturbations.cpu()
+                    schedule.step()
+
+
+class _Learner:
+    """A surrogate in training: the network, its optimiser, and gradients for either side."""
+
+    def __init__(self, recipe: Alternating, task: Task, index: int) -> None:
+        surrogate = task.surrogates[index % len(task.surrogates)]
+        network = surrogate.build(len(task.images.names), task.images.pixels.shape[1], recipe.seed + index)
+        optimiser = torch.optim.SGD(
+            network.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+        self.accelerator = task.accelerator
+        self.network, self.optimiser = task.accelerator.prepare(network.train(), optimiser)
+
+    def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and features in float32, so that losses are."""
+        logits, features = self.network(images)
+        return logits.float(), features.float()
+
+    def gradient(self, loss: torch.Tensor, perturbations: torch.Tensor) -> torch.Tensor:
+        """Of a loss with respect to perturbations, up to a positive factor; the graph is kept for ``learn``."""
+        scaler = self.accelerator.scaler  # float16 would lose small gradients
+        loss = loss if scaler is None else scaler.scale(loss)
+        return torch.autograd.grad(loss, perturbations, retain_graph=True)[0]
+
+    def learn(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
+        """A step on the cross-entropy; its value before the step."""
+        loss = F.cross_entropy(logits, labels)
+        self.optimiser.zero_grad()
+        self.accelerator.backward(loss, inputs=list(self.network.parameters()))
+        self.optimiser.step()
+        return loss.item()
+
+
+def _flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mirror half of the images."""
+    mirrored = (torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5).to(images.device)
+    return torch.where(mirrored, images.flip(3), images)

@@ -1,0 +1,23 @@
+"""EM: error-minimising noise (Huang et al. 2021, arXiv 2101.04898), in the loop of MI-UE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from hf_unlearnable.methods.alternating import Alternating
+
+
+@dataclass(frozen=True, kw_only=True)
+class EM(Alternating, name="em"):
+    """Make every image so easy for its class that nothing is left to learn: perturbations descend the cross-entropy.
+
+    The min-min problem of the paper, solved by the same alternation as MI-UE: what differs between the two is the loss
+    of the perturbations alone.
+    """
+
+    def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the logits."""
+        return F.cross_entropy(logits, labels)

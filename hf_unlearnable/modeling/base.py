@@ -1,0 +1,77 @@
+"""What the built-in classifiers share: a body that gives features, a linear head, the outputs of transformers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
+
+
+class SmallImageConfig(PreTrainedConfig):
+    """Configuration of a classifier of small images.
+
+    Args:
+        num_channels: 1 (greyscale) or 3 (RGB).
+        widths: channels of each stage; every stage but the first may halve the resolution.
+        image_mean: subtracted from pixels in [0, 1], before
+        image_std: divides them. Both for every channel alike.
+    """
+
+    def __init__(
+        self,
+        num_channels: int = 3,
+        widths: tuple[int, ...] = (8, 16, 32, 64),
+        image_mean: float = 0.5,
+        image_std: float = 0.25,
+        **kwargs: Any,
+    ) -> None:
+        self.num_channels = num_channels
+        self.widths = list(widths)
+        self.image_mean = image_mean
+        self.image_std = image_std
+        super().__init__(**kwargs)
+
+
+class SmallImageClassifier(PreTrainedModel, ABC):
+    """A ``PreTrainedModel`` with ``features`` (what enters ``classifier``) beside the logits."""
+
+    config_class: type[PreTrainedConfig] | None = SmallImageConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+
+    classifier: nn.Linear
+
+    def add_head(self, width: int) -> None:
+        """The linear classifier on ``width`` features, then the initialisation of everything."""
+        self.classifier = nn.Linear(width, len(self.config.id2label or ()))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @abstractmethod
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) normalised pixels -> (B, D) features."""
+
+    def forward(
+        self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None, **_: Any
+    ) -> ImageClassifierOutputWithNoAttention:
+        """Classify (B, C, H, W) normalised pixels; with (B,) ``labels`` the output holds the cross-entropy too."""
+        logits = self.classifier(self.features(pixel_values))
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # The defaults of torch for linear layers; He et al. 2015 for convolutions, which are all followed by a ReLU.
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, (nn.BatchNorm2d, nn.Linear)):
+            module.reset_parameters()
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """A 3x3 convolution with batch normalisation, without the ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs))

@@ -1,0 +1,65 @@
+"""Opening whatever the command line was given as a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from hf_unlearnable.errors import DataError, SourceError
+
+
+def load_source(source: str, split: str = "train") -> Dataset:
+    """Open one split of a dataset.
+
+    Args:
+        source: a folder that ``save_to_disk`` wrote, a parquet file, a folder of images (one folder a class, perhaps
+            inside one folder a split), or a Hub id.
+        split: which; a single ``Dataset`` saved to disk or a parquet file counts as every split.
+
+    Raises:
+        SourceError: nothing there.
+        DataError: there, but not readable as a dataset, or without this split.
+    """
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
+                return _split(load_from_disk(str(path)), split, source)
+            return _split(load_dataset("imagefolder", data_dir=str(path)), split, source)
+        if path.is_file():
+            if path.suffix != ".parquet":
+                raise DataError(f"got the file {source!r}; expected a parquet file, a folder or a Hub id")
+            return _split(load_dataset("parquet", data_files=str(path), split="train"), split, source)
+    except DataError:
+        raise
+    except Exception as error:  # datasets raises many kinds for one cause: it is not a dataset that it can read
+        raise DataError(
+            f"got {source!r}, which cannot be read as a dataset ({_first_line(error)}); "
+            f"expected a save_to_disk folder, a parquet file or a folder of images with one folder a class"
+        ) from error
+    if path.is_absolute() or source.startswith((".", "~")) or path.suffix or source.count("/") > 1:
+        raise SourceError(
+            f"got the path {source!r}, where there is nothing; expected a folder, a parquet file or a Hub id"
+        )
+    try:
+        return _split(load_dataset(source), split, source)
+    except DataError:
+        raise
+    except Exception as error:  # the Hub's clients raise errors without a common base
+        raise SourceError(
+            f"got {source!r}, which is neither a folder here nor could be loaded from the Hub "
+            f"({_first_line(error)}); check the name, the connection and the token (hf auth login)"
+        ) from error
+
+
+def _split(loaded: Dataset | DatasetDict, split: str, source: str) -> Dataset:
+    if isinstance(loaded, Dataset):
+        return loaded
+    if split not in loaded:
+        raise DataError(f"got the split {split!r} of {source!r}; expected one of {', '.join(map(str, loaded))}")
+    return loaded[split]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,75 @@
+"""Set-up of all tests. The environment comes first: the Hugging Face clients read it when they are imported."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPU results are bit for bit the same; a GPU's need not be
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from hf_unlearnable import EM, Budget, Protection
+
+ROOT = Path(__file__).parents[1]
+FASHION_MNIST = ROOT / "data" / "fashion-mnist"
+
+datasets.disable_progress_bars()
+torch.set_num_threads(2)
+
+
+def make_dataset(count: int = 48, channels: int = 1, side: int = 12, classes: int = 3, seed: int = 0) -> Dataset:
+    """Images whose class is the position of a bright square on noise, with columns that must not be touched."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    pixels = rng.integers(0, 120, (count, side, side, channels), dtype=np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        image[: side // 2, label * side // classes : (label + 1) * side // classes] += 120
+    features = Features(
+        {
+            "name": Value("string"),
+            "image": ImageFeature(),
+            "label": ClassLabel(names=[f"class {index}" for index in range(classes)]),
+        }
+    )
+    columns = {
+        "name": [f"row {index}" for index in range(count)],
+        "image": [Image.fromarray(image[:, :, 0] if channels == 1 else image) for image in pixels],
+        "label": labels.tolist(),
+    }
+    return Dataset.from_dict(columns, features=features)
+
+
+@pytest.fixture(scope="session")
+def small() -> Dataset:
+    return make_dataset()
+
+
+@pytest.fixture(scope="session")
+def protection(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Protection:
+    """A quickly fitted protection of ``small``."""
+    folder = tmp_path_factory.mktemp("fitted") / "protection"
+    return EM(epochs=1, batch_size=16).fit(small, budget=Budget(8), output_dir=folder, progress=False)
+
+
+@pytest.fixture(scope="session")
+def fashion() -> DatasetDict:
+    """The real Fashion-MNIST, which ``make test`` puts there."""
+    assert FASHION_MNIST.is_dir(), "run `make data/fashion-mnist` first; `make test` does"
+    return load_from_disk(str(FASHION_MNIST))
+
+
+def pixels_of(dataset) -> np.ndarray:
+    """All images of a dataset as one array, (N, H, W[, C])."""
+    return np.stack([np.asarray(row["image"]) for row in dataset])

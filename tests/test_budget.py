@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hf_unlearnable import Budget, BudgetError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8/255", Budget(8)),
+        ("8", Budget(8)),
+        (" LINF : 16 / 255 ", Budget(16)),
+        ("linf:8", Budget(8)),
+        ("l2:255", Budget(255, "l2")),
+        ("l2:127.5", Budget(127.5, "l2")),
+        (4, Budget(4)),
+        (Budget(3), Budget(3)),
+    ],
+)
+def test_parse(text, expected):
+    assert Budget.parse(text) == expected
+    assert Budget.parse(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "eight", "8/256", "l1:8", "-8", "0", "0.03", "256", "linf:300", "nan", 0, -1, 1e9]
+)
+def test_parse_refuses_and_says_what_it_expected(text):
+    with pytest.raises(BudgetError, match=r"got .*expected"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("radius", [0, 0.5, 256, float("nan"), float("inf"), True, "8"])
+def test_radius_out_of_range(radius):
+    with pytest.raises(BudgetError):
+        Budget(radius)
+
+
+BUDGETS = [Budget(8), Budget(1), Budget(200), Budget(2.7), Budget(255, "l2"), Budget(20, "l2"), Budget(3000, "l2")]
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+@pytest.mark.parametrize("scale", [0.01, 0.1, 3.0])
+def test_quantised_perturbations_stay_in_the_ball_and_in_range(budget, scale):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (40, 3, 9, 7), generator=generator, dtype=torch.uint8).numpy()
+    pixels[:5] = 0
+    pixels[5:10] = 255
+    perturbations = torch.randn((40, 3, 9, 7), generator=generator) * scale
+    levels = budget.quantise(perturbations, pixels)
+    assert levels.dtype == budget.dtype
+    protected = budget.apply(pixels, levels)
+    assert np.array_equal(protected.astype(int) - pixels, levels)  # nothing is lost to the range of a pixel
+    assert budget.measure(pixels, protected).max() <= budget.radius
+
+
+def test_l2_rounding_uses_the_radius():
+    """Plain rounding leaves the ball; what is done about it must not give half of it away."""
+    budget = Budget(60, "l2")
+    pixels = np.full((20, 1, 28, 28), 128, dtype=np.uint8)
+    noise = torch.randn((20, 1, 28, 28), generator=torch.Generator().manual_seed(1))
+    perturbations = budget.project(noise, torch.full(noise.shape, 128 / 255))
+    plain = np.rint(perturbations.numpy() * 255)
+    assert (np.sqrt((plain**2).sum(axis=(1, 2, 3))) > 60).any()
+    kept = budget.measure(pixels, budget.apply(pixels, budget.quantise(perturbations, pixels)))
+    assert (kept <= 60).all()
+    assert kept.min() > 55
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+def test_project_is_inside_and_leaves_what_is_inside(budget):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((10, 3, 6, 6), generator=generator, dtype=torch.float64)
+    far = torch.randn((10, 3, 6, 6), generator=generator, dtype=torch.float64) * 20
+    near = budget.project(far, images)
+    norms = near.abs().flatten(1).amax(1) if budget.norm == "linf" else near.flatten(1).norm(dim=1)
+    assert (norms <= budget.epsilon * (1 + 1e-9)).all()
+    assert ((images + near) >= 0).all()
+    assert ((images + near) <= 1).all()
+    torch.testing.assert_close(budget.project(near, images), near)
+
+
+def test_direction_is_as_long_as_the_radius():
+    gradient = torch.randn((4, 1, 5, 5), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Budget(8).direction(gradient), gradient.sign() * (8 / 255))
+    torch.testing.assert_close(
+        Budget(51, "l2").direction(gradient).flatten(1).norm(dim=1), torch.full((4,), 51 / 255), rtol=1e-5, atol=0
+    )
+
+
+def test_apply_refuses_a_damaged_store():
+    pixels = np.full((1, 1, 4, 4), 100, dtype=np.uint8)
+    with pytest.raises(BudgetError, match="damaged"):
+        Budget(8).apply(pixels, np.full((1, 1, 4, 4), 9, dtype=np.int8))
+
+
+def test_negative_levels_are_subtracted():
+    """An early tool lost them in a cast to uint8."""
+    pixels = np.full((1, 1, 2, 2), 100, dtype=np.uint8)
+    assert (Budget(8).apply(pixels, np.full((1, 1, 2, 2), -8, dtype=np.int8)) == 92).all()

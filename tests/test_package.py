@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import hf_unlearnable
+
+PACKAGE = ROOT / "hf_unlearnable"
+
+# A module may import from lines above its own only.
+LAYERS = [
+    ["errors"],
+    ["outputs", "progress", "versions", "debian", "budget"],
+    ["images", "verification", "information"],
+    ["modeling"],
+    ["surrogate", "protection"],
+    ["training"],
+    ["methods"],
+    ["measurement"],
+    ["report", "fashion_mnist", "sources"],
+    ["cli"],
+    ["__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def modules():
+    return [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts != ("__init__.py",)]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_upward(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert own in RANK, f"give {own} a line in LAYERS"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_unlearnable."):
+            other = node.module.split(".")[1]
+            assert other == own or RANK[other] < RANK[own], f"{own} imports {other}, which lies below it"
+
+
+def test_importing_the_package_is_cheap():
+    """No torch, and a fifth of a second for all that `import hf_unlearnable` adds to the start of Python."""
+    code = (
+        "import sys, time; start = time.perf_counter(); import hf_unlearnable; took = time.perf_counter() - start;"
+        "heavy = {'torch', 'datasets', 'transformers', 'numpy', 'PIL'} & set(sys.modules); print(took); "
+        "assert not heavy, heavy; assert took < 0.2, took"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_is_there():
+    for name in hf_unlearnable.__all__:
+        assert getattr(hf_unlearnable, name) is not None
+    assert set(hf_unlearnable.__all__) == set(hf_unlearnable._HOME)
+    assert set(hf_unlearnable.__all__) < set(dir(hf_unlearnable))
+    with pytest.raises(AttributeError, match="nothing"):
+        hf_unlearnable.nothing  # noqa: B018
+
+
+def test_importing_changes_no_global_state():
+    code = """
+import warnings, random
+import numpy, torch, logging
+before = (torch.get_default_dtype(), torch.initial_seed(), list(warnings.filters), numpy.random.get_state()[1].tolist(),
+          random.getstate(), logging.getLogger().level, torch.is_grad_enabled())
+import hf_unlearnable.cli, hf_unlearnable.methods, hf_unlearnable.measurement
+after = (torch.get_default_dtype(), torch.initial_seed(), list(warnings.filters), numpy.random.get_state()[1].tolist(),
+         random.getstate(), logging.getLogger().level, torch.is_grad_enabled())
+assert before[:2] + before[3:] == after[:2] + after[3:]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
