@@ -94,8 +94,15 @@ class Budget:
         wide = self.norm == "linf" and self.radius > MAX_BYTE
         return np.dtype(np.int16 if wide else np.int8)
 
+    def clip(self, perturbations: torch.Tensor) -> torch.Tensor:
+        """Move perturbations (B, C, H, W), unit scale, to the nearest point of the ball."""
+        if self.norm == "linf":
+            return perturbations.clamp(-self.epsilon, self.epsilon)
+        lengths = perturbations.flatten(1).norm(dim=1).clamp_min(1e-12)
+        return perturbations * (self.epsilon / lengths).clamp_max(1).view(-1, 1, 1, 1)
+
     def project(self, perturbations: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Move perturbations to the nearest point of the ball, then keep the perturbed images in [0, 1].
+        """Clip perturbations to the ball and to what keeps the perturbed images in [0, 1].
 
         Args:
             perturbations: (B, C, H, W) float, unit scale.
@@ -104,12 +111,7 @@ class Budget:
         Returns:
             (B, C, H, W). Clipping to [0, 1] only shrinks values, so the result lies in the ball too.
         """
-        if self.norm == "linf":
-            inside = perturbations.clamp(-self.epsilon, self.epsilon)
-        else:
-            lengths = perturbations.flatten(1).norm(dim=1).clamp_min(1e-12)
-            inside = perturbations * (self.epsilon / lengths).clamp_max(1).view(-1, 1, 1, 1)
-        return (images + inside).clamp(0, 1) - images
+        return (images + self.clip(perturbations)).clamp(0, 1) - images
 
     def direction(self, gradient: torch.Tensor) -> torch.Tensor:
         """The steepest ascent direction under the norm, as long as the radius: what a step is a fraction of.

@@ -185,8 +185,8 @@ def learnability(
 ) -> Report:
     """Train fresh victims and test them on clean images.
 
-    Four cases, all with the same number of optimiser steps: the clean set, the protected set, a mixture (one random half
-    of the rows clean, the other half protected, stratified by class), and that clean half alone, without which the
+    Four cases, all with the same number of optimiser steps: the clean set, the protected set, a mixture (one random
+    half of the rows clean, the other half protected, stratified by class), and that clean half alone, without which the
     mixture says nothing.
 
     Args:

@@ -21,6 +21,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from hf_unlearnable.errors import RecipeError, SourceError
 from hf_unlearnable.modeling import (
+    SmallImageClassifier,
     SmallResNetConfig,
     SmallResNetForImageClassification,
     SmallVGGConfig,
@@ -168,8 +169,10 @@ class Network(nn.Module):
         wanted = getattr(model.config, "num_channels", channels)
         if wanted != channels and channels != 1:
             raise RecipeError(f"got images of {channels} channels for a model that takes {wanted}")
-        # Channels last is how convolutions are fastest on CPUs and GPUs alike.
-        self.model: nn.Module = nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = model
+        if isinstance(model, SmallImageClassifier):
+            # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).
+            nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = wanted
         self.side: int | None = _fixed_side(model)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)

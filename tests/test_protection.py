@@ -47,8 +47,23 @@ def agree(dataset, expected):
         lambda data, protect: concatenate_datasets([data, data]).map(protect),
         lambda data, protect: data.map(Protection.from_pretrained(protect.folder)),
     ],
-    ids="batched num_proc batched+num_proc shuffle select filter shard split dict iterable iterable+batched "
-    "numpy numpy+batched twice reopened".split(),
+    ids=[
+        "batched",
+        "num_proc",
+        "batched+num_proc",
+        "shuffle",
+        "select",
+        "filter",
+        "shard",
+        "split",
+        "dict",
+        "iterable",
+        "iterable+batched",
+        "numpy",
+        "numpy+batched",
+        "twice",
+        "reopened",
+    ],
 )
 def test_every_way_of_map_gives_the_same_bytes(small, protection, expected, variant):
     agree(variant(small, protection), expected)
@@ -152,7 +167,7 @@ def test_damaged_protections_are_refused(protection, tmp_path, damage):
         (folder / "protection.json").write_text("{")
     if damage == "format":
         (folder / "protection.json").write_text('{"format": 99, "images": 48}')
-    with pytest.raises(SourceError, match="damaged|expected"):
+    with pytest.raises(SourceError, match=r"damaged|expected"):
         Protection.from_pretrained(folder)
 
 

@@ -6,12 +6,16 @@ victim would; the perturbations descend the ``perturbation_loss`` of the method.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.errors import RecipeError
@@ -24,33 +28,39 @@ from hf_unlearnable.training import batches, load, paired_batches, random_crop_f
 class Alternating(Method):
     """Surrogates and perturbations trained against one another.
 
-    Two schedules. ``"shared"``, the default, takes one forward pass per batch of randomly cropped and flipped images for
-    a step of the surrogate and a step of the perturbations, seen through crop and flip: many small alternations, which is
-    what counts. ``"paper"`` is the schedule of the authors of MI-UE: an epoch of the surrogate, then a pass in
-    which every batch's perturbations take several steps against the frozen surrogate.
+    Two schedules. ``"shared"``, the default, first fits one pattern for each class, then the perturbation of every
+    image from there on; one forward pass per batch of randomly cropped and flipped images makes a step of the
+    surrogate and a step of what is fitted, seen through crop and flip: many small alternations. ``"paper"`` is the
+    schedule of the authors of MI-UE: an epoch of the surrogate, then a pass in which every batch's perturbations
+    take several steps against the frozen surrogate, unaugmented but for flips of the images.
 
     Step sizes are fractions of the budget's radius, so that one recipe serves every budget and norm.
 
     Args:
         schedule: see above.
-        epochs: passes over the images.
+        epochs: passes over the images, all together.
+        pattern_share: of them, fit the patterns of the classes; in [0, 1], the shared schedule only.
         batch_size: images of a surrogate's step.
         learning_rate: of the surrogate's SGD; decays by a cosine in the paper's schedule only, since an alternation
             needs a surrogate that keeps moving.
         momentum: of the surrogate's SGD.
         weight_decay: of the surrogate's SGD.
-        first_step: size of a perturbation step at the start, as a fraction of the radius.
+        pattern_momentum: of the steps of the patterns, on gradients of mean absolute value one.
+        first_step: size of a perturbation step at the start, as a fraction of the radius; half of it for images whose
+            pattern is there already.
         last_step: the same at the end; linear in between.
         inner_steps: perturbation steps in a pass of the paper's schedule.
         perturbation_batch_size: images of such a step.
     """
 
     schedule: Literal["shared", "paper"] = "shared"
-    epochs: int = 20
+    epochs: int = 12
+    pattern_share: float = 0.5
     batch_size: int = 64
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    pattern_momentum: float = 0.9
     first_step: float = 1 / 8
     last_step: float = 1 / 32
     inner_steps: int = 1
@@ -59,6 +69,8 @@ class Alternating(Method):
     def __post_init__(self) -> None:
         if self.schedule not in ("shared", "paper"):
             raise RecipeError(f"got the schedule {self.schedule!r}; expected 'shared' or 'paper'")
+        if not 0 <= self.pattern_share <= 1:
+            raise RecipeError(f"got pattern_share={self.pattern_share}; expected a share in [0, 1]")
         for name in ("epochs", "batch_size", "inner_steps", "perturbation_batch_size"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
@@ -72,32 +84,45 @@ class Alternating(Method):
         if self.schedule == "paper":
             self._run_paper(task)
         else:
-            self._run_shared(task)
+            alternation = _Alternation(self, task)
+            pattern_epochs = round(self.epochs * self.pattern_share)
+            self._fit_patterns(task, alternation, pattern_epochs)
+            self._fit_images(task, alternation, self.epochs - pattern_epochs)
 
-    def step_size(self, progress: float) -> float:
-        """A perturbation step at ``progress`` in [0, 1] of the run, as a fraction of the radius."""
-        return self.first_step + (self.last_step - self.first_step) * progress
+    def step_size(self, share: float) -> float:
+        """A perturbation step when ``share`` in [0, 1] of the run is done, as a fraction of the radius."""
+        return self.first_step + (self.last_step - self.first_step) * share
 
-    def _run_shared(self, task: Task) -> None:
-        rng, generator = np.random.default_rng(self.seed), torch.Generator().manual_seed(self.seed)
-        learners = [_Learner(self, task, index) for index in range(len(task.surrogates))]
-        budget, done = task.budget, 0
-        with Progress(
-            f"{self.name}: perturbations", self.epochs * len(task.images), unit="image", enabled=task.progress
-        ) as bar:
-            for _ in range(self.epochs):
-                for rows in paired_batches(task.images.labels, self.batch_size, rng):
-                    learner = learners[done % len(learners)]
-                    images, labels = load(task.images, rows, task.accelerator.device)
-                    perturbations = task.perturbations[rows].to(images.device).requires_grad_()
-                    logits, features = learner.look(random_crop_flip(images + perturbations, generator))
-                    gradient = learner.gradient(self.perturbation_loss(features, logits, labels), perturbations)
-                    loss = learner.learn(logits, labels)
-                    task.check(loss)
-                    move = budget.direction(gradient) * self.step_size(bar.share)
-                    task.perturbations[rows] = budget.project(perturbations.detach() - move, images).cpu()
-                    done += 1
-                    bar.advance(len(rows), loss=loss)
+    def _fit_patterns(self, task: Task, alternation: _Alternation, epochs: int) -> None:
+        """One perturbation for each class, from which those of its images start.
+
+        The gradient of a class, summed over its images and averaged over the past, points where no single image's does
+        while the surrogate still knows little: to what a fresh model learns before it learns what the images show.
+        """
+        images, budget = task.images, task.budget
+        patterns = torch.zeros(len(images.names), *images.pixels.shape[1:], device=task.accelerator.device)
+        velocity = torch.zeros_like(patterns)
+        for rows, share in alternation.epochs(epochs, "class patterns"):
+            clean, labels = load(images, rows, patterns.device)
+            # The gradient is taken where the clipped perturbation is and passed on as if nothing had been clipped: a
+            # pattern that was once darker than black could not come back otherwise.
+            gradient = alternation.step(clean, budget.project(patterns[labels], clean), labels)
+            gradient = torch.zeros_like(patterns).index_add_(0, labels, gradient)
+            velocity = self.pattern_momentum * velocity + gradient / gradient.abs().mean().clamp_min(1e-12)
+            patterns = budget.clip(patterns - budget.direction(velocity) * self.step_size(share))
+        for start in range(0, len(images), self.perturbation_batch_size):
+            rows = np.arange(start, min(start + self.perturbation_batch_size, len(images)))
+            clean, labels = load(images, rows, patterns.device)
+            task.perturbations[rows] = budget.project(patterns[labels], clean).cpu()
+
+    def _fit_images(self, task: Task, alternation: _Alternation, epochs: int) -> None:
+        """The perturbation of every image, from the pattern of its class on."""
+        for rows, share in alternation.epochs(epochs, "perturbations"):
+            clean, labels = load(task.images, rows, task.accelerator.device)
+            perturbations = task.perturbations[rows].to(clean.device)
+            gradient = alternation.step(clean, perturbations, labels)
+            move = task.budget.direction(gradient) * self.step_size(share) / 2
+            task.perturbations[rows] = task.budget.project(perturbations - move, clean).cpu()
 
     def _run_paper(self, task: Task) -> None:
         """As the authors' experiments do it, flips of the image under an unflipped perturbation included."""
@@ -136,6 +161,41 @@ class Alternating(Method):
                             bar.advance(len(rows))
                         task.perturbations[rows] = perturbations.cpu()
                     schedule.step()
+
+
+class _Alternation:
+    """The surrogates of a shared schedule, taking turns, and the randomness that they share."""
+
+    def __init__(self, recipe: Alternating, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        self.learners = cycle([_Learner(recipe, task, index) for index in range(len(task.surrogates))])
+        self.rng, self.generator = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
+        self.loss = math.nan
+
+    def epochs(self, count: int, what: str) -> Iterator[tuple[NDArray[np.int64], float]]:
+        """The rows of every batch of ``count`` passes, and which share of them is done."""
+        labels = self.task.images.labels
+        total = max(1, count * len(labels))
+        with Progress(f"{self.recipe.name}: {what}", total, unit="image", enabled=self.task.progress) as bar:
+            for _ in range(count):
+                for rows in paired_batches(labels, self.recipe.batch_size, self.rng):
+                    yield rows, bar.share
+                    bar.advance(len(rows), loss=self.loss)
+
+    def step(self, clean: torch.Tensor, perturbations: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One forward pass for a step of the surrogate and the gradient of the perturbations, which is returned.
+
+        Both see the images randomly cropped and flipped, as a victim does.
+        """
+        learner = next(self.learners)
+        perturbations.requires_grad_()
+        logits, features = learner.look(random_crop_flip(clean + perturbations, self.generator))
+        loss = self.recipe.perturbation_loss(features, logits, labels)
+        gradient = learner.gradient(loss, perturbations)
+        perturbations.requires_grad_(False)
+        self.loss = learner.learn(logits, labels)
+        self.task.check(self.loss)
+        return gradient
 
 
 class _Learner:

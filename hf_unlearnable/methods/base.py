@@ -32,6 +32,8 @@ from hf_unlearnable.versions import versions
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
 
+CHUNK = 256  # images that are brought into memory at once
+
 _methods: dict[str, type[Method]] = {}
 
 
@@ -165,6 +167,8 @@ class Method(ABC):
                 )
             )
             self.run(Task(images, budget, surrogates, accelerator, perturbations, progress))
+            if not all(part.isfinite().all() for part in perturbations.split(CHUNK)):
+                raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
             about = self._about(budget, columns, images, perturbations, surrogates)
             batches = _quantised(images, perturbations, budget)
             if output_dir is not None:
@@ -215,13 +219,11 @@ def _subfolder(scratch: Path) -> Path:
 
 
 def _quantised(
-    images: ImageSet, perturbations: torch.Tensor, budget: Budget, chunk: int = 256
+    images: ImageSet, perturbations: torch.Tensor, budget: Budget
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]]:
-    """The released form of every perturbation; this is where the framework enforces the budget, whatever ``run`` did."""
-    for start in range(0, len(images), chunk):
-        part = slice(start, start + chunk)
-        if not perturbations[part].isfinite().all():
-            raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
+    """The released form of every perturbation: here the framework enforces the budget, whatever ``run`` did."""
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
         yield images.pixels[part], images.labels[part], budget.quantise(perturbations[part], images.pixels[part])
 
 

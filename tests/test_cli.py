@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import make_dataset, pixels_of
+from datasets import DatasetDict, load_from_disk
+from PIL import Image
+from typer.testing import CliRunner
+
+from hf_unlearnable import Protection
+from hf_unlearnable.cli import app
+
+QUICK = ["--epochs", "1"]
+
+
+def run(*arguments, ok=True, cwd=None):
+    """The real command in a process of its own: what a user sees."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hf_unlearnable", *map(str, arguments)], capture_output=True, text=True, cwd=cwd
+    )
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    assert ok or "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A DatasetDict on disk, a parquet file and an image folder with the same images."""
+    folder = tmp_path_factory.mktemp("source")
+    train, test = make_dataset(), make_dataset(30, seed=1)
+    DatasetDict({"train": train, "test": test}).save_to_disk(folder / "disk")
+    train.to_parquet(folder / "train.parquet")
+    for name, split in (("train", train), ("test", test)):
+        for index, row in enumerate(split):
+            target = folder / "images" / name / f"class {row['label']}"
+            target.mkdir(parents=True, exist_ok=True)
+            row["image"].save(target / f"{index:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["disk", "train.parquet", "images"])
+@pytest.mark.parametrize("method", ["mi-ue", "em"])
+def test_protect(source, tmp_path, kind, method):
+    arguments = [
+        "protect",
+        source / kind,
+        "--method",
+        method,
+        "--budget",
+        "8/255",
+        "--output",
+        tmp_path / "out",
+        *QUICK,
+    ]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert "48 images, 0 unchanged, 0 outside the budget linf:8" in result.output
+    protected = load_from_disk(str(tmp_path / "out" / "dataset"))
+    assert len(protected) == 48
+    protection = Protection.from_pretrained(tmp_path / "out" / "private" / "protection")
+    assert protection.about["method"]["name"] == method
+    assert np.abs(pixels_of(protected).astype(int) - pixels_of(_original(source, kind))).max() <= 8
+    published = [path.name for path in (tmp_path / "out" / "dataset").rglob("*")]
+    assert not any("perturbation" in name or "protection" in name for name in published)
+    assert list((tmp_path / "out").glob("**/map*.arrow")) == []
+
+
+def _original(source, kind):
+    from hf_unlearnable.sources import load_source
+
+    return load_source(str(source / kind))
+
+
+def test_protect_then_measure(source, tmp_path):
+    out = tmp_path / "out"
+    said = run("protect", "disk", "--output", out, *QUICK, cwd=source)  # a relative path: measure must find it again
+    assert f"measure {out}" in said
+    said = run("measure", out, "--seeds", 1, "--epochs", 1)
+    assert "protection score" in said
+    report = json.loads((out / "report" / "learnability.json").read_text())
+    assert list(report["summary"]) == ["small-resnet"]
+    for name, wide in (("images.png", 3), ("accuracy.png", 2)):
+        with Image.open(out / "report" / name) as picture:
+            assert picture.width > 100 * wide
+            assert len(picture.convert("L").getcolors()) > 10
+
+
+def test_measure_of_sets_made_elsewhere(source, tmp_path):
+    train = load_from_disk(str(source / "disk"))["train"]
+    other_tool = train.map(lambda row: {"image": row["image"].point(lambda level: min(255, level + 8))})
+    other_tool.save_to_disk(tmp_path / "theirs")
+    said = run("measure", tmp_path / "theirs", ok=False)
+    assert "--clean" in said
+    said = run("measure", tmp_path / "theirs", "--clean", source / "disk", "--seeds", 1, "--epochs", 1)
+    assert "protection score" in said
+
+
+def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
+    from hf_unlearnable.report import image_grid
+
+    image_grid(small, small.map(protection), tmp_path / "protected.png")
+    image_grid(small, small, tmp_path / "clean.png")
+    assert (tmp_path / "protected.png").read_bytes() != (tmp_path / "clean.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["protect", "nowhere/at/all", "--output", "OUT"], "where there is nothing"),
+        (["protect", "./nowhere", "--output", "OUT"], "where there is nothing"),
+        (["protect", "nobody/nothing", "--output", "OUT"], "could be loaded from the Hub"),
+        (["protect", "SOURCE/disk", "--split", "all", "--output", "OUT"], "expected one of train, test"),
+        (["protect", "SOURCE/disk", "--method", "magic", "--output", "OUT"], "expected one of em, mi-ue"),
+        (["protect", "SOURCE/disk", "--budget", "0", "--output", "OUT"], "at least 1"),
+        (["protect", "SOURCE/disk", "--budget", "256", "--output", "OUT"], "at most 255"),
+        (["protect", "SOURCE/disk", "--budget", "lots", "--output", "OUT"], "'linf:8' or 'l2:255'"),
+        (["protect", "SOURCE/disk", "--label-column", "name", "--output", "OUT"], "class_encode_column"),
+        (
+            ["protect", "SOURCE/disk", "--surrogate", "nobody/nothing", "--output", "OUT"],
+            "expected one of small-resnet",
+        ),
+        (["protect", "SOURCE/disk", "--output", "SOURCE"], "exists already"),
+        (["protect", "SOURCE/disk", "--output", "/proc/nowhere/out"], "/proc/nowhere"),
+        (["protect", "README", "--output", "OUT"], "expected a parquet file"),
+        (["protect", "EMPTY", "--output", "OUT"], "cannot be read as a dataset"),
+        (["measure", "nowhere"], "expected the folder that hf-unlearnable protect"),
+    ],
+)
+def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, message):
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    names = {"OUT": tmp_path / "out", "README": tmp_path / "notes.txt", "EMPTY": tmp_path / "empty"}
+    words = [str(names.get(word, word)).replace("SOURCE", str(source)) for word in arguments]
+    said = run(*words, ok=False)
+    assert message in said
+    assert "Error: " in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "notes.txt"]
+
+
+def test_ctrl_c_ends_cleanly(source, tmp_path):
+    command = [sys.executable, "-m", "hf_unlearnable", "protect", str(source / "disk"), "--epochs", "100000"]
+    process = subprocess.Popen(
+        [*command, "--output", str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    said = ""
+    while "mi-ue" not in said:  # the bar of the optimisation
+        said += process.stderr.read(1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped; nothing was left" in rest
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_env_names_the_versions():
+    said = CliRunner().invoke(app, ["env"]).output
+    for name in ("hf-unlearnable", "torch", "transformers", "datasets", "gpu", "mi-ue"):
+        assert name in said
+
+
+def test_help_is_quick():
+    code = "import sys; from hf_unlearnable.cli import app; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "protect" in run("--help")

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import make_dataset
+
+from hf_unlearnable import DataError, DivergenceError, Report, Training, learnability
+from hf_unlearnable.images import Columns, ImageSet
+from hf_unlearnable.measurement import CASES, Result, _cases
+from hf_unlearnable.training import random_crop_flip
+
+QUICK = {"training": Training(epochs=2, batch_size=16), "seeds": (1, 2), "progress": False}
+
+
+@pytest.fixture(scope="module")
+def report(small, protection):
+    return learnability(small.map(protection), clean=small, test=make_dataset(seed=1), **QUICK)
+
+
+def made(values, chance=0.1):
+    results = tuple(
+        Result("victim", case, seed, last, last + 0.05)
+        for case, lasts in zip(CASES, values, strict=True)
+        for seed, last in enumerate(lasts)
+    )
+    return Report(results, chance, 100, 50, 10, {}, {})
+
+
+def test_figures_are_their_definitions():
+    report = made([(0.8, 0.9), (0.2, 0.3), (0.7, 0.7), (0.75, 0.75)])
+    assert report.accuracy("clean") == pytest.approx(0.85)
+    assert report.spread("clean") == pytest.approx(np.std([0.8, 0.9], ddof=1))
+    assert report.accuracy("clean", figure="peak") == pytest.approx(0.9)
+    assert report.protection_score() == pytest.approx((0.85 - 0.25) / (0.85 - 0.1))
+    assert report.theft_gain() == pytest.approx(-0.05)
+
+
+def test_one_seed_has_no_spread_and_a_useless_victim_no_score():
+    report = made([(0.1,), (0.1,), (0.1,), (0.1,)])
+    assert math.isnan(report.spread("clean"))
+    assert math.isnan(report.protection_score())
+    stored = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert stored["summary"]["victim"]["protection_score"] is None
+
+
+def test_every_case_and_seed_is_there(report):
+    assert [(result.case, result.seed) for result in report.results] == [
+        (case, seed) for seed in (1, 2) for case in CASES
+    ]
+    assert all(0 <= result.last <= result.peak <= 1 for result in report.results)
+    assert report.iterations == 2 * 3
+    assert report.chance == pytest.approx(1 / 3)
+
+
+def test_json_goes_out_and_comes_back_and_is_repeatable(report, small, protection, tmp_path):
+    report.save(tmp_path / "a.json")
+    assert Report.load(tmp_path / "a.json") == report
+    again = learnability(small.map(protection), clean=small, test=make_dataset(seed=1), **QUICK)
+    again.save(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert {"summary", "results", "training", "versions", "chance"} <= set(
+        json.loads((tmp_path / "a.json").read_text())
+    )
+
+
+def test_the_table_says_everything(report):
+    text = str(report)
+    for word in (*CASES, "chance 33.3", "2 seed(s)", "protection score", "theft gain", "last epoch", "peak epoch"):
+        assert word in text
+
+
+def test_halves_are_disjoint_stratified_and_seeded(small, protection):
+    columns = Columns("image", "label")
+    clean, protected = ImageSet.read(small, columns), ImageSet.read(small.map(protection), columns)
+    cases = _cases(clean, protected, seed=3)
+    from_clean = (cases["mix"].pixels == clean.pixels).all(axis=(1, 2, 3))
+    assert np.array_equal(cases["mix"].pixels[~from_clean], protected.pixels[~from_clean])
+    assert np.array_equal(cases["clean part alone"].pixels, clean.pixels[from_clean])
+    assert np.bincount(clean.labels[from_clean]).tolist() == [8, 8, 8]
+    assert len(cases["mix"]) == len(clean)
+    other = _cases(clean, protected, seed=4)["clean part alone"].pixels
+    assert not np.array_equal(other, cases["clean part alone"].pixels)
+
+
+@pytest.mark.filterwarnings("ignore:the protected images are identical")
+def test_a_victim_learns_what_can_be_learned():
+    """Otherwise a low accuracy on protected data would mean nothing."""
+    clean, test = make_dataset(240), make_dataset(60, seed=1)
+    training = Training(epochs=12, batch_size=16, augment=False)
+    report = learnability(
+        clean.map(lambda row: row), clean=clean, test=test, training=training, seeds=(5,), progress=False
+    )
+    assert report.accuracy("clean") > 0.9
+
+
+@pytest.mark.filterwarnings("default")
+def test_identical_sets_are_pointed_out(small):
+    with pytest.warns(UserWarning, match="identical to the clean ones"):
+        learnability(small, clean=small, test=small, **{**QUICK, "seeds": (1,)})
+
+
+@pytest.mark.parametrize(
+    ("protected", "test", "message"),
+    [
+        (make_dataset(30), make_dataset(), r"30 protected and 48 clean images"),
+        (make_dataset().shuffle(seed=0), make_dataset(), r"another label in row \d+"),
+        (make_dataset(), make_dataset(classes=4), r"classes .* in the test set"),
+        (make_dataset(channels=3), make_dataset(), r"shape \(3, 12, 12\) in the protected set"),
+        (make_dataset(), make_dataset(side=14), r"in the test set and \(1, 12, 12\)"),
+        (make_dataset().remove_columns("label"), make_dataset(), r"the protected dataset: got a dataset without"),
+        (make_dataset(), make_dataset().select([]), r"the test dataset: got an empty dataset"),
+    ],
+)
+def test_datasets_that_do_not_belong_together(protected, test, message):
+    with pytest.raises(DataError, match=message):
+        learnability(protected, clean=make_dataset(), test=test, **QUICK)
+
+
+def test_no_seed_or_no_victim(small):
+    with pytest.raises(DataError, match="0 seeds"):
+        learnability(small, clean=small, test=small, seeds=(), progress=False)
+    with pytest.raises(DataError, match="0 victims"):
+        learnability(small, clean=small, test=small, victims=[], progress=False)
+
+
+def test_a_victim_that_diverges(small, protection):
+    with pytest.raises(DivergenceError, match="victim small-resnet, seed 1"):
+        learnability(
+            small.map(protection),
+            clean=small,
+            test=small,
+            training=Training(epochs=2, batch_size=16, learning_rate=1e30),
+            seeds=(1,),
+            progress=False,
+        )
+
+
+def test_crop_and_flip_shift_mirror_and_pass_gradients_on():
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.arange(1.0, 37).view(1, 1, 6, 6).repeat(64, 1, 1, 1).requires_grad_()
+    seen = random_crop_flip(images, generator, padding=2)
+    shifts = set()
+    for view in seen.detach():
+        for mirrored in (False, True):
+            upright = view.flip(2) if mirrored else view
+            for y in range(-2, 3):
+                for x in range(-2, 3):
+                    moved = torch.nn.functional.pad(images[:1].detach(), (2,) * 4)[0, :, 2 + y : 8 + y, 2 + x : 8 + x]
+                    if torch.equal(moved, upright):
+                        shifts.add((mirrored, y, x))
+    assert len(shifts) > 20
+    assert {mirrored for mirrored, *_ in shifts} == {False, True}
+    gradient = torch.autograd.grad(seen.sum(), images)[0]
+    assert set(gradient.unique().tolist()) == {0.0, 1.0}  # every pixel that was seen, once; none that was moved out
+    assert gradient.sum() == (seen != 0).sum()
