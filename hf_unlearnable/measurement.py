@@ -79,6 +79,12 @@ class Report:
         """The seeds of every case."""
         return list(dict.fromkeys(result.seed for result in self.results))
 
+    @property
+    def cases(self) -> list[str]:
+        """The cases that were measured, in the order of ``CASES``."""
+        measured = {result.case for result in self.results}
+        return [case for case in CASES if case in measured]
+
     def values(self, case: str, victim: str | None = None, figure: str = "last") -> NDArray[np.float64]:
         """The accuracies of one case over its seeds, in [0, 1].
 
@@ -92,8 +98,9 @@ class Report:
         return np.array(chosen, dtype=np.float64)
 
     def accuracy(self, case: str, victim: str | None = None, figure: str = "last") -> float:
-        """The mean of ``values``."""
-        return float(self.values(case, victim, figure).mean())
+        """The mean of ``values``; not a number for a case that was not measured."""
+        values = self.values(case, victim, figure)
+        return float(values.mean()) if len(values) else math.nan
 
     def spread(self, case: str, victim: str | None = None, figure: str = "last") -> float:
         """The sample standard deviation of ``values``; not a number for a single seed."""
@@ -131,7 +138,7 @@ class Report:
                         }
                         for figure in ("last", "peak")
                     }
-                    for case in CASES
+                    for case in self.cases
                 },
                 "protection_score": number(self.protection_score(victim)),
                 "theft_gain": number(self.theft_gain(victim)),
@@ -161,7 +168,7 @@ class Report:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
         for victim in self.victims:
             lines.append(f"{victim:<20}{'last epoch':>12}{'peak epoch':>15}")
-            for case in CASES:
+            for case in self.cases:
                 lines.append(f"  {case:<18}{cell(case, victim, 'last'):>12}   {cell(case, victim, 'peak'):>12}")
             lines.append(
                 f"  protection score {self.protection_score(victim):.2f} (1: protected data teach nothing, 0: all); "
@@ -178,6 +185,7 @@ def learnability(
     victims: Sequence[Surrogate | str] | Surrogate | str = "small-resnet",
     training: Training = Training(),
     seeds: Sequence[int] = SEEDS,
+    cases: Sequence[str] = CASES,
     image_column: str | None = None,
     label_column: str | None = None,
     accelerator: Accelerator | None = None,
@@ -196,6 +204,7 @@ def learnability(
         victims: models as ``Surrogate`` takes them, each trained from the weights that it builds.
         training: the victims' recipe.
         seeds: one run of every case each.
+        cases: which of ``CASES`` to train; the figures that need the others are then not numbers.
         image_column: of all three data sets; may be left out when there is exactly one.
         label_column: likewise.
         accelerator: device and precision; a fresh ``Accelerator()`` when left out.
@@ -207,6 +216,8 @@ def learnability(
     """
     accelerator = accelerator or Accelerator()
     specifications = [Surrogate.of(one) for one in ([victims] if isinstance(victims, (str, Surrogate)) else victims)]
+    if not set(cases) <= set(CASES) or not cases:
+        raise DataError(f"got the cases {list(cases)}; expected some of {', '.join(CASES)}")
     if not seeds or not specifications:
         raise DataError(f"got {len(specifications)} victims and {len(seeds)} seeds; expected at least one of each")
     sets = {}
@@ -218,10 +229,12 @@ def learnability(
     _check_match(sets["protected"], sets["clean"], sets["test"])
     steps = training.iterations(len(clean))
     results = []
-    with Progress("victims", steps * len(specifications) * len(seeds) * len(CASES), enabled=progress) as bar:
+    with Progress("victims", steps * len(specifications) * len(seeds) * len(cases), enabled=progress) as bar:
         for victim in specifications:
             for seed in seeds:
                 for case, images in _cases(sets["clean"], sets["protected"], seed).items():
+                    if case not in cases:
+                        continue
                     last, peak = _victim(victim, images, sets["test"], training, steps, seed, accelerator, bar)
                     results.append(Result(str(victim), case, seed, last, peak))
     return Report(

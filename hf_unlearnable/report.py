@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.images import ImageSet, find_columns
-from hf_unlearnable.measurement import CASES, CLEAN_PART, MIX, PROTECTED, Report
+from hf_unlearnable.measurement import CLEAN_PART, MIX, PROTECTED, Report
 
 MAX_CLASSES = 20  # shown in one grid
 COLOURS = {"clean": "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c"}
@@ -97,10 +97,10 @@ def accuracy_chart(report: Report, file: Path) -> None:
         RecipeError: matplotlib is not installed.
     """
     pyplot = _pyplot()
-    width = 0.8 / len(CASES)
+    width = 0.8 / len(report.cases)
     figure, axis = pyplot.subplots(figsize=(3.2 + 2.2 * len(report.victims), 4), layout="constrained")
-    for index, case in enumerate(CASES):
-        places = np.arange(len(report.victims)) + (index - (len(CASES) - 1) / 2) * width
+    for index, case in enumerate(report.cases):
+        places = np.arange(len(report.victims)) + (index - (len(report.cases) - 1) / 2) * width
         heights = [100 * report.accuracy(case, victim) for victim in report.victims]
         spreads = [100 * np.nan_to_num(report.spread(case, victim)) for victim in report.victims]
         peaks = [100 * report.accuracy(case, victim, "peak") for victim in report.victims]

@@ -97,7 +97,7 @@ class Training:
 
     epochs: int = 12
     batch_size: int = 64
-    learning_rate: float = 0.1
+    learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: bool = True

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hf_unlearnable import Protection
-from hf_unlearnable.cli import app
+from hf_unlearnable.cli import app, main
 
 QUICK = ["--epochs", "1"]
 
@@ -82,7 +82,7 @@ def test_protect_then_measure(source, tmp_path):
     out = tmp_path / "out"
     said = run("protect", "disk", "--output", out, *QUICK, cwd=source)  # a relative path: measure must find it again
     assert f"measure {out}" in said
-    said = run("measure", out, "--seeds", 1, "--epochs", 1)
+    said = CliRunner().invoke(app, ["measure", str(out), "--seeds", "1", "--epochs", "1"]).output
     assert "protection score" in said
     report = json.loads((out / "report" / "learnability.json").read_text())
     assert list(report["summary"]) == ["small-resnet"]
@@ -98,8 +98,8 @@ def test_measure_of_sets_made_elsewhere(source, tmp_path):
     other_tool.save_to_disk(tmp_path / "theirs")
     said = run("measure", tmp_path / "theirs", ok=False)
     assert "--clean" in said
-    said = run("measure", tmp_path / "theirs", "--clean", source / "disk", "--seeds", 1, "--epochs", 1)
-    assert "protection score" in said
+    arguments = ["measure", tmp_path / "theirs", "--clean", source / "disk", "--seeds", 1, "--epochs", 1]
+    assert "protection score" in CliRunner().invoke(app, [str(argument) for argument in arguments]).output
 
 
 def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
@@ -133,12 +133,16 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
         (["measure", "nowhere"], "expected the folder that hf-unlearnable protect"),
     ],
 )
-def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, message):
+def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, message, monkeypatch, capsys):
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
     names = {"OUT": tmp_path / "out", "README": tmp_path / "notes.txt", "EMPTY": tmp_path / "empty"}
     words = [str(names.get(word, word)).replace("SOURCE", str(source)) for word in arguments]
-    said = run(*words, ok=False)
+    monkeypatch.setattr(sys, "argv", ["hf-unlearnable", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 1
     assert message in said
     assert "Error: " in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "notes.txt"]
