@@ -107,9 +107,12 @@ class Alternating(Method):
             # The gradient is taken where the clipped perturbation is and passed on as if nothing had been clipped: a
             # pattern that was once darker than black could not come back otherwise.
             gradient = alternation.step(clean, budget.project(patterns[labels], clean), labels)
-            gradient = torch.zeros_like(patterns).index_add_(0, labels, gradient)
-            velocity = self.pattern_momentum * velocity + gradient / gradient.abs().mean().clamp_min(1e-12)
-            patterns = budget.clip(patterns - budget.direction(velocity) * self.step_size(share))
+            present, position = labels.unique(return_inverse=True)  # the others have nothing to go by
+            gradient = torch.zeros_like(patterns[present]).index_add_(0, position, gradient)
+            gradient /= gradient.abs().mean().clamp_min(1e-12)
+            velocity[present] = self.pattern_momentum * velocity[present] + gradient
+            move = budget.direction(velocity[present]) * self.step_size(share)
+            patterns[present] = budget.clip(patterns[present] - move)
         for start in range(0, len(images), self.perturbation_batch_size):
             rows = np.arange(start, min(start + self.perturbation_batch_size, len(images)))
             clean, labels = load(images, rows, patterns.device)
@@ -127,7 +130,7 @@ class Alternating(Method):
     def _run_paper(self, task: Task) -> None:
         """As the authors' experiments do it, flips of the image under an unflipped perturbation included."""
         rng, generator = np.random.default_rng(self.seed), torch.Generator().manual_seed(self.seed)
-        learners = [_Learner(self, task, self.seed + index) for index in range(len(task.surrogates))]
+        learners = [_Learner(self, task, index) for index in range(len(task.surrogates))]
         count, device, budget = len(task.images), task.accelerator.device, task.budget
         schedules = [
             torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, self.epochs, eta_min=1e-6)
