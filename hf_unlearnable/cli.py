@@ -6,6 +6,7 @@ The heavy packages are imported inside the commands, so that ``--help`` answers 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -252,6 +253,7 @@ def env() -> None:
 
 def main() -> None:
     """Run the command line: foreseen errors as one message without a traceback, Ctrl-C as exit status 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
     try:
         app()
     except UnlearnableError as error:

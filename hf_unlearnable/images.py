@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from hf_unlearnable.errors import DataError
+from hf_unlearnable.outputs import allocate
 from hf_unlearnable.progress import Progress
 
 DIGEST_BYTES = 16
@@ -217,9 +218,7 @@ class ImageSet:
                     if scratch is None:
                         pixels = np.empty(shape, dtype=np.uint8)
                     else:
-                        pixels = np.lib.format.open_memmap(
-                            scratch / "pixels.npy", mode="w+", dtype=np.dtype(np.uint8), shape=shape
-                        )
+                        pixels = allocate(scratch / "pixels", shape, np.uint8)
                 if array.shape != pixels.shape[1:]:
                     raise DataError(
                         f"row {index}: got an image of {_size(array.shape)}; expected {_size(pixels.shape[1:])} like "

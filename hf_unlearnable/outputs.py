@@ -1,15 +1,38 @@
-"""Folders that appear under their final name only when they are whole."""
+"""Folders that appear under their final name only when they are whole, and arrays on disk that have room."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from hf_unlearnable.errors import OutputError
+
+
+def allocate(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """A memory-mapped array of zeros in a new file, with its room on disk taken at once.
+
+    A file that only promises its size would end the process without a word (SIGBUS) where the disk turns out full.
+
+    Raises:
+        OSError: no room.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    with file.open("wb") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+        else:  # macOS, Windows
+            for start in range(0, size, 1 << 20):
+                stream.write(bytes(min(1 << 20, size - start)))
+    return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
 def check_free(folder: Path) -> None:

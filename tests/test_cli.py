@@ -72,6 +72,15 @@ def test_protect(source, tmp_path, kind, method):
     assert list((tmp_path / "out").glob("**/map*.arrow")) == []
 
 
+def test_several_processes_write_the_same_bytes(source, tmp_path):
+    for name, extra in (("one", []), ("two", ["--num-proc", "2"])):
+        arguments = ["protect", str(source / "disk"), "--output", str(tmp_path / name), *QUICK, *extra]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    one, two = (load_from_disk(str(tmp_path / name / "dataset")) for name in ("one", "two"))
+    assert np.array_equal(pixels_of(one), pixels_of(two))
+    assert list(tmp_path.glob("**/map*.arrow")) == []
+
+
 def _original(source, kind):
     from hf_unlearnable.sources import load_source
 
@@ -148,7 +157,8 @@ def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "notes.txt"]
 
 
-def test_ctrl_c_ends_cleanly(source, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_kill_end_cleanly(source, tmp_path, sent):
     command = [sys.executable, "-m", "hf_unlearnable", "protect", str(source / "disk"), "--epochs", "100000"]
     process = subprocess.Popen(
         [*command, "--output", str(tmp_path / "out")],
@@ -161,7 +171,7 @@ def test_ctrl_c_ends_cleanly(source, tmp_path):
     while "mi-ue" not in said:  # the bar of the optimisation
         said += process.stderr.read(1)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped; nothing was left" in rest

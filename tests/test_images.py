@@ -141,3 +141,13 @@ def test_digest_tells_pixels_shape_and_label():
     digests = {digest(array, 0), digest(array, 1), digest(other, 0), digest(array.reshape(1, 4, 3), 0)}
     assert len(digests) == 4
     assert digest(array, 0) == digest(array.copy(), np.int64(0))
+
+
+def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
+    from hf_unlearnable.outputs import allocate
+
+    with pytest.raises(OSError, match=r"(?i)space|large|limit"):
+        allocate(tmp_path / "pixels", (1 << 60,), np.uint8)
+    array = allocate(tmp_path / "small", (3, 4), np.float32)
+    assert array.shape == (3, 4)
+    assert not array.any()

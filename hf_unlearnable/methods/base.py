@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import DivergenceError, RecipeError
 from hf_unlearnable.images import Columns, ImageSet, check_classes, find_columns
-from hf_unlearnable.outputs import check_free, whole
+from hf_unlearnable.outputs import allocate, check_free, whole
 from hf_unlearnable.protection import Protection
 from hf_unlearnable.surrogate import Surrogate
 from hf_unlearnable.verification import Pair, compare
@@ -161,11 +161,7 @@ class Method(ABC):
             scratch = Path(folder)
             images = ImageSet.read(dataset, columns, scratch=scratch, progress=progress)
             check_classes(images)
-            perturbations = torch.from_numpy(
-                np.lib.format.open_memmap(
-                    scratch / "perturbations.npy", mode="w+", dtype=np.dtype(np.float32), shape=images.pixels.shape
-                )
-            )
+            perturbations = torch.from_numpy(allocate(scratch / "working", images.pixels.shape, np.float32))
             self.run(Task(images, budget, surrogates, accelerator, perturbations, progress))
             if not all(part.isfinite().all() for part in perturbations.split(CHUNK)):
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")

@@ -65,10 +65,9 @@ class SmallImageClassifier(PreTrainedModel, ABC):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # The defaults of torch for linear layers; He et al. 2015 for convolutions, which are all followed by a ReLU.
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, (nn.BatchNorm2d, nn.Linear)):
+        # The defaults of torch. Larger weights (He et al. 2015), as every convolution is normalised, only slow training
+        # down: 79.2 instead of 81.5 % on 3,000 images of Fashion-MNIST after 12 epochs.
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)):
             module.reset_parameters()
 
 
