@@ -85,7 +85,7 @@ def _protect(
     num_proc: int | None,
     image_column: str | None,
     label_column: str | None,
-    origin: dict[str, str],
+    origin: dict[str, Any],
 ) -> None:
     from datasets import load_from_disk
 
@@ -123,7 +123,9 @@ def measure(
     clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
     clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
     test: Annotated[str | None, typer.Option(help="Clean images to test on (default: as --clean).")] = None,
-    test_split: Annotated[str, typer.Option(help="Their split.")] = "test",
+    test_split: Annotated[
+        str | None, typer.Option(help="Their split (default: test, or the only one of --test).")
+    ] = None,
     victim: Annotated[
         list[str] | None, typer.Option(help="small-resnet, resnet-18, small-vgg, folder or Hub id; may be repeated.")
     ] = None,
@@ -144,7 +146,9 @@ def measure(
         raise SourceError(f"{str(output)!r} does not say what was protected; name the originals with --clean DATASET")
     protected = load_source(str(output / PUBLISH if (output / PUBLISH).is_dir() else output))
     originals = load_source(clean, clean_split or origin.get("split", "train"))
-    tests = load_source(test or clean, test_split)
+    if clean == origin.get("dataset") and clean_split is None and "rows" in origin:
+        originals = originals.select(range(origin["rows"]))
+    tests = load_source(test, test_split) if test else load_source(clean, test_split or "test")
     _measure(
         protected,
         originals,
@@ -219,7 +223,7 @@ def demo(
     train = splits["train"].select(range(min(images, len(splits["train"]))))
     test = splits["test"].select(range(min(images, len(splits["test"]))))
     method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
-    origin = {"dataset": str(data.absolute()), "split": f"train[:{len(train)}]"}
+    origin = {"dataset": str(data.absolute()), "split": "train", "rows": len(train)}
     _protect(train, output, method, allowance, None, None, None, None, origin)
     from datasets import load_from_disk
 

@@ -9,17 +9,18 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from hf_unlearnable.errors import DataError, SourceError
 
 
-def load_source(source: str, split: str = "train") -> Dataset:
+def load_source(source: str, split: str | None = "train") -> Dataset:
     """Open one split of a dataset.
 
     Args:
         source: a folder that ``save_to_disk`` wrote, a parquet file, a folder of images (one folder a class, perhaps
             inside one folder a split), or a Hub id.
-        split: which; a single ``Dataset`` saved to disk or a parquet file counts as every split.
+        split: which; a parquet file or a single ``Dataset`` saved to disk is its split ``train``. None takes the only
+            split there is.
 
     Raises:
         SourceError: nothing there.
-        DataError: there, but not readable as a dataset, or without this split.
+        DataError: there, but not readable as a dataset, without this split, or with several where none was named.
     """
     path = Path(source).expanduser()
     try:
@@ -53,12 +54,14 @@ def load_source(source: str, split: str = "train") -> Dataset:
         ) from error
 
 
-def _split(loaded: Dataset | DatasetDict, split: str, source: str) -> Dataset:
-    if isinstance(loaded, Dataset):
-        return loaded
-    if split not in loaded:
-        raise DataError(f"got the split {split!r} of {source!r}; expected one of {', '.join(map(str, loaded))}")
-    return loaded[split]
+def _split(loaded: Dataset | DatasetDict, split: str | None, source: str) -> Dataset:
+    splits = {"train": loaded} if isinstance(loaded, Dataset) else loaded
+    if split is None and len(splits) == 1:
+        return next(iter(splits.values()))
+    if split not in splits:
+        got = "no split" if split is None else f"the split {split!r}"
+        raise DataError(f"got {got} of {source!r}; expected one of {', '.join(map(str, splits))}")
+    return splits[split]
 
 
 def _first_line(error: Exception) -> str:

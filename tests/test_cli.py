@@ -81,6 +81,19 @@ def test_several_processes_write_the_same_bytes(source, tmp_path):
     assert list(tmp_path.glob("**/map*.arrow")) == []
 
 
+def test_a_single_split_is_never_taken_for_the_test_set(source, tmp_path):
+    from hf_unlearnable import DataError
+    from hf_unlearnable.sources import load_source
+
+    assert (
+        len(load_source(str(source / "train.parquet"))) == len(load_source(str(source / "train.parquet"), None)) == 48
+    )
+    with pytest.raises(DataError, match=r"'test' of .*; expected one of train"):
+        load_source(str(source / "train.parquet"), "test")
+    with pytest.raises(DataError, match=r"no split of .*; expected one of train, test"):
+        load_source(str(source / "disk"), None)
+
+
 def _original(source, kind):
     from hf_unlearnable.sources import load_source
 

@@ -210,7 +210,7 @@ class Method(ABC):
 
 def _subfolder(scratch: Path) -> Path:
     folder = scratch / "protection"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     return folder
 
 
