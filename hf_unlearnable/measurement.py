@@ -170,10 +170,11 @@ class Report:
             lines.append(f"{victim:<20}{'last epoch':>12}{'peak epoch':>15}")
             for case in self.cases:
                 lines.append(f"  {case:<18}{cell(case, victim, 'last'):>12}   {cell(case, victim, 'peak'):>12}")
-            lines.append(
-                f"  protection score {self.protection_score(victim):.2f} (1: protected data teach nothing, 0: all); "
-                f"theft gain {100 * self.theft_gain(victim):+.1f} points (mix - clean part alone)"
-            )
+            if {CLEAN, PROTECTED} <= set(self.cases):
+                score = self.protection_score(victim)
+                lines.append(f"  protection score {score:.2f} (1: protected data teach nothing, 0: all)")
+            if {MIX, CLEAN_PART} <= set(self.cases):
+                lines.append(f"  theft gain {100 * self.theft_gain(victim):+.1f} points (mix - clean part alone)")
         return "\n".join(lines)
 
 

@@ -158,3 +158,16 @@ def test_crop_and_flip_shift_mirror_and_pass_gradients_on():
     gradient = torch.autograd.grad(seen.sum(), images)[0]
     assert set(gradient.unique().tolist()) == {0.0, 1.0}  # every pixel that was seen, once; none that was moved out
     assert gradient.sum() == (seen != 0).sum()
+
+
+def test_chosen_cases_only(small, protection):
+    report = learnability(
+        small.map(protection), clean=small, test=small, cases=("protected",), **{**QUICK, "seeds": (1,)}
+    )
+    assert report.cases == ["protected"]
+    assert math.isnan(report.accuracy("clean"))
+    assert math.isnan(report.protection_score())
+    assert math.isnan(report.theft_gain())
+    assert "score" not in str(report)
+    with pytest.raises(DataError, match=r"the cases \['both'\]; expected some of clean, protected"):
+        learnability(small, clean=small, test=small, cases=("both",), progress=False)
