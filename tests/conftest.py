@@ -60,7 +60,7 @@ def small() -> Dataset:
 def protection(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Protection:
     """A quickly fitted protection of ``small``."""
     folder = tmp_path_factory.mktemp("fitted") / "protection"
-    return EM(epochs=1, batch_size=16).fit(small, budget=Budget(8), output_dir=folder, progress=False)
+    return EM(epochs=6, batch_size=8).fit(small, budget=Budget(8), output_dir=folder, progress=False)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def quick(method: type[Method], **changes) -> Method:
 
 
 @methods
-@pytest.mark.parametrize("budget", [Budget(8), Budget(2), Budget(100, "l2")], ids=str)
+@pytest.mark.parametrize("budget", [Budget(8), Budget(5), Budget(100, "l2")], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_image_is_changed_within_the_budget(method, budget, channels):
     data = make_dataset(30, channels=channels)

@@ -145,7 +145,7 @@ def test_save_and_load(small, protection, expected, tmp_path):
 def test_about_says_how_it_was_made(protection):
     about = json.loads((protection.folder / "protection.json").read_text())
     assert about["method"]["name"] == "em"
-    assert about["method"]["epochs"] == 1
+    assert about["method"]["epochs"] == 6
     assert about["budget"] == "linf:8"
     assert about["verification"]["violations"] == 0
     assert "torch" in about["versions"]
