@@ -13,7 +13,9 @@ def train_and_test(fashion, images, tests):
     return fashion["train"].select(range(images)), fashion["test"].select(range(tests))
 
 
-@pytest.mark.parametrize("method", [MIUE(epochs=6), EM(epochs=6)], ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method", [MIUE(epochs=6), pytest.param(EM(epochs=6), marks=pytest.mark.slow)], ids=lambda method: method.name
+)
 def test_victims_fail_on_real_images(method, fashion, tmp_path):
     train, test = train_and_test(fashion, 1000, 500)
     protection = method.fit(train, budget=Budget(16), progress=False)
