@@ -34,3 +34,8 @@ class DivergenceError(UnlearnableError, ArithmeticError):
 
 class OutputError(UnlearnableError, FileExistsError):
     """A place to write to that already holds something."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's message, to quote in one of ours; its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

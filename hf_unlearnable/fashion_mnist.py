@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.debian import unpack_package
-from hf_unlearnable.errors import SourceError
+from hf_unlearnable.errors import SourceError, first_line
 from hf_unlearnable.outputs import whole
 
 HUB_ID = "zalando-datasets/fashion_mnist"
@@ -67,8 +67,8 @@ def _fetch() -> DatasetDict:
                 return _read(unpack_package(PACKAGE, Path(scratch)) / INSTALLED)
         except SourceError as debian_error:
             raise SourceError(
-                f"Fashion-MNIST could be had neither from the Hub ({HUB_ID}: {_first_line(hub_error)}) nor from Debian "
-                f"({_first_line(debian_error)}). Connect to one of them, or install the package: "
+                f"Fashion-MNIST could be had neither from the Hub ({HUB_ID}: {first_line(hub_error)}) nor from Debian "
+                f"({first_line(debian_error)}). Connect to one of them, or install the package: "
                 f"apt-get install {PACKAGE}"
             ) from hub_error
 
@@ -89,7 +89,3 @@ def _idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
     content = gzip.decompress(file.read_bytes())
     shape = np.frombuffer(content, ">i4", count=dimensions, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-from hf_unlearnable.errors import DataError, SourceError
+from hf_unlearnable.errors import DataError, SourceError, first_line
 
 
 def load_source(source: str, split: str | None = "train") -> Dataset:
@@ -36,7 +36,7 @@ def load_source(source: str, split: str | None = "train") -> Dataset:
         raise
     except Exception as error:  # datasets raises many kinds for one cause: it is not a dataset that it can read
         raise DataError(
-            f"got {source!r}, which cannot be read as a dataset ({_first_line(error)}); "
+            f"got {source!r}, which cannot be read as a dataset ({first_line(error)}); "
             f"expected a save_to_disk folder, a parquet file or a folder of images with one folder a class"
         ) from error
     if path.is_absolute() or source.startswith((".", "~")) or path.suffix or source.count("/") > 1:
@@ -50,7 +50,7 @@ def load_source(source: str, split: str | None = "train") -> Dataset:
     except Exception as error:  # the Hub's clients raise errors without a common base
         raise SourceError(
             f"got {source!r}, which is neither a folder here nor could be loaded from the Hub "
-            f"({_first_line(error)}); check the name, the connection and the token (hf auth login)"
+            f"({first_line(error)}); check the name, the connection and the token (hf auth login)"
         ) from error
 
 
@@ -62,7 +62,3 @@ def _split(loaded: Dataset | DatasetDict, split: str | None, source: str) -> Dat
         got = "no split" if split is None else f"the split {split!r}"
         raise DataError(f"got {got} of {source!r}; expected one of {', '.join(map(str, splits))}")
     return splits[split]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
-from hf_unlearnable.errors import RecipeError, SourceError
+from hf_unlearnable.errors import RecipeError, SourceError, first_line
 from hf_unlearnable.modeling import (
     SmallImageClassifier,
     SmallResNetConfig,
@@ -119,7 +119,7 @@ class Surrogate:
                 else "neither a folder nor reachable on the Hub"
             )
             raise SourceError(
-                f"got the model {name!r}, {where} ({str(error).splitlines()[0]}); expected one of "
+                f"got the model {name!r}, {where} ({first_line(error)}); expected one of "
                 f"{', '.join(BUILT_IN)}, or the folder or Hub id of an image classifier"
             ) from error
         return model
