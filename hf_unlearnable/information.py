@@ -302,7 +302,7 @@ class _Vote:
                 logits, products = self.logits(rows, self.queries)
                 logits = logits.sub_(logits.amax(dim=1, keepdim=True))
                 # Votes of less than 1e-30 are none: a CPU takes a hundred times as long for numbers so close to zero.
-                weights = F.threshold_(logits, math.log(TINY), -torch.inf).exp_()
+                weights = F.threshold(logits, math.log(TINY), -torch.inf, inplace=True).exp_()
                 yield rows, (weights, products), weights @ members
 
     @torch.no_grad()
