@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         UnseenImageError,
     )
     from hf_unlearnable.measurement import Report, learnability
-    from hf_unlearnable.methods import EM, MIUE, Method, available_methods, get_method
+    from hf_unlearnable.methods import BEO, EM, MIUE, Method, available_methods, get_method
     from hf_unlearnable.protection import Protection
     from hf_unlearnable.surrogate import Surrogate
     from hf_unlearnable.training import Training
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "BEO": "methods",
     "Budget": "budget",
     "BudgetError": "errors",
     "DataError": "errors",
@@ -57,6 +58,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BEO",
     "EM",
     "MIUE",
     "Budget",

@@ -169,7 +169,7 @@ class Network(nn.Module):
         wanted = getattr(model.config, "num_channels", channels)
         if wanted != channels and channels != 1:
             raise RecipeError(f"got images of {channels} channels for a model that takes {wanted}")
-        self.model: nn.Module = model
+        self.model: PreTrainedModel = model
         if isinstance(model, SmallImageClassifier):
             # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).
             nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -178,6 +178,11 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._head = [heads[-1]]  # in a list, so that it is not registered as a second child
+
+    def as_surrogate(self) -> Surrogate:
+        """The network as it is now, as the start of another training."""
+        mean, std = (tuple(buffer.flatten().tolist()) for buffer in (self.mean, self.std))
+        return Surrogate(copy.deepcopy(self.model).requires_grad_(True), mean, std)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Classify images.

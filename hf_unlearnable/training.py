@@ -82,6 +82,11 @@ def paired_batches(labels: NDArray[np.int64], size: int, rng: np.random.Generato
     return [np.concatenate(batch) for batch in result]
 
 
+ChangeBatch = Callable[
+    [Network, torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]
+]  # (network, pixels (B, C, H, W), labels (B,), randomness) -> pixels, and labels (B,) or class shares (B, K)
+
+
 @dataclass(frozen=True)
 class Training:
     """The recipe of a victim: SGD with Nesterov momentum, cosine decay to zero, random crop and flip.
@@ -119,6 +124,7 @@ def train(
     iterations: int,
     seed: int,
     accelerator: Accelerator,
+    change_batch: ChangeBatch | None = None,
     after_step: Callable[[int, float, Network], None] | None = None,
 ) -> Network:
     """Train a classifier from the weights that ``surrogate`` builds.
@@ -130,6 +136,7 @@ def train(
         iterations: optimiser steps; the cosine ends there, however many epochs of this set that makes.
         seed: of the weights, the order and the augmentation.
         accelerator: device and precision.
+        change_batch: what happens to a batch after crop and flip, just before its step.
         after_step: called with the number of steps done, the loss and the network.
 
     Returns:
@@ -152,6 +159,8 @@ def train(
             pixels, labels = load(images, batch, accelerator.device)
             if training.augment:
                 pixels = random_crop_flip(pixels, generator)
+            if change_batch is not None:
+                pixels, labels = change_batch(network, pixels, labels, generator)
             network.train()
             loss = F.cross_entropy(network(pixels)[0].float(), labels)
             optimiser.zero_grad()
@@ -165,6 +174,26 @@ def train(
                 break
     result: Network = accelerator.unwrap_model(network).eval()
     return result
+
+
+def adversarial_batch(epsilon: float) -> ChangeBatch:
+    """One step of adversarial training (fast gradient sign from a random start; Wong et al. 2020, arXiv 2001.03994).
+
+    Args:
+        epsilon: radius of the L-inf ball on the unit scale; the step is 1.25 times as long, as in the paper.
+    """
+
+    def change(
+        network: Network, pixels: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        start = (2 * torch.rand(pixels.shape, generator=generator) - 1).to(pixels.device) * epsilon
+        moved = (pixels + start).clamp(0, 1).requires_grad_()
+        network.eval()  # an attack must not move the statistics of batch normalisation
+        gradient = torch.autograd.grad(F.cross_entropy(network(moved)[0].float(), labels), moved)[0]
+        change = (start + 1.25 * epsilon * gradient.sign()).clamp(-epsilon, epsilon)
+        return (pixels + change).clamp(0, 1), labels
+
+    return change
 
 
 def load(images: ImageSet, rows: NDArray[np.int64], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -182,3 +211,14 @@ def accuracy(network: Network, images: ImageSet, device: torch.device, batch_siz
         pixels, labels = load(images, np.arange(start, min(start + batch_size, len(images))), device)
         right += int((network(pixels)[0].argmax(dim=1) == labels).sum())
     return right / len(images)
+
+
+@torch.no_grad()
+def embed(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> torch.Tensor:
+    """The features (N, D) of all images, float32 on ``device``."""
+    network.eval()
+    parts = [
+        network(load(images, np.arange(start, min(start + batch_size, len(images))), device)[0])[1].float()
+        for start in range(0, len(images), batch_size)
+    ]
+    return torch.cat(parts)

@@ -19,6 +19,7 @@ LAYERS = [
     ["modeling"],
     ["surrogate", "protection"],
     ["training"],
+    ["estimates"],
     ["methods"],
     ["measurement"],
     ["report", "fashion_mnist", "sources"],

@@ -52,6 +52,7 @@ RECIPES: dict[str, Method] = {
     "noise": Noise(),
     "em": EM(),
     "mi-ue": MIUE(),
+    "mi-ue-untargeted": MIUE(targeted_weight=0.0),
     "mi-ue-paper": MIUE.paper(epochs=15, inner_steps=5),  # the authors' 100 epochs of 10 steps cost 13 times as much
 }
 

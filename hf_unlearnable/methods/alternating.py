@@ -1,7 +1,8 @@
 """The alternation that MI-UE and EM share: a surrogate learns the protected images, the perturbations answer it.
 
 min over perturbations and surrogate in turn: the surrogate descends the cross-entropy on the protected images, as a
-victim would; the perturbations descend the ``perturbation_loss`` of the method.
+victim would; the perturbations descend the ``perturbation_loss`` of the method, and may be drawn towards another class
+in the eyes of a guide, a model of the clean images.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from torch.nn import functional as F
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.methods.base import Method, Task
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.training import batches, load, paired_batches, random_crop_flip
+from hf_unlearnable.training import Training, batches, load, paired_batches, random_crop_flip
+
+GUIDE_SEED = 1000  # apart from the seeds of surrogates: a guide must not start from the weights of one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,11 @@ class Alternating(Method):
         first_step: size of a perturbation step at the start, as a fraction of the radius; half of it for images whose
             pattern is there already.
         last_step: the same at the end; linear in between.
+        targeted_weight: of the pull towards another class (the label plus three, modulo K) in the eyes of a guide,
+            beside the perturbation loss, both gradients at mean absolute value one; 0 for none. The shared schedule
+            only. As in targeted adversarial poisoning (Fowl et al. 2021, arXiv 2106.10807): victims that fall back on
+            what they know of the images then take one class for another, not most classes for what they are.
+        guide_epochs: passes over the clean images in which a guide, built like the surrogate, is trained.
         inner_steps: perturbation steps in a pass of the paper's schedule.
         perturbation_batch_size: images of such a step.
     """
@@ -63,6 +71,8 @@ class Alternating(Method):
     pattern_momentum: float = 0.9
     first_step: float = 1 / 8
     last_step: float = 1 / 32
+    targeted_weight: float = 0.0
+    guide_epochs: int = 6
     inner_steps: int = 1
     perturbation_batch_size: int = 512
 
@@ -71,7 +81,9 @@ class Alternating(Method):
             raise RecipeError(f"got the schedule {self.schedule!r}; expected 'shared' or 'paper'")
         if not 0 <= self.pattern_share <= 1:
             raise RecipeError(f"got pattern_share={self.pattern_share}; expected a share in [0, 1]")
-        for name in ("epochs", "batch_size", "inner_steps", "perturbation_batch_size"):
+        if not self.targeted_weight >= 0:
+            raise RecipeError(f"got targeted_weight={self.targeted_weight}; expected 0 or more")
+        for name in ("epochs", "batch_size", "guide_epochs", "inner_steps", "perturbation_batch_size"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
 
@@ -106,10 +118,10 @@ class Alternating(Method):
             clean, labels = load(images, rows, patterns.device)
             # The gradient is taken where the clipped perturbation is and passed on as if nothing had been clipped: a
             # pattern that was once darker than black could not come back otherwise.
-            gradient = alternation.step(clean, budget.project(patterns[labels], clean), labels)
+            gradients = alternation.step(clean, budget.project(patterns[labels], clean), labels)
             present, position = labels.unique(return_inverse=True)  # the others have nothing to go by
-            gradient = torch.zeros_like(patterns[present]).index_add_(0, position, gradient)
-            gradient /= gradient.abs().mean().clamp_min(1e-12)
+            summed = [torch.zeros_like(patterns[present]).index_add_(0, position, one) for one in gradients]
+            gradient = self._weigh([one / one.abs().mean().clamp_min(1e-12) for one in summed])
             velocity[present] = self.pattern_momentum * velocity[present] + gradient
             move = budget.direction(velocity[present]) * self.step_size(share)
             patterns[present] = budget.clip(patterns[present] - move)
@@ -123,9 +135,15 @@ class Alternating(Method):
         for rows, share in alternation.epochs(epochs, "perturbations"):
             clean, labels = load(task.images, rows, task.accelerator.device)
             perturbations = task.perturbations[rows].to(clean.device)
-            gradient = alternation.step(clean, perturbations, labels)
+            gradients = alternation.step(clean, perturbations, labels)
+            lengths = [one.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12) for one in gradients]
+            gradient = self._weigh([one / length for one, length in zip(gradients, lengths, strict=True)])
             move = task.budget.direction(gradient) * self.step_size(share) / 2
             task.perturbations[rows] = task.budget.project(perturbations - move, clean).cpu()
+
+    def _weigh(self, gradients: list[torch.Tensor]) -> torch.Tensor:
+        """The gradient of the perturbation loss, and the one of the guide if there is one."""
+        return gradients[0] if len(gradients) == 1 else gradients[0] + self.targeted_weight * gradients[1]
 
     def _run_paper(self, task: Task) -> None:
         """As the authors' experiments do it, flips of the image under an unflipped perturbation included."""
@@ -171,7 +189,9 @@ class _Alternation:
 
     def __init__(self, recipe: Alternating, task: Task) -> None:
         self.recipe, self.task = recipe, task
-        self.learners = cycle([_Learner(recipe, task, index) for index in range(len(task.surrogates))])
+        turns = range(len(task.surrogates))
+        self.learners = cycle([_Learner(recipe, task, index) for index in turns])
+        self.guides = cycle([_guide(recipe, task, index) for index in turns] if recipe.targeted_weight else [None])
         self.rng, self.generator = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
         self.loss = math.nan
 
@@ -185,20 +205,26 @@ class _Alternation:
                     yield rows, bar.share
                     bar.advance(len(rows), loss=self.loss)
 
-    def step(self, clean: torch.Tensor, perturbations: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def step(self, clean: torch.Tensor, perturbations: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         """One forward pass for a step of the surrogate and the gradient of the perturbations, which is returned.
 
-        Both see the images randomly cropped and flipped, as a victim does.
+        Both see the images randomly cropped and flipped, as a victim does. A second gradient is the guide's.
         """
-        learner = next(self.learners)
+        learner, guide = next(self.learners), next(self.guides)
         perturbations.requires_grad_()
         logits, features = learner.look(random_crop_flip(clean + perturbations, self.generator))
         loss = self.recipe.perturbation_loss(features, logits, labels)
-        gradient = learner.gradient(loss, perturbations)
-        perturbations.requires_grad_(False)
+        gradients = [learner.gradient(loss, perturbations)]
         self.loss = learner.learn(logits, labels)
         self.task.check(self.loss)
-        return gradient
+        if guide is not None:
+            logits, _ = guide(random_crop_flip(clean + perturbations, self.generator))
+            classes = logits.shape[1]
+            targets = (labels + (3 if classes > 3 else 1)) % classes  # three classes on is the class itself if K is 3
+            loss = F.cross_entropy(logits.float(), targets)
+            gradients.append(torch.autograd.grad(learner.scale(loss), perturbations)[0])
+        perturbations.requires_grad_(False)
+        return gradients
 
 
 class _Learner:
@@ -220,9 +246,12 @@ class _Learner:
 
     def gradient(self, loss: torch.Tensor, perturbations: torch.Tensor) -> torch.Tensor:
         """Of a loss with respect to perturbations, up to a positive factor; the graph is kept for ``learn``."""
-        scaler = self.accelerator.scaler  # float16 would lose small gradients
-        loss = loss if scaler is None else scaler.scale(loss)
-        return torch.autograd.grad(loss, perturbations, retain_graph=True)[0]
+        return torch.autograd.grad(self.scale(loss), perturbations, retain_graph=True)[0]
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        """Large enough for float16, which would lose small gradients."""
+        scaler = self.accelerator.scaler
+        return loss if scaler is None else scaler.scale(loss)
 
     def learn(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
         """A step on the cross-entropy; its value before the step."""
@@ -231,6 +260,13 @@ class _Learner:
         self.accelerator.backward(loss, inputs=list(self.network.parameters()))
         self.optimiser.step()
         return loss.item()
+
+
+def _guide(recipe: Alternating, task: Task, index: int) -> torch.nn.Module:
+    """A classifier of the clean images, trained and frozen."""
+    training = Training(epochs=recipe.guide_epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate)
+    seed = recipe.seed + GUIDE_SEED + index
+    return task.train(task.surrogates[index], task.images, training, seed, f"{recipe.name}: guide")
 
 
 def _flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -25,8 +25,10 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import DivergenceError, RecipeError
 from hf_unlearnable.images import Columns, ImageSet, check_classes, find_columns
 from hf_unlearnable.outputs import allocate, check_free, whole
+from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection import Protection
-from hf_unlearnable.surrogate import Surrogate
+from hf_unlearnable.surrogate import Network, Surrogate
+from hf_unlearnable.training import ChangeBatch, Training, train
 from hf_unlearnable.verification import Pair, compare
 from hf_unlearnable.versions import versions
 
@@ -47,6 +49,8 @@ class Task:
         surrogates: to optimise against, at least one.
         accelerator: device and precision.
         perturbations: (N, C, H, W) float32 on the unit scale, zeros at first, on disk: ``run`` leaves its result here.
+        scratch: a folder for whatever does not fit in memory; it is gone after the fit.
+        findings: what ``run`` learned about its result and ``protection.json`` should tell, ready for JSON.
         progress: show bars.
     """
 
@@ -55,7 +59,52 @@ class Task:
     surrogates: tuple[Surrogate, ...]
     accelerator: Accelerator
     perturbations: torch.Tensor
+    scratch: Path
     progress: bool
+    findings: dict[str, Any] = field(default_factory=dict)
+
+    def protected(self) -> ImageSet:
+        """The images with the perturbations as they are now, as they would be released; pixels in ``scratch``."""
+        pixels = allocate(self.scratch / "protected", self.images.pixels.shape, np.uint8)
+        for start in range(0, len(self.images), CHUNK):
+            part = slice(start, start + CHUNK)
+            original = self.images.pixels[part]
+            pixels[part] = self.budget.apply(original, self.budget.quantise(self.perturbations[part], original))
+        return ImageSet(pixels, self.images.labels, self.images.names)
+
+    def train(
+        self,
+        surrogate: Surrogate,
+        images: ImageSet,
+        training: Training,
+        seed: int,
+        what: str,
+        change_batch: ChangeBatch | None = None,
+    ) -> Network:
+        """Train a model that the method uses, with a bar that says ``what``; the network comes back frozen.
+
+        Raises:
+            DivergenceError: the loss left the finite numbers.
+        """
+        steps = training.iterations(len(images))
+        with Progress(what, steps, enabled=self.progress) as bar:
+
+            def after_step(done: int, loss: float, network: Network) -> None:
+                self.check(loss)
+                bar.advance(loss=loss)
+
+            network = train(
+                surrogate,
+                images,
+                training,
+                iterations=steps,
+                seed=seed,
+                accelerator=self.accelerator,
+                change_batch=change_batch,
+                after_step=after_step,
+            )
+        network.requires_grad_(False)
+        return network
 
     def check(self, loss: float) -> None:
         """Stop at a loss that is not a number.
@@ -162,10 +211,11 @@ class Method(ABC):
             images = ImageSet.read(dataset, columns, scratch=scratch, progress=progress)
             check_classes(images)
             perturbations = torch.from_numpy(allocate(scratch / "working", images.pixels.shape, np.float32))
-            self.run(Task(images, budget, surrogates, accelerator, perturbations, progress))
+            task = Task(images, budget, surrogates, accelerator, perturbations, scratch, progress)
+            self.run(task)
             if not all(part.isfinite().all() for part in perturbations.split(CHUNK)):
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
-            about = self._about(budget, columns, images, perturbations, surrogates)
+            about = self._about(columns, task)
             batches = _quantised(images, perturbations, budget)
             if output_dir is not None:
                 with whole(Path(output_dir)) as target:
@@ -187,23 +237,17 @@ class Method(ABC):
             raise RecipeError("got no surrogate; expected at least one, or None for the default")
         return tuple(Surrogate.of(one) for one in several)
 
-    def _about(
-        self,
-        budget: Budget,
-        columns: Columns,
-        images: ImageSet,
-        perturbations: torch.Tensor,
-        surrogates: tuple[Surrogate, ...],
-    ) -> dict[str, Any]:
+    def _about(self, columns: Columns, task: Task) -> dict[str, Any]:
         return {
             "method": {"name": self.name, **self.recipe()},
-            "budget": str(budget),
-            "surrogates": [str(surrogate) for surrogate in surrogates],
+            "budget": str(task.budget),
+            "surrogates": [str(surrogate) for surrogate in task.surrogates],
             "image_column": columns.image,
             "label_column": columns.label,
-            "classes": images.names,
-            "image_shape": list(images.pixels.shape[1:]),
-            "verification": compare(_sample(images, perturbations, budget), budget).as_dict(),
+            "classes": task.images.names,
+            "image_shape": list(task.images.pixels.shape[1:]),
+            "verification": compare(_sample(task.images, task.perturbations, task.budget), task.budget).as_dict(),
+            "findings": task.findings,
             "versions": versions(),
         }
 

@@ -1,0 +1,277 @@
+"""BEO: raise the Bayes error of the protected data (arXiv 2511.08191)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.estimates import MIXTURE, bayes_error_estimates, error_upper_bound
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.information import OBJECTIVES, bandwidth, bayes_error
+from hf_unlearnable.methods.base import Method, Task
+from hf_unlearnable.outputs import allocate
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.surrogate import Network, Surrogate
+from hf_unlearnable.training import Training, adversarial_batch, embed, load, random_crop_flip
+
+FIRST_SEED, HELD_OUT_SEED = 2000, 3000  # apart from those of other methods' models and of victims
+ADAM = (0.9, 0.999)  # decay of the two averages
+
+
+@dataclass(frozen=True, kw_only=True)
+class BEO(Method, name="beo"):
+    """Move every image to where the classes of its neighbours contradict its own: projected gradient ascent.
+
+    All images move jointly: the features of the whole set are computed, the gradient of ``bayes_error`` is taken with
+    respect to them once, and pushed back through the embeddings batch by batch to the pixels.
+
+    Two modes. ``"reference"``, the default, asks how the CLEAN images would vote on the protected ones (the clean twin
+    has no vote), in several embeddings: a model of the clean images and one trained adversarially. It is made for
+    mixtures: a protected image among clean ones of another class is a contradiction that a mixture keeps.
+    ``"self"`` is the paper's: the protected images vote on one another, in an embedding that is trained anew on them;
+    ``BEO.paper()`` has the authors' schedule.
+
+    Args:
+        mode: see above.
+        kernel: of the votes, see ``bayes_error``.
+        sigma: of the kernel: ``"likelihood"`` or ``"median"`` (see ``bandwidth``, on the features of the clean images),
+            or a number as a fraction of the largest absolute value of the features, as the authors do.
+        objective: see ``bayes_error``; ``"log-label"`` for the reference mode and ``"max"`` for the other if left out.
+        steps: of the ascent.
+        first_step: as a fraction of the budget's radius, halved after 60 % of the steps; 2.5 / ``steps`` if left out.
+        optimiser: ``"steepest"``: the sign of the gradient, or its direction under an L2 budget; ``"adam"``: Adam with
+            ``first_step`` as its rate.
+        augment: crop and flip images at random in every step, differently for every image.
+        robust: use adversarially trained embeddings beside the ordinary ones, trained with half the budget.
+        epochs: passes over the images that train an embedding.
+        refresh: ``"never"``; ``"continue"``: train on for ``refresh_epochs`` on the protected images before every step;
+            ``"retrain"``: the same from new weights. The self mode only.
+        refresh_epochs: see ``refresh``.
+        batch_size: images of a training step.
+        learning_rate: of that training.
+        embedding_batch_size: images that are pushed through an embedding at once.
+        reference_size: most rows that vote; a larger set votes by an evenly drawn sample.
+    """
+
+    mode: Literal["reference", "self"] = "reference"
+    kernel: str = "rbf"
+    sigma: float | str = "likelihood"
+    objective: str | None = None
+    steps: int = 20
+    first_step: float | None = None
+    optimiser: Literal["steepest", "adam"] = "steepest"
+    augment: bool = False
+    robust: bool = True
+    epochs: int = 12
+    refresh: Literal["never", "continue", "retrain"] = "continue"
+    refresh_epochs: int = 1
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    embedding_batch_size: int = 256
+    reference_size: int = 60_000
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("mode", ("reference", "self")),
+            ("objective", (None, *OBJECTIVES)),
+            ("optimiser", ("steepest", "adam")),
+            ("refresh", ("never", "continue", "retrain")),
+        ):
+            if getattr(self, name) not in allowed:
+                options = ", ".join(repr(option) for option in allowed)
+                raise RecipeError(f"got {name}={getattr(self, name)!r}; expected one of {options}")
+        if self.sigma not in ("likelihood", "median") and not (isinstance(self.sigma, (int, float)) and self.sigma > 0):
+            raise RecipeError(f"got sigma={self.sigma!r}; expected 'likelihood', 'median' or a number above zero")
+        for name in ("steps", "epochs", "refresh_epochs", "batch_size", "embedding_batch_size", "reference_size"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
+
+    @classmethod
+    def paper(cls, **changes: Any) -> BEO:
+        """The recipe of the authors' experiments.
+
+        190 steps of Adam with a rate of 1e-3 on pixels in [0, 1], before each of which an embedding is trained from
+        scratch for 30 epochs on the protected images; RBF kernel, sigma 0.3 of the largest feature, objective "max".
+        The rate is relative to a budget of 8/255. Meant for ``Surrogate("resnet-18")``.
+        """
+        recipe: dict[str, Any] = {
+            "mode": "self",
+            "sigma": 0.3,
+            "steps": 190,
+            "optimiser": "adam",
+            "first_step": 1e-3 * 255 / 8,
+            "robust": False,
+            "epochs": 30,
+            "refresh": "retrain",
+            "refresh_epochs": 30,
+        }
+        return cls(**{**recipe, **changes})
+
+    def run(self, task: Task) -> None:
+        """Train the embeddings, then ascend."""
+        kinds = (False, True) if self.robust and self.mode == "reference" else (False,)
+        pairs = [(surrogate, robust) for surrogate in task.surrogates for robust in kinds]
+        embeddings = [_Embedding(self, task, *pair, self.seed + FIRST_SEED + i) for i, pair in enumerate(pairs)]
+        ascent = _Ascent(self, task)
+        ascent.start()
+        total = self.steps * len(task.images)
+        with Progress(f"{self.name}: ascent", total, unit="image", enabled=task.progress) as bar:
+            for step in range(self.steps):
+                if self.mode == "self" and self.refresh != "never":
+                    for embedding in embeddings:
+                        embedding.refresh(task.protected())
+                slopes = [embedding.slope(step) for embedding in embeddings]
+                pulled = [embedding.pull(slope, step) for embedding, slope in zip(embeddings, slopes, strict=True)]
+                for part in zip(*pulled, strict=True):
+                    rows = part[0][0]
+                    ascent.move(rows, torch.stack([gradient for _, gradient in part]).sum(dim=0), step)
+                    bar.advance(len(rows))
+        task.findings["bayes_error"] = self._findings(task, embeddings)
+
+    def step_size(self, step: int) -> float:
+        """Of a step of the ascent, as a fraction of the radius."""
+        return (self.first_step or 2.5 / self.steps) * (1 if step < 0.6 * self.steps else 0.5)
+
+    def _findings(self, task: Task, embeddings: list[_Embedding]) -> dict[str, Any]:
+        """Estimates where the ascent took place and in an embedding that had no part in it."""
+        protected, device, surrogate = task.protected(), task.accelerator.device, task.surrogates[0]
+        training, seed = self._training(self.epochs), self.seed + HELD_OUT_SEED
+        held_out = task.train(surrogate, task.images, training, seed, f"{self.name}: held-out embedding")
+        order = np.random.default_rng(seed).permutation(len(protected))
+        learned, unseen = (protected.select(part) for part in np.array_split(order, 2))
+        classifier = task.train(surrogate, learned, training, seed + 1, f"{self.name}: held-out classifier")
+        several: dict[str, tuple[Network, float | None]] = {str(one): (one.network, one.sigma) for one in embeddings}
+        several[f"{surrogate} trained on clean images, held out"] = (held_out, None)
+        return {
+            "estimates": bayes_error_estimates(task.images, protected, several, kernel=self.kernel, device=device),
+            "upper_bound": error_upper_bound(classifier, unseen, device),
+            "mixtures": MIXTURE,
+        }
+
+    def _training(self, epochs: int) -> Training:
+        return Training(epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+
+
+class _Ascent:
+    """The perturbations and what an optimiser remembers of them."""
+
+    def __init__(self, recipe: BEO, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        self.memory: list[torch.Tensor] = []
+        if recipe.optimiser == "adam":  # two numbers a value, on disk like the perturbations
+            shape = task.images.pixels.shape
+            files = (task.scratch / "mean", task.scratch / "square")
+            self.memory = [torch.from_numpy(allocate(file, shape, np.float32)) for file in files]
+
+    def start(self) -> None:
+        """Uniform in half the ball: many gradients vanish at the clean images themselves."""
+        generator, budget = torch.Generator().manual_seed(self.recipe.seed), self.task.budget
+        for rows in _rows(len(self.task.images), self.recipe.embedding_batch_size):
+            images, _ = load(self.task.images, rows, torch.device("cpu"))
+            noise = 2 * torch.rand(images.shape, generator=generator) - 1
+            noise = noise * budget.epsilon if budget.norm == "linf" else budget.direction(noise)
+            self.task.perturbations[rows] = budget.project(noise / 2, images)
+
+    def move(self, rows: NDArray[np.int64], gradient: torch.Tensor, step: int) -> None:
+        """One step up for the perturbations of ``rows``, along their gradient (B, C, H, W)."""
+        budget, size = self.task.budget, self.recipe.step_size(step)
+        if self.memory:
+            memory = [past[rows].to(gradient.device) for past in self.memory]
+            memory = [
+                past.lerp(now, 1 - beta)
+                for past, now, beta in zip(memory, (gradient, gradient.square()), ADAM, strict=True)
+            ]
+            for past, now in zip(self.memory, memory, strict=True):
+                past[rows] = now.cpu()
+            mean, square = (now / (1 - beta ** (step + 1)) for now, beta in zip(memory, ADAM, strict=True))
+            direction = mean / (square.sqrt() + 1e-8) * budget.epsilon
+        else:
+            direction = budget.direction(gradient)
+        images, _ = load(self.task.images, rows, gradient.device)
+        moved = self.task.perturbations[rows].to(gradient.device) + size * direction
+        self.task.perturbations[rows] = budget.project(moved, images).cpu()
+
+
+class _Embedding:
+    """A trained network, whose features say who is whose neighbour."""
+
+    def __init__(self, recipe: BEO, task: Task, surrogate: Surrogate, robust: bool, seed: int) -> None:
+        self.recipe, self.task, self.surrogate, self.robust, self.seed = recipe, task, surrogate, robust, seed
+        self.labels = torch.from_numpy(task.images.labels).to(task.accelerator.device)
+        self._train(surrogate, task.images, recipe.epochs)
+
+    def __str__(self) -> str:
+        images = "the images as they were protected" if self.recipe.mode == "self" else "clean images"
+        return f"{self.surrogate} trained {'adversarially ' if self.robust else ''}on {images}"
+
+    def refresh(self, protected: ImageSet) -> None:
+        """Train on, or anew, on what the images are now."""
+        self.seed += 1
+        retrain = self.recipe.refresh == "retrain"
+        self._train(self.surrogate if retrain else self.network.as_surrogate(), protected, self.recipe.refresh_epochs)
+
+    def slope(self, step: int) -> torch.Tensor:
+        """The gradient of the Bayes error in the features of the protected images (N, D)."""
+        with torch.no_grad():
+            features = torch.cat([part for _, _, part in self._look(step)]).requires_grad_()
+        with torch.enable_grad():
+            value = bayes_error(
+                features,
+                self.labels,
+                kernel=self.recipe.kernel,
+                sigma=self.sigma,
+                objective=self.recipe.objective or ("max" if self.recipe.mode == "self" else "log-label"),
+                reference=self.voters[0],
+                twins=self.voters[1],
+            )
+        self.task.check(value.item())
+        return torch.autograd.grad(value, features)[0]
+
+    def pull(self, slope: torch.Tensor, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        """Rows and the gradient of their perturbations (B, C, H, W), at mean absolute value one for every image.
+
+        So no embedding, and no image far from the others, speaks louder than another.
+        """
+        for rows, perturbations, features in self._look(step):
+            loss = (features * slope[rows]).sum() * len(slope)  # the mean's slopes are small for half precision
+            gradient = torch.autograd.grad(loss, perturbations)[0]
+            yield rows, gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
+
+    def _look(self, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]]:
+        """Rows, their perturbations and the features of the protected images, as ``step`` crops and flips them."""
+        generator = torch.Generator().manual_seed(self.seed + step)
+        for rows in _rows(len(self.task.images), self.recipe.embedding_batch_size):
+            images, _ = load(self.task.images, rows, self.labels.device)
+            perturbations = self.task.perturbations[rows].to(images.device).requires_grad_()
+            seen = images + perturbations
+            if self.recipe.augment:
+                seen = random_crop_flip(seen, generator)
+            yield rows, perturbations, self.network(seen)[1].float()
+
+    def _train(self, surrogate: Surrogate, images: ImageSet, epochs: int) -> None:
+        """Train the network, and look at what it makes of the clean images."""
+        recipe, task = self.recipe, self.task
+        attack = adversarial_batch(task.budget.epsilon / 2) if self.robust else None
+        self.network = task.train(
+            surrogate, images, recipe._training(epochs), self.seed, f"{recipe.name}: embedding", change_batch=attack
+        )
+        clean = embed(self.network, task.images, self.labels.device, recipe.embedding_batch_size)
+        chosen = torch.linspace(0, len(clean) - 1, min(len(clean), recipe.reference_size)).round().long()
+        places = torch.full((len(clean),), -1).scatter(0, chosen, torch.arange(len(chosen)))
+        voters = (clean[chosen], self.labels[chosen]), places.to(clean.device)
+        self.voters = voters if recipe.mode == "reference" else (None, None)
+        if isinstance(recipe.sigma, str):
+            self.sigma = bandwidth(clean, self.labels, kernel=recipe.kernel, rule=recipe.sigma)
+        else:
+            self.sigma = recipe.sigma * float(clean.abs().max())
+
+
+def _rows(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
