@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_unlearnable.budget import Budget
+    from hf_unlearnable.callbacks import LearnabilityCallback, StopWhenLearned
     from hf_unlearnable.errors import (
         BudgetError,
         DataError,
@@ -39,6 +40,7 @@ _HOME = {
     "DataError": "errors",
     "DivergenceError": "errors",
     "EM": "methods",
+    "LearnabilityCallback": "callbacks",
     "MIUE": "methods",
     "Method": "methods",
     "OutputError": "errors",
@@ -46,6 +48,7 @@ _HOME = {
     "RecipeError": "errors",
     "Report": "measurement",
     "SourceError": "errors",
+    "StopWhenLearned": "callbacks",
     "Surrogate": "surrogate",
     "Training": "training",
     "UnlearnableError": "errors",
@@ -63,12 +66,14 @@ __all__ = [
     "BudgetError",
     "DataError",
     "DivergenceError",
+    "LearnabilityCallback",
     "Method",
     "OutputError",
     "Protection",
     "RecipeError",
     "Report",
     "SourceError",
+    "StopWhenLearned",
     "Surrogate",
     "Training",
     "UnlearnableError",

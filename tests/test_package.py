@@ -14,10 +14,10 @@ PACKAGE = ROOT / "hf_unlearnable"
 # A module may import from lines above its own only.
 LAYERS = [
     ["errors"],
-    ["outputs", "progress", "versions", "debian", "budget"],
+    ["outputs", "progress", "versions", "debian", "budget", "scores"],
     ["images", "verification", "information"],
     ["modeling"],
-    ["surrogate", "protection"],
+    ["surrogate", "protection", "callbacks"],
     ["training"],
     ["methods"],
     ["measurement"],
