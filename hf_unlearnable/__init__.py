@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from hf_unlearnable.measurement import Report, learnability
     from hf_unlearnable.methods import EM, MIUE, Method, available_methods, get_method
+    from hf_unlearnable.metrics import available_metrics, load_metric
     from hf_unlearnable.protection import Protection
     from hf_unlearnable.surrogate import Surrogate
     from hf_unlearnable.training import Training
@@ -55,8 +56,10 @@ _HOME = {
     "UnseenImageError": "errors",
     "Verification": "verification",
     "available_methods": "methods",
+    "available_metrics": "metrics",
     "get_method": "methods",
     "learnability": "measurement",
+    "load_metric": "metrics",
 }
 
 __all__ = [
@@ -80,8 +83,10 @@ __all__ = [
     "UnseenImageError",
     "Verification",
     "available_methods",
+    "available_metrics",
     "get_method",
     "learnability",
+    "load_metric",
 ]
 
 

@@ -1,12 +1,13 @@
 """Callbacks for an ordinary ``transformers.Trainer``: what a model really learns from the images it is trained on.
 
-    trainer = Trainer(model, arguments, train_dataset=protected, callbacks=[LearnabilityCallback(test), StopWhenLearned()])
+    callbacks = [LearnabilityCallback(test), StopWhenLearned(above=0.5)]
+    Trainer(model, arguments, train_dataset=protected, callbacks=callbacks).train()
 
 How the figures get around: a callback is handed no way to call ``Trainer.log``, and the trackers of ``report_to`` have
-seen a log before any callback of the user does. So each measurement is appended to ``state.log_history``, which is where
-the Trainer keeps its own logs, saves them with every checkpoint and finds them again when it resumes; it is also all
-the memory that the callbacks here have. The trackers get it through callbacks of the same classes that the Trainer
-makes from ``report_to``.
+seen a log before any callback of the user does. So each measurement is appended to ``state.log_history``, where the
+Trainer keeps its own logs, saves them with every checkpoint and finds them again when it resumes; it is also all the
+memory that the callbacks here have. The trackers get it through callbacks of the same classes that the Trainer makes
+from ``report_to``.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ PEAK, PEAK_EPOCH = "peak_clean_accuracy", "peak_epoch"
 CLASS = f"{CLEAN}_"  # with the name of a class behind it
 
 # Trackers whose callbacks join the run in progress; of the others a second one would begin a run of its own.
-JOINING = frozenset({"azure_ml", "clearml", "comet_ml", "dagshub", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"})
+JOINING = frozenset(
+    {"azure_ml", "clearml", "comet_ml", "dagshub", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"}
+)
 WITHOUT_FIGURES = frozenset({"codecarbon", "flyte"})
 
 logger = logging.getLogger(__name__)
@@ -58,9 +61,9 @@ logger = logging.getLogger(__name__)
 class LearnabilityCallback(TrainerCallback):
     """Measure, while a model trains on protected images, how well it does on clean ones.
 
-    At every evaluation of the Trainer, or at every end of an epoch without an ``eval_strategy``, the model classifies the
-    clean test set and a part of its own training set. Logged are ``eval_clean_accuracy``, ``eval_train_accuracy``, their
-    difference ``eval_gap``, ``eval_protection_score`` (with a baseline), ``eval_peak_clean_accuracy``,
+    At every evaluation of the Trainer, or at every end of an epoch without an ``eval_strategy``, the model classifies
+    the clean test set and a part of its own training set. Logged are ``eval_clean_accuracy``, ``eval_train_accuracy``,
+    their difference ``eval_gap``, ``eval_protection_score`` (with a baseline), ``eval_peak_clean_accuracy``,
     ``eval_peak_epoch`` and ``eval_clean_accuracy_CLASS`` for each class. ``learnability.json`` in the output folder has
     the last and the peak measurement and all others. The training itself goes as it would without the callback, bit for
     bit. In several processes each classifies rows of its own, and counts are summed: no row counts twice.
@@ -112,12 +115,16 @@ class LearnabilityCallback(TrainerCallback):
         """Measure whenever the Trainer evaluates, by step or by epoch."""
         self._measure(args, state, control, **kwargs)
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Measure where the Trainer does not evaluate by itself, and after the last step whatever it does."""
         if args.eval_strategy == "no" or (control.should_training_stop and not control.should_evaluate):
             self._measure(args, state, control, **kwargs)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Close what was opened for this training."""
         self._training = False
         if self._given_trackers is None:
@@ -212,7 +219,7 @@ class StopWhenLearned(TrainerCallback):
     def __init__(self, above: float = 0.5, *, metric: str = f"{PREFIX}{CLEAN}", patience: int = 1) -> None:
         if not 0 <= above < 1 or patience < 1:
             raise RecipeError(
-                f"got above={above} and patience={patience}; expected an accuracy in [0, 1) and at least one measurement"
+                f"got above={above} and patience={patience}; expected an accuracy in [0, 1) and at least 1"
             )
         self.above, self.metric, self.patience = above, metric, patience
         self.stopped: str | None = None
@@ -241,19 +248,21 @@ class StopWhenLearned(TrainerCallback):
     on_epoch_begin = on_step_end
     on_epoch_end = on_step_end
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Say when there was nothing to watch."""
         if state.is_world_process_zero and not any(self.metric in entry for entry in state.log_history):
             logger.warning(
-                f"{type(self).__name__} found no {self.metric} in the log history and watched nothing; give the Trainer a "
-                f"LearnabilityCallback too, or name a metric of your compute_metrics"
+                f"{type(self).__name__} found no {self.metric} in the log history: nothing was watched. Give the "
+                f"Trainer a LearnabilityCallback too, or name a metric of your compute_metrics"
             )
 
 
 def measurements(state: TrainerState) -> list[dict[str, Any]]:
     """What ``LearnabilityCallback`` measured in a training, in order.
 
-    Names are as in the log history without their prefix; ``class_accuracy`` holds the accuracies of the classes by name.
+    Names are as in the log history without their prefix; ``class_accuracy`` holds those of the classes by name.
     """
     found = []
     for entry in state.log_history:
@@ -308,8 +317,8 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
         return batch
     if not isinstance(dataset, Dataset) or processor is None or "images" not in inspect.signature(processor).parameters:
         raise DataError(
-            f"got test rows with {', '.join(items[0])}; expected {entered} and labels. Prepare them as the training images "
-            f"are (dataset.with_transform), or give the Trainer processing_class=AutoImageProcessor.from_pretrained(...)"
+            f"got test rows with {', '.join(items[0])}; expected {entered} and labels. Prepare them as the training "
+            f"images are (dataset.with_transform), or give the Trainer a processing_class (an AutoImageProcessor)"
         )
     columns = find_columns(dataset)
     images = [item[columns.image] for item in items]
@@ -322,18 +331,18 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
 @contextmanager
 def _randomness_kept() -> Iterator[None]:
     """Leave the random states as they were found: the transforms of a data set may draw, and the training goes on."""
-    python, numpy, own = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python, numpy, own = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(numpy)  # noqa: NPY002
         torch.set_rng_state(own)
 
 
 def _trackers(args: TrainingArguments) -> list[TrainerCallback]:
-    names = args.report_to if isinstance(args.report_to, list) else [args.report_to]
-    names = [name for name in names if name not in WITHOUT_FIGURES and name != "none"]
+    wanted = args.report_to if isinstance(args.report_to, list) else [args.report_to]
+    names = [name for name in wanted if name and name != "none" and name not in WITHOUT_FIGURES]
     lonely = sorted(set(names) - JOINING)
     if lonely:
         raise RecipeError(

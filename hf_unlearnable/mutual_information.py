@@ -1,9 +1,9 @@
 """What clean and poisoned features say about each other, and the within-class spread that bounds it.
 
-MI-UE (arXiv 2603.03725) explains unlearnable examples by the mutual information between the features of clean images and
-those of their poisoned versions, and lowers it by drawing the poisoned features of each class together. No estimator of
-mutual information in many dimensions is right everywhere: the three here fail in different ways, so compare values of
-one estimator, at one number of images, between data sets; a single value says little.
+MI-UE (arXiv 2603.03725) explains unlearnable examples by the mutual information between the features of clean images
+and those of their poisoned versions, and lowers it by drawing the poisoned features of each class together. No estimator
+of mutual information in many dimensions is right everywhere: the three here fail in different ways, so compare values
+of one estimator, at one number of images, between data sets; a single value says little.
 
 All results are in nats. Features are (N, D) arrays or tensors, row i of both from the same image.
 """
@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 def histogram_mutual_information(clean: Any, poisoned: Any, *, bins: int = 16) -> float:
     """Mutual information coordinate by coordinate, by counting: the mean over D of I(clean_d; poisoned_d).
 
-    Each coordinate of either set is cut into ``bins`` equal intervals between its own minimum and maximum; with n_ab the
-    rows in interval a of the clean and b of the poisoned coordinate, ``I = sum_ab n_ab/N log(n_ab N / (n_a n_b))``.
+    Each coordinate of either set is cut into ``bins`` equal intervals between its own minimum and maximum; with n_ab
+    the rows in interval a of the clean and b of the poisoned coordinate, ``I = sum_ab n_ab/N log(n_ab N / (n_a n_b))``.
     The table of the MI-UE paper is made with a histogram estimator; its bins and its treatment of the D coordinates are
     not public, so values are comparable in order, not in size. Independent coordinates give about
     ``(bins - 1)^2 / (2 N)``, not zero, and no value exceeds ``log(bins)``. A coordinate that is constant in either set
@@ -80,7 +80,9 @@ def ksg_mutual_information(
     """
     x, y = _pair(clean, poisoned)
     if not 1 <= neighbours < len(x):
-        raise DataError(f"got {len(x)} rows for {neighbours} neighbours; expected more rows than neighbours, at least 1")
+        raise DataError(
+            f"got {len(x)} rows for {neighbours} neighbours; expected more rows than neighbours, at least 1"
+        )
     rng = np.random.default_rng(seed)
     x, y = (_scaled(_reduced(one, components)) for one in (x, y))
     x, y = (one + 1e-10 * rng.standard_normal(one.shape) for one in (x, y))

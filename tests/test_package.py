@@ -15,7 +15,8 @@ PACKAGE = ROOT / "hf_unlearnable"
 LAYERS = [
     ["errors"],
     ["outputs", "progress", "versions", "debian", "budget", "scores"],
-    ["images", "verification", "information"],
+    ["images", "verification", "information", "mutual_information"],
+    ["metrics"],
     ["modeling"],
     ["surrogate", "protection", "callbacks"],
     ["training"],
