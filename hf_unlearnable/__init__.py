@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_unlearnable.budget import Budget
     from hf_unlearnable.callbacks import LearnabilityCallback, StopWhenLearned
+    from hf_unlearnable.defences import Defence, available_defences
     from hf_unlearnable.errors import (
         BudgetError,
         DataError,
@@ -39,6 +40,7 @@ _HOME = {
     "Budget": "budget",
     "BudgetError": "errors",
     "DataError": "errors",
+    "Defence": "defences",
     "DivergenceError": "errors",
     "EM": "methods",
     "LearnabilityCallback": "callbacks",
@@ -55,6 +57,7 @@ _HOME = {
     "UnlearnableError": "errors",
     "UnseenImageError": "errors",
     "Verification": "verification",
+    "available_defences": "defences",
     "available_methods": "methods",
     "available_metrics": "metrics",
     "get_method": "methods",
@@ -68,6 +71,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "DataError",
+    "Defence",
     "DivergenceError",
     "LearnabilityCallback",
     "Method",
@@ -82,6 +86,7 @@ __all__ = [
     "UnlearnableError",
     "UnseenImageError",
     "Verification",
+    "available_defences",
     "available_methods",
     "available_metrics",
     "get_method",

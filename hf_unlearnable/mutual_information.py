@@ -1,9 +1,9 @@
 """What clean and poisoned features say about each other, and the within-class spread that bounds it.
 
 MI-UE (arXiv 2603.03725) explains unlearnable examples by the mutual information between the features of clean images
-and those of their poisoned versions, and lowers it by drawing the poisoned features of each class together. No estimator
-of mutual information in many dimensions is right everywhere: the three here fail in different ways, so compare values
-of one estimator, at one number of images, between data sets; a single value says little.
+and those of their poisoned versions, and lowers it by drawing the poisoned features of each class together.
+No estimator of mutual information in many dimensions is right everywhere: the three here fail in different ways, so
+compare values of one estimator, at one number of images, between data sets; a single value says little.
 
 All results are in nats. Features are (N, D) arrays or tensors, row i of both from the same image.
 """

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.budget import to_unit
+from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.surrogate import Network, Surrogate
 
@@ -119,6 +120,7 @@ def train(
     iterations: int,
     seed: int,
     accelerator: Accelerator,
+    defence: Defence = NoDefence(),
     after_step: Callable[[int, float, Network], None] | None = None,
 ) -> Network:
     """Train a classifier from the weights that ``surrogate`` builds.
@@ -130,12 +132,14 @@ def train(
         iterations: optimiser steps; the cosine ends there, however many epochs of this set that makes.
         seed: of the weights, the order and the augmentation.
         accelerator: device and precision.
+        defence: what is done to the images, the batches and the starting weights on top of ``training``.
         after_step: called with the number of steps done, the loss and the network.
 
     Returns:
         The trained network, in evaluation mode.
     """
-    network = surrogate.build(len(images.names), images.pixels.shape[1], seed)
+    images = defence.prepare(images, seed=seed)
+    network = defence.start(surrogate).build(len(images.names), images.pixels.shape[1], seed)
     optimiser = torch.optim.SGD(
         network.parameters(),
         lr=training.learning_rate,
@@ -152,8 +156,11 @@ def train(
             pixels, labels = load(images, batch, accelerator.device)
             if training.augment:
                 pixels = random_crop_flip(pixels, generator)
+            if defence.acts_on_batches:
+                soft = F.one_hot(labels, len(images.names)).float()
+                pixels, labels = defence.batch(pixels, soft, accelerator.unwrap_model(network), generator)
             network.train()
-            loss = F.cross_entropy(network(pixels)[0].float(), labels)
+            loss = F.cross_entropy(network(pixels)[0].float(), labels)  # of classes, or of their probabilities
             optimiser.zero_grad()
             accelerator.backward(loss)
             optimiser.step()

@@ -171,7 +171,7 @@ def test_raw_images_go_through_the_processing_class(tmp_path):
 
 
 def test_raw_images_without_a_processing_class(tmp_path):
-    with pytest.raises(DataError, match=r"name, image, label; expected pixel_values and labels.*processing_class="):
+    with pytest.raises(DataError, match=r"name, image, label; expected pixel_values and labels.*a processing_class"):
         trainer(tmp_path, LearnabilityCallback(TEST), epochs=1).train()
 
 

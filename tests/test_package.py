@@ -19,6 +19,7 @@ LAYERS = [
     ["metrics"],
     ["modeling"],
     ["surrogate", "protection", "callbacks"],
+    ["defences"],
     ["training"],
     ["methods"],
     ["measurement"],
