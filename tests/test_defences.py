@@ -242,7 +242,7 @@ def test_bit_depth_leaves_four_levels(images):
 
 
 def test_orthogonal_projection_takes_out_a_linear_shortcut():
-    """Classes told apart by a faint pattern each: afterwards the patterns are gone, and the images much as they were."""
+    """Classes told apart by a faint pattern each: afterwards the patterns are gone, the images much as they were."""
     rng = np.random.default_rng(0)
     labels = np.arange(600) % 3
     patterns = rng.choice([-8, 8], (3, 1, 12, 12))
@@ -405,7 +405,7 @@ def run(images, defence, **settings):
         Surrogate("small-resnet"),
         images,
         training,
-        iterations=3,
+        iterations=2,
         seed=0,
         accelerator=Accelerator(),
         defence=defence,
@@ -419,17 +419,6 @@ def same(one, other):
 
 def test_a_training_calls_all_hooks(colour, tmp_path):
     plain = run(colour, NoDefence())
-    assert same(
-        plain,
-        train(
-            Surrogate("small-resnet"),
-            colour,
-            Training(epochs=1, batch_size=8, augment=False),
-            iterations=3,
-            seed=0,
-            accelerator=Accelerator(),
-        ),
-    )
     assert same(plain, run(colour, EarlyStopping()))
     assert same(run(colour, JPEG(quality=10)), run(JPEG(quality=10).prepare(colour), NoDefence()))
     assert not same(plain, run(colour, JPEG(quality=10)))

@@ -189,3 +189,31 @@ def test_images_of_other_sizes():
         load_metric("imperceptibility").compute(
             predictions=[np.zeros((5, 5), np.uint8)], references=[np.zeros((6, 6), np.uint8)]
         )
+
+
+def test_bayes_error_is_the_vote_of_the_others():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 30)
+    features = (rng.standard_normal((30, 2)) + labels[:, None]).astype(np.float32)
+
+    def error(keys, key_labels, sigma, masked):
+        weights = np.exp(-((features[:, None] - keys[None]) ** 2).sum(axis=-1) / (2 * sigma**2))
+        weights[masked] = 0
+        posterior = np.stack([weights[:, key_labels == one].sum(axis=1) for one in range(3)], axis=1)
+        return (1 - (posterior / posterior.sum(axis=1, keepdims=True)).max(axis=1)).mean()
+
+    metric = load_metric("bayes_error")
+    results = metric.compute(features=features, labels=labels, sigma=0.8)
+    assert results == {"bayes_error": pytest.approx(error(features, labels, 0.8, np.diag_indices(30))), "sigma": 0.8}
+    held_out = metric.compute(
+        features=features,
+        labels=labels,
+        sigma=0.8,
+        reference_features=features[:20],
+        reference_labels=labels[:20],
+        twins=[*range(20), *[-1] * 10],
+    )
+    masked = (np.arange(20), np.arange(20))
+    assert held_out["bayes_error"] == pytest.approx(error(features[:20], labels[:20], 0.8, masked), rel=1e-5)
+    with pytest.raises(DataError, match="a part of a reference"):
+        metric.compute(features=features, labels=labels, reference_features=features)

@@ -86,9 +86,10 @@ class BitDepth(Defence, name="bitdepth"):
 class OrthogonalProjection(Defence, name="orthogonal-projection"):
     """Take out of the images what a linear model tells their classes by.
 
-    Sandoval-Segura et al. 2023, arXiv 2305.19254. A softmax regression on the pixels is fitted to the released set; its K weight vectors span a space, and what an
-    image has in that space beyond the mean image is removed. (The paper removes the mean's share too, which is one
-    constant image; it is kept here, since 8-bit pixels clip and most of an image without it would lie below zero.)
+    Sandoval-Segura et al. 2023, arXiv 2305.19254. A softmax regression on the pixels is fitted to the released set;
+    its K weight vectors span a space, and what an image has in that space beyond the mean image is removed. (The paper
+    removes the mean's share too, which is one constant image; it is kept here, since 8-bit pixels clip and much of an
+    image without it would lie below zero.)
 
     Args:
         epochs: passes of SGD.
