@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import make_dataset
 from datasets import IterableDataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, ViTImageProcessorPil
 
 from hf_unlearnable import DataError, LearnabilityCallback, RecipeError, SourceError, StopWhenLearned
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
+from hf_unlearnable.outputs import write_whole
 from hf_unlearnable.scores import class_accuracies, confusion, protection_score
 
 
@@ -38,9 +39,11 @@ class Tracker(TrainerCallback):
         self.logs.append((state.global_step, logs))
 
 
-def trainer(tmp_path, *callbacks, epochs=3, train=TRAIN, learning_rate=5e-3, **settings):
+def trainer(
+    tmp_path, *callbacks, epochs=3, train=None, channels=1, learning_rate=5e-3, processing_class=None, **settings
+):
     torch.manual_seed(0)
-    config = SmallResNetConfig(num_channels=1, widths=(4, 8), depths=(1, 1), num_labels=3)
+    config = SmallResNetConfig(num_channels=channels, widths=(4, 8), depths=(1, 1), num_labels=3)
     arguments = TrainingArguments(
         str(tmp_path / "out"),
         use_cpu=True,
@@ -59,7 +62,8 @@ def trainer(tmp_path, *callbacks, epochs=3, train=TRAIN, learning_rate=5e-3, **s
     return Trainer(
         SmallResNetForImageClassification(config),
         arguments,
-        train_dataset=prepared(train),
+        train_dataset=train or prepared(TRAIN),
+        processing_class=processing_class,
         eval_dataset=prepared(TEST.select(range(6))),
         callbacks=list(callbacks),
     )
@@ -158,16 +162,20 @@ class Stop(TrainerCallback):
 
 
 def test_raw_images_go_through_the_processing_class(tmp_path):
-    class Processor:
-        def __call__(self, images, return_tensors):
-            pixels = [torch.tensor(np.asarray(image)).float() / 255 for image in images]
-            return {"pixel_values": torch.stack(pixels)[:, None]}
-
-    run = trainer(tmp_path, LearnabilityCallback(TEST), epochs=1)
-    run.callback_handler.processing_class = Processor()
+    """Greyscale test images for a model of three channels, which is what published processors prepare for."""
+    processor = ViTImageProcessorPil(size={"height": 12, "width": 12})
+    train = make_dataset(96, channels=3)
+    rows = [
+        {"pixel_values": torch.tensor(np.asarray(row["image"])).permute(2, 0, 1) / 127.5 - 1, "labels": row["label"]}
+        for row in train
+    ]
+    run = trainer(tmp_path, LearnabilityCallback(TEST), epochs=1, channels=3, train=rows, processing_class=processor)
     run.train()
-    expected = float((predictions(run.model, TEST) == np.array(TEST["label"])).mean())
-    assert written(tmp_path)["last"]["clean_accuracy"] == expected
+    pixels = torch.stack([torch.tensor(np.asarray(row["image"]))[None].expand(3, -1, -1) / 127.5 - 1 for row in TEST])
+    with torch.no_grad():
+        named = run.model.eval()(pixels).logits.argmax(dim=1).numpy()
+    assert written(tmp_path)["last"]["clean_accuracy"] == float((named == np.array(TEST["label"])).mean())
+    assert "train_accuracy" in written(tmp_path)["last"]
 
 
 def test_raw_images_without_a_processing_class(tmp_path):
@@ -250,6 +258,18 @@ def test_watching_nothing_is_said(tmp_path, caplog):
     for above, patience in ((1.0, 1), (-0.1, 1), (0.5, 0)):
         with pytest.raises(RecipeError, match="expected an accuracy"):
             StopWhenLearned(above, patience=patience)
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    file = tmp_path / "folder" / "file.json"
+    write_whole(file, "before")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(file, "a" * 100_000 + "\ud800")
+    assert file.read_text() == "before"
+    write_whole(file, "after")
+    assert [path.name for path in file.parent.iterdir()] == ["file.json"]
+    assert file.read_text() == "after"
+    assert file.stat().st_mode & 0o777 == file.parent.stat().st_mode & 0o666
 
 
 def test_scores_are_their_definitions():

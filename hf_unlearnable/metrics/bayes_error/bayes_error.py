@@ -53,8 +53,9 @@ Examples:
 """
 
 _CITATION = """
-@article{beo2025,
-  title = {Bayes Error Optimization for unlearnable examples},
+@article{zhang2025provably,
+  title = {Towards Provably Unlearnable Examples via Bayes Error Optimisation},
+  author = {Zhang, Ruihan and Sun, Jun and Lim, Ee-Peng and Zhang, Peixin},
   journal = {arXiv preprint arXiv:2511.08191},
   year = {2025}
 }
