@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hf_unlearnable.budget import Budget
+    from hf_unlearnable.callbacks import LearnabilityCallback, StopWhenLearned
+    from hf_unlearnable.defences import Defence, available_defences
     from hf_unlearnable.errors import (
         BudgetError,
         DataError,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     )
     from hf_unlearnable.measurement import Report, learnability
     from hf_unlearnable.methods import BEO, EM, MIUE, Method, available_methods, get_method
+    from hf_unlearnable.metrics import available_metrics, load_metric
     from hf_unlearnable.protection import Protection
     from hf_unlearnable.surrogate import Surrogate
     from hf_unlearnable.training import Training
@@ -38,8 +41,10 @@ _HOME = {
     "Budget": "budget",
     "BudgetError": "errors",
     "DataError": "errors",
+    "Defence": "defences",
     "DivergenceError": "errors",
     "EM": "methods",
+    "LearnabilityCallback": "callbacks",
     "MIUE": "methods",
     "Method": "methods",
     "OutputError": "errors",
@@ -47,14 +52,18 @@ _HOME = {
     "RecipeError": "errors",
     "Report": "measurement",
     "SourceError": "errors",
+    "StopWhenLearned": "callbacks",
     "Surrogate": "surrogate",
     "Training": "training",
     "UnlearnableError": "errors",
     "UnseenImageError": "errors",
     "Verification": "verification",
+    "available_defences": "defences",
     "available_methods": "methods",
+    "available_metrics": "metrics",
     "get_method": "methods",
     "learnability": "measurement",
+    "load_metric": "metrics",
 }
 
 __all__ = [
@@ -64,21 +73,27 @@ __all__ = [
     "Budget",
     "BudgetError",
     "DataError",
+    "Defence",
     "DivergenceError",
+    "LearnabilityCallback",
     "Method",
     "OutputError",
     "Protection",
     "RecipeError",
     "Report",
     "SourceError",
+    "StopWhenLearned",
     "Surrogate",
     "Training",
     "UnlearnableError",
     "UnseenImageError",
     "Verification",
+    "available_defences",
     "available_methods",
+    "available_metrics",
     "get_method",
     "learnability",
+    "load_metric",
 ]
 
 

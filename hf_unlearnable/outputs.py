@@ -1,4 +1,4 @@
-"""Folders that appear under their final name only when they are whole, and arrays on disk that have room."""
+"""Outputs that appear under their final name only when they are whole, and arrays on disk that have room."""
 
 from __future__ import annotations
 
@@ -45,6 +45,30 @@ def check_free(folder: Path) -> None:
         raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
 
 
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file that others find as it was before or as it is now, never in part."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}-", suffix=".part", delete=False
+    ) as stream:
+        scratch = Path(stream.name)
+        try:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+            scratch.chmod(0o666 & ~_umask())
+            scratch.replace(file)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
     """Give a scratch folder beside ``folder`` and rename it to ``folder`` when the block ends without an error.
@@ -60,9 +84,7 @@ def whole(folder: Path) -> Iterator[Path]:
     try:
         yield scratch
         # mkdtemp makes folders that only the owner may read; the final one gets the usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        scratch.chmod(0o777 & ~umask)
+        scratch.chmod(0o777 & ~_umask())
         scratch.replace(folder)  # replaces an empty folder too
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.budget import to_unit
+from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.surrogate import Network, Surrogate
 
@@ -82,11 +83,6 @@ def paired_batches(labels: NDArray[np.int64], size: int, rng: np.random.Generato
     return [np.concatenate(batch) for batch in result]
 
 
-ChangeBatch = Callable[
-    [Network, torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]
-]  # (network, pixels (B, C, H, W), labels (B,), randomness) -> pixels, and labels (B,) or class shares (B, K)
-
-
 @dataclass(frozen=True)
 class Training:
     """The recipe of a victim: SGD with Nesterov momentum, cosine decay to zero, random crop and flip.
@@ -124,7 +120,7 @@ def train(
     iterations: int,
     seed: int,
     accelerator: Accelerator,
-    change_batch: ChangeBatch | None = None,
+    defence: Defence = NoDefence(),
     after_step: Callable[[int, float, Network], None] | None = None,
 ) -> Network:
     """Train a classifier from the weights that ``surrogate`` builds.
@@ -136,13 +132,14 @@ def train(
         iterations: optimiser steps; the cosine ends there, however many epochs of this set that makes.
         seed: of the weights, the order and the augmentation.
         accelerator: device and precision.
-        change_batch: what happens to a batch after crop and flip, just before its step.
+        defence: what is done to the images, the batches and the starting weights on top of ``training``.
         after_step: called with the number of steps done, the loss and the network.
 
     Returns:
         The trained network, in evaluation mode.
     """
-    network = surrogate.build(len(images.names), images.pixels.shape[1], seed)
+    images = defence.prepare(images, seed=seed)
+    network = defence.start(surrogate).build(len(images.names), images.pixels.shape[1], seed)
     optimiser = torch.optim.SGD(
         network.parameters(),
         lr=training.learning_rate,
@@ -159,10 +156,11 @@ def train(
             pixels, labels = load(images, batch, accelerator.device)
             if training.augment:
                 pixels = random_crop_flip(pixels, generator)
-            if change_batch is not None:
-                pixels, labels = change_batch(network, pixels, labels, generator)
+            if defence.acts_on_batches:
+                soft = F.one_hot(labels, len(images.names)).float()
+                pixels, labels = defence.batch(pixels, soft, accelerator.unwrap_model(network), generator)
             network.train()
-            loss = F.cross_entropy(network(pixels)[0].float(), labels)
+            loss = F.cross_entropy(network(pixels)[0].float(), labels)  # of classes, or of their probabilities
             optimiser.zero_grad()
             accelerator.backward(loss)
             optimiser.step()
@@ -174,26 +172,6 @@ def train(
                 break
     result: Network = accelerator.unwrap_model(network).eval()
     return result
-
-
-def adversarial_batch(epsilon: float) -> ChangeBatch:
-    """One step of adversarial training (fast gradient sign from a random start; Wong et al. 2020, arXiv 2001.03994).
-
-    Args:
-        epsilon: radius of the L-inf ball on the unit scale; the step is 1.25 times as long, as in the paper.
-    """
-
-    def change(
-        network: Network, pixels: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        start = (2 * torch.rand(pixels.shape, generator=generator) - 1).to(pixels.device) * epsilon
-        moved = (pixels + start).clamp(0, 1).requires_grad_()
-        network.eval()  # an attack must not move the statistics of batch normalisation
-        gradient = torch.autograd.grad(F.cross_entropy(network(moved)[0].float(), labels), moved)[0]
-        change = (start + 1.25 * epsilon * gradient.sign()).clamp(-epsilon, epsilon)
-        return (pixels + change).clamp(0, 1), labels
-
-    return change
 
 
 def load(images: ImageSet, rows: NDArray[np.int64], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

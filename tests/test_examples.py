@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -10,6 +11,18 @@ from datasets import load_from_disk
 from PIL import Image
 
 EXAMPLES = ROOT / "examples"
+NAMES = [
+    "T-shirt-top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle-boot",
+]
 
 
 def run(script, *arguments):
@@ -60,3 +73,44 @@ def test_missing_photographs_are_named(photographs, tmp_path):
 
     with pytest.raises(SourceError, match=r"lacks Aqua, .*mate-backgrounds"):
         load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def few_images(tmp_path_factory):
+    """A folder with a few real images, as `hf-unlearnable protect` leaves one."""
+    folder = tmp_path_factory.mktemp("few") / "dataset"
+    load_from_disk(str(FASHION_MNIST))["train"].select(range(65)).save_to_disk(str(folder))
+    return folder
+
+
+def test_train_with_callbacks(few_images, tmp_path):
+    baseline = tmp_path / "clean.json"
+    baseline.write_text(json.dumps({"last": {"clean_accuracy": 0.8}}))
+    settings = ("--test", FASHION_MNIST, "--images", 65, "--epochs", 2, "--model", "vit", "--stop-above", 0)
+    said = run("train_with_callbacks.py", few_images, "--output", tmp_path / "run", "--baseline", baseline, *settings)
+    found = json.loads((tmp_path / "run" / "learnability.json").read_text())
+    last = found["last"]
+    assert last["protection_score"] == pytest.approx((0.8 - last["clean_accuracy"]) / (0.8 - found["chance"]))
+    assert len(found["history"]) == 1  # ended by the other callback
+    assert said.count("clean test accuracy") == 1
+
+
+@pytest.mark.slow
+def test_train_with_callbacks_in_two_processes(few_images, tmp_path):
+    """65 test rows over two processes: padding would count one twice."""
+    command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    script = [str(EXAMPLES / "train_with_callbacks.py"), str(few_images), "--test", str(FASHION_MNIST)]
+    options = ["--images", "65", "--epochs", "2", "--output", str(tmp_path), "--report-to", "tensorboard"]
+    done = subprocess.run([sys.executable, *command, *script, *options], check=True, capture_output=True, text=True)
+    assert done.stdout.count("clean test accuracy") == 2  # one of the processes speaks
+    found = json.loads((tmp_path / "learnability.json").read_text())
+    assert found["test_images"] == 65
+    labels = load_from_disk(str(FASHION_MNIST))["test"][:65]["label"]
+    shares = np.bincount(labels, minlength=10) / 65
+    for one in found["history"]:
+        for accuracy in (one["clean_accuracy"], one["train_accuracy"]):
+            assert 65 * accuracy == pytest.approx(round(65 * accuracy))
+        weighted = sum(share * one["class_accuracy"].get(name, 0) for share, name in zip(shares, NAMES, strict=True))
+        assert weighted == pytest.approx(one["clean_accuracy"])
+    assert found["chance"] == pytest.approx(max(shares))
+    assert list((tmp_path / "runs").glob("*/learnability/events*"))

@@ -14,10 +14,12 @@ PACKAGE = ROOT / "hf_unlearnable"
 # A module may import from lines above its own only.
 LAYERS = [
     ["errors"],
-    ["outputs", "progress", "versions", "debian", "budget"],
-    ["images", "verification", "information"],
+    ["outputs", "progress", "versions", "debian", "budget", "scores"],
+    ["images", "verification", "information", "mutual_information"],
+    ["metrics"],
     ["modeling"],
-    ["surrogate", "protection"],
+    ["surrogate", "protection", "callbacks"],
+    ["defences"],
     ["training"],
     ["estimates"],
     ["methods"],

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
+from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DivergenceError, RecipeError
 from hf_unlearnable.images import Columns, ImageSet, check_classes, find_columns
 from hf_unlearnable.outputs import allocate, check_free, whole
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection import Protection
 from hf_unlearnable.surrogate import Network, Surrogate
-from hf_unlearnable.training import ChangeBatch, Training, train
+from hf_unlearnable.training import Training, train
 from hf_unlearnable.verification import Pair, compare
 from hf_unlearnable.versions import versions
 
@@ -79,7 +80,7 @@ class Task:
         training: Training,
         seed: int,
         what: str,
-        change_batch: ChangeBatch | None = None,
+        defence: Defence = NoDefence(),
     ) -> Network:
         """Train a model that the method uses, with a bar that says ``what``; the network comes back frozen.
 
@@ -100,7 +101,7 @@ class Task:
                 iterations=steps,
                 seed=seed,
                 accelerator=self.accelerator,
-                change_batch=change_batch,
+                defence=defence,
                 after_step=after_step,
             )
         network.requires_grad_(False)

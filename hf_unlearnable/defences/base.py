@@ -1,0 +1,150 @@
+"""What every defence is: a frozen recipe that acts at up to three places of a thief's training."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_type_hints
+
+import torch
+
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.surrogate import Network, Surrogate
+
+_defences: dict[str, type[Defence]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defence(ABC):
+    """What a thief does against the protection, on top of an ordinary training.
+
+    A further defence is one file with one subclass: a frozen keyword-only dataclass that gives its name in the class
+    statement and overrides one hook or more. ``Defence.parse`` and ``available_defences`` then know it.
+
+    Attributes:
+        name: what it is called.
+        figure: which accuracy of its training the thief ends up with: of the ``"last"`` epoch, or of the ``"peak"``.
+    """
+
+    name: ClassVar[str]
+    figure: ClassVar[Literal["last", "peak"]] = "last"
+
+    def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if name is not None:
+            if name in _defences:
+                raise RecipeError(f"got a second defence with the name {name!r}: {cls} and {_defences[name]}")
+            cls.name = name
+            _defences[name] = cls
+
+    def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
+        """Once, before training: turn the released training set into what the thief trains on.
+
+        Args:
+            images: the training set; it is left as it is.
+            seed: of random draws.
+        """
+        return images
+
+    def start(self, victim: Surrogate) -> Surrogate:
+        """Once, before training: the weights that the victim starts from."""
+        return victim
+
+    def batch(
+        self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """At every step, after the ordinary augmentation.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            targets: (B, K) class probabilities.
+            network: as trained so far; leave its weights, its statistics and its gradients alone.
+            generator: of random draws, on the CPU.
+
+        Returns:
+            Images in [0, 1] and probabilities, of the same shapes.
+        """
+        return images, targets
+
+    @property
+    def acts_on_batches(self) -> bool:
+        """Whether ``batch`` does anything."""
+        return type(self).batch is not Defence.batch
+
+    @classmethod
+    def parse(cls, text: str | Defence) -> Defence:
+        """Read ``name``, ``name:value`` (of the first setting) or ``name:setting=value,setting=value``.
+
+        For instance ``"none"``, ``"jpeg"``, ``"jpeg:50"``, ``"blur:kernel=5,sigma_low=1"``.
+
+        Raises:
+            RecipeError: no such defence or setting, or a value that it does not take.
+        """
+        if isinstance(text, Defence):
+            return text
+        name, _, rest = text.strip().partition(":")
+        if name not in _defences:
+            raise RecipeError(f"got the defence {text!r}; expected one of {', '.join(available_defences())}")
+        kind = _defences[name]
+        types = get_type_hints(kind)
+        settings = [field.name for field in dataclasses.fields(kind)]
+        values: dict[str, Any] = {}
+        # A lone value belongs to the first setting, whatever it holds: a path may have commas and equals signs.
+        named = "=" in rest and rest.partition("=")[0] in settings
+        for part in rest.split(",") if named else [rest] * bool(rest):
+            setting, _, value = part.partition("=") if named else ((settings or [""])[0], "", part)
+            if setting not in settings:
+                raise RecipeError(
+                    f"got the defence {text!r}; expected for {name} "
+                    + (f"settings among {', '.join(settings)}" if settings else "no settings")
+                )
+            values[setting] = _read(value, types[setting], text)
+        try:
+            return kind(**values)
+        except TypeError as error:
+            raise RecipeError(f"got the defence {text!r}, which needs {name}:{settings[0].upper()}") from error
+
+    def __str__(self) -> str:
+        """The text that ``parse`` reads: the first setting always, others where they differ from their default."""
+        fields = dataclasses.fields(self)
+        changed = [field for field in fields[1:] if getattr(self, field.name) != field.default]
+        if not fields:
+            return self.name
+        if not changed:
+            return f"{self.name}:{_write(getattr(self, fields[0].name))}"
+        settings = [f"{one.name}={_write(getattr(self, one.name))}" for one in (fields[0], *changed)]
+        return f"{self.name}:{','.join(settings)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name and settings, ready for JSON."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+
+def available_defences() -> list[str]:
+    """The names that ``Defence.parse`` takes."""
+    return sorted(_defences)
+
+
+def check(condition: bool, defence: str, got: str, expected: str) -> None:
+    """Refuse a setting.
+
+    Raises:
+        RecipeError: the condition does not hold.
+    """
+    if not condition:
+        raise RecipeError(f"{defence}: got {got}; expected {expected}")
+
+
+def _read(value: str, kind: type, text: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        return kind(value)
+    except (ValueError, KeyError) as error:
+        raise RecipeError(f"got the defence {text!r}; expected {value!r} to be of type {kind.__name__}") from error
+
+
+def _write(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

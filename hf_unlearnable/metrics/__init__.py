@@ -1,0 +1,43 @@
+"""The metrics, in the layout of ``evaluate``: each folder is a Space as it stands.
+
+A folder holds ``<name>.py`` (the module, with its documentation and doctests), ``README.md`` (the card), ``app.py`` and
+``requirements.txt``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_unlearnable.errors import RecipeError
+
+if TYPE_CHECKING:
+    from evaluate import EvaluationModule
+
+FOLDER = Path(__file__).parent
+
+
+def available_metrics() -> list[str]:
+    """The names that ``load_metric`` takes."""
+    return sorted(file.stem for file in FOLDER.glob("*/*.py") if file.stem == file.parent.name)
+
+
+def load_metric(name: str, **options: Any) -> EvaluationModule:
+    """Load one of this package's metrics, without a network.
+
+    ``evaluate.load(name)`` would look for a bare name on the Hub and run what it finds there. The result is an ordinary
+    ``evaluate`` module: ``compute``, ``add_batch``, ``evaluate.combine([load_metric(...), ...])``.
+
+    Args:
+        name: one of ``available_metrics()``.
+        options: what the module takes (see its documentation) or every ``evaluate`` module (``experiment_id``, ...).
+
+    Raises:
+        RecipeError: no such metric.
+    """
+    if name not in available_metrics():
+        raise RecipeError(f"got the metric {name!r}; expected one of {', '.join(available_metrics())}")
+    module = import_module(f"{__name__}.{name}.{name}")
+    kind: type[EvaluationModule] = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+    return kind(**options)

@@ -1,0 +1,101 @@
+"""How far released images are from their originals, and how visible that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+import torch
+
+from hf_unlearnable.budget import WHITE, Budget
+from hf_unlearnable.images import to_array
+from hf_unlearnable.verification import compare
+
+_DESCRIPTION = """
+The distance between released images and their originals: the largest change of a pixel, the Euclidean length of the
+change, and the usual figures for how visible it is: PSNR and SSIM (scikit-image), and LPIPS with a model given.
+"""
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions (list of images): released images: Pillow images of mode L or RGB, or uint8 arrays (H, W) or (H, W, 3).
+    references (list of images): the originals, in the same order and of the same sizes.
+    lpips (callable, optional): a perceptual distance of two float tensors (1, 3, H, W) in [-1, 1], such as
+        lpips.LPIPS(net="alex") of the package lpips, whose weights are fetched when it is made. Without it there is no
+        such figure: nothing is downloaded here.
+
+Returns:
+    linf (float): largest change of any value of any image, in levels of 255.
+    l2 (float): mean Euclidean length of an image's change, in levels of 255.
+    mean_change (float): mean absolute change of a value, in levels of 255.
+    unchanged (int): images that equal their originals.
+    psnr (float): mean peak signal-to-noise ratio of the changed images, in dB; only if there are any.
+    ssim (float): mean structural similarity, 1 for equal images; only for images of at least 3 pixels a side.
+    lpips (float): mean perceptual distance; only with a model.
+
+Examples:
+    >>> import numpy as np
+    >>> from hf_unlearnable import load_metric
+    >>> imperceptibility = load_metric("imperceptibility")
+    >>> original = np.full((8, 8), 100, dtype=np.uint8)
+    >>> results = imperceptibility.compute(predictions=[original + 8], references=[original])
+    >>> results["linf"], results["l2"], results["mean_change"], round(results["psnr"], 2)
+    (8.0, 64.0, 8.0, 30.07)
+    >>> round(results["ssim"], 3)
+    0.997
+"""
+
+_CITATION = """
+@article{wang2004image,
+  title = {Image Quality Assessment: From Error Visibility to Structural Similarity},
+  author = {Wang, Zhou and Bovik, Alan C. and Sheikh, Hamid R. and Simoncelli, Eero P.},
+  journal = {IEEE Transactions on Image Processing},
+  volume = {13},
+  number = {4},
+  year = {2004}
+}
+"""
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
+class Imperceptibility(evaluate.Metric):
+    """L-inf, L2, PSNR, SSIM and, with a model, LPIPS."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features({"predictions": datasets.Image(), "references": datasets.Image()}),
+        )
+
+    def _compute(
+        self, predictions: Any, references: Any, lpips: Callable[[torch.Tensor, torch.Tensor], Any] | None = None
+    ) -> dict[str, float]:
+        pairs = [
+            (to_array(original), to_array(released)) for original, released in zip(references, predictions, strict=True)
+        ]
+        verified = compare(pairs, Budget(WHITE))
+        lengths = [Budget(WHITE, "l2").measure(original[None], released[None])[0] for original, released in pairs]
+        results: dict[str, float] = {
+            "linf": verified.max_perturbation,
+            "l2": float(np.mean(lengths)),
+            "mean_change": verified.mean_perturbation,
+            "unchanged": verified.unchanged,
+        }
+        if verified.psnr is not None:
+            results["psnr"] = verified.psnr
+        if verified.ssim is not None:
+            results["ssim"] = verified.ssim
+        if lpips is not None:
+            with torch.no_grad():
+                distances = [float(lpips(_perceptual(original), _perceptual(released))) for original, released in pairs]
+            results["lpips"] = float(np.mean(distances))
+        return results
+
+
+def _perceptual(image: Any) -> torch.Tensor:
+    return torch.tensor(image, dtype=torch.float32).expand(3, -1, -1)[None] / (WHITE / 2) - 1

@@ -1,0 +1,64 @@
+"""The figures that every measurement shares, as plain functions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hf_unlearnable.errors import DataError
+
+
+def protection_score(accuracy: float, baseline: float, chance: float) -> float:
+    """(baseline - accuracy) / (baseline - chance): 1 when protected data teach nothing, 0 when they teach all.
+
+    Args:
+        accuracy: clean test accuracy after training on protected data, in [0, 1].
+        baseline: the same after training on the clean data.
+        chance: of naming the most frequent class always.
+
+    Returns:
+        At most 1 but for accuracies below chance; negative where protected data teach more than clean ones. Not a
+        number when the baseline is no better than chance.
+    """
+    return (baseline - accuracy) / (baseline - chance) if baseline > chance else math.nan
+
+
+def confusion(predictions: ArrayLike, references: ArrayLike, classes: int | None = None) -> NDArray[np.int64]:
+    """Count how often each class was named for each class.
+
+    Args:
+        predictions: (N,) classes that were named.
+        references: (N,) true classes.
+        classes: K; one more than the largest that occurs when left out.
+
+    Returns:
+        (K, K) counts, one row for each true class. Matrices of disjoint parts of a set add up to that of the set.
+
+    Raises:
+        DataError: no rows, rows that do not belong together, or classes that are not whole numbers from 0 to K - 1.
+    """
+    named, true = np.asarray(predictions), np.asarray(references)
+    if named.shape != true.shape or named.ndim != 1 or not len(named):
+        raise DataError(
+            f"got predictions of shape {named.shape} and references of shape {true.shape}; expected one class for each "
+            f"of N > 0 images. Of logits (N, K) take argmax(axis=-1)"
+        )
+    if not (np.issubdtype(named.dtype, np.integer) and np.issubdtype(true.dtype, np.integer)):
+        raise DataError(f"got classes as {named.dtype} and {true.dtype}; expected whole numbers")
+    count = classes or int(max(named.max(), true.max())) + 1
+    for what, values in (("predictions", named), ("references", true)):
+        if values.min() < 0 or values.max() >= count:
+            raise DataError(f"got {what} from {values.min()} to {values.max()}; expected classes from 0 to {count - 1}")
+    return np.bincount(true * count + named, minlength=count**2).reshape(count, count).astype(np.int64)
+
+
+def class_accuracies(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of the images of each class, the share that was named right: (K,) in [0, 1], not a number where there are none.
+
+    Args:
+        counts: (K, K) as ``confusion`` gives them.
+    """
+    totals = counts.sum(axis=1)
+    return np.where(totals > 0, counts.diagonal() / np.maximum(totals, 1), np.nan)
