@@ -26,10 +26,11 @@ if TYPE_CHECKING:
         UnlearnableError,
         UnseenImageError,
     )
-    from hf_unlearnable.measurement import Report, learnability
+    from hf_unlearnable.measurement import learnability
     from hf_unlearnable.methods import BEO, EM, MIUE, Method, available_methods, get_method
     from hf_unlearnable.metrics import available_metrics, load_metric
     from hf_unlearnable.protection import Protection
+    from hf_unlearnable.results import Report
     from hf_unlearnable.surrogate import Surrogate
     from hf_unlearnable.training import Training
     from hf_unlearnable.verification import Verification
@@ -50,7 +51,7 @@ _HOME = {
     "OutputError": "errors",
     "Protection": "protection",
     "RecipeError": "errors",
-    "Report": "measurement",
+    "Report": "results",
     "SourceError": "errors",
     "StopWhenLearned": "callbacks",
     "Surrogate": "surrogate",

@@ -19,7 +19,7 @@ from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_unlearnable.measurement import Report
+    from hf_unlearnable.results import Report
 
 app = typer.Typer(
     help="Make image datasets unlearnable, and measure how well that works.",
@@ -31,7 +31,7 @@ app = typer.Typer(
 # What `protect` writes below its output folder: one part to publish, one to keep.
 PUBLISH, PRIVATE = "dataset", "private"
 PROTECTION, ORIGIN = "protection", "origin.json"
-REPORT = "report"
+REPORT, CELLS = "report", "victims"
 INTERRUPTED = 130  # the exit status of Ctrl-C
 
 Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
@@ -43,7 +43,7 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisat
 def protect(
     dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
-    method: Annotated[str, typer.Option(help="Protection method: mi-ue or em.")] = "mi-ue",
+    method: Annotated[str, typer.Option(help="Protection method; the command env lists them.")] = "mi-ue",
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
     epochs: Epochs = None,
@@ -89,6 +89,7 @@ def _protect(
 ) -> None:
     from datasets import load_from_disk
 
+    from hf_unlearnable.estimates import describe
     from hf_unlearnable.outputs import whole
 
     typer.echo(f"Protecting {len(data)} images with {method.name}, budget {budget}.")
@@ -111,6 +112,8 @@ def _protect(
         mapped.save_to_disk(scratch / PUBLISH)
         for file in private.glob("map*.arrow"):
             file.unlink()
+        if found := describe(protection.about["findings"]):
+            typer.echo(found)
         typer.echo(f"Read back from disk: {protection.verify(data, load_from_disk(str(scratch / PUBLISH)))}.")
     typer.echo(
         f"\n{output / PUBLISH}    publish this\n{output / PRIVATE}    keep this private: it undoes the protection"
@@ -129,6 +132,11 @@ def measure(
     victim: Annotated[
         list[str] | None, typer.Option(help="small-resnet, resnet-18, small-vgg, folder or Hub id; may be repeated.")
     ] = None,
+    ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
+    defences: Annotated[str, typer.Option(help="What the thief does, such as none,jpeg,jpeg:50,grayscale.")] = "none",
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
+    ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
     image_column: Images = None,
@@ -154,12 +162,33 @@ def measure(
         originals,
         tests,
         output / REPORT,
-        victim or ["small-resnet"],
-        seeds,
-        epochs,
-        image_column,
-        label_column,
+        victims=victim or ["small-resnet"],
+        defences=_listed(defences),
+        ratios=_ratios(ratios),
+        sequential=sequential,
+        seeds=seeds,
+        epochs=epochs,
+        image_column=image_column,
+        label_column=label_column,
     )
+
+
+def _listed(text: str) -> list[str]:
+    """Entries between commas; one with an equals sign goes on with the one before: blur:kernel=5,sigma_low=1."""
+    entries: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if entries and "=" in part and ":" not in part:
+            entries[-1] += f",{part}"
+        else:
+            entries.append(part)
+    return entries
+
+
+def _ratios(text: str) -> list[float]:
+    try:
+        return [float(part) for part in _listed(text)]
+    except ValueError as error:
+        raise RecipeError(f"got --ratios {text}; expected shares of protected images, such as 0,0.5,1") from error
 
 
 def _measure(
@@ -167,24 +196,24 @@ def _measure(
     clean: Dataset,
     test: Dataset,
     folder: Path,
-    victims: list[str],
+    *,
     seeds: int,
     epochs: int,
-    image_column: str | None,
-    label_column: str | None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    **what: Any,
 ) -> Report:
     from hf_unlearnable.measurement import SEEDS, learnability
     from hf_unlearnable.report import accuracy_chart, image_grid
     from hf_unlearnable.training import Training
 
-    typer.echo(
-        f"Training {4 * seeds * len(victims)} fresh models: on clean, protected, mixed and half of the clean data."
-    )
+    typer.echo(f"Training fresh models; what is finished is kept in {folder / CELLS}, so that a stopped run goes on.")
     report = learnability(
         protected,
         clean=clean,
         test=test,
-        victims=victims,
+        **what,
+        keep_in=folder / CELLS,
         training=Training(epochs=epochs),
         seeds=[SEEDS[0] + index for index in range(seeds)],
         image_column=image_column,
@@ -192,10 +221,11 @@ def _measure(
     )
     folder.mkdir(exist_ok=True)
     report.save(folder / "learnability.json")
+    report.save(folder / "learnability.csv")
     accuracy_chart(report, folder / "accuracy.png")
     image_grid(clean, protected, folder / "images.png", image_column=image_column, label_column=label_column)
     typer.echo(f"\n{report}\n")
-    typer.echo(f"{folder}/learnability.json, accuracy.png, images.png written")
+    typer.echo(f"{folder}/learnability.json, learnability.csv, accuracy.png, images.png written")
     return report
 
 
@@ -228,7 +258,7 @@ def demo(
     from datasets import load_from_disk
 
     protected = load_from_disk(str(output / PUBLISH))
-    report = _measure(protected, train, test, output / REPORT, ["small-resnet"], seeds, 12, None, None)
+    report = _measure(protected, train, test, output / REPORT, seeds=seeds, epochs=12)
     typer.echo(
         f"\nA model that learned from the clean images names {100 * report.accuracy('clean'):.0f} of 100 new real "
         f"images correctly, one that learned from the protected images {100 * report.accuracy('protected'):.0f}. "

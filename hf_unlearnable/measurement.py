@@ -2,180 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import tempfile
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from hf_unlearnable.errors import DataError, DivergenceError
+from hf_unlearnable.defences import Defence
+from hf_unlearnable.errors import DataError, DivergenceError, RecipeError
 from hf_unlearnable.images import ImageSet, find_columns
+from hf_unlearnable.outputs import write_whole
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.surrogate import Surrogate
+from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report, Result
+from hf_unlearnable.surrogate import Network, Surrogate
 from hf_unlearnable.training import Training, accuracy, train
 from hf_unlearnable.versions import versions
 
-CLEAN, PROTECTED, MIX, CLEAN_PART = "clean", "protected", "mix", "clean part alone"
-CASES = (CLEAN, PROTECTED, MIX, CLEAN_PART)
 SEEDS = (101, 102, 103)  # none that a surrogate starts from by default
-
-
-@dataclass(frozen=True)
-class Result:
-    """One victim.
-
-    Attributes:
-        victim: the model, as given.
-        case: what it was trained on, one of ``CASES``.
-        seed: of its weights, order, augmentation and, for the mixture, of the split.
-        last: clean test accuracy after the last step, in [0, 1].
-        peak: the highest after any epoch: what a thief gets who stops early and happens to be lucky.
-    """
-
-    victim: str
-    case: str
-    seed: int
-    last: float
-    peak: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """The results of ``learnability``: print it, or save it as JSON.
-
-    Attributes:
-        results: one for each victim, case and seed.
-        chance: test accuracy of naming the most frequent class always, in [0, 1].
-        images: training images in the full set.
-        test_images: in the test set.
-        iterations: optimiser steps, the same for every case.
-        training: the victims' recipe.
-        versions: of the packages that the figures depend on.
-    """
-
-    results: tuple[Result, ...]
-    chance: float
-    images: int
-    test_images: int
-    iterations: int
-    training: dict[str, Any]
-    versions: dict[str, str]
-
-    @property
-    def victims(self) -> list[str]:
-        """The victims in the order they were given."""
-        return list(dict.fromkeys(result.victim for result in self.results))
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds of every case."""
-        return list(dict.fromkeys(result.seed for result in self.results))
-
-    @property
-    def cases(self) -> list[str]:
-        """The cases that were measured, in the order of ``CASES``."""
-        measured = {result.case for result in self.results}
-        return [case for case in CASES if case in measured]
-
-    def values(self, case: str, victim: str | None = None, figure: str = "last") -> NDArray[np.float64]:
-        """The accuracies of one case over its seeds, in [0, 1].
-
-        Args:
-            case: one of ``CASES``.
-            victim: the first one when left out.
-            figure: ``"last"`` or ``"peak"``.
-        """
-        victim = victim or self.victims[0]
-        chosen = [getattr(result, figure) for result in self.results if (result.case, result.victim) == (case, victim)]
-        return np.array(chosen, dtype=np.float64)
-
-    def accuracy(self, case: str, victim: str | None = None, figure: str = "last") -> float:
-        """The mean of ``values``; not a number for a case that was not measured."""
-        values = self.values(case, victim, figure)
-        return float(values.mean()) if len(values) else math.nan
-
-    def spread(self, case: str, victim: str | None = None, figure: str = "last") -> float:
-        """The sample standard deviation of ``values``; not a number for a single seed."""
-        values = self.values(case, victim, figure)
-        return float(values.std(ddof=1)) if len(values) > 1 else math.nan
-
-    def protection_score(self, victim: str | None = None) -> float:
-        """(clean - protected) / (clean - chance): 1 when protected data teach nothing, 0 when they teach all.
-
-        Not a number when the victim learns nothing from clean data either.
-        """
-        clean = self.accuracy(CLEAN, victim)
-        return (clean - self.accuracy(PROTECTED, victim)) / (clean - self.chance) if clean > self.chance else math.nan
-
-    def theft_gain(self, victim: str | None = None) -> float:
-        """What protected data add for a thief who has the other part clean: mix - clean part alone.
-
-        Zero or less means that they add nothing.
-        """
-        return self.accuracy(MIX, victim) - self.accuracy(CLEAN_PART, victim)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-
-        def number(value: float) -> float | None:
-            return None if math.isnan(value) else round(value, 6)
-
-        summary = {
-            victim: {
-                **{
-                    case: {
-                        figure: {
-                            "mean": number(self.accuracy(case, victim, figure)),
-                            "std": number(self.spread(case, victim, figure)),
-                        }
-                        for figure in ("last", "peak")
-                    }
-                    for case in self.cases
-                },
-                "protection_score": number(self.protection_score(victim)),
-                "theft_gain": number(self.theft_gain(victim)),
-            }
-            for victim in self.victims
-        }
-        return {"summary": summary, **asdict(self)}
-
-    def save(self, file: str | PathLike[str]) -> None:
-        """Write the report as JSON."""
-        Path(file).write_text(json.dumps(self.as_dict(), indent=2) + "\n")
-
-    @classmethod
-    def load(cls, file: str | PathLike[str]) -> Report:
-        """Read what ``save`` wrote."""
-        stored = json.loads(Path(file).read_text())
-        stored.pop("summary")
-        return cls(**{**stored, "results": tuple(Result(**result) for result in stored["results"])})
-
-    def __str__(self) -> str:
-        def cell(case: str, victim: str, figure: str) -> str:
-            spread = self.spread(case, victim, figure)
-            return f"{100 * self.accuracy(case, victim, figure):5.1f}" + (
-                "       " if math.isnan(spread) else f" ± {100 * spread:4.1f}"
-            )
-
-        lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
-        for victim in self.victims:
-            lines.append(f"{victim:<20}{'last epoch':>12}{'peak epoch':>15}")
-            for case in self.cases:
-                lines.append(f"  {case:<18}{cell(case, victim, 'last'):>12}   {cell(case, victim, 'peak'):>12}")
-            if {CLEAN, PROTECTED} <= set(self.cases):
-                score = self.protection_score(victim)
-                lines.append(f"  protection score {score:.2f} (1: protected data teach nothing, 0: all)")
-            if {MIX, CLEAN_PART} <= set(self.cases):
-                lines.append(f"  theft gain {100 * self.theft_gain(victim):+.1f} points (mix - clean part alone)")
-        return "\n".join(lines)
+RATIOS = (0.0, 0.5, 1.0)
 
 
 def learnability(
@@ -184,43 +37,64 @@ def learnability(
     clean: Dataset,
     test: Dataset,
     victims: Sequence[Surrogate | str] | Surrogate | str = "small-resnet",
+    defences: Sequence[Defence | str] | Defence | str = "none",
+    ratios: Sequence[float] = RATIOS,
+    sequential: bool = False,
     training: Training = Training(),
     seeds: Sequence[int] = SEEDS,
-    cases: Sequence[str] = CASES,
     image_column: str | None = None,
     label_column: str | None = None,
     accelerator: Accelerator | None = None,
+    keep_in: str | PathLike[str] | None = None,
     progress: bool = True,
 ) -> Report:
-    """Train fresh victims and test them on clean images.
+    """Train fresh victims and test them on clean images: every victim, defence, ratio and seed with every other.
 
-    Four cases, all with the same number of optimiser steps: the clean set, the protected set, a mixture (one random
-    half of the rows clean, the other half protected, stratified by class), and that clean half alone, without which the
-    mixture says nothing.
+    A ratio is the share of the rows that is protected. At 0 the victim is trained on the clean set, at 1 on the
+    protected one, in between on a mixture, whose clean and protected rows are drawn class by class and disjoint (each
+    image is in it once), and on the clean part of that mixture alone, without which the mixture says nothing. All with
+    the same number of optimiser steps, that of the full set.
 
     Args:
         protected: the released data set, made by this package or another tool.
         clean: the same rows in the same order, unprotected.
         test: clean images that nobody trained on, of the same size and classes.
         victims: models as ``Surrogate`` takes them, each trained from the weights that it builds.
+        defences: what the thief does against the protection, as ``Defence.parse`` reads it; to clean data too.
+        ratios: shares of protected rows in [0, 1].
+        sequential: for each ratio in between, also train on the clean part first, and go on from there on the protected
+            part alone, for a quarter of the epochs at a fifth of the learning rate.
         training: the victims' recipe.
-        seeds: one run of every case each.
-        cases: which of ``CASES`` to train; the figures that need the others are then not numbers.
+        seeds: one run of everything each.
         image_column: of all three data sets; may be left out when there is exactly one.
         label_column: likewise.
         accelerator: device and precision; a fresh ``Accelerator()`` when left out.
+        keep_in: a folder in which the result of every victim is kept as soon as it is there, under a digest of all that
+            it depends on. What lies there already is not trained again: a stopped measurement goes on, and measurements
+            with the same clean data share their baselines.
         progress: show a bar.
 
     Raises:
         DataError: data sets that do not belong together.
+        RecipeError: an unknown defence, a ratio out of range, or nothing to do.
         DivergenceError: a victim's loss left the finite numbers.
+
+    Warns:
+        UserWarning: the protected images are the clean ones.
     """
     accelerator = accelerator or Accelerator()
     specifications = [Surrogate.of(one) for one in ([victims] if isinstance(victims, (str, Surrogate)) else victims)]
-    if not set(cases) <= set(CASES) or not cases:
-        raise DataError(f"got the cases {list(cases)}; expected some of {', '.join(CASES)}")
-    if not seeds or not specifications:
-        raise DataError(f"got {len(specifications)} victims and {len(seeds)} seeds; expected at least one of each")
+    parsed = [Defence.parse(one) for one in ([defences] if isinstance(defences, (str, Defence)) else defences)]
+    for name, given in (("victims", specifications), ("defences", parsed), ("ratios", ratios), ("seeds", seeds)):
+        if not given:
+            raise RecipeError(f"got no {name}; expected at least one")
+    if wrong := [ratio for ratio in ratios if not 0 <= ratio <= 1]:
+        raise RecipeError(f"got the ratios {wrong}; expected shares of protected rows, from 0 to 1")
+    if sequential and (starting := [str(one) for one in parsed if type(one).start is not Defence.start]):
+        raise RecipeError(
+            f"got sequential=True with the defence {starting[0]}, which replaces the weights that a training starts "
+            f"from; expected one or the other"
+        )
     sets = {}
     for name, dataset in (("protected", protected), ("clean", clean), ("test", test)):
         try:
@@ -228,69 +102,167 @@ def learnability(
         except DataError as error:
             raise DataError(f"the {name} dataset: {error}") from error
     _check_match(sets["protected"], sets["clean"], sets["test"])
-    steps = training.iterations(len(clean))
-    results = []
-    with Progress("victims", steps * len(specifications) * len(seeds) * len(cases), enabled=progress) as bar:
-        for victim in specifications:
-            for seed in seeds:
-                for case, images in _cases(sets["clean"], sets["protected"], seed).items():
-                    if case not in cases:
-                        continue
-                    last, peak = _victim(victim, images, sets["test"], training, steps, seed, accelerator, bar)
-                    results.append(Result(str(victim), case, seed, last, peak))
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = _Bench(
+            sets["clean"], sets["protected"], sets["test"], training, accelerator, Path(keep_in or scratch).absolute()
+        )
+        cells = [
+            _Cell(victim, defence, case, ratio, seed)
+            for victim in specifications
+            for defence in parsed
+            for seed in seeds
+            for case, ratio in _cases(ratios, sequential)
+        ]
+        with Progress("victims", bench.steps * len(cells), enabled=progress) as bar:
+            results = tuple(bench.result(cell, bar) for cell in cells)
     return Report(
-        results=tuple(results),
+        results=results,
         chance=sets["test"].chance,
         images=len(clean),
         test_images=len(test),
-        iterations=steps,
+        iterations=bench.steps,
         training=training.as_dict(),
         versions=versions(),
     )
 
 
-def _victim(
-    victim: Surrogate,
-    images: ImageSet,
-    test: ImageSet,
-    training: Training,
-    steps: int,
-    seed: int,
-    accelerator: Accelerator,
-    bar: Progress,
-) -> tuple[float, float]:
-    """Train one victim; its last and peak clean test accuracy, measured once an epoch of the full set."""
-    reached: list[float] = []
-    epoch = max(1, steps // training.epochs)
+@dataclass(frozen=True)
+class _Cell:
+    """One entry of the cross product."""
 
-    def after_step(done: int, loss: float, network: Any) -> None:
-        if not math.isfinite(loss):
-            raise DivergenceError(
-                f"victim {victim}, seed {seed}: got a loss of {loss}; lower the learning rate of its Training"
-            )
-        bar.advance(loss=loss)
-        if done % epoch == 0 or done == steps:
-            reached.append(accuracy(network, test, accelerator.device))
-
-    train(victim, images, training, iterations=steps, seed=seed, accelerator=accelerator, after_step=after_step)
-    accelerator.free_memory()
-    return reached[-1], max(reached)
+    victim: Surrogate
+    defence: Defence
+    case: str
+    ratio: float
+    seed: int
 
 
-def _cases(clean: ImageSet, protected: ImageSet, seed: int) -> dict[str, ImageSet]:
-    """The training set of every case; the halves are drawn from ``seed``, class by class."""
+def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, float]]:
+    """Every case with its ratio, once."""
+    for ratio in dict.fromkeys(ratios):
+        for case, whole in RATIO.items():
+            if ratio == whole:
+                yield case, ratio
+        if 0 < ratio < 1:
+            yield MIX, ratio
+            yield CLEAN_PART, ratio
+            if sequential:
+                yield SEQUENTIAL, ratio
+
+
+class _Bench:
+    """Trains the victims, or finds what was kept of them."""
+
+    def __init__(
+        self,
+        clean: ImageSet,
+        protected: ImageSet,
+        test: ImageSet,
+        training: Training,
+        accelerator: Accelerator,
+        folder: Path,
+    ) -> None:
+        self.clean, self.protected, self.test = clean, protected, test
+        self.training, self.accelerator, self.folder = training, accelerator, folder
+        self.steps = training.iterations(len(clean))
+
+    def result(self, cell: _Cell, bar: Progress) -> Result:
+        """Of one victim, trained now or before."""
+        sets = self._training_sets(cell)
+        file = self.folder / f"{self._digest(cell, sets)}.json"
+        if file.exists():
+            epochs = json.loads(file.read_text())["epochs"]
+            bar.advance(self.steps)
+        else:
+            epochs = self._train(cell, sets, bar)
+            about = {"victim": str(cell.victim), "defence": str(cell.defence), "case": cell.case, "ratio": cell.ratio}
+            write_whole(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
+        if cell.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
+            epochs = epochs[: 1 + int(np.argmax(epochs))]
+        return Result(str(cell.victim), cell.case, cell.ratio, str(cell.defence), cell.seed, tuple(epochs))
+
+    def _training_sets(self, cell: _Cell) -> list[ImageSet]:
+        """What the victim is trained on, one after the other."""
+        if cell.case == CLEAN:
+            return [self.clean]
+        if cell.case == PROTECTED:
+            return [self.protected]
+        stays_clean = split(self.clean.labels, 1 - cell.ratio, cell.seed)
+        if cell.case == MIX:
+            mixed = np.where(stays_clean[:, None, None, None], self.clean.pixels, self.protected.pixels)
+            return [ImageSet(mixed, self.clean.labels, self.clean.names)]
+        clean_part = self.clean.select(np.flatnonzero(stays_clean))
+        if cell.case == CLEAN_PART:
+            return [clean_part]
+        return [clean_part, self.protected.select(np.flatnonzero(~stays_clean))]
+
+    def _train(self, cell: _Cell, sets: list[ImageSet], bar: Progress) -> list[float]:
+        """Train one victim; its clean test accuracy after every epoch of the full set (of the last set's training)."""
+        victim, training, steps = cell.victim, self.training, self.steps
+        for number, images in enumerate(sets):
+            if number:
+                training = replace(
+                    training, epochs=max(1, training.epochs // 4), learning_rate=training.learning_rate / 5
+                )
+                steps = training.iterations(len(images))
+            network, reached = self._fit(cell, victim, images, training, steps, None if number else bar)
+            victim = network.as_surrogate()
+        self.accelerator.free_memory()
+        return reached
+
+    def _fit(
+        self, cell: _Cell, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
+    ) -> tuple[Network, list[float]]:
+        reached: list[float] = []
+        epoch = max(1, steps // training.epochs)
+
+        def after_step(done: int, loss: float, network: Network) -> None:
+            if not math.isfinite(loss):
+                raise DivergenceError(
+                    f"victim {cell.victim}, seed {cell.seed}: got a loss of {loss}; lower the learning rate of its "
+                    f"Training"
+                )
+            if bar is not None:
+                bar.advance(loss=loss)
+            if done % epoch == 0 or done == steps:
+                reached.append(accuracy(network, self.test, self.accelerator.device))
+
+        network = train(
+            victim,
+            images,
+            training,
+            iterations=steps,
+            seed=cell.seed,
+            accelerator=self.accelerator,
+            defence=cell.defence,
+            after_step=after_step,
+        )
+        return network, [round(value, 6) for value in reached]
+
+    def _digest(self, cell: _Cell, sets: list[ImageSet]) -> str:
+        """Of all that a result depends on: weights to start from, images, recipe, versions."""
+        hashed = hashlib.blake2b(digest_size=16)
+        told = [cell.defence.as_dict(), cell.seed, self.steps, self.training.as_dict(), versions()]
+        hashed.update(json.dumps([*told, str(self.accelerator.device), self.accelerator.mixed_precision]).encode())
+        start = cell.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
+        for name, tensor in start.state_dict().items():
+            hashed.update(name.encode())
+            hashed.update(tensor.detach().float().cpu().numpy().tobytes())
+        for images in (*sets, self.test):
+            hashed.update(repr(images.pixels.shape).encode())
+            hashed.update(np.ascontiguousarray(images.pixels).data)
+            hashed.update(images.labels.tobytes())
+        return hashed.hexdigest()
+
+
+def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Draw ``share`` of the rows of every class, rounded to the nearest row: (N,) of whether a row was drawn."""
     rng = np.random.default_rng(seed)
-    stays_clean = np.zeros(len(clean), dtype=bool)
-    for label in np.unique(clean.labels):
-        members = rng.permutation(np.flatnonzero(clean.labels == label))
-        stays_clean[members[: len(members) // 2]] = True
-    mixed = np.where(stays_clean[:, None, None, None], clean.pixels, protected.pixels)
-    return {
-        CLEAN: clean,
-        PROTECTED: protected,
-        MIX: ImageSet(mixed, clean.labels, clean.names),
-        CLEAN_PART: clean.select(np.flatnonzero(stays_clean)),
-    }
+    drawn = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        drawn[members[: round(share * len(members))]] = True
+    return drawn
 
 
 def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> None:

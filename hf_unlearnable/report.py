@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.images import ImageSet, find_columns
-from hf_unlearnable.measurement import CLEAN_PART, MIX, PROTECTED, Report
+from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
 
 MAX_CLASSES = 20  # shown in one grid
-COLOURS = {"clean": "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c"}
+COLOURS = {CLEAN: "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c", SEQUENTIAL: "#937860"}
 
 
 def _pyplot() -> Any:
@@ -89,6 +89,8 @@ def _drawable(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def accuracy_chart(report: Report, file: Path) -> None:
     """Draw the table of a report: a bar a case with its spread, the peak epoch as a mark, chance as a line.
 
+    Of several defences the first.
+
     Args:
         report: of ``learnability``.
         file: a PNG to write.
@@ -97,14 +99,16 @@ def accuracy_chart(report: Report, file: Path) -> None:
         RecipeError: matplotlib is not installed.
     """
     pyplot = _pyplot()
-    width = 0.8 / len(report.cases)
-    figure, axis = pyplot.subplots(figsize=(3.2 + 2.2 * len(report.victims), 4), layout="constrained")
-    for index, case in enumerate(report.cases):
-        places = np.arange(len(report.victims)) + (index - (len(report.cases) - 1) / 2) * width
-        heights = [100 * report.accuracy(case, victim) for victim in report.victims]
-        spreads = [100 * np.nan_to_num(report.spread(case, victim)) for victim in report.victims]
-        peaks = [100 * report.accuracy(case, victim, "peak") for victim in report.victims]
-        bars = axis.bar(places, heights, width * 0.92, yerr=spreads, capsize=3, color=COLOURS[case], label=case)
+    lines = list(report.lines())
+    width = 0.8 / len(lines)
+    figure, axis = pyplot.subplots(figsize=(3.2 + 0.55 * len(lines) * len(report.victims), 4), layout="constrained")
+    for index, (case, ratio) in enumerate(lines):
+        places = np.arange(len(report.victims)) + (index - (len(lines) - 1) / 2) * width
+        heights = [100 * report.accuracy(case, victim, ratio=ratio) for victim in report.victims]
+        spreads = [100 * np.nan_to_num(report.spread(case, victim, ratio=ratio)) for victim in report.victims]
+        peaks = [100 * report.accuracy(case, victim, "peak", ratio=ratio) for victim in report.victims]
+        share = f", {ratio:.0%} protected" if len(report.ratios) > 1 and case not in RATIO else ""
+        bars = axis.bar(places, heights, width * 0.92, yerr=spreads, capsize=3, color=COLOURS[case], label=case + share)
         axis.bar_label(bars, fmt="%.0f", label_type="center", color="white", fontsize=9)
         axis.scatter(places, peaks, marker="_", s=160, color="black", zorder=3, label=None if index else "peak epoch")
     axis.axhline(100 * report.chance, color="black", linewidth=1, linestyle="--", label="chance")

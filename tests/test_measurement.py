@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import make_dataset
 
-from hf_unlearnable import DataError, DivergenceError, Report, Training, learnability
-from hf_unlearnable.images import Columns, ImageSet
-from hf_unlearnable.measurement import CASES, Result, _cases
+import hf_unlearnable.measurement as measurement
+from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Training, learnability
+from hf_unlearnable.measurement import split
+from hf_unlearnable.results import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Result
 from hf_unlearnable.training import random_crop_flip
 
 QUICK = {"training": Training(epochs=2, batch_size=16), "seeds": (1, 2), "progress": False}
@@ -22,8 +23,8 @@ def report(small, protection):
 
 def made(values, chance=0.1):
     results = tuple(
-        Result("victim", case, seed, last, last + 0.05)
-        for case, lasts in zip(CASES, values, strict=True)
+        Result("victim", case, RATIO.get(case, 0.5), "none", seed, (last + 0.05, last))
+        for case, lasts in zip(CASES, values, strict=False)
         for seed, last in enumerate(lasts)
     )
     return Report(results, chance, 100, 50, 10, {}, {})
@@ -43,12 +44,12 @@ def test_one_seed_has_no_spread_and_a_useless_victim_no_score():
     assert math.isnan(report.spread("clean"))
     assert math.isnan(report.protection_score())
     stored = json.loads(json.dumps(report.as_dict(), allow_nan=False))
-    assert stored["summary"]["victim"]["protection_score"] is None
+    assert stored["summary"][1]["protection_score"] is None
 
 
 def test_every_case_and_seed_is_there(report):
     assert [(result.case, result.seed) for result in report.results] == [
-        (case, seed) for seed in (1, 2) for case in CASES
+        (case, seed) for seed in (1, 2) for case in (CLEAN, MIX, CLEAN_PART, PROTECTED)
     ]
     assert all(0 <= result.last <= result.peak <= 1 for result in report.results)
     assert report.iterations == 2 * 3
@@ -66,23 +67,92 @@ def test_json_goes_out_and_comes_back_and_is_repeatable(report, small, protectio
     )
 
 
-def test_the_table_says_everything(report):
-    text = str(report)
-    for word in (*CASES, "chance 33.3", "2 seed(s)", "protection score", "theft gain", "last epoch", "peak epoch"):
+def test_the_table_says_everything():
+    text = str(made([(0.8, 0.9), (0.2, 0.3), (0.7, 0.7), (0.75, 0.75)], chance=1 / 3))
+    for word in (*CASES[:4], "chance 33.3", "2 seed(s)", "protection score", "theft gain", "last epoch", "peak epoch"):
         assert word in text
 
 
-def test_halves_are_disjoint_stratified_and_seeded(small, protection):
-    columns = Columns("image", "label")
-    clean, protected = ImageSet.read(small, columns), ImageSet.read(small.map(protection), columns)
-    cases = _cases(clean, protected, seed=3)
-    from_clean = (cases["mix"].pixels == clean.pixels).all(axis=(1, 2, 3))
-    assert np.array_equal(cases["mix"].pixels[~from_clean], protected.pixels[~from_clean])
-    assert np.array_equal(cases["clean part alone"].pixels, clean.pixels[from_clean])
-    assert np.bincount(clean.labels[from_clean]).tolist() == [8, 8, 8]
-    assert len(cases["mix"]) == len(clean)
-    other = _cases(clean, protected, seed=4)["clean part alone"].pixels
-    assert not np.array_equal(other, cases["clean part alone"].pixels)
+def watched(monkeypatch):
+    """The training sets of all victims from here on, as they are given to ``train``."""
+    seen = []
+    real = measurement.train
+
+    def watching(surrogate, images, training, **rest):
+        seen.append((images, training, rest["iterations"]))
+        return real(surrogate, images, training, **rest)
+
+    monkeypatch.setattr(measurement, "train", watching)
+    return seen
+
+
+def test_mixtures_are_disjoint_stratified_and_seeded(small, protection, monkeypatch):
+    seen = watched(monkeypatch)
+    quick = {**QUICK, "seeds": (3,)}
+    learnability(small.map(protection), clean=small, test=small, ratios=(0, 1, 0.25), sequential=True, **quick)
+    (clean, *_), (protected, *_), (mix, *_), (part, *_), (first, *_), (second, fine_tuning, steps) = seen
+    from_clean = (mix.pixels == clean.pixels).all(axis=(1, 2, 3))
+    assert np.array_equal(mix.pixels[~from_clean], protected.pixels[~from_clean])
+    assert np.bincount(clean.labels[from_clean]).tolist() == [12, 12, 12]  # of 16 of each class
+    assert np.array_equal(part.pixels, clean.pixels[from_clean])
+    assert np.array_equal(first.pixels, part.pixels)
+    assert np.array_equal(second.pixels, protected.pixels[~from_clean])
+    assert (fine_tuning.epochs, fine_tuning.learning_rate, steps) == (1, 0.01, 1)
+    assert {steps for *_, steps in seen[:-1]} == {6}  # the same for all, however many images
+    assert np.array_equal(split(clean.labels, 0.75, 3), from_clean)
+    assert not np.array_equal(split(clean.labels, 0.75, 4), from_clean)
+
+
+def test_sequential_victims_go_on_from_what_clean_images_taught(small, protection):
+    report = learnability(
+        small.map(protection), clean=small, test=small, ratios=(0.5,), sequential=True, **{**QUICK, "seeds": (1,)}
+    )
+    assert report.cases == [MIX, CLEAN_PART, SEQUENTIAL]
+    assert [len(one.epochs) for one in report.results] == [2, 2, 1]
+    assert "theft gain" in str(report)
+    assert "sequential - clean part alone, 50% protected" in str(report)
+    with pytest.raises(RecipeError, match="expected one or the other"):
+        learnability(
+            small, clean=small, test=small, sequential=True, defences="pretrained:nowhere", **{**QUICK, "seeds": (1,)}
+        )
+
+
+def test_every_victim_meets_every_defence_at_every_ratio(small, protection, tmp_path):
+    report = learnability(
+        small.map(protection),
+        clean=small,
+        test=small,
+        victims=["small-resnet", "small-vgg"],
+        defences=["none", "jpeg:50", "early-stopping"],
+        ratios=(0, 1),
+        **{**QUICK, "seeds": (1,)},
+    )
+    assert len(report.results) == 2 * 3 * 2
+    assert report.defences == ["none", "jpeg:50", "early-stopping"]
+    for victim in report.victims:
+        stopped = report.accuracy(PROTECTED, victim, defence="early-stopping")
+        assert stopped == report.accuracy(PROTECTED, victim, "peak", defence="none")
+        assert report.accuracy(CLEAN, victim, defence="jpeg:50") >= 0
+    report.save(tmp_path / "table.csv")
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert lines[0] == "victim,defence,case,ratio,seed,last,peak,peak_epoch"
+    assert len(lines) == 13
+    assert "small-vgg, jpeg:50" in str(report)
+
+
+def test_what_is_finished_is_not_trained_again(small, protection, tmp_path, monkeypatch):
+    seen = watched(monkeypatch)
+    arguments = {"clean": small, "test": make_dataset(seed=1), "keep_in": tmp_path, **QUICK}
+    protected = small.map(protection)
+    whole = learnability(protected, **arguments)
+    assert len(seen) == 8
+    next(iter(tmp_path.iterdir())).unlink()  # as if it had been stopped before the last one
+    assert learnability(protected, **arguments) == whole
+    assert len(seen) == 9
+    learnability(protected, **{**arguments, "ratios": (0, 1, 0.5), "sequential": True})
+    assert len(seen) == 9 + 2 * 2  # only what is new, each in two steps
+    learnability(protected, **{**arguments, "training": Training(epochs=1, batch_size=16)})
+    assert len(seen) == 13 + 8  # another recipe shares nothing
 
 
 @pytest.mark.filterwarnings("ignore:the protected images are identical")
@@ -119,11 +189,19 @@ def test_datasets_that_do_not_belong_together(protected, test, message):
         learnability(protected, clean=make_dataset(), test=test, **QUICK)
 
 
-def test_no_seed_or_no_victim(small):
-    with pytest.raises(DataError, match="0 seeds"):
-        learnability(small, clean=small, test=small, seeds=(), progress=False)
-    with pytest.raises(DataError, match="0 victims"):
-        learnability(small, clean=small, test=small, victims=[], progress=False)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": ()}, "got no seeds"),
+        ({"victims": []}, "got no victims"),
+        ({"ratios": ()}, "got no ratios"),
+        ({"ratios": (0.5, 1.5)}, r"got the ratios \[1.5\]; expected shares"),
+        ({"defences": "jpg"}, "got the defence 'jpg'; expected one of"),
+    ],
+)
+def test_what_cannot_be_measured(small, change, message):
+    with pytest.raises(RecipeError, match=message):
+        learnability(small, clean=small, test=small, **{**QUICK, **change})
 
 
 def test_a_victim_that_diverges(small, protection):
@@ -160,14 +238,10 @@ def test_crop_and_flip_shift_mirror_and_pass_gradients_on():
     assert gradient.sum() == (seen != 0).sum()
 
 
-def test_chosen_cases_only(small, protection):
-    report = learnability(
-        small.map(protection), clean=small, test=small, cases=("protected",), **{**QUICK, "seeds": (1,)}
-    )
-    assert report.cases == ["protected"]
-    assert math.isnan(report.accuracy("clean"))
+def test_chosen_ratios_only(small, protection):
+    report = learnability(small.map(protection), clean=small, test=small, ratios=(1,), **{**QUICK, "seeds": (1,)})
+    assert report.cases == [PROTECTED]
+    assert math.isnan(report.accuracy(CLEAN))
     assert math.isnan(report.protection_score())
     assert math.isnan(report.theft_gain())
     assert "score" not in str(report)
-    with pytest.raises(DataError, match=r"the cases \['both'\]; expected some of clean, protected"):
-        learnability(small, clean=small, test=small, cases=("both",), progress=False)

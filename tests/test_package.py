@@ -23,6 +23,7 @@ LAYERS = [
     ["training"],
     ["estimates"],
     ["methods"],
+    ["results"],
     ["measurement"],
     ["report", "fashion_mnist", "sources"],
     ["cli"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -229,7 +230,9 @@ class _Embedding:
         """The gradient of the Bayes error in the features of the protected images (N, D)."""
         with torch.no_grad():
             features = torch.cat([part for _, _, part in self._look(step)]).requires_grad_()
-        with torch.enable_grad():
+        with torch.enable_grad(), warnings.catch_warnings():
+            if step or isinstance(self.recipe.sigma, str):  # a sigma that somebody chose is worth one word, not many
+                warnings.simplefilter("ignore", RuntimeWarning)
             value = bayes_error(
                 features,
                 self.labels,
