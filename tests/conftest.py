@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
+from loopback_hub import WRITE_TOKEN, LoopbackHub
+
+assert not {"huggingface_hub", "datasets", "transformers"} & set(sys.modules), "imported before their environment"
+HUB = LoopbackHub().start()
+os.environ["HF_ENDPOINT"] = HUB.url  # nothing here can reach the real Hub
+os.environ["HF_TOKEN"] = WRITE_TOKEN
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")
-os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # no answer of a server makes the clients fall back to LFS
+os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # would ask another host
+os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+os.environ.pop("HF_HUB_OFFLINE", None)
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPU results are bit for bit the same; a GPU's need not be
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -49,6 +60,15 @@ def make_dataset(count: int = 48, channels: int = 1, side: int = 12, classes: in
         "label": labels.tolist(),
     }
     return Dataset.from_dict(columns, features=features)
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """The loopback Hub without faults; a request that it does not understand fails the test."""
+    HUB.forget()
+    yield HUB
+    assert HUB.unknown == []
+    HUB.forget()
 
 
 @pytest.fixture(scope="session")
