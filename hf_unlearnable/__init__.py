@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_unlearnable.budget import Budget
     from hf_unlearnable.errors import (
+        AccessError,
         BudgetError,
         DataError,
         DivergenceError,
+        HubError,
         OutputError,
+        PrivacyError,
         RecipeError,
         SourceError,
         UnlearnableError,
         UnseenImageError,
     )
+    from hf_unlearnable.hub import pull, push, verify
+    from hf_unlearnable.hub_model import push_model
     from hf_unlearnable.measurement import Report, learnability
     from hf_unlearnable.methods import EM, MIUE, Method, available_methods, get_method
     from hf_unlearnable.protection import Protection
@@ -34,14 +39,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AccessError": "errors",
     "Budget": "budget",
     "BudgetError": "errors",
     "DataError": "errors",
     "DivergenceError": "errors",
     "EM": "methods",
+    "HubError": "errors",
     "MIUE": "methods",
     "Method": "methods",
     "OutputError": "errors",
+    "PrivacyError": "errors",
     "Protection": "protection",
     "RecipeError": "errors",
     "Report": "measurement",
@@ -54,17 +62,24 @@ _HOME = {
     "available_methods": "methods",
     "get_method": "methods",
     "learnability": "measurement",
+    "pull": "hub",
+    "push": "hub",
+    "push_model": "hub_model",
+    "verify": "hub",
 }
 
 __all__ = [
     "EM",
     "MIUE",
+    "AccessError",
     "Budget",
     "BudgetError",
     "DataError",
     "DivergenceError",
+    "HubError",
     "Method",
     "OutputError",
+    "PrivacyError",
     "Protection",
     "RecipeError",
     "Report",
@@ -77,6 +92,10 @@ __all__ = [
     "available_methods",
     "get_method",
     "learnability",
+    "pull",
+    "push",
+    "push_model",
+    "verify",
 ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
+import uuid
 
-from loopback_hub import WRITE_TOKEN, LoopbackHub
+from loopback_hub import USER, WRITE_TOKEN, LoopbackHub
 
 assert not {"huggingface_hub", "datasets", "transformers"} & set(sys.modules), "imported before their environment"
 HUB = LoopbackHub().start()
@@ -93,3 +95,20 @@ def fashion() -> DatasetDict:
 def pixels_of(dataset) -> np.ndarray:
     """All images of a dataset as one array, (N, H, W[, C])."""
     return np.stack([np.asarray(row["image"]) for row in dataset])
+
+
+def make_output(folder: Path, data: Dataset, protection: Protection, origin: str, split: str = "train") -> Path:
+    """What ``protect --output`` writes, with a protection that is there already."""
+    protection.save_pretrained(folder / "private" / "protection")
+    (folder / "private" / "origin.json").write_text(json.dumps({"dataset": origin, "split": split}))
+    protected = data.map(protection)
+    figures = protection.verify(data, protected).as_dict()
+    (folder / "private" / "verification.json").write_text(json.dumps(figures))
+    protected.save_to_disk(folder / "dataset")
+    return folder
+
+
+@pytest.fixture
+def name() -> str:
+    """A repository that no other test knows: the clients remember which exist."""
+    return f"{USER}/{uuid.uuid4().hex[:12]}"

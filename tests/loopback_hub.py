@@ -315,7 +315,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def tree(self, body, query, kind, name, revision, folder=""):
         commit = self._commit(self._repo(kind, name), revision)
-        entries = self._entries(commit, folder.strip("/"), query.get("recursive", ["false"])[0].lower() in ("true", "1"))
+        entries = self._entries(
+            commit, folder.strip("/"), query.get("recursive", ["false"])[0].lower() in ("true", "1")
+        )
         if folder.strip("/") and not entries:
             raise refuse(404, f"{folder} does not exist", "EntryNotFound")
         raise Answer(200, list(entries.values()))
@@ -328,7 +330,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def refs(self, body, query, kind, name):
         repo = self._repo(kind, name)
-        branches = [{"name": one, "ref": f"refs/heads/{one}", "targetCommit": sha} for one, sha in repo.branches.items()]
+        branches = [
+            {"name": one, "ref": f"refs/heads/{one}", "targetCommit": sha} for one, sha in repo.branches.items()
+        ]
         raise Answer(200, {"branches": branches, "tags": [], "converts": []})
 
     def preupload(self, body, query, kind, name, revision):
