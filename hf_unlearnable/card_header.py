@@ -13,7 +13,6 @@ from huggingface_hub.repocard_data import CardData
 Card = DatasetCard | ModelCard
 EMPTY = "---\n{}\n---\n"  # a card without keys and text
 LICENCE = ("license", "license_name", "license_link")
-DATASETS_KEYS = ("configs", "dataset_info")  # written by datasets
 
 
 def licence_keys(licence: str | None) -> dict[str, str]:
@@ -56,13 +55,6 @@ def carried(origin: str, api: HfApi) -> tuple[dict[str, Any], str | None]:
     return licence_in(info.card_data), None if info.private else origin
 
 
-def with_keys(keys: Mapping[str, Any]) -> str:
-    """A card with these keys and no text."""
-    card = DatasetCard(EMPTY)
-    merge(card, keys)
-    return str(card)
-
-
 def merge(card: Card, ours: Mapping[str, Any], overwrite: Collection[str] = ()) -> None:
     """Add keys to a header; what stands there already stays, except for ``overwrite``; tags are united."""
     theirs = card.data.to_dict()
@@ -71,30 +63,3 @@ def merge(card: Card, ours: Mapping[str, Any], overwrite: Collection[str] = ()) 
             setattr(card.data, key, list(dict.fromkeys([*theirs.get("tags", []), *value])))
         elif key not in theirs or key in overwrite:
             setattr(card.data, key, value)
-
-
-def kept(before: str, after: str | None) -> str:
-    """The card to go on from after ``datasets`` brought its header up to date.
-
-    Args:
-        before: the card as it was.
-        after: as it is now. Where ``datasets`` could not read the old one (a fault of the Hub that lasts) this is a new
-            one, which lacks the text, the keys and the other configs of ``before``.
-    """
-    old, new = DatasetCard(before), DatasetCard(after or before)
-    if not new.text.strip():
-        new.text = old.text
-    theirs, ours = new.data.to_dict(), old.data.to_dict()
-    merge(new, ours)
-    for key in DATASETS_KEYS:
-        if key in theirs and key in ours:
-            setattr(new.data, key, _united(ours[key], theirs[key]))
-    return str(new)
-
-
-def _united(old: Any, new: Any) -> Any:
-    """Descriptions of configs, those of ``old`` that ``new`` lacks first; ``dataset_info`` of one config is no list."""
-    sides = [value if isinstance(value, list) else [value] for value in (old, new)]
-    names = {one.get("config_name", "default") for one in sides[1]}
-    missing = [one for one in sides[0] if one.get("config_name", "default") not in names]
-    return [*missing, *sides[1]] if missing else new

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_unlearnable import __version__
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.card_header import EMPTY, licence_keys, licence_name, merge
+from hf_unlearnable.card_header import EMPTY, licence_in, licence_keys, licence_name, merge
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.measurement import CLEAN, CLEAN_PART, MIX, PROTECTED, Report
 from hf_unlearnable.surrogate import BUILT_IN
@@ -71,7 +71,8 @@ class DatasetFacts:
         config: of the dataset.
         split: of the dataset.
         report: of ``learnability``; None if it was not measured.
-        licence: a licence identifier of the Hub, or the name of another one.
+        licence: a licence identifier of the Hub, or the name of another one; takes the place of any other.
+        carried: licence keys of the dataset that was protected, for a card that states none.
         source: Hub id of the dataset that was protected, if anyone may know it.
         title: given by the user; for a card that does not exist yet.
         description: likewise.
@@ -87,6 +88,7 @@ class DatasetFacts:
     split: str = "train"
     report: Report | None = None
     licence: str | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
     title: str | None = None
     description: str | None = None
@@ -156,6 +158,8 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
     merge(card, {**given.to_dict(), **licence}, overwrite=licence)
+    if not licence_in(card.data):
+        merge(card, facts.carried)
     parts["sources"] = _render("sources", {**words, "licence": licence_name(card.data)})
     card.text = _assemble(card.text, "dataset_given", words, parts)
     return str(card)

@@ -21,8 +21,7 @@ def push(
     private: Annotated[bool, typer.Option("--private/--public", help="Who may see it.")] = True,
     config: Config = "default",
     split: Annotated[str | None, typer.Option(help="Name of the split (default: what was protected).")] = None,
-    revision: Attempts = Annotated[int, typer.Option(min=1, help="How often to try while the Hub has trouble.")]
-Revision = None,
+    revision: Revision = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Of one parquet file, such as 500MB.")] = None,
     licence: Annotated[str | None, typer.Option(help="Such as cc-by-4.0 (default: the originals').")] = None,
     title: Annotated[str | None, typer.Option(help="Of a new card.")] = None,
@@ -58,8 +57,8 @@ def pull(
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
     config: Config = "default",
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
-    revision: Attempts = Annotated[int, typer.Option(min=1, help="How often to try while the Hub has trouble.")]
-Revision = None,
+    revision: Revision = None,
+    attempts: Attempts = 5,
 ) -> None:
     """Load a dataset from the Hub into a folder, which measure takes too."""
     from hf_unlearnable.hub import pull
@@ -76,8 +75,7 @@ def verify(
     ] = None,
     config: Config = "default",
     split: Annotated[str | None, typer.Option(help="Which split (default: what was protected).")] = None,
-    revision: Attempts = Annotated[int, typer.Option(min=1, help="How often to try while the Hub has trouble.")]
-Revision = None,
+    revision: Revision = None,
     clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
     clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
     attempts: Attempts = 5,
@@ -87,7 +85,14 @@ Revision = None,
     from hf_unlearnable.retrying import Retry
 
     checked = verify(
-        output, repo_id, config=config, split=split, revision=revision, clean=clean, clean_split=clean_split, retry=Retry(attempts)
+        output,
+        repo_id,
+        config=config,
+        split=split,
+        revision=revision,
+        clean=clean,
+        clean_split=clean_split,
+        retry=Retry(attempts),
     )
     typer.echo(f"{repo_id or output}: {checked}")
     if checked.violations:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, load_dataset
-from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi, HfFileSystem
+from huggingface_hub import CommitOperationAdd, HfApi, HfFileSystem
 
-from hf_unlearnable.card_header import carried, kept, with_keys
+from hf_unlearnable.card_header import carried
 from hf_unlearnable.cards import DatasetFacts, dataset_card
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.images import rows
@@ -26,7 +26,7 @@ from hf_unlearnable.protected_folder import ProtectedFolder
 from hf_unlearnable.publishable import check_dataset
 from hf_unlearnable.report import contact_sheet
 from hf_unlearnable.repository import README, Pushed, Repository
-from hf_unlearnable.retrying import CAUGHT, Retry, describe, explain
+from hf_unlearnable.retrying import CAUGHT, Retry, describe, explain, is_transient
 from hf_unlearnable.verification import Verification
 
 PREVIEW = "preview.png"
@@ -84,7 +84,13 @@ def push(
         raise DataError(f"got no column {protection.columns.image!r} to push; expected the protected images")
     check_dataset(dataset, protection.columns.image, _private_words(source))
     figures, read_back = source.verification
-    keys, origin = _carried(source, repository.api) if licence is None else ({}, None)
+    keys, origin = _carried(source, repository.api)
+    if licence is None and "-nd" in str(keys.get("license", "")):
+        warnings.warn(
+            f"the licence of the originals, {keys['license']}, does not allow sharing changed versions, which "
+            f"protected images are; publish them only if they are yours",
+            stacklevel=2,
+        )
     facts = DatasetFacts(
         repo_id=repo_id,
         images=len(dataset),
@@ -95,6 +101,7 @@ def push(
         split=split,
         report=source.report,
         licence=licence,
+        carried=keys,
         source=origin,
         title=title,
         description=description,
@@ -104,10 +111,10 @@ def push(
     contact_sheet(dataset, preview, protection.columns)
 
     def work() -> None:
+        # What the card says is checked by the Hub, and how it fits into the one that is there, before anything is sent.
+        repository.validate(dataset_card(facts))
         repository.open()
-        before = repository.card(repository.head())
-        start = before if before is not None else with_keys(keys)
-        DatasetCard(dataset_card(facts, start)).validate()  # before anything is sent
+        dataset_card(facts, repository.card(repository.head()))
         dataset.push_to_hub(
             repo_id,
             config_name=config,
@@ -120,7 +127,7 @@ def push(
         repository.data_is_there = True
         # The card comes last, as one commit with its picture: what datasets wrote above is only its header.
         parent = repository.head()
-        text = dataset_card(facts, kept(start, repository.card(parent)))
+        text = dataset_card(facts, repository.card(parent))
         repository.api.create_commit(
             repo_id,
             [
@@ -229,7 +236,8 @@ def _load(repo_id: str, config: str, split: str, revision: str | None, token: st
     try:
         return retry.run(work, f"pull of {repo_id}")
     except CAUGHT as error:
-        if isinstance(error, FileNotFoundError):  # DatasetNotFoundError is one
+        # datasets raises its DatasetNotFoundError for a connection that was cut too.
+        if isinstance(error, FileNotFoundError) and not is_transient(error):
             raise SourceError(
                 f"got {repo_id!r}, which is not on the Hub, or not for this token; check the name, and log in: "
                 f"hf auth login"
@@ -259,19 +267,12 @@ def _carried(source: ProtectedFolder, api: HfApi) -> tuple[dict[str, Any], str |
     if known is None:
         return {}, None
     try:
-        keys, public = carried(known, api)
+        return carried(known, api)
     except CAUGHT as error:
         warnings.warn(
             f"the licence of {known} could not be looked up ({describe(error)}); state it with --licence", stacklevel=3
         )
         return {}, None
-    if "-nd" in str(keys.get("license", "")):
-        warnings.warn(
-            f"the licence of the originals, {keys['license']}, does not allow sharing changed versions, which "
-            f"protected images are; publish them only if they are yours",
-            stacklevel=3,
-        )
-    return keys, public
 
 
 def _command(

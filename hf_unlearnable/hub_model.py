@@ -79,6 +79,7 @@ def push_model(
         _check_config(files["config.json"].read_text())
 
         def work() -> None:
+            repository.validate(model_card(facts))
             repository.open()
             if revision is not None:
                 repository.api.create_branch(repo_id, branch=revision, exist_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, HfFileSystem, get_token, hf_hub_download
+from huggingface_hub import HfApi, HfFileSystem, RepoCard, get_token, hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from hf_unlearnable.errors import AccessError, PrivacyError, RecipeError, UnlearnableError
@@ -101,6 +101,20 @@ class Repository:
             )
         if self.before is None:
             self.before = info.sha
+
+    def validate(self, text: str) -> None:
+        """Let the Hub check the header of a card.
+
+        Raises:
+            RecipeError: a licence or another key that it does not take.
+        """
+        try:
+            RepoCard(text).validate(self.kind)
+        except ValueError as error:
+            raise RecipeError(
+                f"cannot push to {self.repo_id}: the Hub does not take the header of the card "
+                f"({' '.join(str(error).split())}). Nothing was sent"
+            ) from error
 
     def head(self) -> str:
         """The newest commit of the branch to push to; that of main where the branch does not exist yet."""

@@ -122,11 +122,9 @@ def _http(error: BaseException) -> Exception | None:
 
 
 def _status(error: BaseException) -> int | None:
-    for link in _chain(error):
-        response = getattr(link, "response", None)
-        if isinstance(link, HTTPError) and response is not None:
-            return int(response.status_code)
-    return None
+    # Of the first one only: a connection that is cut while a 404 is being handled is no 404.
+    response = getattr(_http(error), "response", None)
+    return None if response is None else int(response.status_code)
 
 
 def _asked(error: BaseException) -> float:

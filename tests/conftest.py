@@ -68,6 +68,7 @@ def make_dataset(count: int = 48, channels: int = 1, side: int = 12, classes: in
 def hub() -> Iterator[LoopbackHub]:
     """The loopback Hub without faults; a request that it does not understand fails the test."""
     HUB.forget()
+    HUB.objects.clear()  # or equal images of another test would not be uploaded
     yield HUB
     assert HUB.unknown == []
     HUB.forget()

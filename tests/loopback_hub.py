@@ -172,6 +172,7 @@ class LoopbackHub:
 class _Handler(BaseHTTPRequestHandler):
     server_hub: LoopbackHub
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer: two would wait 40 ms for each other
 
     def log_message(self, *_: object) -> None:
         pass
@@ -373,7 +374,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def validate_yaml(self, body, query):
         self._may()
-        check_yaml(json.loads(body)["content"])
+        try:
+            check_yaml(json.loads(body)["content"])
+        except Answer as refused:
+            if self.headers.get("Accept") == "text/plain":
+                messages = [error["message"] for error in json.loads(refused.body)["errors"]]
+                raise Answer(refused.status, "\n".join(messages).encode()) from refused
+            raise
         raise Answer(200, {"errors": [], "warnings": []})
 
     def make_commit(self, body, query, kind, name, revision):

@@ -107,19 +107,6 @@ def test_what_the_owner_wrote_is_kept(out, name):
     assert repo.head.files["README.md"].decode() == str(card)
 
 
-def test_the_card_survives_that_datasets_cannot_read_it(out, name, hub):
-    push(out, name, config="first", description="My pictures.")
-    repo = HUB.dataset(name)
-    # datasets takes every answer but the file for "there is no card", and begins a new one
-    hub.fail("GET", f"{name}/resolve/.*/README.md", 404, after=1, headers={"X-Error-Code": "EntryNotFound"})
-    push(out, name, config="second")
-    assert hub.faults[0].hits >= 2
-    assert "My pictures." in repo.head.files["README.md"].decode()
-    assert get_dataset_config_names(name) == ["first", "second"]
-    for config in ("first", "second"):
-        assert len(load_dataset(name, config, split="train")) == 48
-
-
 def test_configs_splits_revisions_and_shards(out, name):
     push(out, name, config="small", split="validation", revision="draft", max_shard_size="4KB")
     repo = HUB.dataset(name)
@@ -127,6 +114,8 @@ def test_configs_splits_revisions_and_shards(out, name):
     files = repo.commits[repo.branches["draft"]].files
     assert len([file for file in files if file.startswith("small/validation-")]) > 1
     push(out, name, config="small", split="test", revision="draft")
+    push(out, name, config="other", revision="draft")
+    assert sorted(get_dataset_config_names(name, revision="draft")) == ["other", "small"]
     text = repo.commits[repo.branches["draft"]].files["README.md"].decode()
     assert "begin split small/validation" in text
     assert "begin split small/test" in text
@@ -185,8 +174,8 @@ def test_a_public_repository_is_not_pushed_to_in_private(out, name, hub):
     repo = hub.create("datasets", name, private=False)
     with pytest.raises(PrivacyError, match="--private"):
         push(out, name)
-    assert {request.method for request in hub.received} == {"GET"}
-    assert list(repo.files if hasattr(repo, "files") else repo.head.files) == [".gitattributes"]
+    assert {request.target for request in hub.received if request.method != "GET"} == {"/api/validate-yaml"}
+    assert list(repo.head.files) == [".gitattributes"]
     assert not push(out, name, private=False).private
     assert "README.md" in repo.head.files
 
@@ -226,7 +215,7 @@ def test_a_licence_beside_a_local_source_and_one_of_ones_own(small, protection, 
 
 
 def test_a_licence_that_the_hub_does_not_know_stops_before_anything_is_sent(out, name, hub):
-    with pytest.raises(RecipeError, match="license.*must be one of"):
+    with pytest.raises(RecipeError, match=r"license.*must be one of"):
         push(out, name, licence="gpl-99")
     assert not [request for request in hub.received if request.method == "PUT" or "/commit/" in request.target]
 
@@ -273,8 +262,8 @@ def test_models_by_choice(name, role, hub):
     assert ("helps a thief" in text) == (role == "surrogate")
     assert "license: apache-2.0" in text
     loaded = AutoModelForImageClassification.from_pretrained(name)
-    pixels = torch.rand(2, 1, 12, 12)
-    assert torch.equal(loaded.eval()(pixels).logits, model.eval()(pixels).logits)
+    weights = model.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in loaded.state_dict().items())
     hub.create("models", f"{name}-public", private=False)
     with pytest.raises(PrivacyError, match="public"):
         push_model(model, f"{name}-public", role=role)
