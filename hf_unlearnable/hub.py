@@ -229,6 +229,11 @@ def verify(
 
 
 def _load(repo_id: str, config: str, split: str, revision: str | None, token: str | None, retry: Retry) -> Dataset:
+    if Path(repo_id).exists():  # datasets would open that instead
+        raise RecipeError(
+            f"got {repo_id!r}, which is a folder here too; go to another folder to get the one on the Hub"
+        )
+
     def work() -> Dataset:
         return load_dataset(repo_id, config, split=split, revision=revision, token=token)
 
@@ -236,7 +241,7 @@ def _load(repo_id: str, config: str, split: str, revision: str | None, token: st
     try:
         return retry.run(work, f"pull of {repo_id}")
     except CAUGHT as error:
-        # datasets raises its DatasetNotFoundError for a connection that was cut too.
+        # Not every one says that there is nothing: datasets raises it too for downloads that failed again and again.
         if isinstance(error, FileNotFoundError) and not is_transient(error):
             raise SourceError(
                 f"got {repo_id!r}, which is not on the Hub, or not for this token; check the name, and log in: "

@@ -160,6 +160,13 @@ def test_verify_tells_what_left_the_budget(out, name, tmp_path):
     assert isinstance(result.exception, BudgetError)
 
 
+def test_a_folder_of_the_same_name_is_not_taken_for_the_hub(out, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(RecipeError, match="a folder here too"):
+        verify(out, name)
+
+
 @pytest.mark.parametrize("missing", ["repository", "config", "split"])
 def test_pulling_what_is_not_there(out, name, tmp_path, missing):
     if missing != "repository":

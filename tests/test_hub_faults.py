@@ -122,7 +122,7 @@ def test_an_upload_that_failed_is_not_sent_twice(out, name, hub):
 
 
 def test_a_server_that_goes_away(out, name, hub):
-    for method in ("GET", "POST", "PUT"):
+    for method in ("HEAD", "GET", "POST", "PUT"):
         hub.fail(method, ".", "before", times=1000)
     with pytest.raises(HubError, match="cannot be asked what is there now"):
         push(out, name, retry=QUICK)
