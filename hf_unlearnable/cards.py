@@ -149,7 +149,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
         "about": _render("dataset_about", words),
         f"split {facts.config}/{facts.split}": _render("dataset_split", {**words, **_protection_words(facts)}),
     }
-    card = DatasetCard(existing or EMPTY)
+    card = DatasetCard(_unix(existing))
     licence = licence_keys(facts.licence)
     given = DatasetCardData(
         pretty_name=facts.title or name,
@@ -174,7 +174,7 @@ def model_card(facts: ModelFacts, existing: str | None = None) -> str:
         "accuracy": facts.accuracy,
         "source": None,
     }
-    card = ModelCard(existing or EMPTY)
+    card = ModelCard(_unix(existing))
     licence = licence_keys(facts.licence)
     given = ModelCardData(
         library_name="transformers",
@@ -196,6 +196,10 @@ def public_name(model: str) -> str:
         return f"`{model}`"
     is_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) and not Path(model).exists()
     return f"`{model}`" if is_id else UNNAMED
+
+
+def _unix(existing: str | None) -> str:
+    return (existing or EMPTY).replace("\r\n", "\n")
 
 
 def _shared(repo_id: str, title: str | None, description: str | None) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Repository:
             file = hf_hub_download(self.repo_id, README, repo_type=self.kind, revision=commit, token=self.api.token)
         except RemoteEntryNotFoundError:
             return None
-        return Path(file).read_bytes().decode("utf-8-sig")  # line ends stay as they are
+        return Path(file).read_text(encoding="utf-8-sig")
 
     def _standing(self) -> str:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 
 import pytest
@@ -50,9 +51,8 @@ def secrets(home):
     found.add("EXIF", b"Exif\0\0")
     found.add_file("perturbations", home / "out" / "private" / "protection" / "perturbations.arrow")
     found.add_file("surrogate weights", home / "out" / "private" / "surrogate" / "model.safetensors")
-    found.add(
-        "digest of the protection", (home / "out" / "private" / "protection" / "protection.json").read_text()[-40:-6]
-    )
+    about = json.loads((home / "out" / "private" / "protection" / "protection.json").read_text())
+    found.add("digest of the protection", about["digest"])
     found.add("token", WRITE_TOKEN)
     found.add("user name", USER_NAME)
     found.add("local path", str(home.parent))
