@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import resource
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 from conftest import HUB, make_output
 from datasets import load_dataset
+from huggingface_hub import constants
+from huggingface_hub.errors import OfflineModeIsEnabled
 from loopback_hub import READ_TOKEN
 
 from hf_unlearnable import AccessError, HubError, PrivacyError, RecipeError, pull, push
-from hf_unlearnable.retrying import Retry
+from hf_unlearnable.cli import main
+from hf_unlearnable.retrying import Retry, explain
 
 QUICK = Retry(attempts=3, delay=0.01)
 # Requests in the order of a push, and how many of the same kind go before the one that is meant.
@@ -74,12 +77,15 @@ def test_a_passing_fault_is_overcome(out, name, hub, step, action):
 
 
 def test_every_wait_is_told(out, name, hub, caplog):
-    fail(hub, "data commit", 503, name, times=2)
+    fail(hub, "data commit", 503, name, headers={})
+    fail(hub, "card commit", 429, name, headers={"Retry-After": "1"})
     push(out, name, retry=QUICK)
     told = [record.message for record in caplog.records if record.name.startswith("hf_unlearnable")]
-    assert len(told) == 2
-    assert told[0].startswith(f"push to {name}: the Hub answered 503")
-    assert "Attempt 2 of 3" in told[0]
+    assert [line.split(" (")[0] for line in told] == [
+        f"push to {name}: the Hub answered {status}" for status in (503, 429)
+    ]
+    assert told[0].endswith("Attempt 2 of 3 in 0 s.")
+    assert told[1].endswith("Attempt 3 of 3 in 1 s.")  # as the Hub asked
 
 
 @pytest.mark.parametrize(
@@ -155,14 +161,51 @@ def test_no_token_and_no_name(out, name, hub, monkeypatch):
     assert hub.received == []
 
 
-def test_no_network_as_a_user_sees_it(out, name):
-    env = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "hf_unlearnable", "push", str(out), name, "--attempts", "1"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert f"cannot push to {name}" in done.stderr
-    assert "the Hub cannot be asked what is there now" in done.stderr
+def test_no_network_as_a_user_sees_it(out, name, monkeypatch, capsys):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr(sys, "argv", ["hf-unlearnable", "push", str(out), name, "--attempts", "1"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert f"Error: cannot push to {name}" in said
+    assert "the Hub cannot be asked what is there now" in said
+
+
+@contextmanager
+def little_room(size):
+    """No file may grow beyond ``size`` bytes: to a program the same as a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk(out, name, hub, tmp_path):
+    with little_room(2000), pytest.raises(HubError, match="nothing of this push is visible in it"):
+        push(out, name, retry=QUICK)
+    assert messages(name) == COMMITS[:1]
+    push(out, name, retry=QUICK)
+    assert messages(name) == COMMITS
+    with little_room(2000), pytest.raises((HubError, OSError)):
+        pull(name, tmp_path / "pulled", retry=QUICK)
+    assert list(tmp_path.iterdir()) == []
+    assert len(pull(name, tmp_path / "pulled", retry=QUICK)) == 48
+
+
+def test_offline_is_told_and_not_tried_again():
+    tries = []
+
+    def work():
+        tries.append(1)
+        raise ConnectionError("no") from OfflineModeIsEnabled("offline")
+
+    with pytest.raises(ConnectionError) as caught:
+        QUICK.run(work, "push")
+    assert len(tries) == 1
+    assert "HF_HUB_OFFLINE is set" in str(explain(caught.value, "push to me/art", ""))
 
 
 @pytest.mark.parametrize("splits", [("train", "train"), ("train", "test")])
