@@ -23,7 +23,7 @@ from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.images import rows
 from hf_unlearnable.outputs import whole
 from hf_unlearnable.protected_folder import ProtectedFolder
-from hf_unlearnable.publishable import check_dataset
+from hf_unlearnable.publishable import check_dataset, check_protected
 from hf_unlearnable.report import contact_sheet
 from hf_unlearnable.repository import README, Pushed, Repository
 from hf_unlearnable.retrying import CAUGHT, Retry, describe, explain, is_transient
@@ -79,11 +79,10 @@ def push(
     protection, split = source.protection, split or source.split
     again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
-    dataset = _without(source.dataset, drop_columns)
-    if protection.columns.image not in dataset.features:
-        raise DataError(f"got no column {protection.columns.image!r} to push; expected the protected images")
-    check_dataset(dataset, protection.columns.image, _private_words(source))
+    dataset = _without(source.dataset, drop_columns, keep=(protection.columns.image, protection.columns.label))
     figures, read_back = source.verification
+    check_dataset(dataset, protection.columns.image, _private_words(source))
+    check_protected(dataset, protection, figures["unchanged"])
     keys, origin = _carried(source, repository.api)
     if licence is None and "-nd" in str(keys.get("license", "")):
         warnings.warn(
@@ -250,12 +249,12 @@ def _load(repo_id: str, config: str, split: str, revision: str | None, token: st
         raise explain(error, f"pull {repo_id}", "Nothing was written; repeat the command") from error
 
 
-def _without(dataset: Dataset, columns: Sequence[str]) -> Dataset:
-    missing = set(columns) - set(dataset.column_names)
-    if missing:
+def _without(dataset: Dataset, columns: Sequence[str], keep: Sequence[str]) -> Dataset:
+    optional = [column for column in dataset.column_names if column not in keep]
+    wrong = [column for column in columns if column not in optional]
+    if wrong:
         raise RecipeError(
-            f"got the columns {', '.join(sorted(missing))} to leave out; expected some of "
-            f"{', '.join(dataset.column_names)}"
+            f"got the columns {', '.join(wrong)} to leave out; expected some of {', '.join(optional) or '(none)'}"
         )
     return dataset.remove_columns(list(columns))
 

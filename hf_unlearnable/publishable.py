@@ -14,8 +14,9 @@ from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 
 from hf_unlearnable.errors import DataError, PrivacyError
+from hf_unlearnable.images import rows
 from hf_unlearnable.outputs import ORIGIN, PRIVATE
-from hf_unlearnable.protection import ABOUT, SCHEMA, STORE
+from hf_unlearnable.protection import ABOUT, SCHEMA, STORE, Protection
 
 PRIVATE_NAMES = {STORE, ABOUT, ORIGIN, PRIVATE}
 WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz", ".part"}
@@ -81,6 +82,29 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -
     )
     for index, row in enumerate(stored):
         _check_image(row[image_column], index)
+
+
+def check_protected(dataset: Dataset, protection: Protection, unchanged: int) -> None:
+    """Refuse a dataset with images that are as they were before they were protected.
+
+    Args:
+        dataset: what is to be published.
+        protection: of it.
+        unchanged: so many images are equal to their originals, since nothing was added to them.
+
+    Raises:
+        PrivacyError: more than those.
+    """
+    found = [
+        index
+        for index, (pixels, label) in enumerate(rows(dataset, protection.columns))
+        if protection.is_original(pixels.transpose(1, 2, 0), label)
+    ]
+    if len(found) > unchanged:
+        raise PrivacyError(
+            f"got {len(found)} original images to publish, such as row {found[0]}; expected {unchanged}, those that "
+            f"the protection left as they are. Is this the dataset that hf-unlearnable protect wrote?"
+        )
 
 
 def _holds_pixels(feature: Any) -> bool:

@@ -15,7 +15,7 @@ from leaks import Secrets
 from loopback_hub import WRITE_TOKEN
 from PIL import Image
 
-from hf_unlearnable import EM, DataError, PrivacyError, Surrogate, pull, push, verify
+from hf_unlearnable import EM, DataError, PrivacyError, RecipeError, Surrogate, pull, push, verify
 from hf_unlearnable.images import Columns
 from hf_unlearnable.report import contact_sheet
 from hf_unlearnable.sources import load_source
@@ -214,4 +214,26 @@ def test_images_that_are_lossy_or_tell_where_they_were_taken_are_refused(
     out = _copied(at_home, tmp_path, lambda data: data.map(encode))
     with pytest.raises(error, match=message):
         push(out, name)
+    assert hub.received == []
+
+
+@pytest.mark.parametrize("clean_rows", [1, 24])
+def test_original_images_are_refused(at_home, hub, name, tmp_path, clean_rows):
+    photos = load_source(str(at_home / "photos"))
+
+    def swap(row, index):
+        if index >= clean_rows:
+            return {}
+        return {"image": Image.frombytes("RGB", (16, 16), photos[index]["image"].tobytes())}
+
+    out = _copied(at_home, tmp_path, lambda data: data.map(swap, with_indices=True))
+    with pytest.raises(PrivacyError, match=rf"got {clean_rows} original images to publish, such as row 0"):
+        push(out, name)
+    assert hub.received == []
+
+
+def test_columns_that_cannot_be_left_out(at_home, hub, name):
+    for column in ("label", "nothing"):
+        with pytest.raises(RecipeError, match=rf"got the columns {column} to leave out"):
+            push(at_home / "out", name, drop_columns=[column])
     assert hub.received == []
