@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,21 @@ def carried(origin: str, api: HfApi) -> tuple[dict[str, Any], str | None]:
     return licence_in(info.card_data), None if info.private else origin
 
 
-def merge(card: Card, ours: Mapping[str, Any], overwrite: Collection[str] = ()) -> None:
-    """Add keys to a header; what stands there already stays, except for ``overwrite``; tags are united."""
+def set_licence(card: Card, licence: str | None, carried: Mapping[str, Any]) -> None:
+    """State the licence: the one that is given takes the place of any other, a carried one only that of none."""
+    if licence is not None:
+        keys = licence_keys(licence)
+        for key in LICENCE:
+            setattr(card.data, key, keys.get(key))
+    elif not licence_in(card.data):
+        merge(card, carried)
+
+
+def merge(card: Card, ours: Mapping[str, Any]) -> None:
+    """Add keys to a header; what stands there already stays, and tags are united."""
     theirs = card.data.to_dict()
     for key, value in ours.items():
         if key == "tags":
             setattr(card.data, key, list(dict.fromkeys([*theirs.get("tags", []), *value])))
-        elif key not in theirs or key in overwrite:
+        elif key not in theirs:
             setattr(card.data, key, value)

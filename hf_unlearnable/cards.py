@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_unlearnable import __version__
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.card_header import EMPTY, licence_in, licence_keys, licence_name, merge
+from hf_unlearnable.card_header import EMPTY, licence_name, merge, set_licence
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.measurement import CLEAN, CLEAN_PART, MIX, PROTECTED, Report
 from hf_unlearnable.surrogate import BUILT_IN
@@ -150,16 +150,14 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
         f"split {facts.config}/{facts.split}": _render("dataset_split", {**words, **_protection_words(facts)}),
     }
     card = DatasetCard(_unix(existing))
-    licence = licence_keys(facts.licence)
     given = DatasetCardData(
         pretty_name=facts.title or name,
         task_categories=["image-classification"],
         tags=["unlearnable-examples", "hf-unlearnable", f"hf-unlearnable:{words['method']}"],
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
-    merge(card, {**given.to_dict(), **licence}, overwrite=licence)
-    if not licence_in(card.data):
-        merge(card, facts.carried)
+    merge(card, given.to_dict())
+    set_licence(card, facts.licence, facts.carried)
     parts["sources"] = _render("sources", {**words, "licence": licence_name(card.data)})
     card.text = _assemble(card.text, "dataset_given", words, parts)
     return str(card)
@@ -175,13 +173,13 @@ def model_card(facts: ModelFacts, existing: str | None = None) -> str:
         "source": None,
     }
     card = ModelCard(_unix(existing))
-    licence = licence_keys(facts.licence)
     given = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=["unlearnable-examples", "hf-unlearnable", f"hf-unlearnable:{facts.role}"],
     )
-    merge(card, {**given.to_dict(), **licence}, overwrite=licence)
+    merge(card, given.to_dict())
+    set_licence(card, facts.licence, {})
     parts = {
         "about": _render("model_about", words),
         "sources": _render("sources", {**words, "licence": licence_name(card.data)}),

@@ -96,11 +96,11 @@ class Repository:
             # would not take back what was downloaded, so that is left to them.
             raise PrivacyError(
                 f"got the repository {self.repo_id}, which is public; expected a private one, or a name that is free. "
-                f"Nothing was sent. Make it private (hf repos settings {self.repo_id} --type {self.kind} --private), "
-                f"name another one, or say --public to publish there"
+                f"Nothing was sent. Make it private (hf repos settings {self.repo_id} --repo-type {self.kind} "
+                f"--private), name another one, or publish there: --public (private=False)"
             )
         if self.before is None:
-            self.before = info.sha
+            self.before = self.head()
 
     def validate(self, text: str) -> None:
         """Let the Hub check the header of a card.
@@ -134,6 +134,7 @@ class Repository:
     def _standing(self) -> str:
         try:
             info = self.api.repo_info(self.repo_id, repo_type=self.kind)
+            now = self.head()
         except RepositoryNotFoundError:
             there = f"Nothing is there: the repository {self.repo_id} does not exist"
         except CAUGHT:
@@ -143,7 +144,7 @@ class Repository:
             seen = "private" if info.private else "public"
             if self.data_is_there:
                 there = f"The {seen} repository {self.repo_id} has the data; the card is missing or old"
-            elif self.before in (None, info.sha):
+            elif self.before in (None, now):
                 there = f"The {seen} repository {self.repo_id} is there; nothing of this push is visible in it"
             else:
                 there = f"The {seen} repository {self.repo_id} has a newer commit than before, perhaps of this push"

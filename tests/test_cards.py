@@ -111,7 +111,11 @@ def test_a_card_written_by_hand_is_kept_and_added_to():
     assert card.text.startswith("# Boats\n\nMine, | and {{ this }}.\n\n<!-- hf-unlearnable: begin about")
     assert (card.data.license, card.data.pretty_name, card.data.language) == ("cc-by-4.0", "Boats", "en")
     assert card.data.tags == ["boats", "unlearnable-examples", "hf-unlearnable", "hf-unlearnable:mi-ue"]
-    assert DatasetCard(dataset_card(facts(licence="mit"), mine)).data.license == "mit"
+    own = DatasetCard(dataset_card(facts(licence="All rights reserved"), mine))
+    assert (own.data.license, own.data.license_name) == ("other", "all-rights-reserved")
+    changed = DatasetCard(dataset_card(facts(licence="mit"), str(own)))
+    assert changed.data.license == "mit"
+    assert "license_name" not in changed.data.to_dict()
     assert dataset_card(facts(), mine.replace("\n", "\r\n")) == dataset_card(facts(), mine)
 
 

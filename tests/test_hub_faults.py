@@ -117,6 +117,15 @@ def test_a_lasting_fault_says_what_is_there_and_how_to_go_on(out, name, hub, ste
     assert messages(name) == COMMITS
 
 
+@pytest.mark.parametrize("revision", [None, "draft"])
+def test_a_lost_answer_is_not_taken_for_nothing(out, name, hub, revision):
+    hub.fail("POST", f"{name}/commit/", "after")
+    with pytest.raises(HubError, match="has a newer commit than before, perhaps of this push"):
+        push(out, name, revision=revision, retry=Retry(1))
+    push(out, name, revision=revision, retry=Retry(1))
+    assert messages(name) == COMMITS
+
+
 def test_an_upload_that_failed_is_not_sent_twice(out, name, hub):
     fail(hub, "data commit", 503, name, times=100)
     with pytest.raises(HubError):
