@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from hf_unlearnable.callbacks import LearnabilityCallback, StopWhenLearned
     from hf_unlearnable.defences import Defence, available_defences
     from hf_unlearnable.errors import (
+        AccessError,
         BudgetError,
         DataError,
         DivergenceError,
+        HubError,
         OutputError,
+        PrivacyError,
         RecipeError,
         SourceError,
         UnlearnableError,
         UnseenImageError,
     )
+    from hf_unlearnable.hub import pull, push, verify
+    from hf_unlearnable.hub_model import push_model
     from hf_unlearnable.measurement import learnability
     from hf_unlearnable.methods import BEO, EM, MIUE, Method, available_methods, get_method
     from hf_unlearnable.metrics import available_metrics, load_metric
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AccessError": "errors",
     "BEO": "methods",
     "Budget": "budget",
     "BudgetError": "errors",
@@ -45,10 +51,12 @@ _HOME = {
     "Defence": "defences",
     "DivergenceError": "errors",
     "EM": "methods",
+    "HubError": "errors",
     "LearnabilityCallback": "callbacks",
     "MIUE": "methods",
     "Method": "methods",
     "OutputError": "errors",
+    "PrivacyError": "errors",
     "Protection": "protection",
     "RecipeError": "errors",
     "Report": "results",
@@ -65,20 +73,27 @@ _HOME = {
     "get_method": "methods",
     "learnability": "measurement",
     "load_metric": "metrics",
+    "pull": "hub",
+    "push": "hub",
+    "push_model": "hub_model",
+    "verify": "hub",
 }
 
 __all__ = [
     "BEO",
     "EM",
     "MIUE",
+    "AccessError",
     "Budget",
     "BudgetError",
     "DataError",
     "Defence",
     "DivergenceError",
+    "HubError",
     "LearnabilityCallback",
     "Method",
     "OutputError",
+    "PrivacyError",
     "Protection",
     "RecipeError",
     "Report",
@@ -95,6 +110,10 @@ __all__ = [
     "get_method",
     "learnability",
     "load_metric",
+    "pull",
+    "push",
+    "push_model",
+    "verify",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The command ``hf-unlearnable``: protect, measure, demo, env.
+"""The command ``hf-unlearnable``: protect, measure, demo, env; those that talk to the Hub are in ``cli_hub``.
 
 The heavy packages are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_unlearnable import cli_hub
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError
+from hf_unlearnable.outputs import CELLS, ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,10 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# What `protect` writes below its output folder: one part to publish, one to keep.
-PUBLISH, PRIVATE = "dataset", "private"
-PROTECTION, ORIGIN = "protection", "origin.json"
-REPORT, CELLS = "report", "victims"
+for command in (cli_hub.push, cli_hub.pull, cli_hub.verify):
+    app.command()(command)
+
 INTERRUPTED = 130  # the exit status of Ctrl-C
 
 Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
@@ -114,7 +115,9 @@ def _protect(
             file.unlink()
         if found := describe(protection.about["findings"]):
             typer.echo(found)
-        typer.echo(f"Read back from disk: {protection.verify(data, load_from_disk(str(scratch / PUBLISH)))}.")
+        verified = protection.verify(data, load_from_disk(str(scratch / PUBLISH)))
+        (private / VERIFIED).write_text(json.dumps(verified.as_dict(), indent=2) + "\n")
+        typer.echo(f"Read back from disk: {verified}.")
     typer.echo(
         f"\n{output / PUBLISH}    publish this\n{output / PRIVATE}    keep this private: it undoes the protection"
     )

@@ -36,6 +36,18 @@ class OutputError(UnlearnableError, FileExistsError):
     """A place to write to that already holds something."""
 
 
+class PrivacyError(UnlearnableError, PermissionError):
+    """Something private that was about to be published, or to be published to more people than was asked."""
+
+
+class AccessError(UnlearnableError, PermissionError):
+    """A token that the Hub does not know, or that may not do this; or none at all."""
+
+
+class HubError(UnlearnableError, ConnectionError):
+    """A push or pull that did not come to its end: says what is there, what is not, and how to go on."""
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's message, to quote in one of ours; its class where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

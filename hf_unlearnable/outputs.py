@@ -16,6 +16,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from hf_unlearnable.errors import OutputError
 
+# What `protect` writes below its output folder: one part to publish, one to keep.
+PUBLISH, PRIVATE, REPORT = "dataset", "private", "report"
+CELLS = "victims"  # below REPORT: what is finished of a measurement
+PROTECTION, ORIGIN, VERIFIED = "protection", "origin.json", "verification.json"
+
 
 def allocate(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """A memory-mapped array of zeros in a new file, with its room on disk taken at once.

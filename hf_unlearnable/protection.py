@@ -202,6 +202,10 @@ class Protection:
         released = to_array(self.protect(image, label)).astype(np.int16)
         return released - to_array(image)
 
+    def is_original(self, image: Image.Image | NDArray[np.uint8], label: int) -> bool:
+        """Whether this is an image as ``fit`` saw it: one that must not be published."""
+        return self._position(digest(to_array(image), label)) is not None
+
     def verify(self, original: Dataset, protected: Dataset) -> Verification:
         """Compare a protected dataset, as it was read back, with its originals row by row.
 

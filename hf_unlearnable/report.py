@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
+from PIL import Image
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.images import ImageSet, find_columns
+from hf_unlearnable.images import Columns, ImageSet, find_columns, rows, to_image
 from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
 
 MAX_CLASSES = 20  # shown in one grid
+TILE, TILES_ACROSS = 128, 5  # pixels of one image on a contact sheet, and images in a line
 COLOURS = {CLEAN: "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c", SEQUENTIAL: "#937860"}
 
 
@@ -75,6 +78,30 @@ def image_grid(
         axes[0, column].set_title(before.names[before.labels[row]], fontsize=8)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
+
+
+def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) -> None:
+    """Draw the first protected image of every class: a picture to publish, with nothing clean in it.
+
+    Args:
+        protected: the released images, of any sizes.
+        file: a PNG to write.
+        columns: its image and label columns.
+    """
+    first: dict[int, int] = {}
+    for row, label in enumerate(protected[columns.label]):
+        first.setdefault(label, row)
+    picked = [first[label] for label in sorted(first)][:MAX_CLASSES]
+    across = min(len(picked), TILES_ACROSS)
+    sheet = Image.new("RGB", (TILE * across, TILE * math.ceil(len(picked) / across)), "white")
+    for place, (pixels, _) in enumerate(rows(protected.select(picked), columns)):
+        image = to_image(pixels).convert("RGB")
+        scale = TILE / max(image.size)
+        size = tuple(max(1, round(side * scale)) for side in image.size)
+        image = image.resize((size[0], size[1]), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+        left, top = place % across * TILE, place // across * TILE
+        sheet.paste(image, (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2))
+    sheet.save(file, "PNG")
 
 
 def _amplified(change: NDArray[np.int16], largest: int) -> NDArray[np.uint8]:

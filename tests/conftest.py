@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import tempfile
+import uuid
 
+from loopback_hub import USER, WRITE_TOKEN, LoopbackHub
+
+assert not {"huggingface_hub", "datasets", "transformers"} & set(sys.modules), "imported before their environment"
+HUB = LoopbackHub().start()
+os.environ["HF_ENDPOINT"] = HUB.url  # nothing here can reach the real Hub
+os.environ["HF_TOKEN"] = WRITE_TOKEN
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")
-os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # no answer of a server makes the clients fall back to LFS
+os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # would ask another host
+os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+os.environ.pop("HF_HUB_OFFLINE", None)
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPU results are bit for bit the same; a GPU's need not be
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -51,6 +64,16 @@ def make_dataset(count: int = 48, channels: int = 1, side: int = 12, classes: in
     return Dataset.from_dict(columns, features=features)
 
 
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """The loopback Hub without faults; a request that it does not understand fails the test."""
+    HUB.forget()
+    HUB.objects.clear()  # or equal images of another test would not be uploaded
+    yield HUB
+    assert HUB.unknown == []
+    HUB.forget()
+
+
 @pytest.fixture(scope="session")
 def small() -> Dataset:
     return make_dataset()
@@ -73,3 +96,20 @@ def fashion() -> DatasetDict:
 def pixels_of(dataset) -> np.ndarray:
     """All images of a dataset as one array, (N, H, W[, C])."""
     return np.stack([np.asarray(row["image"]) for row in dataset])
+
+
+def make_output(folder: Path, data: Dataset, protection: Protection, origin: str, split: str = "train") -> Path:
+    """What ``protect --output`` writes, with a protection that is there already."""
+    protection.save_pretrained(folder / "private" / "protection")
+    (folder / "private" / "origin.json").write_text(json.dumps({"dataset": origin, "split": split}))
+    protected = data.map(protection)
+    figures = protection.verify(data, protected).as_dict()
+    (folder / "private" / "verification.json").write_text(json.dumps(figures))
+    protected.save_to_disk(folder / "dataset")
+    return folder
+
+
+@pytest.fixture
+def name() -> str:
+    """A repository that no other test knows: the clients remember which exist."""
+    return f"{USER}/{uuid.uuid4().hex[:12]}"

@@ -26,6 +26,10 @@ LAYERS = [
     ["results"],
     ["measurement"],
     ["report", "fashion_mnist", "sources"],
+    ["retrying", "publishable", "card_header"],
+    ["protected_folder", "repository", "cards"],
+    ["hub", "hub_model"],
+    ["cli_hub"],
     ["cli"],
     ["__main__"],
 ]

@@ -56,7 +56,8 @@ class Alternating(Method):
             beside the perturbation loss, both gradients at mean absolute value one; 0 for none. The shared schedule
             only. As in targeted adversarial poisoning (Fowl et al. 2021, arXiv 2106.10807): victims that fall back on
             what they know of the images then take one class for another, not most classes for what they are.
-        guide_epochs: passes over the clean images in which a guide, built like the surrogate, is trained.
+        guides: how many, built like each surrogate; they take turns, since what one alone sees is not what victims see.
+        guide_epochs: passes over the clean images in which each is trained.
         inner_steps: perturbation steps in a pass of the paper's schedule.
         perturbation_batch_size: images of such a step.
     """
@@ -72,6 +73,7 @@ class Alternating(Method):
     first_step: float = 1 / 8
     last_step: float = 1 / 32
     targeted_weight: float = 0.0
+    guides: int = 3
     guide_epochs: int = 6
     inner_steps: int = 1
     perturbation_batch_size: int = 512
@@ -83,7 +85,7 @@ class Alternating(Method):
             raise RecipeError(f"got pattern_share={self.pattern_share}; expected a share in [0, 1]")
         if not self.targeted_weight >= 0:
             raise RecipeError(f"got targeted_weight={self.targeted_weight}; expected 0 or more")
-        for name in ("epochs", "batch_size", "guide_epochs", "inner_steps", "perturbation_batch_size"):
+        for name in ("epochs", "batch_size", "guides", "guide_epochs", "inner_steps", "perturbation_batch_size"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
 
@@ -191,7 +193,8 @@ class _Alternation:
         self.recipe, self.task = recipe, task
         turns = range(len(task.surrogates))
         self.learners = cycle([_Learner(recipe, task, index) for index in turns])
-        self.guides = cycle([_guide(recipe, task, index) for index in turns] if recipe.targeted_weight else [None])
+        guides = [_guide(recipe, task, index, number) for number in range(recipe.guides) for index in turns]
+        self.guides = cycle(guides)
         self.rng, self.generator = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
         self.loss = math.nan
 
@@ -262,10 +265,12 @@ class _Learner:
         return loss.item()
 
 
-def _guide(recipe: Alternating, task: Task, index: int) -> torch.nn.Module:
-    """A classifier of the clean images, trained and frozen."""
+def _guide(recipe: Alternating, task: Task, index: int, number: int) -> torch.nn.Module | None:
+    """A classifier of the clean images, trained and frozen; None where nothing is to be guided."""
+    if not recipe.targeted_weight:
+        return None
     training = Training(epochs=recipe.guide_epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate)
-    seed = recipe.seed + GUIDE_SEED + index
+    seed = recipe.seed + GUIDE_SEED + len(task.surrogates) * number + index
     return task.train(task.surrogates[index], task.images, training, seed, f"{recipe.name}: guide")
 
 
