@@ -12,23 +12,16 @@ from ``report_to``.
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import math
 import os
-import random
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate.utils import reduce
-from datasets import Dataset
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import (
@@ -38,9 +31,9 @@ from transformers.integrations.integration_utils import (
 )
 
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
-from hf_unlearnable.images import find_columns
+from hf_unlearnable.evaluation import count_predictions
 from hf_unlearnable.outputs import write_whole
-from hf_unlearnable.scores import class_accuracies, confusion, protection_score
+from hf_unlearnable.scores import class_accuracies, protection_score
 from hf_unlearnable.versions import versions
 
 FILE = "learnability.json"
@@ -149,7 +142,7 @@ class LearnabilityCallback(TrainerCallback):
         if not self._training or (past and past[-1]["step"] == state.global_step):
             return
         rows = np.arange(len(self.clean_eval))
-        counts = _count(self.clean_eval, rows, args, model, train_dataloader.collate_fn, processing_class)
+        counts = count_predictions(self.clean_eval, rows, args, model, train_dataloader.collate_fn, processing_class)
         names = [str(name) for name in (getattr(model.config, "id2label", None) or {}).values()]
         names = names if len(names) == len(counts) else [str(index) for index in range(len(counts))]
         chance = float(counts.sum(axis=1).max() / counts.sum())
@@ -182,7 +175,7 @@ class LearnabilityCallback(TrainerCallback):
         if not self.train_images or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             return None  # a stream has no rows to come back to
         rows = np.unique(np.linspace(0, len(dataset) - 1, min(self.train_images, len(dataset))).astype(np.int64))
-        counts = _count(dataset, rows, args, model, train_dataloader.collate_fn, None)
+        counts = count_predictions(dataset, rows, args, model, train_dataloader.collate_fn, None)
         return float(counts.trace() / counts.sum())
 
     def _save(self, folder: Path, history: list[dict[str, Any]], chance: float) -> None:
@@ -271,73 +264,6 @@ def measurements(state: TrainerState) -> list[dict[str, Any]]:
             classes = {name.removeprefix(CLASS): plain.pop(name) for name in list(plain) if name.startswith(CLASS)}
             found.append({**plain, "class_accuracy": classes})
     return found
-
-
-@torch.no_grad()
-def _count(
-    dataset: Any, rows: NDArray[np.int64], args: TrainingArguments, model: PreTrainedModel, collate: Any, processor: Any
-) -> NDArray[np.int64]:
-    """The confusion matrix over some rows, each classified by one of the processes."""
-    own = rows[args.process_index :: args.world_size]
-    size = args.eval_batch_size
-    # As many batches in every process: a sharded model communicates in its forward pass, and would wait for ever for a
-    # process that has fewer rows. An extra batch is computed and not counted.
-    batches = math.ceil(math.ceil(len(rows) / args.world_size) / size)
-    counts: torch.Tensor | None = None
-    was_training = model.training
-    model.eval()
-    try:
-        with _randomness_kept():
-            for batch in range(batches):
-                chosen = own[batch * size : (batch + 1) * size]
-                inputs = _inputs(dataset, chosen if len(chosen) else rows[:1], model, collate, processor)
-                labels = inputs.pop("labels")
-                logits = model(**{name: value.to(args.device) for name, value in inputs.items()}).logits
-                if counts is None:
-                    counts = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.int64)
-                if len(chosen):
-                    named = logits.argmax(dim=1).cpu().numpy()
-                    counts += torch.from_numpy(confusion(named, labels.cpu().numpy(), logits.shape[1]))
-    finally:
-        model.train(was_training)
-    assert counts is not None
-    summed: torch.Tensor = reduce(counts.to(args.device), reduction="sum")
-    return summed.cpu().numpy()
-
-
-def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, collate: Any, processor: Any) -> Any:
-    """A batch as the model takes it, with its labels."""
-    entered = getattr(model, "main_input_name", "pixel_values")
-    items = [dataset[int(row)] for row in rows]
-    if entered in items[0]:
-        known = {entered, "label", "labels", "label_ids"}
-        batch = dict(collate([{name: value for name, value in item.items() if name in known} for item in items]))
-        if "labels" not in batch:
-            raise DataError(f"got rows with {', '.join(items[0])}; expected labels beside {entered}")
-        return batch
-    if not isinstance(dataset, Dataset) or processor is None or "images" not in inspect.signature(processor).parameters:
-        raise DataError(
-            f"got test rows with {', '.join(items[0])}; expected {entered} and labels. Prepare them as the training "
-            f"images are (dataset.with_transform), or give the Trainer a processing_class (an AutoImageProcessor)"
-        )
-    columns = find_columns(dataset)
-    images = [item[columns.image] for item in items]
-    if getattr(model.config, "num_channels", 3) == 3:
-        images = [image.convert("RGB") for image in images]
-    pixels = processor(images=images, return_tensors="pt")
-    return {entered: pixels[entered], "labels": torch.tensor([item[columns.label] for item in items])}
-
-
-@contextmanager
-def _randomness_kept() -> Iterator[None]:
-    """Leave the random states as they were found: the transforms of a data set may draw, and the training goes on."""
-    python, numpy, own = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(own)
 
 
 def _trackers(args: TrainingArguments) -> list[TrainerCallback]:
