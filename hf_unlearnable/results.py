@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -225,10 +225,13 @@ class Report:
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Report:
         """Read the JSON that ``save`` wrote."""
-        stored = json.loads(Path(file).read_text())
-        stored.pop("summary")
-        results = (Result(**{**result, "epochs": tuple(result["epochs"])}) for result in stored["results"])
-        return cls(**{**stored, "results": tuple(results)})
+        return cls.of(json.loads(Path(file).read_text()))
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Report:
+        """The inverse of ``as_dict``; other entries than its own are left alone."""
+        results = tuple(Result(**{**result, "epochs": tuple(result["epochs"])}) for result in stored["results"])
+        return cls(**{field.name: stored[field.name] for field in fields(cls)} | {"results": results})
 
     def __str__(self) -> str:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]

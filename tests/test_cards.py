@@ -13,7 +13,6 @@ from loopback_hub import check_yaml
 
 from hf_unlearnable import DataError, Report
 from hf_unlearnable.cards import DatasetFacts, ModelFacts, dataset_card, model_card, public_name
-from hf_unlearnable.results import Result
 
 EXAMPLES = ROOT / "model_cards" / "examples"
 RESULTS = ROOT / "examples" / "benchmarks" / "results"
@@ -21,9 +20,7 @@ RESULTS = ROOT / "examples" / "benchmarks" / "results"
 
 def benchmark_report() -> Report:
     """The figures of the README."""
-    stored = json.loads((RESULTS / "fashion-mnist-3000-mi-ue-linf-8.json").read_text())
-    results = tuple(Result(**{**result, "epochs": tuple(result["epochs"])}) for result in stored["results"])
-    return Report(**{field.name: stored[field.name] for field in dataclasses.fields(Report)} | {"results": results})
+    return Report.load(RESULTS / "fashion-mnist-3000-mi-ue-linf-8.json")
 
 
 def facts(**changed) -> DatasetFacts:
