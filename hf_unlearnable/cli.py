@@ -1,4 +1,4 @@
-"""The command ``hf-unlearnable``: protect, measure, demo, env; those that talk to the Hub are in ``cli_hub``.
+"""The command ``hf-unlearnable``: protect, measure, demo, env; the others are in ``cli_report`` and ``cli_hub``.
 
 The heavy packages are imported inside the commands, so that ``--help`` answers at once.
 """
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_unlearnable import cli_hub
+from hf_unlearnable import cli_hub, cli_report
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError
-from hf_unlearnable.outputs import CELLS, ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
+from hf_unlearnable.outputs import CELLS, MEASURED, ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (cli_hub.push, cli_hub.pull, cli_hub.verify):
+for command in (cli_report.report, cli_hub.push, cli_hub.pull, cli_hub.verify):
     app.command()(command)
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
@@ -223,12 +223,13 @@ def _measure(
         label_column=label_column,
     )
     folder.mkdir(exist_ok=True)
-    report.save(folder / "learnability.json")
+    report.save(folder / MEASURED)
     report.save(folder / "learnability.csv")
     accuracy_chart(report, folder / "accuracy.png")
     image_grid(clean, protected, folder / "images.png", image_column=image_column, label_column=label_column)
     typer.echo(f"\n{report}\n")
     typer.echo(f"{folder}/learnability.json, learnability.csv, accuracy.png, images.png written")
+    typer.echo(f"To see it all on one page:  hf-unlearnable report {folder.parent}")
     return report
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset, load_from_disk
 
 from hf_unlearnable.errors import PrivacyError, SourceError
-from hf_unlearnable.outputs import ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
+from hf_unlearnable.outputs import MEASURED, ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
 from hf_unlearnable.protection import ABOUT, STORE, Protection
 from hf_unlearnable.publishable import check_folder
 from hf_unlearnable.results import Report
@@ -73,7 +73,7 @@ class ProtectedFolder:
     @property
     def report(self) -> Report | None:
         """What ``measure`` found; None if it was not run."""
-        file = self.folder / REPORT / "learnability.json"
+        file = self.folder / REPORT / MEASURED
         return Report.load(file) if file.exists() else None
 
     def originals(self, clean: str | None = None, split: str | None = None) -> Dataset:

@@ -20,7 +20,9 @@ from hf_unlearnable.protection import ABOUT, SCHEMA, STORE, Protection
 
 PRIVATE_NAMES = {STORE, ABOUT, ORIGIN, PRIVATE}
 WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz", ".part"}
+PAGES = {".html", ".htm"}
 LOSSLESS = {"PNG", "WEBP", "TIFF", "BMP"}
+PRIVATE_PAGE = "private-report-with-clean-images"  # stands in the head of such a page
 METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop"}
 
 
@@ -31,11 +33,16 @@ def check_folder(folder: Path) -> None:
         PrivacyError: it does.
     """
     for path in [folder, *folder.rglob("*")]:
-        if path.name in PRIVATE_NAMES or path.suffix in WEIGHTS or (path.suffix == ".arrow" and _is_store(path)):
+        if (
+            path.name in PRIVATE_NAMES
+            or path.suffix in WEIGHTS
+            or (path.suffix == ".arrow" and _is_store(path))
+            or (path.suffix in PAGES and _is_private_page(path))
+        ):
             raise PrivacyError(
                 f"got {str(folder)!r} to publish, with {path.name!r} in it; expected a folder without private parts. "
-                f"Perturbations and surrogates undo the protection: move them out of the folder, and push the folder "
-                f"that hf-unlearnable protect --output wrote"
+                f"Perturbations, surrogates and reports with clean images undo the protection: move them out of the "
+                f"folder, and push the folder that hf-unlearnable protect --output wrote"
             )
 
 
@@ -49,6 +56,11 @@ def _is_store(path: Path) -> bool:
     except (pa.ArrowInvalid, OSError):
         return False
     return set(SCHEMA.names) <= set(schema.names)
+
+
+def _is_private_page(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return PRIVATE_PAGE.encode() in stream.read(1 << 12)
 
 
 def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,9 +18,12 @@ from hf_unlearnable.budget import WHITE
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.images import Columns, ImageSet, find_columns, rows, to_image
 from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
+from hf_unlearnable.verification import Pair
 
 MAX_CLASSES = 20  # shown in one grid
 TILE, TILES_ACROSS = 128, 5  # pixels of one image on a contact sheet, and images in a line
+DETAIL = 256  # pixels: larger images are shown as a detail, since shrinking would hide the perturbation
+SAMPLE = 1000  # images that the histogram counts
 COLOURS = {CLEAN: "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c", SEQUENTIAL: "#937860"}
 
 
@@ -75,7 +81,7 @@ def image_grid(
             axis.set_yticks([])
             if column == 0:
                 axis.set_ylabel(titles[line], rotation=0, ha="right", va="center", fontsize=8)
-        axes[0, column].set_title(before.names[before.labels[row]], fontsize=8)
+        axes[0, column].set_title(before.names[before.labels[row]], fontsize=8, parse_math=False)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
 
@@ -88,10 +94,7 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
         file: a PNG to write.
         columns: its image and label columns.
     """
-    first: dict[int, int] = {}
-    for row, label in enumerate(protected[columns.label]):
-        first.setdefault(label, row)
-    picked = [first[label] for label in sorted(first)][:MAX_CLASSES]
+    picked = first_of_classes(protected[columns.label])
     across = min(len(picked), TILES_ACROSS)
     sheet = Image.new("RGB", (TILE * across, TILE * math.ceil(len(picked) / across)), "white")
     for place, (pixels, _) in enumerate(rows(protected.select(picked), columns)):
@@ -102,6 +105,109 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
         left, top = place % across * TILE, place // across * TILE
         sheet.paste(image, (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2))
     sheet.save(file, "PNG")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as a page shows it, each picture a PNG without metadata.
+
+    Attributes:
+        name: of its class.
+        protected: the released image, or a detail of it.
+        clean: the same of the original; None where that is not known or not shown.
+        amplified: the perturbation: grey is no change, black and white the largest change of any sample.
+        size: width and height of the whole image in pixels.
+    """
+
+    name: str
+    protected: bytes
+    clean: bytes | None
+    amplified: bytes | None
+    size: tuple[int, int]
+
+
+def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) -> tuple[Sample, ...]:
+    """The first image of every class, up to ``MAX_CLASSES``; of images over ``DETAIL`` pixels a detail of the middle.
+
+    Args:
+        protected: the released images, of any sizes.
+        columns: of both data sets.
+        clean: the same rows in the same order; None where they are not known.
+
+    Raises:
+        DataError: images of other sizes than their originals.
+    """
+    picked = first_of_classes(protected[columns.label])
+    after = [pixels for pixels, _ in rows(protected.select(picked), columns)]
+    before = [pixels for pixels, _ in rows(clean.select(picked), columns)] if clean is not None else []
+    if any(one.shape != other.shape for one, other in zip(after, before, strict=False)):
+        raise DataError("got protected images of other sizes than the clean ones; expected the same rows")
+    changes = [one.astype(np.int16) - other for one, other in zip(after, before, strict=False)]
+    largest = max([1, *(int(np.abs(change).max()) for change in changes)])
+    names = protected.features[columns.label].names
+    labels = protected[columns.label]
+    return tuple(
+        Sample(
+            name=names[labels[row]],
+            protected=_png(after[index]),
+            clean=_png(before[index]) if before else None,
+            amplified=_png(_amplified(changes[index], largest)) if before else None,
+            size=(after[index].shape[2], after[index].shape[1]),
+        )
+        for index, row in enumerate(picked)
+    )
+
+
+def first_of_classes(labels: Sequence[int]) -> list[int]:
+    """The first row of each of the first ``MAX_CLASSES`` classes that occur."""
+    first: dict[int, int] = {}
+    for row, label in enumerate(labels):
+        first.setdefault(label, row)
+    return [first[label] for label in sorted(first)][:MAX_CLASSES]
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    top, left = (max(0, (side - DETAIL) // 2) for side in pixels.shape[1:])
+    stream = io.BytesIO()
+    to_image(pixels[:, top : top + DETAIL, left : left + DETAIL]).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def sampled_pairs(clean: Dataset, protected: Dataset, columns: Columns) -> Iterator[Pair]:
+    """Up to ``SAMPLE`` evenly spaced pairs of (original, released) images, each (C, H, W) uint8.
+
+    Raises:
+        DataError: other rows, labels or sizes.
+    """
+    if len(clean) != len(protected):
+        raise DataError(f"got {len(protected)} protected rows; expected {len(clean)}, those of the clean dataset")
+    picked = range(0, len(clean), math.ceil(len(clean) / SAMPLE))
+    pairs = zip(rows(clean.select(picked), columns), rows(protected.select(picked), columns), strict=True)
+    for row, ((before, label), (after, label_after)) in zip(picked, pairs, strict=True):
+        if (before.shape, label) != (after.shape, label_after):
+            raise DataError(
+                f"row {row}: got a protected image of {after.shape}, label {label_after}; expected {before.shape}, "
+                f"label {label}: the same rows in the same order"
+            )
+        yield before, after
+
+
+def change_shares(pairs: Iterable[Pair]) -> dict[int, float]:
+    """How often each change occurs among all values of all channels.
+
+    Args:
+        pairs: at least one, as of ``sampled_pairs``.
+
+    Returns:
+        level -> share of the values in [0, 1], for every level between the lowest and highest that occur.
+    """
+    counts = np.zeros(2 * WHITE + 1, dtype=np.int64)
+    for before, after in pairs:
+        counts += np.bincount((after.astype(np.int64) - before + WHITE).ravel(), minlength=len(counts))
+    found = np.flatnonzero(counts)
+    return {
+        int(index) - WHITE: float(counts[index] / counts.sum()) for index in range(int(found[0]), int(found[-1]) + 1)
+    }
 
 
 def _amplified(change: NDArray[np.int16], largest: int) -> NDArray[np.uint8]:
@@ -139,7 +245,7 @@ def accuracy_chart(report: Report, file: Path) -> None:
         axis.bar_label(bars, fmt="%.0f", label_type="center", color="white", fontsize=9)
         axis.scatter(places, peaks, marker="_", s=160, color="black", zorder=3, label=None if index else "peak epoch")
     axis.axhline(100 * report.chance, color="black", linewidth=1, linestyle="--", label="chance")
-    axis.set_xticks(np.arange(len(report.victims)), report.victims)
+    axis.set_xticks(np.arange(len(report.victims)), report.victims, parse_math=False)
     axis.set_ylim(0, 100)
     axis.set_ylabel("accuracy on clean test images (%)")
     axis.set_title("What a model learns", fontsize=11)
@@ -147,3 +253,74 @@ def accuracy_chart(report: Report, file: Path) -> None:
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
+
+
+def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[bytes], kind: str = "svg") -> None:
+    """Draw clean test accuracy after every epoch: the mean of every case thick, its seeds thin, its peak as a ring.
+
+    Args:
+        report: of ``learnability``.
+        victim: one of its victims.
+        defence: one of its defences.
+        file: a picture to write; equal reports give equal bytes.
+        kind: ``"svg"`` or ``"png"``.
+
+    Raises:
+        RecipeError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(4.6, 3.1), layout="constrained")
+    styles = ("-", "--", ":", "-.")
+    for case, ratio in report.lines():
+        curves = report.curves(case, victim, ratio=ratio, defence=defence)
+        if not curves:
+            continue
+        style = styles[report.ratios.index(ratio) % len(styles)] if ratio in report.ratios else "-"
+        share = f", {ratio:.0%} protected" if case not in RATIO else ""
+        for curve in curves if len(curves) > 1 else ():
+            axis.plot(range(1, len(curve) + 1), 100 * np.array(curve), color=COLOURS[case], linewidth=0.6, alpha=0.5)
+        # A thief who stops at the best epoch has curves of several lengths: their mean ends with the shortest.
+        mean = 100 * np.array([curve[: min(map(len, curves))] for curve in curves]).mean(axis=0)
+        epochs = np.arange(1, len(mean) + 1)
+        axis.plot(epochs, mean, style, color=COLOURS[case], linewidth=2, label=case + share)
+        axis.plot(epochs[-1], mean[-1], "o", color=COLOURS[case], markersize=5)
+        axis.plot(
+            1 + mean.argmax(), mean.max(), "o", markerfacecolor="none", markeredgecolor=COLOURS[case], markersize=10
+        )
+    axis.axhline(100 * report.chance, color="black", linewidth=1, linestyle=(0, (4, 3)), label="chance")
+    axis.set_ylim(0, 100)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("clean test accuracy (%)")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    _save(figure, file, kind)
+
+
+def change_histogram(shares: Mapping[int, float], file: Path | IO[bytes], kind: str = "svg") -> None:
+    """Draw how often each change of a colour value occurs.
+
+    Args:
+        shares: of ``change_shares``.
+        file: a picture to write; equal shares give equal bytes.
+        kind: ``"svg"`` or ``"png"``.
+
+    Raises:
+        RecipeError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(4.6, 2.6), layout="constrained")
+    axis.bar(list(shares), [100 * share for share in shares.values()], width=0.9, color=COLOURS[PROTECTED])
+    axis.set_xlabel("change of a colour value (levels of 255)")
+    axis.set_ylabel("share of all values (%)")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, file, kind)
+
+
+def _save(figure: Any, file: Path | IO[bytes], kind: str) -> None:
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "hf-unlearnable"}):  # or ids in the file would be random
+        figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    matplotlib.pyplot.close(figure)

@@ -134,13 +134,20 @@ class Report:
             ratio: of a mixture; the first one when left out.
             defence: the first one when left out.
         """
+        chosen = [getattr(one, figure) for one in self._of(case, victim, ratio, defence)]
+        return np.array(chosen, dtype=np.float64)
+
+    def curves(
+        self, case: str, victim: str | None = None, *, ratio: float | None = None, defence: str | None = None
+    ) -> list[tuple[float, ...]]:
+        """Clean test accuracy in [0, 1] after every epoch, one curve a seed; arguments as of ``values``."""
+        return [one.epochs for one in self._of(case, victim, ratio, defence)]
+
+    def _of(self, case: str, victim: str | None, ratio: float | None, defence: str | None) -> list[Result]:
         if ratio is None or case in RATIO:
             ratio = RATIO.get(case, self.ratios[0] if self.ratios else math.nan)
         wanted = (case, ratio, victim or self.victims[0], defence or self.defences[0])
-        chosen = [
-            getattr(one, figure) for one in self.results if (one.case, one.ratio, one.victim, one.defence) == wanted
-        ]
-        return np.array(chosen, dtype=np.float64)
+        return [one for one in self.results if (one.case, one.ratio, one.victim, one.defence) == wanted]
 
     def accuracy(self, case: str, victim: str | None = None, figure: str = "last", **choice: Any) -> float:
         """The mean of ``values``."""

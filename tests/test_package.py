@@ -29,8 +29,9 @@ LAYERS = [
     ["report", "fashion_mnist", "sources"],
     ["retrying", "publishable", "card_header"],
     ["protected_folder", "repository", "cards"],
-    ["hub", "hub_model"],
-    ["cli_hub"],
+    ["hub", "hub_model", "html_report"],
+    ["reported_run"],
+    ["cli_hub", "cli_report"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,0 +1,369 @@
+"""The report of a run as one HTML page: a pure function from facts to text that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hf_unlearnable import __version__
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.cards import PAPERS, SECRET, UNNAMED, public_name
+from hf_unlearnable.publishable import PRIVATE_PAGE
+from hf_unlearnable.report import COLOURS, Sample, change_histogram, learning_curves
+from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, NO_DEFENCE, PROTECTED, RATIO, SEQUENTIAL, Report
+
+BROKEN, LEAKING = 0.5, 0.25  # shares regained from which on a protection is called broken, or leaking
+CASE_WORDS = {
+    CLEAN: "clean images",
+    PROTECTED: "protected images",
+    MIX: "{:.0%} protected, the rest clean",
+    CLEAN_PART: "that clean part alone",
+    SEQUENTIAL: "that clean part first, then its protected part",
+}
+
+_templates = Environment(
+    loader=PackageLoader("hf_unlearnable"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    autoescape=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageFacts:
+    """All that the page says.
+
+    Attributes:
+        name: of the run.
+        report: of ``learnability``; None if there is none.
+        not_measured: why there is none, and what to do.
+        about: ``Protection.about``; None for a set that another tool made.
+        images: rows of the protected set; None if that is not known.
+        verification: ``Verification.as_dict()`` of the released images and their originals; None if not known.
+        read_back: whether that is of all images as they were read back, else of a sample.
+        samples: pictures of images; empty if there are none.
+        shares: of ``report.change_shares``; empty if the originals are not known.
+        no_pictures: why pictures or the histogram are missing; empty if they are not.
+        origin: what was protected.
+        findings: what the method found out about its result, as text.
+        command: that made the page.
+        public: whether all that is private was taken out.
+    """
+
+    name: str
+    report: Report | None = None
+    not_measured: str = ""
+    about: Mapping[str, Any] | None = None
+    images: int | None = None
+    verification: Mapping[str, Any] | None = None
+    read_back: bool = True
+    samples: tuple[Sample, ...] = ()
+    shares: Mapping[int, float] = field(default_factory=dict)
+    no_pictures: str = ""
+    origin: str = ""
+    findings: str = ""
+    command: str = "hf-unlearnable report RUN"
+    public: bool = False
+
+    def for_the_public(self) -> PageFacts:
+        """The same without clean pixels, perturbations, local names and paths, seeds and digests."""
+        about = self.about
+        if about is not None:
+            kept = ("budget", "classes", "image_shape", "verification", "versions")
+            method = {key: value for key, value in about["method"].items() if key == "name" or key not in SECRET}
+            surrogates = [public_name(name).strip("`") for name in about["surrogates"]]
+            about = {**{key: about[key] for key in kept if key in about}, "method": method, "surrogates": surrogates}
+        return replace(
+            self,
+            name="protected images",
+            report=_public_report(self.report) if self.report else None,
+            about=about,
+            samples=tuple(replace(sample, clean=None, amplified=None) for sample in self.samples),
+            # Why is told with the path where the originals were looked for.
+            no_pictures="" if self.samples and self.shares else "Not all pictures could be made.",
+            origin="",
+            findings="",
+            command="hf-unlearnable report RUN --public",
+            public=True,
+        )
+
+
+def page(facts: PageFacts) -> str:
+    """Render the page: HTML with its pictures inside, without scripts, that asks nobody for anything.
+
+    Raises:
+        RecipeError: matplotlib is not installed.
+    """
+    report = facts.report if facts.report and facts.report.results else None
+    verdicts = [Verdict.of(report, victim, defence) for victim, defence in _pairs(report)] if report else []
+    book = _book(report) if report else ""
+    by_the_book = [verdict for verdict in verdicts if verdict.defence == book]
+    about = facts.about or {}
+    words = {
+        "facts": facts,
+        "mark": PRIVATE_PAGE if not facts.public else "",
+        "version": __version__,
+        "report": report,
+        "book": book,
+        "budget": Budget.parse(about["budget"]) if about else None,
+        "paper": PAPERS.get(about["method"]["name"]) if about else None,
+        "recipe": {key: value for key, value in about["method"].items() if key != "name"} if about else {},
+        "pictures": [_pictures(sample) for sample in facts.samples],
+        "histogram": _histogram(facts.shares),
+        "headline": _worst(by_the_book),
+        "weakest": _worst([verdict for verdict in verdicts if verdict.defence != book]),
+        "lucky": _worst(by_the_book, peak=True),
+        "judged": [verdict for verdict in verdicts if verdict.state != UNKNOWN],
+        "counter_broken": sum(v.state == "broken" for v in verdicts if v.defence != book),
+        "counter_judged": sum(v.state != UNKNOWN for v in verdicts if v.defence != book),
+        "blocks": [_block(report, victim, book) for victim in report.victims] if report else [],
+        "curves": [_curves(report, *pair) for pair in _pairs(report)] if report else [],
+        "table": _table(report, book) if report else [],
+        "mixtures": _mixtures(report, book) if report else [],
+        "summary": _summary(report) if report else [],
+        "broken_from": BROKEN,
+        "leaking_from": LEAKING,
+        "colours": COLOURS,
+    }
+    return _templates.get_template("report.html").render(words)
+
+
+UNKNOWN = "not measured"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a thief with one model and one countermeasure regains, in [0, 1] and of what clean images would give.
+
+    Attributes:
+        victim: the model.
+        defence: the countermeasure.
+        clean: last-epoch clean test accuracy after training on clean data under the countermeasure.
+        protected: the same on protected data.
+        peak: of the protected data at the best epoch.
+        spread: standard deviation of ``protected`` over seeds; not a number for a single one.
+        best: the highest that this model reaches on clean data, with whatever countermeasure.
+        regained: (protected - chance) / (best - chance), last epoch; not a number where something was not measured.
+        regained_at_peak: the same of the best epoch.
+    """
+
+    victim: str
+    defence: str
+    clean: float
+    protected: float
+    peak: float
+    spread: float
+    best: float
+    regained: float
+    regained_at_peak: float
+
+    @classmethod
+    def of(cls, report: Report, victim: str, defence: str) -> Verdict:
+        """From the results of ``learnability``."""
+        reached = [report.accuracy(CLEAN, victim, defence=one) for one in report.defences]
+        best = max((one for one in reached if not math.isnan(one)), default=math.nan)
+        room = best - report.chance if best > report.chance else math.nan
+        protected, peak = (report.accuracy(PROTECTED, victim, figure, defence=defence) for figure in ("last", "peak"))
+        return cls(
+            victim=victim,
+            defence=defence,
+            clean=report.accuracy(CLEAN, victim, defence=defence),
+            protected=protected,
+            peak=peak,
+            spread=report.spread(PROTECTED, victim, defence=defence),
+            best=best,
+            regained=(protected - report.chance) / room,
+            regained_at_peak=(peak - report.chance) / room,
+        )
+
+    @property
+    def state(self) -> str:
+        """``"broken"``, ``"leaks"`` or ``"holds"``; ``"not measured"`` where that cannot be said."""
+        return _state(self.regained)
+
+    @property
+    def state_at_peak(self) -> str:
+        """The same for a thief who stops at the best epoch."""
+        return _state(self.regained_at_peak)
+
+
+def _state(regained: float) -> str:
+    if math.isnan(regained):
+        return UNKNOWN
+    return "broken" if regained >= BROKEN else "leaks" if regained >= LEAKING else "holds"
+
+
+def _book(report: Report) -> str:
+    """The thief by the book uses no countermeasure, where that was measured."""
+    return NO_DEFENCE if NO_DEFENCE in report.defences else report.defences[0]
+
+
+def _pairs(report: Report) -> list[tuple[str, str]]:
+    return [(victim, defence) for victim in report.victims for defence in report.defences]
+
+
+def _worst(verdicts: list[Verdict], *, peak: bool = False) -> Verdict | None:
+    """The one that regains most."""
+    figure = "regained_at_peak" if peak else "regained"
+    known = [verdict for verdict in verdicts if not math.isnan(getattr(verdict, figure))]
+    return max(known, key=lambda verdict: getattr(verdict, figure), default=None)
+
+
+def _table(report: Report, book: str) -> list[dict[str, Any]]:
+    """The countermeasures: a row each, a cell for every model; stopping early is read off the thief by the book."""
+    rows = [
+        {
+            "defence": "no countermeasure" if defence == NO_DEFENCE else defence,
+            "cells": [
+                {"verdict": verdict, "accuracy": verdict.protected, "spread": verdict.spread, "state": verdict.state}
+                for verdict in (Verdict.of(report, victim, defence) for victim in report.victims)
+            ],
+        }
+        for defence in sorted(report.defences, key=lambda defence: defence != book)
+    ]
+    if not any(defence.startswith("early-stopping") for defence in report.defences):
+        cells = []
+        for victim in report.victims:
+            verdict = Verdict.of(report, victim, book)
+            spread = report.spread(PROTECTED, victim, "peak", defence=book)
+            cells.append(
+                {"verdict": verdict, "accuracy": verdict.peak, "spread": spread, "state": verdict.state_at_peak}
+            )
+        also = "" if book == NO_DEFENCE else f"{book}, and "
+        rows.insert(1, {"defence": f"{also}stopping at the best epoch", "cells": cells})
+    return rows
+
+
+def _block(report: Report, victim: str, defence: str) -> dict[str, Any]:
+    """The bars of one model."""
+    bars = []
+    for case, ratio in report.lines():
+        choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
+        mean, spread = report.accuracy(case, victim, **choice), report.spread(case, victim, **choice)
+        alone = report.accuracy(CLEAN_PART, victim, **choice) if case in (MIX, SEQUENTIAL) else math.nan
+        bars.append(
+            {
+                "case": case,
+                "words": CASE_WORDS[case].format(ratio),
+                "mean": mean,
+                "spread": spread,
+                "peak": report.accuracy(case, victim, "peak", **choice),
+                "low": max(0.0, mean - spread),
+                "high": min(1.0, mean + spread),
+                "alone": alone,
+                "seeds": len(report.values(case, victim, **choice)),
+            }
+        )
+    return {"victim": victim, "bars": bars, "clean": report.accuracy(CLEAN, victim, defence=defence)}
+
+
+def _curves(report: Report, victim: str, defence: str) -> dict[str, Any]:
+    said = []
+    for case, ratio in report.lines():
+        choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
+        if len(report.values(case, victim, **choice)):
+            last, peak = (report.accuracy(case, victim, figure, **choice) for figure in ("last", "peak"))
+            said.append(f"{CASE_WORDS[case].format(ratio)}: last {100 * last:.1f}, best {100 * peak:.1f}")
+    if not said:
+        return {"victim": victim, "defence": defence, "picture": "", "said": ""}
+    stream = io.BytesIO()
+    learning_curves(report, victim, defence, stream)
+    return {
+        "victim": victim,
+        "defence": defence,
+        "picture": _uri(stream.getvalue(), "svg+xml"),
+        "said": "; ".join(said),
+    }
+
+
+def _mixtures(report: Report, defence: str) -> list[dict[str, Any]]:
+    """What protected images add for a thief who has clean ones too."""
+    found = []
+    for victim in report.victims:
+        for case, ratio in report.lines():
+            if case in (MIX, SEQUENTIAL):
+                choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
+                gain = report.theft_gain(victim, case=case, **choice)
+                if not math.isnan(gain):
+                    alone = report.accuracy(CLEAN_PART, victim, **choice)
+                    together = report.accuracy(case, victim, **choice)
+                    found.append(
+                        {"victim": victim, "case": case, "ratio": ratio, "alone": alone, "with": together, "gain": gain}
+                    )
+    return found
+
+
+def _summary(report: Report) -> list[dict[str, Any]]:
+    """Every figure that was measured, averaged over the seeds."""
+    lines = []
+    for victim, defence in _pairs(report):
+        for case, ratio in report.lines():
+            choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
+            if count := len(report.values(case, victim, **choice)):
+                figures = {
+                    figure: tuple(of(case, victim, figure, **choice) for of in (report.accuracy, report.spread))
+                    for figure in ("last", "peak")
+                }
+                words = case if case in RATIO else f"{case}, {ratio:.0%} protected"
+                lines.append({"victim": victim, "defence": defence, "case": words, "seeds": count, **figures})
+    return lines
+
+
+def _pictures(sample: Sample) -> dict[str, Any]:
+    kinds = {"clean": sample.clean, "protected": sample.protected, "perturbation, amplified": sample.amplified}
+    return {
+        "name": sample.name,
+        "size": sample.size,
+        "kinds": {kind: _uri(content, "png") for kind, content in kinds.items() if content is not None},
+    }
+
+
+def _histogram(shares: Mapping[int, float]) -> str:
+    if not shares:
+        return ""
+    stream = io.BytesIO()
+    change_histogram(shares, stream)
+    return _uri(stream.getvalue(), "svg+xml")
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _public_report(report: Report) -> Report:
+    """Models and countermeasures by names that anyone may know, seeds counted from 1."""
+    victims = _numbered([(victim, public_name(victim).strip("`")) for victim in report.victims])
+    defences = _numbered([(defence, _public_defence(defence)) for defence in report.defences])
+    seeds = {seed: index for index, seed in enumerate(report.seeds, 1)}
+    results = tuple(
+        replace(one, victim=victims[one.victim], defence=defences[one.defence], seed=seeds[one.seed])
+        for one in report.results
+    )
+    return replace(report, results=results)
+
+
+def _numbered(names: list[tuple[str, str]]) -> dict[str, str]:
+    """Own name -> public name; a number keeps two models of the owner apart."""
+    given: dict[str, str] = {}
+    for own, public in names:
+        taken = sum(other == public or other.startswith(f"{public} (") for other in given.values())
+        given[own] = f"{public} ({taken + 1})" if taken else public
+    return given
+
+
+def _public_defence(defence: str) -> str:
+    """As it was given if its settings are numbers or words of its own, never a path."""
+    name, _, settings = defence.partition(":")
+    plain = r"(\w+=)?(-?\d+(\.\d+)?(e-?\d+)?|true|false)"
+    if not settings or all(re.fullmatch(plain, part, re.IGNORECASE) for part in settings.split(",")):
+        return defence
+    known = public_name(settings)
+    return f"{name}:{known.strip('`')}" if known != UNNAMED else f"{name}: {UNNAMED}"
