@@ -174,7 +174,7 @@ def test_a_measurement_alone_and_a_file_of_another_kind(tmp_path):
 def test_push_does_not_publish_the_report(run_folder, hub, name):
     assert invoke(run_folder).exit_code == 0
     push(run_folder, name)
-    assert not any(PRIVATE_PAGE.encode() in request.body for request in hub.requests)
+    assert not any(PRIVATE_PAGE.encode() in request.body for request in hub.received)
     shutil.copy(run_folder / "report" / "report.html", run_folder / "dataset" / "look.html")
     with pytest.raises(PrivacyError, match=r"look\.html"):
         check_folder(run_folder / "dataset")
