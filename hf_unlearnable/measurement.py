@@ -16,8 +16,9 @@ from accelerate import Accelerator
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from hf_unlearnable.columns import find_columns
 from hf_unlearnable.errors import DataError, DivergenceError
-from hf_unlearnable.images import ImageSet, find_columns
+from hf_unlearnable.images import ImageSet
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.surrogate import Surrogate
 from hf_unlearnable.training import Training, accuracy, train

@@ -9,29 +9,53 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
+from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.errors import DataError, SourceError, UnseenImageError
-from hf_unlearnable.images import DIGEST_BYTES, Columns, digest, find_columns, rows, to_array, to_image
+from hf_unlearnable.columns import Classes, Columns, find_columns
+from hf_unlearnable.errors import BudgetError, DataError, SourceError, UnseenImageError
+from hf_unlearnable.images import thumbnail
 from hf_unlearnable.outputs import whole
+from hf_unlearnable.pixels import (
+    DIGEST_BYTES,
+    check_format,
+    colour_profile,
+    conversion,
+    digest,
+    encode,
+    file_name,
+    to_array,
+    to_image,
+)
+from hf_unlearnable.reading import rows
+from hf_unlearnable.release import release
 from hf_unlearnable.verification import Pair, Verification, compare
+
+if TYPE_CHECKING:
+    from hf_unlearnable.crafting import Crafter
 
 STORE = "perturbations.arrow"
 ABOUT = "protection.json"
-FORMAT = 1
+CRAFTING = "crafting"
+FORMAT = 2
+ROOM = 1 << 28  # bytes of released images that ``release`` holds in memory before it writes them
 
-# One row an image: rows of different sizes fit, the file is written batch by batch and read through a memory map.
+AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset, IterableDatasetDict)
+
+# One row an image, at the surrogate's resolution, whatever the image's own: a photograph of 24 megapixels would take
+# 72 MB at its own, and takes 3 kB at 32x32. ``release`` makes the same bytes of it on every machine.
 SCHEMA = pa.schema(
     [
         ("digest", pa.binary(DIGEST_BYTES)),
@@ -49,17 +73,26 @@ class Protection:
         protected = dataset.map(protect)
         protected = dataset.shuffle().map(protect, batched=True, num_proc=4)
 
-    Only the image column changes. Released images carry no metadata of their sources and are stored as PNG.
+    Only the image column changes. Released images have the size and, where it can carry a perturbation, the mode of
+    their originals (``pixels.released_mode``), no metadata but a colour profile, and are stored as PNG. ``release``
+    keeps file names too, writes WebP where that is asked for, and bounds the memory that large images take.
+
+    Later JPEG compression or resizing of released images takes a part of the protection away.
 
     Args:
         folder: where ``save_pretrained`` or ``Method.fit`` wrote it.
+        image_format: of images that come as files, as in a column ``Image(decode=False)``, and go out as files:
+            ``"png"`` or ``"webp"``, without loss.
 
     Raises:
         SourceError: the folder holds no protection, or a damaged one.
+        RecipeError: another image format.
     """
 
-    def __init__(self, folder: str | PathLike[str]) -> None:
+    def __init__(self, folder: str | PathLike[str], *, image_format: str = "png") -> None:
+        check_format(image_format)
         self.folder = Path(folder).absolute()
+        self.image_format = image_format
         try:
             self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text())
             self._table = pa.ipc.open_file(pa.memory_map(str(self.folder / STORE))).read_all()
@@ -78,6 +111,7 @@ class Protection:
             )
         self.budget = Budget.parse(self.about["budget"])
         self.columns = Columns(self.about["image_column"], self.about["label_column"])
+        self.classes = Classes(self.about["classes"], self.about["label_values"])
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike[str]) -> Protection:
@@ -97,32 +131,35 @@ class Protection:
         with whole(Path(folder)) as scratch:
             shutil.copyfile(self.folder / STORE, scratch / STORE)
             shutil.copyfile(self.folder / ABOUT, scratch / ABOUT)
+            if (self.folder / CRAFTING).is_dir():
+                shutil.copytree(self.folder / CRAFTING, scratch / CRAFTING)
 
     @classmethod
     def write(
-        cls,
-        folder: Path,
-        batches: Iterable[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]],
-        about: Mapping[str, Any],
+        cls, folder: Path, batches: Iterable[tuple[NDArray[np.void], NDArray[Any]]], about: Mapping[str, Any]
     ) -> Protection:
-        """Write a protection to ``folder``, which must exist and be empty.
+        """Write a protection to ``folder``, which must exist and hold none.
 
         Args:
             folder: where to.
-            batches: (pixels, labels, levels) as ``Budget.quantise`` made the levels; every one is checked once more
-                against the budget.
-            about: the rest of ``protection.json``: ``budget``, ``image_column``, ``label_column``, method, recipe…
+            batches: (digests, levels) as ``Budget.quantise`` made the levels; every one is checked once more.
+            about: the rest of ``protection.json``: ``budget``, columns, classes, method, recipe…
+
+        Raises:
+            BudgetError: levels outside the ball.
         """
         budget = Budget.parse(about["budget"])
         count = 0
         with pa.OSFile(str(folder / STORE), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for pixels, labels, levels in batches:
-                budget.apply(pixels, levels)
-                count += len(labels)
+            for digests, levels in batches:
+                reached = float(budget.norm_of(levels).max(initial=0))
+                if reached > budget.radius:
+                    raise BudgetError(f"got a perturbation of {reached:g} levels to store; expected at most {budget}")
+                count += len(levels)
                 writer.write_batch(
                     pa.record_batch(
                         [
-                            pa.array([digest(*row) for row in zip(pixels, labels, strict=True)], SCHEMA.types[0]),
+                            pa.array([bytes(key) for key in digests], SCHEMA.types[0]),
                             pa.array([row.shape for row in levels], SCHEMA.types[1]),
                             pa.array([row.tobytes() for row in levels], SCHEMA.types[2]),
                         ],
@@ -140,7 +177,7 @@ class Protection:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A path and a digest, not the perturbations: cheap for num_proc, and a stable fingerprint for the cache of map.
-        return _reopen, (str(self.folder), self.digest)
+        return _reopen, (str(self.folder), self.digest, self.image_format)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -157,10 +194,11 @@ class Protection:
         """Protect one row, or a batch of rows as ``map(batched=True)`` passes them.
 
         Returns:
-            The image column only: ``map`` keeps the others.
+            The image column only: ``map`` keeps the others. Decoded images come back decoded; files (``{"bytes":
+            …, "path": …}``) come back as files.
 
         Raises:
-            DataError: the image or label column is missing.
+            DataError: the image or label column is missing, or a label is of no class.
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
         for column in (self.columns.image, self.columns.label):
@@ -171,34 +209,102 @@ class Protection:
                 )
         images, labels = row[self.columns.image], row[self.columns.label]
         if isinstance(labels, (list, np.ndarray)):
-            protected: Any = [self.protect(*pair) for pair in zip(images, labels, strict=True)]
+            protected: Any = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
         else:
-            protected = self.protect(images, labels)
+            protected = self._protect_any(images, labels)
         return {self.columns.image: protected}
 
-    def protect(self, image: Image.Image | NDArray[np.uint8], label: int) -> Image.Image:
-        """Add the fitted perturbation to one image.
+    def release(
+        self, dataset: AnyDataset, *, image_format: str | None = None, num_proc: int | None = None, **options: Any
+    ) -> AnyDataset:
+        """Protect a dataset like ``dataset.map(protect)``, file by file.
+
+        Files keep their names (the folder goes, the ending becomes that of the format), and so few images are held in
+        memory that large ones fit.
 
         Args:
-            image: as it was when ``fit`` saw it.
-            label: its class number.
+            dataset: a split, a dictionary of splits, or a stream.
+            image_format: ``"png"`` or ``"webp"``; left out, that of this protection.
+            num_proc: processes; not for streams.
+            options: further ones of ``map``.
 
         Raises:
+            DataError: as calling it does.
+            UnseenImageError: likewise.
+            RecipeError: another image format.
+        """
+        if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+            splits = {
+                name: self.release(split, image_format=image_format, num_proc=num_proc, **options)
+                for name, split in dataset.items()
+            }
+            return type(dataset)(splits)
+        column, features = self.columns.image, dataset.features
+        if features is None or not isinstance(features.get(column), ImageFeature):
+            raise DataError(
+                f"got a dataset whose column {column!r} is not known to hold images; expected an Image column. Use "
+                f"dataset.cast_column({column!r}, datasets.Image())"
+            )
+        protect = Protection(self.folder, image_format=image_format or self.image_format)
+        files = dataset.cast_column(column, ImageFeature(mode=features[column].mode, decode=False))
+        if isinstance(dataset, IterableDataset):
+            # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
+            return files.map(protect, **options).cast(Features(features))
+        largest = 4 * self.about["largest_image"]
+        options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
+        return files.with_format(None).map(protect, **options).cast_column(column, features[column])
+
+    def _protect_any(self, image: Any, label: Any) -> Any:
+        if not isinstance(image, dict):
+            return self.protect(image, label)
+        released = self.protect(ImageFeature(mode=self.about["image_mode"]).decode_example(image), label)
+        content, ending = encode(released, self.image_format)
+        return {"bytes": content, "path": file_name(image["path"], ending)}
+
+    def protect(self, image: Image.Image | NDArray[np.uint8], label: Any) -> Image.Image:
+        """Add its perturbation to one image.
+
+        Args:
+            image: as it was when ``fit`` saw it; or, with ``on_unseen="craft"``, any.
+            label: its class number, or the string or integer that the label column holds.
+
+        Raises:
+            DataError: a label of no class, or an image that cannot be used.
             UnseenImageError: no perturbation was fitted to this image with this label.
         """
+        number = self.classes.number(label)
+        if number is None:
+            raise DataError(f"got the label {label!r}; expected {self.classes.expected}")
         pixels = to_array(image)
-        position = self._position(digest(pixels, label))
-        if position is None:
+        key = digest(pixels, number)
+        position = self._position(key)
+        if position is None and "crafting" not in self.about:
             raise UnseenImageError(
                 f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
-                f"renumbered? Fit again with the images that you want to protect"
+                f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
             )
-        return to_image(self.budget.apply(pixels[None], self._levels(position)[None])[0])
+        levels = self._craft(image, pixels, number, key) if position is None else self._levels(position)
+        return to_image(release(pixels, levels, self.budget), colour_profile(image))
 
-    def perturbation(self, image: Image.Image | NDArray[np.uint8], label: int) -> NDArray[np.int16]:
-        """What ``protect`` adds to an image, (C, H, W) in levels; raises like it."""
+    def _craft(self, image: Any, pixels: NDArray[np.uint8], label: int, key: bytes) -> NDArray[Any]:
+        if not isinstance(image, Image.Image):
+            # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
+            raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
+        if change := conversion(image):
+            warnings.warn(f"an image that cannot carry a perturbation in its mode is converted: {change}", stacklevel=2)
+        channels, *size = self.about["image_shape"]
+        return self._crafter(thumbnail(pixels, channels, (size[0], size[1])), label, key)
+
+    @cached_property
+    def _crafter(self) -> Crafter:
+        from hf_unlearnable.crafting import Crafter  # torch, which the perturbations of fitted images do not need
+
+        return Crafter(self.folder / CRAFTING, self.budget)
+
+    def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any) -> NDArray[np.int16]:
+        """What ``protect`` adds to an image, (C, H, W) in levels, 0 for alpha; raises like it."""
         released = to_array(self.protect(image, label)).astype(np.int16)
         return released - to_array(image)
 
@@ -212,7 +318,8 @@ class Protection:
         Raises:
             DataError: other rows, labels or image sizes.
         """
-        return compare(_pairs(original, protected, self.columns), self.budget)
+        size = tuple(self.about["image_shape"][1:])
+        return compare(_pairs(original, protected, self.columns), self.budget, size)
 
     def _position(self, key: bytes) -> int | None:
         keys, order = self._index
@@ -232,8 +339,8 @@ class Protection:
         return np.frombuffer(self._table["levels"][position].as_buffer(), dtype=self.budget.dtype).reshape(shape)
 
 
-def _reopen(folder: str, expected: str) -> Protection:
-    protection = Protection(folder)
+def _reopen(folder: str, expected: str, image_format: str) -> Protection:
+    protection = Protection(folder, image_format=image_format)
     if protection.digest != expected:
         raise SourceError(f"the protection in {folder!r} has changed since it was passed on; load it again")
     return protection
@@ -243,7 +350,7 @@ def _pairs(original: Dataset, protected: Dataset, columns: Columns) -> Iterator[
     if len(original) != len(protected):
         raise DataError(f"got {len(protected)} protected rows; expected {len(original)}, those of the original dataset")
     sides = [rows(side, find_columns(side, columns.image, columns.label)) for side in (original, protected)]
-    for index, ((before, label), (after, label_after)) in enumerate(zip(*sides, strict=True)):
-        if label != label_after:
-            raise DataError(f"row {index}: got the label {label_after}; expected {label}, as in the original dataset")
-        yield before, after
+    for index, (before, after) in enumerate(zip(*sides, strict=True)):
+        if before.label != after.label:
+            raise DataError(f"row {index}: got the label {after.label}; expected {before.label}, as in the original")
+        yield before.pixels, after.pixels

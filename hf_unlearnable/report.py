@@ -10,8 +10,9 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from hf_unlearnable.budget import WHITE
+from hf_unlearnable.columns import find_columns
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.images import ImageSet, find_columns
+from hf_unlearnable.images import ImageSet
 from hf_unlearnable.measurement import CLEAN_PART, MIX, PROTECTED, Report
 
 MAX_CLASSES = 20  # shown in one grid
