@@ -217,9 +217,8 @@ class Budget:
         """The norm of perturbations, in levels: (B, C, H, W) integers -> (B,)."""
         if self.norm == "l2":
             return np.sqrt(_squares(levels))
-        flat = levels.reshape(len(levels), -1)
-        # Not abs(): it would copy, and the most negative byte has no positive one.
-        return np.maximum(flat.max(axis=1, initial=0), -flat.min(axis=1, initial=0).astype(np.float64))
+        flat = levels.reshape(len(levels), -1).astype(np.int16, copy=False)  # -128 has no positive byte
+        return np.maximum(flat.max(axis=1, initial=0), -flat.min(axis=1, initial=0)).astype(np.float64)
 
 
 def _to_range(levels: NDArray[np.int16], pixels: NDArray[np.uint8]) -> NDArray[np.int16]:

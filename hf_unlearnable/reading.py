@@ -112,8 +112,9 @@ class Survey:
                 source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
                 with Image.open(source) if lazy else ImageFeature().decode_example(stored) as image:
                     colour |= (mode or released_mode(image)).startswith("RGB")
-                    # Pillow turns TIFF by itself.
-                    turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in TURNED
+                    # Pillow turns TIFF by itself, and would decode a PNG to look for EXIF behind the picture.
+                    has_exif = image.format != "TIFF" and "exif" in image.info
+                    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation) in TURNED
                     sizes[image.size if turned else image.size[::-1]] += 1
         return cls(sizes, 3 if colour else 1)
 
