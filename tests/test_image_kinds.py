@@ -34,7 +34,9 @@ def kinds():
 @pytest.fixture(scope="module")
 def fitted(kinds, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kinds") / "protection"
-    with pytest.warns(UserWarning, match=r"8 of 23 images cannot carry a perturbation in their own mode.*1 from P to RGBA"):
+    with pytest.warns(
+        UserWarning, match=r"8 of 23 images cannot carry a perturbation in their own mode.*1 from P to RGBA"
+    ):
         return EM(epochs=4, batch_size=8).fit(kinds, output_dir=folder, progress=False)
 
 

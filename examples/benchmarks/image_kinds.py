@@ -1,7 +1,7 @@
 """What becomes of every kind of image, and what a 24-megapixel photograph costs.
 
-    python examples/benchmarks/image_kinds.py            # the table (seconds)
-    python examples/benchmarks/image_kinds.py --large    # and the large image, kept in results-images/large-image.json
+python examples/benchmarks/image_kinds.py            # the table (seconds)
+python examples/benchmarks/image_kinds.py --large    # and the large image, kept in results-images/large-image.json
 """
 
 from __future__ import annotations
@@ -127,8 +127,7 @@ def table(original: Dataset, released: Dataset, protection: Protection) -> dict[
                 "file": image.format,
                 "alpha untouched": None
                 if hidden is None
-                else np.array_equal(alpha, alpha_after)
-                and np.array_equal(colour[:, hidden], colour_after[:, hidden]),
+                else np.array_equal(alpha, alpha_after) and np.array_equal(colour[:, hidden], colour_after[:, hidden]),
                 "EXIF gone": len(image.getexif()) == 0 and OWNER.encode() not in content,
                 "name kept": name.rsplit(".", 1)[0] == source["image"]["path"].split("/")[-1].rsplit(".", 1)[0],
                 "largest change": float(protection.budget.measure(colour[None], colour_after[None])[0]),
@@ -159,7 +158,9 @@ def large(width: int = 6000, height: int = 4000) -> dict[str, object]:
         image = only[0]["image"]
         timed("protect, decoded image", lambda: protection.protect(image, 0))
         released: Dataset = timed("release to PNG", lambda: protection.release(only))
-        figures["PNG_MiB"] = round(len(released.cast_column("image", ImageFeature(decode=False))[0]["image"]["bytes"]) / 2**20, 1)
+        figures["PNG_MiB"] = round(
+            len(released.cast_column("image", ImageFeature(decode=False))[0]["image"]["bytes"]) / 2**20, 1
+        )
         figures["verification"] = timed("verify", lambda: protection.verify(only, released)).as_dict()
         figures["store_bytes_a_row"] = round((Path(folder) / "p" / "perturbations.arrow").stat().st_size / len(data))
     return {**figures, "versions": versions()}
