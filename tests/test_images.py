@@ -80,7 +80,7 @@ def test_columns_that_cannot_be_used(dataset, arguments, message):
     [
         ("a.png", r"builtins.str; expected a Pillow image"),
         (np.zeros((4, 4), dtype=np.float32), r"float32 \(4, 4, 1\); expected uint8"),
-        (np.zeros((3, 4, 4), dtype=np.uint8), r"uint8 \(3, 4, 4\); expected uint8 \(H, W\)"),
+        (np.zeros((3, 4, 5), dtype=np.uint8), r"uint8 \(3, 4, 5\); expected uint8 \(H, W\)"),
     ],
 )
 def test_images_that_cannot_be_used(image, message):

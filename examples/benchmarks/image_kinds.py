@@ -110,8 +110,7 @@ def table(original: Dataset, released: Dataset, protection: Protection) -> dict[
     """One line a kind, from what was read back."""
     lines: dict[str, dict[str, object]] = {}
     stored = (side.cast_column("image", ImageFeature(decode=False)) for side in (original, released))
-    pairs = zip(KINDS, *stored, rows(original, COLUMNS), rows(released, COLUMNS), strict=True)
-    for kind, source, result, before, after in pairs:
+    for kind, source, result, before in zip(KINDS, *stored, rows(original, COLUMNS), strict=True):
         content, name = result["image"]["bytes"], result["image"]["path"]
         with Image.open(io.BytesIO(source["image"]["bytes"])) as image:
             mode, size = image.mode, ImageOps.exif_transpose(image).size

@@ -3,9 +3,9 @@
     python examples/benchmarks/larger_images.py                       # everything that is not there yet
     python examples/benchmarks/larger_images.py --set photo-patches --scale 4
 
-The images are enlarged 1, 2 and 4 times (Lanczos), protected at their full size with perturbations that were optimised at
-the original one, stored, and downsized again (bilinear, antialiased) for victims that train and are tested there. Every
-run is one file in results-images/; a run whose file exists is not repeated.
+The images are enlarged 1, 2 and 4 times (Lanczos), protected at their full size with perturbations that were optimised
+at the original one, and downsized again (bilinear, antialiased) for victims that train and are tested there. Every run
+is one file in results-images/; a run whose file exists is not repeated.
 """
 
 from __future__ import annotations
