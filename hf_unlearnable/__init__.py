@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hf_unlearnable.errors import (
         BudgetError,
         DataError,
+        DataWarning,
         DivergenceError,
         OutputError,
         RecipeError,
@@ -37,6 +38,7 @@ _HOME = {
     "Budget": "budget",
     "BudgetError": "errors",
     "DataError": "errors",
+    "DataWarning": "errors",
     "DivergenceError": "errors",
     "EM": "methods",
     "MIUE": "methods",
@@ -62,6 +64,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "DataError",
+    "DataWarning",
     "DivergenceError",
     "Method",
     "OutputError",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError
+from hf_unlearnable.errors import DataWarning, RecipeError, SourceError, UnlearnableError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -114,7 +114,7 @@ def _protect(
         private = scratch / PRIVATE
         private.mkdir(mode=0o700)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # said below in the command's own words
+            warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
             protection = method.fit(data, **arguments, output_dir=private / PROTECTION)
         _tell(protection)
         (private / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, DataWarning
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target")  # of columns with plain values, where none is named
 
@@ -113,6 +113,7 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
         warnings.warn(
             f"the labels in the column {plain[0]!r} are no ClassLabel: taken as {len(listing.names)} classes, "
             f"{listing.expected}. Name the column to say so: label_column={plain[0]!r}",
+            DataWarning,
             stacklevel=4,
         )
         return plain[0]

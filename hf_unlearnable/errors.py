@@ -36,6 +36,10 @@ class OutputError(UnlearnableError, FileExistsError):
     """A place to write to that already holds something."""
 
 
+class DataWarning(UserWarning):
+    """Something that is done to a dataset's images or labels and that its owner should know."""
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's message, to quote in one of ours; its class where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,9 @@ from PIL import Image
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.columns import Classes, Columns, find_columns
-from hf_unlearnable.errors import BudgetError, DataError, SourceError, UnseenImageError
-from hf_unlearnable.images import thumbnail
+from hf_unlearnable.errors import BudgetError, DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.outputs import whole
+from hf_unlearnable.patterns import FILE, read_patterns
 from hf_unlearnable.pixels import (
     DIGEST_BYTES,
     check_format,
@@ -43,12 +43,8 @@ from hf_unlearnable.reading import rows
 from hf_unlearnable.release import release
 from hf_unlearnable.verification import Pair, Verification, compare
 
-if TYPE_CHECKING:
-    from hf_unlearnable.crafting import Crafter
-
 STORE = "perturbations.arrow"
 ABOUT = "protection.json"
-CRAFTING = "crafting"
 FORMAT = 2
 ROOM = 1 << 28  # bytes of released images that ``release`` holds in memory before it writes them
 
@@ -131,8 +127,8 @@ class Protection:
         with whole(Path(folder)) as scratch:
             shutil.copyfile(self.folder / STORE, scratch / STORE)
             shutil.copyfile(self.folder / ABOUT, scratch / ABOUT)
-            if (self.folder / CRAFTING).is_dir():
-                shutil.copytree(self.folder / CRAFTING, scratch / CRAFTING)
+            if "patterns" in self.about:
+                shutil.copyfile(self.folder / FILE, scratch / FILE)
 
     @classmethod
     def write(
@@ -278,30 +274,31 @@ class Protection:
         pixels = to_array(image)
         key = digest(pixels, number)
         position = self._position(key)
-        if position is None and "crafting" not in self.about:
+        if position is None and "patterns" not in self.about:
             raise UnseenImageError(
                 f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
                 f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
             )
-        levels = self._craft(image, pixels, number, key) if position is None else self._levels(position)
+        levels = self._craft(image, number) if position is None else self._levels(position)
         return to_image(release(pixels, levels, self.budget), colour_profile(image))
 
-    def _craft(self, image: Any, pixels: NDArray[np.uint8], label: int, key: bytes) -> NDArray[Any]:
+    def _craft(self, image: Any, label: int) -> NDArray[Any]:
         if not isinstance(image, Image.Image):
             # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
             raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
         if change := conversion(image):
-            warnings.warn(f"an image that cannot carry a perturbation in its mode is converted: {change}", stacklevel=2)
-        channels, *size = self.about["image_shape"]
-        return self._crafter(thumbnail(pixels, channels, (size[0], size[1])), label, key)
+            warnings.warn(
+                f"an image that cannot carry a perturbation in its mode is converted: {change}",
+                DataWarning,
+                stacklevel=2,
+            )
+        return self._patterns[label]
 
     @cached_property
-    def _crafter(self) -> Crafter:
-        from hf_unlearnable.crafting import Crafter  # torch, which the perturbations of fitted images do not need
-
-        return Crafter(self.folder / CRAFTING, self.budget)
+    def _patterns(self) -> NDArray[Any]:
+        return read_patterns(self.folder, self.about["patterns"])
 
     def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any) -> NDArray[np.int16]:
         """What ``protect`` adds to an image, (C, H, W) in levels, 0 for alpha; raises like it."""

@@ -41,7 +41,7 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
         raise
     except Exception as error:  # datasets raises many kinds for one cause: it is not a dataset that it can read
         raise DataError(
-            f"got {source!r}, which cannot be read as a dataset ({first_line(error)}); "
+            f"got {source!r}, which cannot be read as a dataset ({_said(error)}); "
             f"expected a save_to_disk folder, a parquet file or a folder of images with one folder a class"
         ) from error
     if path.is_absolute() or source.startswith((".", "~")) or path.suffix or source.count("/") > 1:
@@ -55,7 +55,7 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
     except Exception as error:  # the Hub's clients raise errors without a common base
         raise SourceError(
             f"got {source!r}, which is neither a folder here nor could be loaded from the Hub "
-            f"({first_line(error)}); check the name, the connection and the token (hf auth login)"
+            f"({_said(error)}); check the name, the connection and the token (hf auth login)"
         ) from error
 
 
@@ -83,6 +83,12 @@ def first_rows(stream: IterableDataset, count: int) -> Dataset:
     if not rows:
         raise DataError("got an empty stream; expected at least one row")
     return Dataset.from_list(rows, features=features)
+
+
+def _said(error: Exception) -> str:
+    """The first line of a message; and the second where that lists the configurations to choose from."""
+    lines = str(error).splitlines()
+    return " ".join(lines[:2]) if len(lines) > 1 and "config" in lines[0].lower() else first_line(error)
 
 
 def _split(loaded: Dataset | DatasetDict, split: str | None, source: str) -> Dataset:

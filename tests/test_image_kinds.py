@@ -16,13 +16,14 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, load_from_disk
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable import EM, Budget, BudgetError, DataError, Protection, RecipeError
+from hf_unlearnable import Budget, BudgetError, DataError, Protection, RecipeError
 from hf_unlearnable.pixels import encode, file_name, to_array, to_image
 from hf_unlearnable.reading import Survey
 from hf_unlearnable.release import enlarge, release
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
 import image_kinds
+from protection_strength import Noise
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def fitted(kinds, tmp_path_factory):
     with pytest.warns(
         UserWarning, match=r"8 of 23 images cannot carry a perturbation in their own mode.*1 from P to RGBA"
     ):
-        return EM(epochs=4, batch_size=8).fit(kinds, output_dir=folder, progress=False)
+        return Noise().fit(kinds, output_dir=folder, progress=False)
 
 
 @pytest.mark.parametrize("image_format", ["png", "webp"])
@@ -199,7 +200,7 @@ def photographs(count: int, sizes: list[tuple[int, int]], form: str = "JPEG") ->
 )
 def test_the_resolution_of_the_optimisation(sizes, arguments, shape):
     data = photographs(8, sizes)
-    protection = EM(epochs=1, batch_size=8).fit(data, progress=False, **arguments)
+    protection = Noise().fit(data, progress=False, **arguments)
     assert protection.about["image_shape"] == shape
     figures = protection.verify(data, protection.release(data))
     assert (figures.violations, figures.unchanged) == (0, 0)
@@ -207,7 +208,7 @@ def test_the_resolution_of_the_optimisation(sizes, arguments, shape):
 
 def test_resolutions_that_make_no_sense():
     with pytest.raises(RecipeError, match="resolution=4; expected at least 8"):
-        EM().fit(photographs(4, [(40, 30)]), resolution=4)
+        Noise().fit(photographs(4, [(40, 30)]), resolution=4)
 
 
 def test_a_survey_reads_headers_only():

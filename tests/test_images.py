@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable import DataError
+from hf_unlearnable import DataError, DataWarning
 from hf_unlearnable.columns import Columns, find_columns
 from hf_unlearnable.images import ImageSet, check_classes
 from hf_unlearnable.pixels import digest, to_array, to_image
@@ -111,7 +111,7 @@ def test_labels_may_be_strings_or_integers():
     words = data.cast_column("label", Value("string")).map(
         lambda row: {"label": ["zebra", "ant", "bee"][int(row["label"])]}
     )
-    with pytest.warns(UserWarning, match="'label' are no ClassLabel: taken as 3 classes, 'ant', 'bee', 'zebra'"):
+    with pytest.warns(DataWarning, match="'label' are no ClassLabel: taken as 3 classes, 'ant', 'bee', 'zebra'"):
         assert find_columns(words) == COLUMNS
     images = ImageSet.read(words, find_columns(words, label="label"))  # named: no warning
     assert images.names == ["ant", "bee", "zebra"]

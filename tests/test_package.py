@@ -15,12 +15,11 @@ PACKAGE = ROOT / "hf_unlearnable"
 LAYERS = [
     ["errors"],
     ["outputs", "progress", "versions", "debian", "budget"],
-    ["pixels", "columns", "information"],
+    ["pixels", "columns", "information", "patterns"],
     ["reading", "release", "verification"],
     ["images", "modeling"],
     ["surrogate"],
     ["training"],
-    ["crafting"],
     ["protection"],
     ["methods"],
     ["measurement"],

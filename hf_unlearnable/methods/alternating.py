@@ -88,7 +88,6 @@ class Alternating(Method):
             pattern_epochs = round(self.epochs * self.pattern_share)
             self._fit_patterns(task, alternation, pattern_epochs)
             self._fit_images(task, alternation, self.epochs - pattern_epochs)
-            task.keep(learner.network for learner in alternation.learners)
 
     def step_size(self, share: float) -> float:
         """A perturbation step when ``share`` in [0, 1] of the run is done, as a fraction of the radius."""
@@ -165,7 +164,6 @@ class Alternating(Method):
                             bar.advance(len(rows))
                         task.perturbations[rows] = perturbations.cpu()
                     schedule.step()
-        task.keep(learner.network for learner in learners)
 
 
 class _Alternation:
@@ -173,8 +171,7 @@ class _Alternation:
 
     def __init__(self, recipe: Alternating, task: Task) -> None:
         self.recipe, self.task = recipe, task
-        self.learners = [_Learner(recipe, task, index) for index in range(len(task.surrogates))]
-        self.turns = cycle(self.learners)
+        self.learners = cycle([_Learner(recipe, task, index) for index in range(len(task.surrogates))])
         self.rng, self.generator = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
         self.loss = math.nan
 
@@ -193,7 +190,7 @@ class _Alternation:
 
         Both see the images randomly cropped and flipped, as a victim does.
         """
-        learner = next(self.turns)
+        learner = next(self.learners)
         perturbations.requires_grad_()
         logits, features = learner.look(random_crop_flip(clean + perturbations, self.generator))
         loss = self.recipe.perturbation_loss(features, logits, labels)

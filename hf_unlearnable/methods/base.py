@@ -7,8 +7,8 @@ import math
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
@@ -23,14 +23,14 @@ from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.columns import Classes, Columns, find_columns
-from hf_unlearnable.crafting import Crafter, Crafting
-from hf_unlearnable.errors import DivergenceError, RecipeError
+from hf_unlearnable.errors import DataWarning, DivergenceError, RecipeError
 from hf_unlearnable.images import ImageSet, check_classes
 from hf_unlearnable.outputs import allocate, check_free
-from hf_unlearnable.protection import CRAFTING, Protection
+from hf_unlearnable.patterns import class_patterns, write_patterns
+from hf_unlearnable.protection import Protection
 from hf_unlearnable.reading import MIN_SIDE, Survey, rows
 from hf_unlearnable.release import release
-from hf_unlearnable.surrogate import Network, Surrogate
+from hf_unlearnable.surrogate import Surrogate
 from hf_unlearnable.verification import Pair, compare
 from hf_unlearnable.versions import versions
 
@@ -54,7 +54,6 @@ class Task:
         accelerator: device and precision.
         perturbations: (N, C, H, W) float32 on the unit scale, zeros at first, on disk: ``run`` leaves its result here.
         progress: show bars.
-        trained: see ``keep``.
     """
 
     images: ImageSet
@@ -63,14 +62,6 @@ class Task:
     accelerator: Accelerator
     perturbations: torch.Tensor
     progress: bool
-    trained: list[Network] = field(default_factory=list)
-
-    def keep(self, networks: Iterable[torch.nn.Module]) -> None:
-        """Leave the trained surrogates, for images to be crafted against that ``fit`` has not seen.
-
-        A method that calls this at the end of ``run`` can be fitted with ``on_unseen="craft"``.
-        """
-        self.trained[:] = [self.accelerator.unwrap_model(network) for network in networks]
 
     def check(self, loss: float) -> None:
         """Stop at a loss that is not a number.
@@ -149,9 +140,9 @@ class Method(ABC):
                 to the size of each image. When left out: the images' own size where they have one that the surrogate
                 takes (its ``image_size``; up to 64 pixels a side for built-in models); else the smaller of that size
                 and of what half of the images have.
-            on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"`` a
-                perturbation on the spot, against the surrogate as it is after the fit, which is kept (privately) for
-                that. Crafting is for images added later and for streams that are fitted on their first rows.
+            on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
+                it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
+                streams that are fitted on their first rows.
             accelerator: device and precision; a fresh ``Accelerator()`` when left out.
             output_dir: where the private perturbations are written; a folder named by their digest in the cache of
                 Hugging Face (``$HF_HOME/unlearnable``) when left out. They undo the protection: keep them private.
@@ -161,13 +152,13 @@ class Method(ABC):
             The callable for ``dataset.map``.
 
         Warns:
-            UserWarning: images whose mode cannot be kept, with how many there are of each.
+            DataWarning: images whose mode cannot be kept, with how many there are of each.
 
         Raises:
             DataError: columns, labels or images that cannot be protected.
             BudgetError: not a budget.
-            RecipeError: an unusable surrogate or resolution, several processes, or ``on_unseen="craft"`` with a method
-                that keeps no surrogate.
+            RecipeError: an unusable surrogate or resolution, several processes, or ``on_unseen="craft"`` where the
+                perturbations of a class share too little.
             OutputError: ``output_dir`` holds something already.
             DivergenceError: the optimisation left the finite numbers.
         """
@@ -208,7 +199,8 @@ class Method(ABC):
             written = scratch / "protection"
             written.mkdir(mode=0o700)
             if on_unseen == "craft":
-                about["crafting"] = self._keep_crafter(written / CRAFTING, task)
+                patterns, shared = class_patterns(perturbations, images.labels, len(images.names))
+                about["patterns"] = write_patterns(written, patterns, shared, budget)
             fitted = Protection.write(written, _quantised(task), about)
             target = cache / fitted.digest if output_dir is None else Path(output_dir)
             if output_dir is not None:
@@ -226,16 +218,9 @@ class Method(ABC):
             warnings.warn(
                 f"{sum(converted.values())} of {len(images)} images cannot carry a perturbation in their own mode and "
                 f"are converted: {kinds}",
+                DataWarning,
                 stacklevel=3,
             )
-
-    def _keep_crafter(self, folder: Path, task: Task) -> str:
-        if not task.trained:
-            raise RecipeError(
-                f"got on_unseen='craft' for the method {self.name!r}, which keeps no surrogate; expected one that "
-                f"calls task.keep(networks) at the end of run"
-            )
-        return Crafter.write(folder, task.trained, _class_means(task), task.budget, Crafting())
 
     def _surrogates(
         self, given: AnySurrogate | Sequence[AnySurrogate] | None, device: torch.device
@@ -274,17 +259,6 @@ class Method(ABC):
 def _largest_side(surrogates: Sequence[Surrogate]) -> int:
     """The largest side of images that the surrogates are meant for."""
     return max(surrogate.image_size for surrogate in surrogates)
-
-
-def _class_means(task: Task) -> torch.Tensor:
-    """The mean perturbation of every class, (K, C, H, W) on the unit scale; zeros for a class without images."""
-    images = task.images
-    sums = torch.zeros(len(images.names), *images.pixels.shape[1:])
-    for start in range(0, len(images), CHUNK):
-        part = slice(start, start + CHUNK)
-        sums.index_add_(0, torch.from_numpy(images.labels[part]), task.perturbations[part])
-    counts = np.bincount(images.labels, minlength=len(images.names))
-    return sums / torch.from_numpy(counts).clamp_min(1).view(-1, 1, 1, 1)
 
 
 def _quantised(task: Task) -> Iterator[tuple[NDArray[np.void], NDArray[Any]]]:
