@@ -51,8 +51,9 @@ class Classes:
         """The class number in [0, K) of what a label column holds; None if it holds no class."""
         if label is None:
             return None
-        if self.values is not None:
-            return self.values.index(label) if label in self.values else None
+        values = self.names if isinstance(label, str) and self.values is None else self.values
+        if values is not None:
+            return values.index(label) if label in values else None
         return int(label) if 0 <= label < len(self.names) else None
 
     @property

@@ -25,7 +25,7 @@ from PIL import Image
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.columns import Classes, Columns, find_columns
-from hf_unlearnable.errors import BudgetError, DataError, DataWarning, SourceError, UnseenImageError
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.outputs import whole
 from hf_unlearnable.patterns import FILE, read_patterns
 from hf_unlearnable.pixels import (
@@ -41,6 +41,7 @@ from hf_unlearnable.pixels import (
 )
 from hf_unlearnable.reading import rows
 from hf_unlearnable.release import release
+from hf_unlearnable.store import Store
 from hf_unlearnable.verification import Pair, Verification, compare
 
 STORE = "perturbations.arrow"
@@ -49,16 +50,6 @@ FORMAT = 2
 ROOM = 1 << 28  # bytes of released images that ``release`` holds in memory before it writes them
 
 AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset, IterableDatasetDict)
-
-# One row an image, at the surrogate's resolution, whatever the image's own: a photograph of 24 megapixels would take
-# 72 MB at its own, and takes 3 kB at 32x32. ``release`` makes the same bytes of it on every machine.
-SCHEMA = pa.schema(
-    [
-        ("digest", pa.binary(DIGEST_BYTES)),
-        ("shape", pa.list_(pa.int32(), 3)),
-        ("levels", pa.large_binary()),
-    ]
-)
 
 
 class Protection:
@@ -91,21 +82,21 @@ class Protection:
         self.image_format = image_format
         try:
             self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text())
-            self._table = pa.ipc.open_file(pa.memory_map(str(self.folder / STORE))).read_all()
+            self.budget = Budget.parse(self.about["budget"])
+            self._store = Store(self.folder / STORE, self.budget.dtype)
         except FileNotFoundError as error:
             raise SourceError(
                 f"got {str(folder)!r}; expected a folder with {ABOUT} and {STORE}, as save_pretrained writes it"
             ) from error
-        except (pa.ArrowInvalid, json.JSONDecodeError) as error:
+        except (pa.ArrowInvalid, json.JSONDecodeError, KeyError) as error:
             raise SourceError(
                 f"the protection in {str(folder)!r} is damaged ({error}); restore it from a copy"
             ) from error
-        if self.about.get("format") != FORMAT or len(self._table) != self.about["images"]:
+        if self.about.get("format") != FORMAT or len(self._store) != self.about["images"]:
             raise SourceError(
-                f"got a protection of format {self.about.get('format')!r} with {len(self._table)} images in "
+                f"got a protection of format {self.about.get('format')!r} with {len(self._store)} images in "
                 f"{str(folder)!r}; expected format {FORMAT} with {self.about.get('images')}"
             )
-        self.budget = Budget.parse(self.about["budget"])
         self.columns = Columns(self.about["image_column"], self.about["label_column"])
         self.classes = Classes(self.about["classes"], self.about["label_values"])
 
@@ -145,23 +136,7 @@ class Protection:
             BudgetError: levels outside the ball.
         """
         budget = Budget.parse(about["budget"])
-        count = 0
-        with pa.OSFile(str(folder / STORE), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for digests, levels in batches:
-                reached = float(budget.norm_of(levels).max(initial=0))
-                if reached > budget.radius:
-                    raise BudgetError(f"got a perturbation of {reached:g} levels to store; expected at most {budget}")
-                count += len(levels)
-                writer.write_batch(
-                    pa.record_batch(
-                        [
-                            pa.array([bytes(key) for key in digests], SCHEMA.types[0]),
-                            pa.array([row.shape for row in levels], SCHEMA.types[1]),
-                            pa.array([row.tobytes() for row in levels], SCHEMA.types[2]),
-                        ],
-                        schema=SCHEMA,
-                    )
-                )
+        count = Store.write(folder / STORE, batches, budget)
         described = {"format": FORMAT, "images": count, **about}
         hashed = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=DIGEST_BYTES)
         with (folder / STORE).open("rb") as store:
@@ -176,7 +151,7 @@ class Protection:
         return _reopen, (str(self.folder), self.digest, self.image_format)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._store)
 
     def __repr__(self) -> str:
         return f"Protection({self.about['method']['name']}, {self.budget}, {len(self)} images, {str(self.folder)!r})"
@@ -248,7 +223,9 @@ class Protection:
             return files.map(protect, **options).cast(Features(features))
         largest = 4 * self.about["largest_image"]
         options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
-        return files.with_format(None).map(protect, **options).cast_column(column, features[column])
+        released = files.with_format(None).map(protect, **options).cast_column(column, features[column])
+        released.set_format(**dataset.format)
+        return released
 
     def _protect_any(self, image: Any, label: Any) -> Any:
         if not isinstance(image, dict):
@@ -272,16 +249,15 @@ class Protection:
         if number is None:
             raise DataError(f"got the label {label!r}; expected {self.classes.expected}")
         pixels = to_array(image)
-        key = digest(pixels, number)
-        position = self._position(key)
-        if position is None and "patterns" not in self.about:
+        levels = self._store.find(digest(pixels, number))
+        if levels is None and "patterns" not in self.about:
             raise UnseenImageError(
                 f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
                 f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
             )
-        levels = self._craft(image, number) if position is None else self._levels(position)
+        levels = self._craft(image, number) if levels is None else levels
         return to_image(release(pixels, levels, self.budget), colour_profile(image))
 
     def _craft(self, image: Any, label: int) -> NDArray[Any]:
@@ -294,7 +270,13 @@ class Protection:
                 DataWarning,
                 stacklevel=2,
             )
-        return self._patterns[label]
+        pattern = self._patterns[label]
+        if not pattern.any():
+            raise UnseenImageError(
+                f"got an unseen image of the class {self.classes.names[label]!r}, of which fit saw no image; expected "
+                f"a class that it saw. Fit again with images of it"
+            )
+        return pattern
 
     @cached_property
     def _patterns(self) -> NDArray[Any]:
@@ -317,23 +299,6 @@ class Protection:
         """
         size = tuple(self.about["image_shape"][1:])
         return compare(_pairs(original, protected, self.columns), self.budget, size)
-
-    def _position(self, key: bytes) -> int | None:
-        keys, order = self._index
-        wanted = np.array([key], dtype=keys.dtype)  # an array on both sides: numpy drops trailing zero bytes of scalars
-        found = int(np.searchsorted(keys, wanted)[0])
-        return int(order[found]) if (keys[found : found + 1] == wanted).any() else None
-
-    @cached_property
-    def _index(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-        """Sorted digests and where each stands; a stable sort, so that the first of equal rows speaks for all."""
-        keys = np.array(self._table["digest"].to_pylist(), dtype=f"S{DIGEST_BYTES}")
-        order = np.argsort(keys, kind="stable")
-        return keys[order], order
-
-    def _levels(self, position: int) -> NDArray[Any]:
-        shape = self._table["shape"][position].as_py()
-        return np.frombuffer(self._table["levels"][position].as_buffer(), dtype=self.budget.dtype).reshape(shape)
 
 
 def _reopen(folder: str, expected: str, image_format: str) -> Protection:

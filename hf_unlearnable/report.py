@@ -14,8 +14,10 @@ from hf_unlearnable.columns import find_columns
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.measurement import CLEAN_PART, MIX, PROTECTED, Report
+from hf_unlearnable.reading import Survey
 
 MAX_CLASSES = 20  # shown in one grid
+MAX_SIDE = 128  # pixels at which larger images, and images of several sizes, are shown
 COLOURS = {"clean": "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c"}
 
 
@@ -55,8 +57,11 @@ def image_grid(
     columns = find_columns(clean, image_column, label_column)
     labels = np.asarray(clean[columns.label])
     picked = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:MAX_CLASSES]]
-    before = ImageSet.read(clean.select(picked), columns)
-    after = ImageSet.read(protected.select(picked), find_columns(protected, columns.image, columns.label))
+    survey = Survey.of(clean.select(picked), columns)
+    size, channels = survey.working_size(MAX_SIDE), survey.channels
+    before = ImageSet.read(clean.select(picked), columns, size=size, channels=channels)
+    found = find_columns(protected, columns.image, columns.label)
+    after = ImageSet.read(protected.select(picked), found, size=size, channels=channels)
     if not np.array_equal(before.labels, after.labels) or before.pixels.shape != after.pixels.shape:
         raise DataError("got protected images of other classes or sizes than the clean ones; expected the same rows")
     change = after.pixels.astype(np.int16) - before.pixels

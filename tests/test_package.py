@@ -16,7 +16,7 @@ LAYERS = [
     ["errors"],
     ["outputs", "progress", "versions", "debian", "budget"],
     ["pixels", "columns", "information", "patterns"],
-    ["reading", "release", "verification"],
+    ["reading", "release", "store", "verification"],
     ["images", "modeling"],
     ["surrogate"],
     ["training"],

@@ -12,7 +12,18 @@ from conftest import ROOT, make_dataset, pixels_of
 from datasets import concatenate_datasets
 from PIL import Image
 
-from hf_unlearnable import EM, MIUE, Budget, DataError, DataWarning, Method, Protection, RecipeError, SourceError
+from hf_unlearnable import (
+    EM,
+    MIUE,
+    Budget,
+    DataError,
+    DataWarning,
+    Method,
+    Protection,
+    RecipeError,
+    SourceError,
+    UnseenImageError,
+)
 from hf_unlearnable.patterns import FILE, class_patterns
 from hf_unlearnable.pixels import to_array
 
@@ -150,3 +161,10 @@ def test_patterns_are_saved_and_checked(crafting, unseen, tmp_path):
     (tmp_path / "kept" / FILE).write_bytes(content)
     with pytest.raises(SourceError, match="is damaged"):
         Protection(tmp_path / "kept").protect(unseen[0]["image"], unseen[0]["label"])
+
+
+def test_a_class_without_fitted_images_is_not_passed_through_clean(unseen):
+    two_of_three = make_dataset().filter(lambda row: row["label"] != 1)
+    protection = ClassWise().fit(two_of_three, on_unseen="craft", progress=False)
+    with pytest.raises(UnseenImageError, match="of the class 'class 1', of which fit saw no image"):
+        unseen.map(protection)
