@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import WHITE
+from hf_unlearnable.columns import Columns, find_columns
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.images import Columns, ImageSet, find_columns, rows, to_image
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.pixels import to_image
+from hf_unlearnable.reading import Survey, rows
 from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
 
 MAX_CLASSES = 20  # shown in one grid
+MAX_SIDE = 128  # pixels at which larger images, and images of several sizes, are shown
 TILE, TILES_ACROSS = 128, 5  # pixels of one image on a contact sheet, and images in a line
 COLOURS = {CLEAN: "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c", SEQUENTIAL: "#937860"}
 
@@ -57,8 +61,11 @@ def image_grid(
     columns = find_columns(clean, image_column, label_column)
     labels = np.asarray(clean[columns.label])
     picked = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:MAX_CLASSES]]
-    before = ImageSet.read(clean.select(picked), columns)
-    after = ImageSet.read(protected.select(picked), find_columns(protected, columns.image, columns.label))
+    survey = Survey.of(clean.select(picked), columns)
+    size, channels = survey.working_size(MAX_SIDE), survey.channels
+    before = ImageSet.read(clean.select(picked), columns, size=size, channels=channels)
+    found = find_columns(protected, columns.image, columns.label)
+    after = ImageSet.read(protected.select(picked), found, size=size, channels=channels)
     if not np.array_equal(before.labels, after.labels) or before.pixels.shape != after.pixels.shape:
         raise DataError("got protected images of other classes or sizes than the clean ones; expected the same rows")
     change = after.pixels.astype(np.int16) - before.pixels
@@ -94,8 +101,8 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
     picked = [first[label] for label in sorted(first)][:MAX_CLASSES]
     across = min(len(picked), TILES_ACROSS)
     sheet = Image.new("RGB", (TILE * across, TILE * math.ceil(len(picked) / across)), "white")
-    for place, (pixels, _) in enumerate(rows(protected.select(picked), columns)):
-        image = to_image(pixels).convert("RGB")
+    for place, shown in enumerate(rows(protected.select(picked), columns)):
+        image = to_image(shown.pixels).convert("RGB")
         scale = TILE / max(image.size)
         size = tuple(max(1, round(side * scale)) for side in image.size)
         image = image.resize((size[0], size[1]), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
