@@ -292,7 +292,11 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def _check_images(surveys: Mapping[str, Survey]) -> None:
-    clean = surveys["clean"]
+    clean, counts = surveys["clean"], {name: survey.sizes.total() for name, survey in surveys.items()}
+    if counts["protected"] != counts["clean"]:
+        raise DataError(
+            f"got {counts['protected']} protected and {counts['clean']} clean images; expected the same rows"
+        )
     if (sizes := surveys["protected"].sizes) != clean.sizes:
         raise DataError(
             f"got images of {surveys['protected']} pixels in the protected set and of {clean} in the clean one "
@@ -308,8 +312,6 @@ def _check_images(surveys: Mapping[str, Survey]) -> None:
 
 
 def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> None:
-    if len(protected) != len(clean):
-        raise DataError(f"got {len(protected)} protected and {len(clean)} clean images; expected the same rows")
     differing = np.flatnonzero(protected.labels != clean.labels)
     if len(differing):
         raise DataError(
