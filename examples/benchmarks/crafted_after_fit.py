@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import torch
-from protection_strength import SETS, load
+from protection_strength import DATA, SETS, load, percent
 
-from hf_unlearnable import MIUE, Training, learnability
-from hf_unlearnable.measurement import CLEAN, PROTECTED
+from hf_unlearnable import MIUE, Report, Training, learnability
+from hf_unlearnable.results import CLEAN, PROTECTED
 
 RESULTS = Path(__file__).parent / "results-images"
 
@@ -39,21 +39,22 @@ def run(name: str, arguments: argparse.Namespace) -> None:
     crafted = second.map(crafting, keep_in_memory=True)
     seconds = (time.process_time() - started) / half
     cases = {
-        "all fitted": (train, train.map(fitted), (CLEAN, PROTECTED)),
-        "first half fitted, second crafted": (train, train.map(crafting), (PROTECTED,)),
-        "second half, fitted": (second, second.map(fitted), (CLEAN, PROTECTED)),
-        "second half, crafted": (second, crafted, (PROTECTED,)),
+        "all fitted": (train, train.map(fitted)),
+        "first half fitted, second crafted": (train, train.map(crafting)),
+        "second half, fitted": (second, second.map(fitted)),
+        "second half, crafted": (second, crafted),
     }
     figures = {"set": name, "images": images, "milliseconds_an_image": round(1000 * seconds, 2)}
     reports = {}
-    for what, (clean, protected, measured) in cases.items():
+    for what, (clean, protected) in cases.items():
         report = learnability(
             protected,
             clean=clean,
             test=test,
             training=Training(epochs=arguments.epochs),
             seeds=range(101, 101 + arguments.seeds),
-            cases=measured,
+            ratios=(0, 1),
+            keep_in=DATA / "victims",
         )
         reports[what] = report.as_dict()
         print(f"\n{name}, {what}\n{report}\n", flush=True)
@@ -69,11 +70,8 @@ def table() -> str:
     for file in sorted(RESULTS.glob("crafted-*.json")):
         figures = json.loads(file.read_text())
         for what, report in figures["reports"].items():
-            summary = report["summary"]["small-resnet"]
-            cells = [
-                f"{100 * summary[case][figure]['mean']:.1f}" if case in summary else "as above"
-                for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
-            ]
+            wanted = ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
+            cells = [percent(Report.of(report), "small-resnet", *one) for one in wanted]
             lines.append([figures["set"], str(figures["images"]), what, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from PIL import Image
-from protection_strength import DATA, load
+from protection_strength import DATA, load, percent
 
-from hf_unlearnable import MIUE, Training, learnability
-from hf_unlearnable.measurement import CLEAN, PROTECTED
+from hf_unlearnable import MIUE, Report, Training, learnability
+from hf_unlearnable.results import CLEAN, PROTECTED
 
 RESULTS = Path(__file__).parent / "results-images"
 SETS = ("fashion-mnist", "photo-patches")
@@ -55,7 +55,8 @@ def run(name: str, scale: int, arguments: argparse.Namespace) -> None:
         victims=arguments.victim,
         training=Training(epochs=arguments.epochs),
         seeds=range(101, 101 + arguments.seeds),
-        cases=(CLEAN, PROTECTED) if scale == 1 else (PROTECTED,),
+        ratios=(0, 1),
+        keep_in=DATA / "victims",
     )
     figures = {"set": name, "scale": scale, "fit_seconds": round(seconds, 1), "command": " ".join(sys.argv)}
     RESULTS.mkdir(exist_ok=True)
@@ -69,14 +70,10 @@ def table() -> str:
     lines.append(["---"] * len(lines[0]))
     for file in sorted(RESULTS.glob("larger-images-*.json")):
         figures = json.loads(file.read_text())
-        for victim, summary in figures["summary"].items():
-            cells = [
-                "-"
-                if case not in summary
-                else f"{100 * summary[case][figure]['mean']:.1f}"
-                + ("" if summary[case][figure]["std"] is None else f" ± {100 * summary[case][figure]['std']:.1f}")
-                for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
-            ]
+        report = Report.of(figures)
+        for victim in report.victims:
+            wanted = ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
+            cells = [percent(report, victim, *one) for one in wanted]
             left = figures["verification"]["surviving"]
             last = "-" if left is None else f"{100 * left:.0f} %"
             lines.append([figures["set"], str(figures["images"]), f"{figures['scale']}x", victim, *cells, last])
