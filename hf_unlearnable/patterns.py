@@ -2,9 +2,9 @@
 
 A fresh model learns first what all images of a class share, and the default recipes end with perturbations that are
 hardly anything else (0.94 of their energy on Fashion-MNIST). An unseen image gets the pattern of its class. Sign steps
-against the frozen surrogate from there on made it worse, the more of them the more (38 % accuracy of a victim without,
-46 % with four small and 56 % with five large ones): the surrogate knows the pattern well, and steps of single images
-trade what is shared for what is not.
+against the frozen surrogate from there on made it worse: 38 % accuracy of a victim without, 46 % with four small and
+56 % with five large ones (1,500 crafted images of Fashion-MNIST, one victim each; the same images fitted 33 %, clean
+77 %). The surrogate knows the pattern already, and steps of single images trade what is shared for what is not.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from hf_unlearnable.pixels import resize, split_alpha
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 STRIP = 1 << 20  # pixels that are compared at once, so that a photograph does not take gigabytes
-SSIM_STRIPS = 4  # of an image for its SSIM, which takes 2 s a megapixel
+SSIM_STRIPS = 4  # of an image for its SSIM, the slowest part of comparing a photograph
 
 
 @dataclass(frozen=True)

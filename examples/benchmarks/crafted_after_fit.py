@@ -1,6 +1,6 @@
 """How strong crafted perturbations are beside fitted ones.
 
-    python examples/benchmarks/crafted_after_fit.py            # Fashion-MNIST: ten minutes on an idle core
+    python examples/benchmarks/crafted_after_fit.py            # Fashion-MNIST
     python examples/benchmarks/crafted_after_fit.py --table    # only print what is there
 
 Half of the images is fitted with ``on_unseen="craft"``, the other half crafted; beside it all are fitted. Victims train
