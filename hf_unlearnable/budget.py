@@ -134,19 +134,49 @@ class Budget:
         Returns:
             (B, C, H, W) in levels, of ``dtype``, so that ``pixels + result`` lies in [0, 255] and in the ball.
         """
-        exact = perturbations.detach().double().cpu().numpy() * WHITE
-        room_below, room_above = -pixels.astype(np.int16), WHITE - pixels.astype(np.int16)
+        return self._round(perturbations.detach().double().cpu().numpy() * WHITE, pixels)
+
+    def limit(self, levels: NDArray[Any], pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Bring perturbations that were resampled after ``quantise`` back into the ball and the range of a pixel.
+
+        Args:
+            levels: (B, C, H, W) integers.
+            pixels: (B, C, H, W) uint8 originals.
+
+        Returns:
+            As ``quantise`` does.
+
+        Raises:
+            BudgetError: an L2 radius so small for an image of this size that no pixel could change.
+        """
+        if self.norm == "linf":
+            limit = math.floor(self.radius)
+            clipped = np.empty(pixels.shape, dtype=self.dtype)
+            for channel in range(pixels.shape[1]):  # one at a time: large images need the memory
+                inside = np.clip(levels[:, channel], -limit, limit).astype(np.int16)
+                clipped[:, channel] = _to_range(inside, pixels[:, channel])
+            return clipped
+        shrink = np.minimum(1, self.radius / np.maximum(np.sqrt(_squares(levels)), 1))
+        result = self._round(levels * shrink.reshape(-1, 1, 1, 1), pixels)
+        if levels.any() and not result.any():
+            height, width = pixels.shape[2:]
+            raise BudgetError(
+                f"got the budget {self} for an image of {width}x{height} pixels, where it is too small to change any "
+                f"pixel by a level. Use a larger radius, or an L-inf budget, which does not depend on the size"
+            )
+        return result
+
+    def _round(self, exact: NDArray[np.float64], pixels: NDArray[np.uint8]) -> NDArray[Any]:
         # Rounded inwards for a fractional L-inf radius; an L2 value must fit a byte, which only shortens it.
         limit = math.floor(self.radius) if self.norm == "linf" else min(math.floor(self.radius), MAX_BYTE)
 
         def rounded(scale: NDArray[np.float64] | float) -> NDArray[np.int16]:
-            levels = np.clip(np.rint(exact * scale), -limit, limit).astype(np.int16)
-            return np.clip(levels, room_below, room_above)
+            return _to_range(np.clip(np.rint(exact * scale), -limit, limit).astype(np.int16), pixels)
 
         levels = rounded(1.0)
         if self.norm == "l2":
             scale = np.ones((len(levels), 1, 1, 1))
-            while (over := _l2(levels) > self.radius).any():
+            while (over := np.sqrt(_squares(levels)) > self.radius).any():
                 # One part in a hundred a round: small enough to waste little of the radius, and it always ends, since
                 # values below half a level round to zero.
                 scale[over] *= 0.99
@@ -163,7 +193,10 @@ class Budget:
         Raises:
             BudgetError: perturbations outside the ball, as a damaged store would hold them.
         """
-        protected = np.clip(pixels.astype(np.int16) + levels, 0, WHITE).astype(np.uint8)
+        protected = np.empty_like(pixels)
+        for channel in range(pixels.shape[1]):  # one at a time: large images need the memory
+            sums = pixels[:, channel].astype(np.int16) + levels[:, channel]
+            protected[:, channel] = np.clip(sums, 0, WHITE, out=sums)
         reached = float(self.measure(pixels, protected).max(initial=0))
         if reached > self.radius:
             raise BudgetError(
@@ -173,12 +206,28 @@ class Budget:
 
     def measure(self, original: NDArray[np.uint8], protected: NDArray[np.uint8]) -> NDArray[np.float64]:
         """The norm of each image's change, in levels: (B, C, H, W) uint8 twice -> (B,)."""
-        change = protected.astype(np.int16) - original.astype(np.int16)
-        if self.norm == "linf":
-            return np.abs(change).reshape(len(change), -1).max(axis=1, initial=0).astype(np.float64)
-        return _l2(change)
+        change = np.empty(original.shape[1:], dtype=np.int16)
+        norms = np.empty(len(original))
+        for row in range(len(original)):
+            np.subtract(protected[row], original[row], out=change, dtype=np.int16)
+            norms[row] = self.norm_of(change[None])[0]
+        return norms
+
+    def norm_of(self, levels: NDArray[Any]) -> NDArray[np.float64]:
+        """The norm of perturbations, in levels: (B, C, H, W) integers -> (B,)."""
+        if self.norm == "l2":
+            return np.sqrt(_squares(levels))
+        flat = levels.reshape(len(levels), -1).astype(np.int16, copy=False)  # -128 has no positive byte
+        return np.maximum(flat.max(axis=1, initial=0), -flat.min(axis=1, initial=0)).astype(np.float64)
 
 
-def _l2(levels: NDArray[np.int16]) -> NDArray[np.float64]:
-    lengths: NDArray[np.float64] = np.sqrt(np.square(levels.reshape(len(levels), -1), dtype=np.float64).sum(axis=1))
-    return lengths
+def _to_range(levels: NDArray[np.int16], pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Clip levels to what keeps pixels + levels in [0, 255]."""
+    wide = pixels.astype(np.int16)
+    return np.clip(levels, -wide, WHITE - wide)
+
+
+def _squares(levels: NDArray[Any]) -> NDArray[np.float64]:
+    """The squared L2 norm of each image."""
+    result: NDArray[np.float64] = np.square(levels.reshape(len(levels), -1), dtype=np.float64).sum(axis=1)
+    return result

@@ -244,7 +244,7 @@ def _rows(report: Report) -> list[list[str]]:
     rows = []
     for victim in report.victims:
         for defence in report.defences:
-            cells = [public_name(victim) + ("" if defence == NO_DEFENCE else f", with {public_name(defence)}")]
+            cells = [public_name(victim) + ("" if defence == NO_DEFENCE else f", with {_shown(defence)}")]
             for case, ratio in report.lines():
                 choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
                 spread = report.spread(case, victim, **choice)
@@ -253,6 +253,12 @@ def _rows(report: Report) -> list[list[str]]:
                 cells.append(f"{last} ({100 * report.accuracy(case, victim, 'peak', **choice):.1f})")
             rows.append(cells)
     return rows
+
+
+def _shown(defence: str) -> str:
+    """Without a path, which a pre-trained start may hold."""
+    name, _, value = defence.partition(":")
+    return f"{name}:{public_name(value)}" if name == "pretrained" else defence
 
 
 def _assemble(text: str, given: str, words: Mapping[str, Any], parts: Mapping[str, str]) -> str:

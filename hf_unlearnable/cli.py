@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +16,13 @@ import typer
 
 from hf_unlearnable import cli_hub, cli_report
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError
+from hf_unlearnable.errors import DataWarning, RecipeError, SourceError, UnlearnableError
 from hf_unlearnable.outputs import CELLS, MEASURED, ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from hf_unlearnable.protection import Protection
     from hf_unlearnable.results import Report
 
 app = typer.Typer(
@@ -47,6 +49,14 @@ def protect(
     method: Annotated[str, typer.Option(help="Protection method; the command env lists them.")] = "mi-ue",
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
+    config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
+    ] = None,
+    image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
+    craft: Annotated[
+        bool, typer.Option("--craft-unseen", help="Let OUTPUT/private protect images too that are added later.")
+    ] = False,
     epochs: Epochs = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     surrogate: Annotated[
@@ -59,6 +69,7 @@ def protect(
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
     from hf_unlearnable.methods import get_method
     from hf_unlearnable.outputs import check_free
+    from hf_unlearnable.pixels import check_format
     from hf_unlearnable.sources import load_source
 
     # Everything that can be wrong with the words of the command, before anything slow.
@@ -69,11 +80,20 @@ def protect(
         if not hasattr(chosen, "epochs"):
             raise RecipeError(f"got --epochs for the method {method}, which has none; leave it out")
         recipe["epochs"] = epochs
+    check_format(image_format)
     check_free(output)
-    data = load_source(dataset, split)
+    data = load_source(dataset, split, config)
     path = Path(dataset).expanduser()
-    origin = {"dataset": str(path.absolute()) if path.exists() else dataset, "split": split}
-    _protect(data, output, chosen(**recipe), allowance, surrogate or None, num_proc, image_column, label_column, origin)
+    origin = {"dataset": str(path.absolute()) if path.exists() else dataset, "split": split, "config": config}
+    arguments = {
+        "budget": allowance,
+        "surrogate": surrogate or None,
+        "image_column": image_column,
+        "label_column": label_column,
+        "resolution": resolution,
+        "on_unseen": "craft" if craft else "error",
+    }
+    _protect(data, output, chosen(**recipe), arguments, origin, image_format, num_proc)
     typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
 
 
@@ -81,36 +101,36 @@ def _protect(
     data: Dataset,
     output: Path,
     method: Any,
-    budget: Budget,
-    surrogate: list[str] | None,
-    num_proc: int | None,
-    image_column: str | None,
-    label_column: str | None,
+    arguments: dict[str, Any],
     origin: dict[str, Any],
+    image_format: str = "png",
+    num_proc: int | None = None,
 ) -> None:
     from datasets import load_from_disk
 
     from hf_unlearnable.estimates import describe
     from hf_unlearnable.outputs import whole
 
-    typer.echo(f"Protecting {len(data)} images with {method.name}, budget {budget}.")
+    typer.echo(f"Protecting {len(data)} images with {method.name}, budget {arguments['budget']}.")
     with whole(output) as scratch:
         private = scratch / PRIVATE
         private.mkdir(mode=0o700)
-        protection = method.fit(
-            data,
-            budget=budget,
-            surrogate=surrogate,
-            image_column=image_column,
-            label_column=label_column,
-            output_dir=private / PROTECTION,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
+            protection = method.fit(data, **arguments, output_dir=private / PROTECTION)
+        _tell(protection)
         (private / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
         # A cache of our own: the default one lies beside the source, where nobody looks for protected images.
         # It is private too while it exists, so that a kill in the middle leaves it among private files.
         cache = private / "map.arrow"
-        mapped = data.map(protection, num_proc=num_proc, cache_file_name=str(cache), desc="protecting images")
-        mapped.save_to_disk(scratch / PUBLISH)
+        released = protection.release(
+            data,
+            image_format=image_format,
+            num_proc=num_proc,
+            cache_file_name=str(cache),
+            desc="protecting images",
+        )
+        released.save_to_disk(scratch / PUBLISH)
         for file in private.glob("map*.arrow"):
             file.unlink()
         if found := describe(protection.about["findings"]):
@@ -119,8 +139,27 @@ def _protect(
         (private / VERIFIED).write_text(json.dumps(verified.as_dict(), indent=2) + "\n")
         typer.echo(f"Read back from disk: {verified}.")
     typer.echo(
-        f"\n{output / PUBLISH}    publish this\n{output / PRIVATE}    keep this private: it undoes the protection"
+        f"\n{output / PUBLISH}    publish this\n{output / PRIVATE}    keep this private: it undoes the protection\n"
+        f"Publish the files as they are: JPEG compression or resizing takes a part of the protection away."
     )
+
+
+def _tell(protection: Protection) -> None:
+    """What became of labels, sizes and modes, where that was not a matter of course."""
+    about = protection.about
+    if about["label_values"] is not None:
+        names = ", ".join(about["classes"][:5]) + (", …" if len(about["classes"]) > 5 else "")
+        typer.echo(
+            f"Labels: the column {about['label_column']!r} was taken as {len(about['classes'])} classes: {names}."
+        )
+    if about["resampled"]:
+        height, width = about["image_shape"][1:]
+        typer.echo(
+            f"Sizes: {about['resampled']} of {about['images']} images ({about['image_sizes']}) keep theirs; their "
+            f"perturbations were optimised at {width}x{height} and resampled."
+        )
+    for change, count in about["conversions"].items():
+        typer.echo(f"Modes: {count} of {about['images']} images go from {change}: theirs cannot carry a perturbation.")
 
 
 @app.command()
@@ -156,10 +195,11 @@ def measure(
     if clean is None:
         raise SourceError(f"{str(output)!r} does not say what was protected; name the originals with --clean DATASET")
     protected = load_source(str(output / PUBLISH if (output / PUBLISH).is_dir() else output))
-    originals = load_source(clean, clean_split or origin.get("split", "train"))
+    config = origin.get("config") if clean == origin.get("dataset") else None
+    originals = load_source(clean, clean_split or origin.get("split", "train"), config)
     if clean == origin.get("dataset") and clean_split is None and "rows" in origin:
         originals = originals.select(range(origin["rows"]))
-    tests = load_source(test, test_split) if test else load_source(clean, test_split or "test")
+    tests = load_source(test, test_split) if test else load_source(clean, test_split or "test", config)
     _measure(
         protected,
         originals,
@@ -258,7 +298,7 @@ def demo(
     test = splits["test"].select(range(min(images, len(splits["test"]))))
     method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
     origin = {"dataset": str(data.absolute()), "split": "train", "rows": len(train)}
-    _protect(train, output, method, allowance, None, None, None, None, origin)
+    _protect(train, output, method, {"budget": allowance}, origin)
     from datasets import load_from_disk
 
     protected = load_from_disk(str(output / PUBLISH))

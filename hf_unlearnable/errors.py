@@ -48,6 +48,10 @@ class HubError(UnlearnableError, ConnectionError):
     """A push or pull that did not come to its end: says what is there, what is not, and how to go on."""
 
 
+class DataWarning(UserWarning):
+    """Something that is done to a dataset's images or labels and that its owner should know."""
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's message, to quote in one of ours; its class where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

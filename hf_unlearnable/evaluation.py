@@ -16,8 +16,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, TrainingArguments
 
+from hf_unlearnable.columns import find_columns
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.images import find_columns
 from hf_unlearnable.scores import confusion
 
 

@@ -20,10 +20,10 @@ from huggingface_hub import CommitOperationAdd, HfApi, HfFileSystem
 from hf_unlearnable.card_header import carried
 from hf_unlearnable.cards import DatasetFacts, dataset_card
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
-from hf_unlearnable.images import rows
 from hf_unlearnable.outputs import whole
 from hf_unlearnable.protected_folder import ProtectedFolder
 from hf_unlearnable.publishable import check_dataset, check_protected
+from hf_unlearnable.reading import rows
 from hf_unlearnable.report import contact_sheet
 from hf_unlearnable.repository import README, Pushed, Repository
 from hf_unlearnable.retrying import CAUGHT, Retry, describe, explain, is_transient

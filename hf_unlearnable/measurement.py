@@ -7,7 +7,8 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -17,11 +18,13 @@ from accelerate import Accelerator
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from hf_unlearnable.columns import find_columns
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import DataError, DivergenceError, RecipeError
-from hf_unlearnable.images import ImageSet, find_columns
+from hf_unlearnable.images import ImageSet
 from hf_unlearnable.outputs import write_whole
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.reading import Survey
 from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report, Result
 from hf_unlearnable.surrogate import Network, Surrogate
 from hf_unlearnable.training import Training, accuracy, train
@@ -42,6 +45,7 @@ def learnability(
     sequential: bool = False,
     training: Training = Training(),
     seeds: Sequence[int] = SEEDS,
+    resolution: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     accelerator: Accelerator | None = None,
@@ -66,6 +70,8 @@ def learnability(
             part alone, for a quarter of the epochs at a fifth of the learning rate.
         training: the victims' recipe.
         seeds: one run of everything each.
+        resolution: side in pixels of the square that all images are resampled to; when left out, the clean images' own
+            size where they have one that the victims take, else as for ``Method.fit``.
         image_column: of all three data sets; may be left out when there is exactly one.
         label_column: likewise.
         accelerator: device and precision; a fresh ``Accelerator()`` when left out.
@@ -95,12 +101,23 @@ def learnability(
             f"got sequential=True with the defence {starting[0]}, which replaces the weights that a training starts "
             f"from; expected one or the other"
         )
-    sets = {}
-    for name, dataset in (("protected", protected), ("clean", clean), ("test", test)):
-        try:
-            sets[name] = ImageSet.read(dataset, find_columns(dataset, image_column, label_column), progress=progress)
-        except DataError as error:
-            raise DataError(f"the {name} dataset: {error}") from error
+    datasets = {"protected": protected, "clean": clean, "test": test}
+    surveys, sets = {}, {}
+    for name, dataset in datasets.items():
+        with _naming(name):
+            surveys[name] = Survey.of(dataset, find_columns(dataset, image_column, label_column))
+    _check_images(surveys)
+    largest = max(victim.image_size for victim in specifications)
+    size = (resolution, resolution) if resolution else surveys["clean"].working_size(largest)
+    for name, dataset in datasets.items():
+        with _naming(name):
+            sets[name] = ImageSet.read(
+                dataset,
+                find_columns(dataset, image_column, label_column),
+                size=size,
+                channels=surveys["clean"].channels,
+                progress=progress,
+            )
     _check_match(sets["protected"], sets["clean"], sets["test"])
     with tempfile.TemporaryDirectory() as scratch:
         bench = _Bench(
@@ -265,9 +282,36 @@ def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool
     return drawn
 
 
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say which data set it is that something is wrong with."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"the {name} dataset: {error}") from error
+
+
+def _check_images(surveys: Mapping[str, Survey]) -> None:
+    clean, counts = surveys["clean"], {name: survey.sizes.total() for name, survey in surveys.items()}
+    if counts["protected"] != counts["clean"]:
+        raise DataError(
+            f"got {counts['protected']} protected and {counts['clean']} clean images; expected the same rows"
+        )
+    if (sizes := surveys["protected"].sizes) != clean.sizes:
+        raise DataError(
+            f"got images of {surveys['protected']} pixels in the protected set and of {clean} in the clean one "
+            f"({(sizes - clean.sizes).total()} differ); expected the same rows, of the same sizes"
+        )
+    for name in ("protected", "test"):
+        if surveys[name].channels != clean.channels:
+            kinds = {1: "greyscale", 3: "colour"}
+            raise DataError(
+                f"got {kinds[surveys[name].channels]} images in the {name} set and {kinds[clean.channels]} ones in the "
+                f"clean set; expected the same kind"
+            )
+
+
 def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> None:
-    if len(protected) != len(clean):
-        raise DataError(f"got {len(protected)} protected and {len(clean)} clean images; expected the same rows")
     differing = np.flatnonzero(protected.labels != clean.labels)
     if len(differing):
         raise DataError(
@@ -279,11 +323,6 @@ def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> None:
             raise DataError(
                 f"got the classes {other.names[:5]} in the {name} set and {clean.names[:5]} in the clean one; expected "
                 f"the same names in the same order. Use dataset.cast_column(LABEL, ClassLabel(names=[...]))"
-            )
-        if other.pixels.shape[1:] != clean.pixels.shape[1:]:
-            raise DataError(
-                f"got images of shape {other.pixels.shape[1:]} in the {name} set and {clean.pixels.shape[1:]} in the "
-                f"clean one; expected one size"
             )
     if np.array_equal(protected.pixels, clean.pixels):
         warnings.warn("the protected images are identical to the clean ones: nothing is protected", stacklevel=3)

@@ -14,11 +14,13 @@ from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 
 from hf_unlearnable.errors import DataError, PrivacyError
-from hf_unlearnable.images import rows
 from hf_unlearnable.outputs import ORIGIN, PRIVATE
-from hf_unlearnable.protection import ABOUT, SCHEMA, STORE, Protection
+from hf_unlearnable.patterns import FILE as PATTERNS
+from hf_unlearnable.protection import ABOUT, STORE, Protection
+from hf_unlearnable.reading import rows
+from hf_unlearnable.store import SCHEMA
 
-PRIVATE_NAMES = {STORE, ABOUT, ORIGIN, PRIVATE}
+PRIVATE_NAMES = {STORE, ABOUT, PATTERNS, ORIGIN, PRIVATE}
 WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz", ".part"}
 PAGES = {".html", ".htm"}
 LOSSLESS = {"PNG", "WEBP", "TIFF", "BMP"}
@@ -109,8 +111,8 @@ def check_protected(dataset: Dataset, protection: Protection, unchanged: int) ->
     """
     found = [
         index
-        for index, (pixels, label) in enumerate(rows(dataset, protection.columns))
-        if protection.is_original(pixels.transpose(1, 2, 0), label)
+        for index, row in enumerate(rows(dataset, protection.columns))
+        if protection.is_original(row.pixels, row.label)
     ]
     if len(found) > unchanged:
         raise PrivacyError(

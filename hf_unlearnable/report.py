@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import WHITE
+from hf_unlearnable.columns import Columns, find_columns
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.images import Columns, ImageSet, find_columns, rows, to_image
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.pixels import to_image
+from hf_unlearnable.reading import Survey, rows
 from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
 from hf_unlearnable.verification import Pair
 
 MAX_CLASSES = 20  # shown in one grid
+MAX_SIDE = 128  # pixels at which larger images, and images of several sizes, are shown
 TILE, TILES_ACROSS = 128, 5  # pixels of one image on a contact sheet, and images in a line
 DETAIL = 256  # pixels: larger images are shown as a detail, since shrinking would hide the perturbation
 SAMPLE = 1000  # images that the histogram counts
@@ -63,8 +67,11 @@ def image_grid(
     columns = find_columns(clean, image_column, label_column)
     labels = np.asarray(clean[columns.label])
     picked = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:MAX_CLASSES]]
-    before = ImageSet.read(clean.select(picked), columns)
-    after = ImageSet.read(protected.select(picked), find_columns(protected, columns.image, columns.label))
+    survey = Survey.of(clean.select(picked), columns)
+    size, channels = survey.working_size(MAX_SIDE), survey.channels
+    before = ImageSet.read(clean.select(picked), columns, size=size, channels=channels)
+    found = find_columns(protected, columns.image, columns.label)
+    after = ImageSet.read(protected.select(picked), found, size=size, channels=channels)
     if not np.array_equal(before.labels, after.labels) or before.pixels.shape != after.pixels.shape:
         raise DataError("got protected images of other classes or sizes than the clean ones; expected the same rows")
     change = after.pixels.astype(np.int16) - before.pixels
@@ -97,8 +104,8 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
     picked = first_of_classes(protected[columns.label])
     across = min(len(picked), TILES_ACROSS)
     sheet = Image.new("RGB", (TILE * across, TILE * math.ceil(len(picked) / across)), "white")
-    for place, (pixels, _) in enumerate(rows(protected.select(picked), columns)):
-        image = to_image(pixels).convert("RGB")
+    for place, shown in enumerate(rows(protected.select(picked), columns)):
+        image = to_image(shown.pixels).convert("RGB")
         scale = TILE / max(image.size)
         size = tuple(max(1, round(side * scale)) for side in image.size)
         image = image.resize((size[0], size[1]), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
@@ -138,8 +145,8 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
         DataError: images of other sizes than their originals.
     """
     picked = first_of_classes(protected[columns.label])
-    after = [pixels for pixels, _ in rows(protected.select(picked), columns)]
-    before = [pixels for pixels, _ in rows(clean.select(picked), columns)] if clean is not None else []
+    after = [shown.pixels for shown in rows(protected.select(picked), columns)]
+    before = [shown.pixels for shown in rows(clean.select(picked), columns)] if clean is not None else []
     if any(one.shape != other.shape for one, other in zip(after, before, strict=False)):
         raise DataError("got protected images of other sizes than the clean ones; expected the same rows")
     changes = [one.astype(np.int16) - other for one, other in zip(after, before, strict=False)]
@@ -183,7 +190,7 @@ def sampled_pairs(clean: Dataset, protected: Dataset, columns: Columns) -> Itera
         raise DataError(f"got {len(protected)} protected rows; expected {len(clean)}, those of the clean dataset")
     picked = range(0, len(clean), math.ceil(len(clean) / SAMPLE))
     pairs = zip(rows(clean.select(picked), columns), rows(protected.select(picked), columns), strict=True)
-    for row, ((before, label), (after, label_after)) in zip(picked, pairs, strict=True):
+    for row, ((before, label, _), (after, label_after, _)) in zip(picked, pairs, strict=True):
         if (before.shape, label) != (after.shape, label_after):
             raise DataError(
                 f"row {row}: got a protected image of {after.shape}, label {label_after}; expected {before.shape}, "

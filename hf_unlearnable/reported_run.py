@@ -12,9 +12,9 @@ from typing import Any
 from datasets import Dataset
 
 from hf_unlearnable.budget import WHITE, Budget
+from hf_unlearnable.columns import Columns, find_columns
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError, first_line
 from hf_unlearnable.html_report import PageFacts, page
-from hf_unlearnable.images import Columns, find_columns
 from hf_unlearnable.outputs import CELLS, MEASURED, PRIVATE, PROTECTION, PUBLISH, REPORT, write_whole
 from hf_unlearnable.protected_folder import ProtectedFolder
 from hf_unlearnable.report import (

@@ -264,6 +264,8 @@ class Report:
         score = self.protection_score(victim, defence)
         if not math.isnan(score):
             yield f"  protection score {score:.2f} (1: protected data teach nothing, 0: all)"
+        elif {CLEAN, PROTECTED} <= set(self.cases):
+            yield "  no protection score: the victim learns nothing from clean data either"
         for ratio in self.ratios:
             for case in (MIX, SEQUENTIAL):
                 gain = self.theft_gain(victim, ratio=ratio, defence=defence, case=case)

@@ -1,22 +1,25 @@
-"""Opening whatever the command line was given as a dataset."""
+"""Opening whatever the command line was given as a dataset, and the first rows of a stream."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset, load_from_disk
+from datasets import Image as ImageFeature
 
 from hf_unlearnable.errors import DataError, SourceError, first_line
 
 
-def load_source(source: str, split: str | None = "train") -> Dataset:
+def load_source(source: str, split: str | None = "train", config: str | None = None) -> Dataset:
     """Open one split of a dataset.
 
     Args:
-        source: a folder that ``save_to_disk`` wrote, a parquet file, a folder of images (one folder a class, perhaps
-            inside one folder a split), or a Hub id.
+        source: a folder that ``save_to_disk`` wrote; a parquet file; a folder of images (one folder a class, perhaps
+            inside one folder a split, or with a ``metadata.jsonl``); a folder of parquet files or one that is laid out
+            like a dataset on the Hub; or a Hub id.
         split: which; a parquet file or a single ``Dataset`` saved to disk is its split ``train``. None takes the only
             split there is.
+        config: which configuration (subset), where a dataset has several.
 
     Raises:
         SourceError: nothing there.
@@ -27,6 +30,8 @@ def load_source(source: str, split: str | None = "train") -> Dataset:
         if path.is_dir():
             if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
                 return _split(load_from_disk(str(path)), split, source)
+            if (path / "README.md").exists() or any(path.rglob("*.parquet")):
+                return _split(load_dataset(str(path), config), split, source)
             return _split(load_dataset("imagefolder", data_dir=str(path)), split, source)
         if path.is_file():
             if path.suffix != ".parquet":
@@ -36,7 +41,7 @@ def load_source(source: str, split: str | None = "train") -> Dataset:
         raise
     except Exception as error:  # datasets raises many kinds for one cause: it is not a dataset that it can read
         raise DataError(
-            f"got {source!r}, which cannot be read as a dataset ({first_line(error)}); "
+            f"got {source!r}, which cannot be read as a dataset ({_said(error)}); "
             f"expected a save_to_disk folder, a parquet file or a folder of images with one folder a class"
         ) from error
     if path.is_absolute() or source.startswith((".", "~")) or path.suffix or source.count("/") > 1:
@@ -44,14 +49,46 @@ def load_source(source: str, split: str | None = "train") -> Dataset:
             f"got the path {source!r}, where there is nothing; expected a folder, a parquet file or a Hub id"
         )
     try:
-        return _split(load_dataset(source), split, source)
+        return _split(load_dataset(source, config), split, source)
     except DataError:
         raise
     except Exception as error:  # the Hub's clients raise errors without a common base
         raise SourceError(
             f"got {source!r}, which is neither a folder here nor could be loaded from the Hub "
-            f"({first_line(error)}); check the name, the connection and the token (hf auth login)"
+            f"({_said(error)}); check the name, the connection and the token (hf auth login)"
         ) from error
+
+
+def first_rows(stream: IterableDataset, count: int) -> Dataset:
+    """Take the first rows of a stream as a dataset to fit on; the others are crafted with ``on_unseen="craft"``.
+
+    Images are taken as the files that they are. (``Dataset.from_list(list(stream.take(count)))`` would compress JPEG
+    files once more: other pixels, which the protection would not recognise in the stream.)
+
+    Args:
+        stream: with known features.
+        count: how many; fewer if the stream ends before.
+
+    Raises:
+        DataError: features that are not known, or an empty stream.
+    """
+    if stream.features is None:
+        raise DataError("got a stream whose features are not known; give them with stream.cast(features)")
+    features = Features(stream.features)
+    files = stream
+    for column, feature in features.items():
+        if isinstance(feature, ImageFeature):
+            files = files.cast_column(column, ImageFeature(mode=feature.mode, decode=False))
+    rows = list(files.take(count))
+    if not rows:
+        raise DataError("got an empty stream; expected at least one row")
+    return Dataset.from_list(rows, features=features)
+
+
+def _said(error: Exception) -> str:
+    """The first line of a message; and the second where that lists the configurations to choose from."""
+    lines = str(error).splitlines()
+    return " ".join(lines[:2]) if len(lines) > 1 and "config" in lines[0].lower() else first_line(error)
 
 
 def _split(loaded: Dataset | DatasetDict, split: str | None, source: str) -> Dataset:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForImageClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from hf_unlearnable.errors import RecipeError, SourceError, first_line
@@ -46,6 +46,9 @@ BUILT_IN: dict[str, BuiltIn] = {
     "resnet-18": _resnet((64, 128, 256, 512), (2, 2, 2, 2)),
     "small-vgg": _small_vgg,
 }
+
+
+IMAGE_SIZE = 64  # pixels a side of what built-in models are for, and of models that do not say
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,25 @@ class Surrogate:
         if isinstance(self.model, PreTrainedModel):
             return self.model.name_or_path or type(self.model).__name__
         return str(self.model)
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of the images that the model is meant for: its config's, its processor's, or 64."""
+        if not isinstance(self.model, PreTrainedModel) and str(self.model) in BUILT_IN:
+            return IMAGE_SIZE
+        size: Any = None
+        try:
+            if isinstance(self.model, PreTrainedModel):
+                config, source = self.model.config, self.model.name_or_path or ""
+            else:
+                config, source = AutoConfig.from_pretrained(self.model), str(self.model)
+            size = getattr(config, "image_size", None)
+            if size is None and source:
+                size = ImageProcessingMixin.get_image_processor_dict(source)[0].get("size")
+        except (OSError, ValueError):
+            pass  # whatever is wrong with the model, build says it
+        sides = size.values() if isinstance(size, dict) else size if isinstance(size, (list, tuple)) else [size]
+        return max((side for side in sides if isinstance(side, int)), default=IMAGE_SIZE)
 
     def build(self, num_labels: int, channels: int, seed: int) -> Network:
         """Make the network, its new weights drawn from ``seed`` without touching the global random state.

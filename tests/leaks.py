@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from loopback_hub import Request
 from PIL import Image
 
-from hf_unlearnable.images import digest, to_array
+from hf_unlearnable.pixels import digest, to_array
 from hf_unlearnable.report import TILE
 
 WINDOW, WINDOWS = 32, 400  # bytes of a stretch of a private file that is searched for, and how many of each file

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from hf_unlearnable import RecipeError
-from hf_unlearnable.information import KERNELS, OBJECTIVES, bandwidth, bayes_error, kernel_posterior
+from hf_unlearnable.information import bandwidth, bayes_error, kernel_posterior
+from hf_unlearnable.kernel_votes import KERNELS, OBJECTIVES
 
 SIGMA = {"rbf": 1.5, "cosine": 0.2, "logistic": 1.0}
 
@@ -91,7 +92,7 @@ def test_value_and_gradient_are_those_of_autograd(kernel, objective, voters, off
 def test_blocks_of_rows_change_nothing(monkeypatch):
     z, y = sample(101)
     whole = bayes_error(z, y, sigma=1.5)
-    monkeypatch.setattr("hf_unlearnable.information.BLOCK", {True: 700, False: 700})
+    monkeypatch.setattr("hf_unlearnable.kernel_votes.BLOCK", {True: 700, False: 700})
     torch.testing.assert_close(bayes_error(z, y, sigma=1.5), whole)
 
 

@@ -139,11 +139,11 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
         (["protect", "./nowhere", "--output", "OUT"], "where there is nothing"),
         (["protect", "nobody/nothing", "--output", "OUT"], "could be loaded from the Hub"),
         (["protect", "SOURCE/disk", "--split", "all", "--output", "OUT"], "expected one of train, test"),
-        (["protect", "SOURCE/disk", "--method", "magic", "--output", "OUT"], "expected one of em, mi-ue"),
+        (["protect", "SOURCE/disk", "--method", "magic", "--output", "OUT"], "expected one of beo, em, mi-ue"),
         (["protect", "SOURCE/disk", "--budget", "0", "--output", "OUT"], "at least 1"),
         (["protect", "SOURCE/disk", "--budget", "256", "--output", "OUT"], "at most 255"),
         (["protect", "SOURCE/disk", "--budget", "lots", "--output", "OUT"], "'linf:8' or 'l2:255'"),
-        (["protect", "SOURCE/disk", "--label-column", "name", "--output", "OUT"], "class_encode_column"),
+        (["protect", "SOURCE/disk", "--label-column", "name", "--output", "OUT"], "single image: row 0"),
         (
             ["protect", "SOURCE/disk", "--surrogate", "nobody/nothing", "--output", "OUT"],
             "expected one of small-resnet",

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from hf_unlearnable import Defence, RecipeError, Surrogate, Training, available_defences
+from hf_unlearnable.columns import Columns
 from hf_unlearnable.defences import (
     JPEG,
     AdversarialTraining,
@@ -33,7 +34,8 @@ from hf_unlearnable.defences import (
 )
 from hf_unlearnable.defences.base import _defences
 from hf_unlearnable.defences.batches import beta, mix, paste
-from hf_unlearnable.images import Columns, ImageSet, to_array, to_image
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.pixels import to_array, to_image
 from hf_unlearnable.training import train
 
 COLUMNS = Columns("image", "label")

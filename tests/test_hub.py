@@ -229,9 +229,9 @@ def test_a_licence_that_the_hub_does_not_know_stops_before_anything_is_sent(out,
 
 def test_the_report_goes_into_the_card(out, name):
     results = tuple(
-        Result(victim, case, seed, last, last + 0.1)
+        Result(victim, case, ratio, "none", seed, (last + 0.1, last))
         for victim in ("small-resnet", str(out))
-        for case, last in (("clean", 0.8), ("protected", 0.2))
+        for case, ratio, last in (("clean", 0.0, 0.8), ("protected", 1.0, 0.2))
         for seed in (1, 2)
     )
     (out / "report").mkdir()

@@ -9,8 +9,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable import DataError
-from hf_unlearnable.images import Columns, ImageSet, check_classes, digest, find_columns, to_array, to_image
+from hf_unlearnable import DataError, DataWarning
+from hf_unlearnable.columns import Columns, find_columns
+from hf_unlearnable.images import ImageSet, check_classes
+from hf_unlearnable.pixels import digest, to_array, to_image
 
 COLUMNS = Columns("image", "label")
 
@@ -28,7 +30,7 @@ def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_arrays_and_images_are_inverse(channels):
     array = np.random.default_rng(0).integers(0, 256, (channels, 5, 7), dtype=np.uint8)
     assert np.array_equal(to_array(to_image(array)), array)
@@ -53,10 +55,14 @@ def two_of_each() -> Dataset:
     [
         (make_dataset().remove_columns("label"), {}, r"without a column of type ClassLabel.*class_encode_column"),
         (make_dataset().remove_columns("image"), {}, r"without a column of type Image.*cast_column"),
-        (make_dataset().cast_column("label", Value("int64")), {}, r"without a column of type ClassLabel"),
-        (make_dataset().cast_column("label", Value("int64")), {"label": "label"}, r"'label' of type Value; expected"),
+        (make_dataset().cast_column("label", Value("float32")), {}, r"without a column of type ClassLabel"),
+        (
+            make_dataset().cast_column("label", Value("float32")),
+            {"label": "label"},
+            r"type Value\('float32'\); expected",
+        ),
         (make_dataset(), {"image": "photo"}, r"image_column='photo'; expected one of the dataset's columns: name"),
-        (make_dataset(), {"image": "name"}, r"image_column='name' of type Value; expected Image"),
+        (make_dataset(), {"image": "name"}, r"image_column='name' of type Value\('string'\); expected Image"),
         (two_of_each(), {"label": "x"}, r"2 columns of type Image: a, b; expected one.*image_column='a'"),
         (two_of_each(), {"image": "a"}, r"2 columns of type ClassLabel: x, y.*label_column='x'"),
         (DatasetDict({"train": make_dataset()}), {}, r"DatasetDict with the splits train; expected one split"),
@@ -72,11 +78,9 @@ def test_columns_that_cannot_be_used(dataset, arguments, message):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (Image.new("RGBA", (4, 4)), r"mode RGBA; expected L or RGB"),
-        (Image.new("I;16", (4, 4)), r"mode I;16"),
         ("a.png", r"builtins.str; expected a Pillow image"),
         (np.zeros((4, 4), dtype=np.float32), r"float32 \(4, 4, 1\); expected uint8"),
-        (np.zeros((3, 4, 4), dtype=np.uint8), r"uint8 \(3, 4, 4\); expected uint8 \(H, W\)"),
+        (np.zeros((3, 4, 5), dtype=np.uint8), r"uint8 \(3, 4, 5\); expected uint8 \(H, W\)"),
     ],
 )
 def test_images_that_cannot_be_used(image, message):
@@ -90,14 +94,42 @@ def test_images_that_cannot_be_used(image, message):
         (make_dataset().select([]), r"empty dataset"),
         (with_bytes(b"no image"), r"row 1: cannot read the image"),
         (with_bytes(encoded(Image.effect_noise((12, 12), 50))[:120]), r"row 1: cannot read the image"),
-        (with_bytes(encoded(Image.new("L", (13, 12)))), r"row 1: got an image of 13x12 greyscale.*12x12 greyscale"),
-        (with_bytes(encoded(Image.new("RGB", (12, 12)))), r"row 1: got an image of 12x12 RGB"),
-        (with_bytes(encoded(Image.new("RGBA", (12, 12)))), r"row 1: got an image of mode RGBA"),
+        (
+            with_bytes(encoded(Image.new("L", (13, 12)))),
+            r"images of 2 sizes, 12x12 to 13x12; expected one size.*size=32",
+        ),
+        (with_bytes(encoded(Image.new("F", (12, 12)), "TIFF")), r"row 1: got an image of mode F; expected L, LA"),
     ],
 )
 def test_rows_that_cannot_be_read(dataset, message):
     with pytest.raises(DataError, match=message):
         ImageSet.read(dataset, COLUMNS)
+
+
+def test_labels_may_be_strings_or_integers():
+    data = make_dataset(6)
+    words = data.cast_column("label", Value("string")).map(
+        lambda row: {"label": ["zebra", "ant", "bee"][int(row["label"])]}
+    )
+    with pytest.warns(DataWarning, match="'label' are no ClassLabel: taken as 3 classes, 'ant', 'bee', 'zebra'"):
+        assert find_columns(words) == COLUMNS
+    images = ImageSet.read(words, find_columns(words, label="label"))  # named: no warning
+    assert images.names == ["ant", "bee", "zebra"]
+    assert images.labels.tolist() == [2, 0, 1, 2, 0, 1]
+    numbers = data.cast_column("label", Value("int16")).map(lambda row: {"label": 10 * row["label"] - 10})
+    images = ImageSet.read(numbers, find_columns(numbers, label="label"))
+    assert images.names == ["-10", "0", "10"]
+    assert images.labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_images_can_be_brought_to_one_size_and_mode():
+    mixed = with_bytes(encoded(Image.new("RGB", (20, 15), (200, 100, 0))))
+    images = ImageSet.read(mixed, COLUMNS, size=10)
+    assert images.pixels.shape == (6, 3, 10, 10)
+    assert (images.pixels[1] == np.array([200, 100, 0])[:, None, None]).all()
+    assert (images.pixels[0, 0] == images.pixels[0, 2]).all()
+    assert images.originals.sizes.tolist()[:3] == [[12, 12], [15, 20], [12, 12]]
+    assert ImageSet.read(mixed, COLUMNS, size=(8, 9), channels=1).pixels.shape == (6, 1, 8, 9)
 
 
 @pytest.mark.parametrize("column", ["image", "label"])

@@ -16,7 +16,7 @@ from loopback_hub import WRITE_TOKEN
 from PIL import Image
 
 from hf_unlearnable import EM, DataError, PrivacyError, RecipeError, Surrogate, pull, push, verify
-from hf_unlearnable.images import Columns
+from hf_unlearnable.columns import Columns
 from hf_unlearnable.report import contact_sheet
 from hf_unlearnable.sources import load_source
 
@@ -94,7 +94,7 @@ def _clean_png(home, name):
 
 
 def _clean_digests(home, name):
-    from hf_unlearnable.images import digest, to_array
+    from hf_unlearnable.pixels import digest, to_array
 
     row = load_source(str(home / "photos"))[0]
     _upload(name, "index.json", digest(to_array(row["image"]), row["label"]).hex().encode())

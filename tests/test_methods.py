@@ -25,7 +25,13 @@ from hf_unlearnable import (
 from hf_unlearnable.information import contrastive_loss, distance_loss
 from hf_unlearnable.training import paired_batches
 
-QUICK = {"epochs": 2, "batch_size": 16}  # for methods that have such a field
+QUICK = {
+    "epochs": 2,
+    "steps": 4,
+    "guides": 1,
+    "guide_epochs": 1,
+    "batch_size": 16,
+}  # for methods that have such a field
 
 methods = pytest.mark.parametrize("method", [get_method(name) for name in available_methods()], ids=lambda m: m.name)
 

@@ -11,8 +11,8 @@ from datasets import DatasetDict, concatenate_datasets, load_from_disk
 from datasets import Image as ImageFeature
 from datasets.fingerprint import Hasher
 
-from hf_unlearnable import EM, Budget, DataError, OutputError, Protection, SourceError, UnseenImageError
-from hf_unlearnable.images import digest
+from hf_unlearnable import EM, Budget, BudgetError, DataError, OutputError, Protection, SourceError, UnseenImageError
+from hf_unlearnable.pixels import digest
 
 
 @pytest.fixture(scope="module")
@@ -204,10 +204,18 @@ def test_every_digest_is_found_whatever_its_last_byte(tmp_path):
     assert sum(digest(array, 0).endswith(b"\0") for array in arrays) > 5
     pixels = np.stack(arrays)
     about = {"budget": "linf:8", "image_column": "image", "label_column": "label", "method": {"name": "none"}}
-    levels = np.ones_like(pixels, dtype=np.int8)
-    protection = Protection.write(tmp_path, [(pixels, np.zeros(len(pixels), dtype=np.int64), levels)], about)
+    about |= {"classes": ["only"], "label_values": None}
+    digests = np.array([digest(array, 0) for array in arrays], dtype="V16")
+    protection = Protection.write(tmp_path, [(digests, np.ones_like(pixels, dtype=np.int8))], about)
     for array in pixels:
         assert (protection.perturbation(array.transpose(1, 2, 0), 0) == 1).all()
+
+
+def test_levels_outside_the_budget_are_not_stored(tmp_path):
+    about = {"budget": "linf:8", "image_column": "image", "label_column": "label"}
+    for levels in (9, -9, -128):
+        with pytest.raises(BudgetError, match=r"to store; expected at most linf:8"):
+            Protection.write(tmp_path, [(np.zeros(1, "V16"), np.full((1, 1, 4, 4), levels, dtype=np.int8))], about)
 
 
 def test_perturbation_is_what_protect_adds(small, protection):

@@ -16,7 +16,7 @@ from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.base import Defence, check
 from hf_unlearnable.defences.once import compressed
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.images import to_array, to_image
+from hf_unlearnable.pixels import to_array, to_image
 from hf_unlearnable.surrogate import Network
 
 Batch = tuple[torch.Tensor, torch.Tensor]

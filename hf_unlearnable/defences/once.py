@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.defences.base import Defence, check
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.images import ImageSet, to_array, to_image
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.pixels import to_array, to_image
 from hf_unlearnable.surrogate import Surrogate
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 import tempfile
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -22,12 +22,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
+from hf_unlearnable.columns import Classes, Columns, find_columns
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DivergenceError, RecipeError
-from hf_unlearnable.images import Columns, ImageSet, check_classes, find_columns
-from hf_unlearnable.outputs import allocate, check_free, whole
+from hf_unlearnable.errors import DataWarning, DivergenceError, RecipeError
+from hf_unlearnable.images import ImageSet, check_classes
+from hf_unlearnable.outputs import allocate, check_free
+from hf_unlearnable.patterns import class_patterns, write_patterns
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection import Protection
+from hf_unlearnable.reading import MIN_SIDE, Survey, rows
+from hf_unlearnable.release import release
 from hf_unlearnable.surrogate import Network, Surrogate
 from hf_unlearnable.training import Training, train
 from hf_unlearnable.verification import Pair, compare
@@ -36,6 +40,8 @@ from hf_unlearnable.versions import versions
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
 
 CHUNK = 256  # images that are brought into memory at once
+SAMPLE = 1000  # images that ``fit`` verifies at most,
+SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
 
 _methods: dict[str, type[Method]] = {}
 
@@ -45,7 +51,7 @@ class Task:
     """What ``Method.run`` is given.
 
     Attributes:
-        images: to protect: uint8 pixels (N, C, H, W) on disk, labels (N,).
+        images: to protect: uint8 pixels (N, C, H, W) on disk at the surrogate's resolution, labels (N,).
         budget: how far each may be moved.
         surrogates: to optimise against, at least one.
         accelerator: device and precision.
@@ -164,6 +170,8 @@ class Method(ABC):
         surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
+        resolution: int | None = None,
+        on_unseen: Literal["error", "craft"] = "error",
         accelerator: Accelerator | None = None,
         output_dir: str | PathLike[str] | None = None,
         progress: bool = True,
@@ -171,12 +179,20 @@ class Method(ABC):
         """Fit a perturbation to every image of a dataset.
 
         Args:
-            dataset: one split with an ``Image`` and a ``ClassLabel`` column; images of one size, mode L or RGB.
+            dataset: one split with an ``Image`` column, of any sizes and modes (see ``pixels.released_mode``), and
+                labels: a ``ClassLabel``, strings or integers.
             budget: how far an image may be moved; numbers are 8-bit levels, text as ``Budget.parse`` reads it.
             surrogate: the model or models to optimise against, anything that ``Surrogate`` takes; the method's own
                 choice for the device when left out.
             image_column: may be left out when there is exactly one.
             label_column: may be left out when there is exactly one.
+            resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
+                to the size of each image. When left out: the images' own size where they have one that the surrogate
+                takes (its ``image_size``; up to 64 pixels a side for built-in models); else the smaller of that size
+                and of what half of the images have.
+            on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
+                it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
+                streams that are fitted on their first rows.
             accelerator: device and precision; a fresh ``Accelerator()`` when left out.
             output_dir: where the private perturbations are written; a folder named by their digest in the cache of
                 Hugging Face (``$HF_HOME/unlearnable``) when left out. They undo the protection: keep them private.
@@ -185,14 +201,22 @@ class Method(ABC):
         Returns:
             The callable for ``dataset.map``.
 
+        Warns:
+            DataWarning: images whose mode cannot be kept, with how many there are of each.
+
         Raises:
             DataError: columns, labels or images that cannot be protected.
             BudgetError: not a budget.
-            RecipeError: an unusable surrogate, or several processes.
+            RecipeError: an unusable surrogate or resolution, several processes, or ``on_unseen="craft"`` where the
+                perturbations of a class share too little.
             OutputError: ``output_dir`` holds something already.
             DivergenceError: the optimisation left the finite numbers.
         """
         budget = Budget.parse(budget)
+        if on_unseen not in ("error", "craft"):
+            raise RecipeError(f"got on_unseen={on_unseen!r}; expected 'error' or 'craft'")
+        if resolution is not None and resolution < MIN_SIDE:
+            raise RecipeError(f"got resolution={resolution}; expected at least {MIN_SIDE} pixels")
         columns = find_columns(dataset, image_column, label_column)
         if output_dir is not None:
             check_free(Path(output_dir))
@@ -209,24 +233,44 @@ class Method(ABC):
         # On the disk where the result goes: whoever has room for it there has room for the scratch files too.
         with tempfile.TemporaryDirectory(prefix=".fit-", dir=home) as folder:
             scratch = Path(folder)
-            images = ImageSet.read(dataset, columns, scratch=scratch, progress=progress)
+            survey = Survey.of(dataset, columns)
+            size = (resolution, resolution) if resolution else survey.working_size(_largest_side(surrogates))
+            images = ImageSet.read(
+                dataset, columns, size=size, channels=survey.channels, scratch=scratch, progress=progress
+            )
             check_classes(images)
+            self._tell(images)
             perturbations = torch.from_numpy(allocate(scratch / "working", images.pixels.shape, np.float32))
             task = Task(images, budget, surrogates, accelerator, perturbations, scratch, progress)
             self.run(task)
             if not all(part.isfinite().all() for part in perturbations.split(CHUNK)):
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
-            about = self._about(columns, task)
-            batches = _quantised(images, perturbations, budget)
+            about = self._about(dataset, survey, columns, task)
+            written = scratch / "protection"
+            written.mkdir(mode=0o700)
+            if on_unseen == "craft":
+                patterns, shared = class_patterns(perturbations, images.labels, len(images.names))
+                about["patterns"] = write_patterns(written, patterns, shared, budget)
+            fitted = Protection.write(written, _quantised(task), about)
+            target = cache / fitted.digest if output_dir is None else Path(output_dir)
             if output_dir is not None:
-                with whole(Path(output_dir)) as target:
-                    Protection.write(target, batches, about)
-                return Protection(output_dir)
-            written = Protection.write(_subfolder(scratch), batches, about)
-            target = cache / written.digest
-            if not target.exists():
-                shutil.move(written.folder, target)
+                check_free(target)
+            if output_dir is not None or not target.exists():
+                written.replace(target)  # the same disk: it is there as a whole or not at all
             return Protection(target)
+
+    @staticmethod
+    def _tell(images: ImageSet) -> None:
+        """Say which images change their mode: never silently."""
+        assert images.originals is not None
+        if converted := images.originals.conversions:
+            kinds = ", ".join(f"{count} from {change}" for change, count in converted.items())
+            warnings.warn(
+                f"{sum(converted.values())} of {len(images)} images cannot carry a perturbation in their own mode and "
+                f"are converted: {kinds}",
+                DataWarning,
+                stacklevel=3,
+            )
 
     def _surrogates(
         self, given: AnySurrogate | Sequence[AnySurrogate] | None, device: torch.device
@@ -238,42 +282,54 @@ class Method(ABC):
             raise RecipeError("got no surrogate; expected at least one, or None for the default")
         return tuple(Surrogate.of(one) for one in several)
 
-    def _about(self, columns: Columns, task: Task) -> dict[str, Any]:
+    def _about(self, dataset: Dataset, survey: Survey, columns: Columns, task: Task) -> dict[str, Any]:
+        images, originals = task.images, task.images.originals
+        assert originals is not None
+        resampled = (originals.sizes != images.pixels.shape[2:]).any(axis=1)
+        pairs = _sample(dataset, columns, task, survey)
         return {
             "method": {"name": self.name, **self.recipe()},
             "budget": str(task.budget),
             "surrogates": [str(surrogate) for surrogate in task.surrogates],
             "image_column": columns.image,
             "label_column": columns.label,
-            "classes": task.images.names,
-            "image_shape": list(task.images.pixels.shape[1:]),
-            "verification": compare(_sample(task.images, task.perturbations, task.budget), task.budget).as_dict(),
+            "image_mode": dataset.features[columns.image].mode,
+            "classes": images.names,
+            "label_values": Classes.of(dataset, columns).values,
+            "image_shape": list(images.pixels.shape[1:]),
+            "image_sizes": str(survey),
+            "largest_image": int(originals.sizes.prod(axis=1).max()),
+            "resampled": int(resampled.sum()),
+            "conversions": originals.conversions,
+            "verification": compare(pairs, task.budget, images.pixels.shape[2:]).as_dict(),
             "findings": task.findings,
             "versions": versions(),
         }
 
 
-def _subfolder(scratch: Path) -> Path:
-    folder = scratch / "protection"
-    folder.mkdir(mode=0o700)
-    return folder
+def _largest_side(surrogates: Sequence[Surrogate]) -> int:
+    """The largest side of images that the surrogates are meant for."""
+    return max(surrogate.image_size for surrogate in surrogates)
 
 
-def _quantised(
-    images: ImageSet, perturbations: torch.Tensor, budget: Budget
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]]:
-    """The released form of every perturbation: here the framework enforces the budget, whatever ``run`` did."""
-    for start in range(0, len(images), CHUNK):
+def _quantised(task: Task) -> Iterator[tuple[NDArray[np.void], NDArray[Any]]]:
+    """The stored form of every perturbation: here the framework enforces the budget, whatever ``run`` did."""
+    assert task.images.originals is not None
+    for start in range(0, len(task.images), CHUNK):
         part = slice(start, start + CHUNK)
-        yield images.pixels[part], images.labels[part], budget.quantise(perturbations[part], images.pixels[part])
+        levels = task.budget.quantise(task.perturbations[part], task.images.pixels[part])
+        yield task.images.originals.digests[part], levels
 
 
-def _sample(images: ImageSet, perturbations: torch.Tensor, budget: Budget, count: int = 1000) -> Iterator[Pair]:
-    """Up to ``count`` evenly spaced pairs: enough for the mean of PSNR and SSIM, and cheap for any set."""
-    for row in range(0, len(images), math.ceil(len(images) / count)):
-        part = slice(row, row + 1)
-        pixels = images.pixels[part]
-        yield pixels[0], budget.apply(pixels, budget.quantise(perturbations[part], pixels))[0]
+def _sample(dataset: Dataset, columns: Columns, task: Task, survey: Survey) -> Iterator[Pair]:
+    """Evenly spaced pairs at full size: enough for the mean of PSNR and SSIM, and cheap for any set."""
+    area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(dataset)
+    count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
+    chosen = range(0, len(dataset), math.ceil(len(dataset) / count))
+    for index, row in zip(chosen, rows(dataset.select(chosen), columns), strict=True):
+        part = slice(index, index + 1)
+        levels = task.budget.quantise(task.perturbations[part], task.images.pixels[part])[0]
+        yield row.pixels, release(row.pixels, levels, task.budget)
 
 
 def available_methods() -> list[str]:

@@ -16,7 +16,8 @@ from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.estimates import MIXTURE, bayes_error_estimates, error_upper_bound
 from hf_unlearnable.images import ImageSet
-from hf_unlearnable.information import OBJECTIVES, bandwidth, bayes_error
+from hf_unlearnable.information import bandwidth, bayes_error
+from hf_unlearnable.kernel_votes import OBJECTIVES
 from hf_unlearnable.methods.base import Method, Task
 from hf_unlearnable.outputs import allocate
 from hf_unlearnable.progress import Progress

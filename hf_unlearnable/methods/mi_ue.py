@@ -26,7 +26,7 @@ class MIUE(Alternating, name="mi-ue"):
         denominator: pairs in the denominator of the contrastive loss, see ``contrastive_loss``.
     """
 
-    targeted_weight: float = 1.0
+    targeted_weight: float = 0.5
     temperature: float = 0.1
     distance_weight: float = 0.1
     denominator: Literal["all", "cross-class"] = "all"

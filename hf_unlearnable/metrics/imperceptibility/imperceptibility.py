@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hf_unlearnable.budget import WHITE, Budget
-from hf_unlearnable.images import to_array
+from hf_unlearnable.pixels import to_array
 from hf_unlearnable.verification import compare
 
 _DESCRIPTION = """
