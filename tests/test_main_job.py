@@ -14,7 +14,9 @@ def train_and_test(fashion, images, tests):
 
 
 @pytest.mark.parametrize(
-    "method", [MIUE(epochs=6), pytest.param(EM(epochs=6), marks=pytest.mark.slow)], ids=lambda method: method.name
+    "method",
+    [MIUE(epochs=6, guides=1, guide_epochs=3), pytest.param(EM(epochs=6), marks=pytest.mark.slow)],
+    ids=lambda method: method.name,
 )
 def test_victims_fail_on_real_images(method, fashion, tmp_path):
     train, test = train_and_test(fashion, 1000, 500)

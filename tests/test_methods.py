@@ -124,7 +124,7 @@ def test_an_existing_output_is_refused_before_the_work(method, tmp_path):
 
 @pytest.mark.parametrize("schedule", ["shared", "paper"])
 def test_a_loss_that_is_not_a_number_stops_the_fit(schedule, tmp_path):
-    method = MIUE(schedule=schedule, learning_rate=1e30, **QUICK)
+    method = quick(MIUE, schedule=schedule, learning_rate=1e30)
     with pytest.raises(DivergenceError, match="lower learning_rate"):
         method.fit(make_dataset(), output_dir=tmp_path / "out", progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +157,7 @@ def test_a_perturbation_that_is_not_a_number_is_refused():
 def test_registry():
     assert get_method("mi-ue") is MIUE
     assert get_method("em") is EM
-    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of em, mi-ue"):
+    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of beo, em, mi-ue"):
         get_method("magic")
     with pytest.raises(RecipeError, match="second method with the name 'em'"):
         type("Again", (Method,), {"run": lambda self, task: None}, name="em")
