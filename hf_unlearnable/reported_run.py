@@ -129,7 +129,7 @@ class _Source:
             known["about"] = private.protection.about
             known["verification"], known["read_back"] = private.verification
             known["findings"] = _findings(private.protection.about)
-            known["origin"] = clean or " ".join(map(str, private.origin.values()))
+            known["origin"] = clean or " ".join(str(value) for value in private.origin.values() if value is not None)
         else:
             place = self.folder / PUBLISH if (self.folder / PUBLISH).is_dir() else self.folder
             if not (place / "dataset_info.json").exists():
