@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 FASHION_MNIST = ROOT / "data" / "fashion-mnist"
 
 datasets.disable_progress_bars()
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # a core for each worker
 
 
 def make_dataset(count: int = 48, channels: int = 1, side: int = 12, classes: int = 3, seed: int = 0) -> Dataset:
