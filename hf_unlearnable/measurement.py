@@ -17,6 +17,7 @@ import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save
 
 from hf_unlearnable.columns import find_columns
 from hf_unlearnable.defences import Defence
@@ -102,10 +103,11 @@ def learnability(
             f"from; expected one or the other"
         )
     datasets = {"protected": protected, "clean": clean, "test": test}
-    surveys, sets = {}, {}
+    columns, surveys, sets = {}, {}, {}
     for name, dataset in datasets.items():
         with _naming(name):
-            surveys[name] = Survey.of(dataset, find_columns(dataset, image_column, label_column))
+            columns[name] = find_columns(dataset, image_column, label_column)
+            surveys[name] = Survey.of(dataset, columns[name])
     _check_images(surveys)
     largest = max(victim.image_size for victim in specifications)
     size = (resolution, resolution) if resolution else surveys["clean"].working_size(largest)
@@ -113,7 +115,7 @@ def learnability(
         with _naming(name):
             sets[name] = ImageSet.read(
                 dataset,
-                find_columns(dataset, image_column, label_column),
+                columns[name],
                 size=size,
                 channels=surveys["clean"].channels,
                 progress=progress,
@@ -131,7 +133,9 @@ def learnability(
             for case, ratio in _cases(ratios, sequential)
         ]
         with Progress("victims", bench.steps * len(cells), enabled=progress) as bar:
-            results = tuple(bench.result(cell, bar) for cell in cells)
+            results = tuple(
+                bench.result(cell, bar, keep_weights=sequential and cell.case == CLEAN_PART) for cell in cells
+            )
     return Report(
         results=results,
         chance=sets["test"].chance,
@@ -182,50 +186,72 @@ class _Bench:
         self.clean, self.protected, self.test = clean, protected, test
         self.training, self.accelerator, self.folder = training, accelerator, folder
         self.steps = training.iterations(len(clean))
+        self.digests = {id(images): _digest(images) for images in (clean, protected, test)}
 
-    def result(self, cell: _Cell, bar: Progress) -> Result:
-        """Of one victim, trained now or before."""
-        sets = self._training_sets(cell)
-        file = self.folder / f"{self._digest(cell, sets)}.json"
+    def result(self, cell: _Cell, bar: Progress, *, keep_weights: bool) -> Result:
+        """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
+        file = self._file(cell, "json")
         if file.exists():
             epochs = json.loads(file.read_text())["epochs"]
             bar.advance(self.steps)
         else:
-            epochs = self._train(cell, sets, bar)
+            epochs = self._train(cell, bar, keep_weights)
             about = {"victim": str(cell.victim), "defence": str(cell.defence), "case": cell.case, "ratio": cell.ratio}
             write_whole(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
         if cell.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
             epochs = epochs[: 1 + int(np.argmax(epochs))]
         return Result(str(cell.victim), cell.case, cell.ratio, str(cell.defence), cell.seed, tuple(epochs))
 
-    def _training_sets(self, cell: _Cell) -> list[ImageSet]:
-        """What the victim is trained on, one after the other."""
-        if cell.case == CLEAN:
-            return [self.clean]
-        if cell.case == PROTECTED:
-            return [self.protected]
-        stays_clean = split(self.clean.labels, 1 - cell.ratio, cell.seed)
-        if cell.case == MIX:
-            mixed = np.where(stays_clean[:, None, None, None], self.clean.pixels, self.protected.pixels)
-            return [ImageSet(mixed, self.clean.labels, self.clean.names)]
-        clean_part = self.clean.select(np.flatnonzero(stays_clean))
-        if cell.case == CLEAN_PART:
-            return [clean_part]
-        return [clean_part, self.protected.select(np.flatnonzero(~stays_clean))]
-
-    def _train(self, cell: _Cell, sets: list[ImageSet], bar: Progress) -> list[float]:
+    def _train(self, cell: _Cell, bar: Progress, keep_weights: bool) -> list[float]:
         """Train one victim; its clean test accuracy after every epoch of the full set (of the last set's training)."""
-        victim, training, steps = cell.victim, self.training, self.steps
-        for number, images in enumerate(sets):
-            if number:
-                training = replace(
-                    training, epochs=max(1, training.epochs // 4), learning_rate=training.learning_rate / 5
-                )
-                steps = training.iterations(len(images))
-            network, reached = self._fit(cell, victim, images, training, steps, None if number else bar)
-            victim = network.as_surrogate()
+        images = self._training_set(cell)
+        if cell.case == SEQUENTIAL:
+            start = self._taught(replace(cell, case=CLEAN_PART), bar)
+            training = replace(
+                self.training,
+                epochs=max(1, self.training.epochs // 4),
+                learning_rate=self.training.learning_rate / 5,
+            )
+            _, reached = self._fit(cell, start, images, training, training.iterations(len(images)), None)
+        else:
+            network, reached = self._fit(cell, cell.victim, images, self.training, self.steps, bar)
+            if keep_weights:
+                weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+                write_whole(self._file(cell, "safetensors"), save(weights))
         self.accelerator.free_memory()
         return reached
+
+    def _taught(self, cell: _Cell, bar: Progress) -> Surrogate:
+        """What ``cell`` leaves, trained now or before, as the start of another training."""
+        file = self._file(cell, "safetensors")
+        if file.exists():
+            bar.advance(self.steps)
+        else:
+            self._train(cell, bar, keep_weights=True)
+        network = self._start(cell)
+        network.load_state_dict(load_file(file))
+        return network.as_surrogate()
+
+    def _start(self, cell: _Cell) -> Network:
+        return cell.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
+
+    def _drawn_clean(self, cell: _Cell) -> NDArray[np.bool_]:
+        """Which rows (N,) stay clean where a part does."""
+        return split(self.clean.labels, 1 - cell.ratio, cell.seed)
+
+    def _training_set(self, cell: _Cell) -> ImageSet:
+        """What the victim is trained on; where it was taught by the clean part before, what comes then."""
+        if cell.case == CLEAN:
+            return self.clean
+        if cell.case == PROTECTED:
+            return self.protected
+        stays_clean = self._drawn_clean(cell)
+        if cell.case == MIX:
+            mixed = np.where(stays_clean[:, None, None, None], self.clean.pixels, self.protected.pixels)
+            return ImageSet(mixed, self.clean.labels, self.clean.names)
+        if cell.case == CLEAN_PART:
+            return self.clean.select(np.flatnonzero(stays_clean))
+        return self.protected.select(np.flatnonzero(~stays_clean))
 
     def _fit(
         self, cell: _Cell, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
@@ -256,20 +282,35 @@ class _Bench:
         )
         return network, [round(value, 6) for value in reached]
 
-    def _digest(self, cell: _Cell, sets: list[ImageSet]) -> str:
-        """Of all that a result depends on: weights to start from, images, recipe, versions."""
+    def _file(self, cell: _Cell, suffix: str) -> Path:
+        """Named by all that a victim depends on: weights to start from, images, recipe, versions; by nothing else.
+
+        So measurements of two protections share the victims of the clean data.
+        """
+        sets = {
+            CLEAN: [self.clean],
+            PROTECTED: [self.protected],
+            CLEAN_PART: [self.clean],
+        }.get(cell.case, [self.clean, self.protected])
         hashed = hashlib.blake2b(digest_size=16)
-        told = [cell.defence.as_dict(), cell.seed, self.steps, self.training.as_dict(), versions()]
-        hashed.update(json.dumps([*told, str(self.accelerator.device), self.accelerator.mixed_precision]).encode())
-        start = cell.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
-        for name, tensor in start.state_dict().items():
+        told = [cell.case, cell.defence.as_dict(), cell.seed, self.steps, self.training.as_dict(), versions()]
+        told += [str(self.accelerator.device), self.accelerator.mixed_precision]
+        hashed.update(json.dumps(told).encode())
+        for images in (*sets, self.test):
+            hashed.update(self.digests[id(images)])
+        hashed.update(self._drawn_clean(cell).tobytes())
+        for name, tensor in self._start(cell).state_dict().items():
             hashed.update(name.encode())
             hashed.update(tensor.detach().float().cpu().numpy().tobytes())
-        for images in (*sets, self.test):
-            hashed.update(repr(images.pixels.shape).encode())
-            hashed.update(np.ascontiguousarray(images.pixels).data)
-            hashed.update(images.labels.tobytes())
-        return hashed.hexdigest()
+        return self.folder / f"{hashed.hexdigest()}.{suffix}"
+
+
+def _digest(images: ImageSet) -> bytes:
+    """Of shape, pixels and labels."""
+    hashed = hashlib.blake2b(repr(images.pixels.shape).encode(), digest_size=16)
+    hashed.update(np.ascontiguousarray(images.pixels).data)
+    hashed.update(images.labels.tobytes())
+    return hashed.digest()
 
 
 def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

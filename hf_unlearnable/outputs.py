@@ -51,15 +51,13 @@ def check_free(folder: Path) -> None:
         raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file that others find as it was before or as it is now, never in part."""
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write a file that others find as it was before or as it is now, never in part; text as UTF-8."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}-", suffix=".part", delete=False
-    ) as stream:
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", suffix=".part", delete=False) as stream:
         scratch = Path(stream.name)
         try:
-            stream.write(text)
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
             scratch.chmod(0o666 & ~_umask())

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_dataset
 
 import hf_unlearnable.measurement as measurement
@@ -90,12 +91,11 @@ def test_mixtures_are_disjoint_stratified_and_seeded(small, protection, monkeypa
     seen = watched(monkeypatch)
     quick = {**QUICK, "seeds": (3,)}
     learnability(small.map(protection), clean=small, test=small, ratios=(0, 1, 0.25), sequential=True, **quick)
-    (clean, *_), (protected, *_), (mix, *_), (part, *_), (first, *_), (second, fine_tuning, steps) = seen
+    (clean, *_), (protected, *_), (mix, *_), (part, *_), (second, fine_tuning, steps) = seen
     from_clean = (mix.pixels == clean.pixels).all(axis=(1, 2, 3))
     assert np.array_equal(mix.pixels[~from_clean], protected.pixels[~from_clean])
     assert np.bincount(clean.labels[from_clean]).tolist() == [12, 12, 12]  # of 16 of each class
     assert np.array_equal(part.pixels, clean.pixels[from_clean])
-    assert np.array_equal(first.pixels, part.pixels)
     assert np.array_equal(second.pixels, protected.pixels[~from_clean])
     assert (fine_tuning.epochs, fine_tuning.learning_rate, steps) == (1, 0.01, 1)
     assert {steps for *_, steps in seen[:-1]} == {6}  # the same for all, however many images
@@ -103,10 +103,20 @@ def test_mixtures_are_disjoint_stratified_and_seeded(small, protection, monkeypa
     assert not np.array_equal(split(clean.labels, 0.75, 4), from_clean)
 
 
-def test_sequential_victims_go_on_from_what_clean_images_taught(small, protection):
+def test_sequential_victims_go_on_from_what_clean_images_taught(small, protection, monkeypatch):
+    def starts(*arguments, real=measurement.train, **rest):
+        started.append({name: tensor.clone() for name, tensor in arguments[0].build(3, 1, 1).state_dict().items()})
+        left.append(real(*arguments, **rest))
+        return left[-1]
+
+    started, left = [], []
+    monkeypatch.setattr(measurement, "train", starts)
     report = learnability(
         small.map(protection), clean=small, test=small, ratios=(0.5,), sequential=True, **{**QUICK, "seeds": (1,)}
     )
+    _, after_clean, _ = (network.state_dict() for network in left)
+    assert all(torch.equal(tensor, after_clean[name]) for name, tensor in started[2].items())
+    assert not all(torch.equal(tensor, after_clean[name]) for name, tensor in started[1].items())
     assert report.cases == [MIX, CLEAN_PART, SEQUENTIAL]
     assert [len(one.epochs) for one in report.results] == [2, 2, 1]
     assert "theft gain" in str(report)
@@ -150,7 +160,9 @@ def test_what_is_finished_is_not_trained_again(small, protection, tmp_path, monk
     assert learnability(protected, **arguments) == whole
     assert len(seen) == 5
     learnability(protected, **{**arguments, "ratios": (0, 1, 0.5), "sequential": True})
-    assert len(seen) == 5 + 2  # only what is new, in two steps
+    assert len(seen) == 5 + 2  # only what is new: the clean part again for its weights, which were not kept, and on
+    learnability(protected, **{**arguments, "ratios": (0.5,), "sequential": True})
+    assert len(seen) == 5 + 2
     learnability(protected, **{**arguments, "training": Training(epochs=1, batch_size=16)})
     assert len(seen) == 7 + 4  # another recipe shares nothing
 
@@ -217,8 +229,6 @@ def test_a_victim_that_diverges(small, protection):
 
 
 def test_crop_and_flip_shift_mirror_and_pass_gradients_on():
-    import torch
-
     generator = torch.Generator().manual_seed(0)
     images = torch.arange(1.0, 37).view(1, 1, 6, 6).repeat(64, 1, 1, 1).requires_grad_()
     seen = random_crop_flip(images, generator, padding=2)
