@@ -172,7 +172,8 @@ def measure(
         str | None, typer.Option(help="Their split (default: test, or the only one of --test).")
     ] = None,
     victim: Annotated[
-        list[str] | None, typer.Option(help="small-resnet, resnet-18, small-vgg, folder or Hub id; may be repeated.")
+        list[str] | None,
+        typer.Option(help="small-resnet, small-vgg, small-vit, resnet-18, folder or Hub id; may be repeated."),
     ] = None,
     ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
     defences: Annotated[str, typer.Option(help="What the thief does, such as none,jpeg,jpeg:50,grayscale.")] = "none",

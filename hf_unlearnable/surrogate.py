@@ -16,7 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 from transformers.image_processing_base import ImageProcessingMixin
 
 from hf_unlearnable.errors import RecipeError, SourceError, first_line
@@ -41,10 +47,27 @@ def _small_vgg(num_labels: int, channels: int) -> PreTrainedModel:
     return SmallVGGForImageClassification(SmallVGGConfig(num_labels=num_labels, num_channels=channels))
 
 
+def _small_vit(num_labels: int, channels: int) -> PreTrainedModel:
+    """Patches of 4 pixels of images at 32 pixels a side: the usual cut of a ViT for small images."""
+    return ViTForImageClassification(
+        ViTConfig(
+            image_size=32,
+            patch_size=4,
+            hidden_size=96,
+            num_hidden_layers=4,
+            num_attention_heads=3,
+            intermediate_size=192,
+            num_channels=channels,
+            num_labels=num_labels,
+        )
+    )
+
+
 BUILT_IN: dict[str, BuiltIn] = {
     "small-resnet": _resnet((8, 16, 32, 64), (1, 1, 1, 1)),
     "resnet-18": _resnet((64, 128, 256, 512), (2, 2, 2, 2)),
     "small-vgg": _small_vgg,
+    "small-vit": _small_vit,
 }
 
 
@@ -57,9 +80,9 @@ class Surrogate:
 
     Args:
         model: the name of a built-in model (``small-resnet``, about 80,000 parameters, the default on a CPU;
-            ``resnet-18``, the default on a GPU; ``small-vgg``), which starts from random weights; or the Hub id or
-            folder of any ``*ForImageClassification``, which starts from its published weights with a new head where
-            the number of classes differs; or an instance of one, which is copied.
+            ``resnet-18``, the default on a GPU; ``small-vgg``; ``small-vit``), which starts from random weights; or
+            the Hub id or folder of any ``*ForImageClassification``, which starts from its published weights with a new
+            head where the number of classes differs; or an instance of one, which is copied.
         image_mean: what the model expects to be subtracted from pixels in [0, 1], one number a channel; read from the
             checkpoint's image processor when left out (0.5 if it has none).
         image_std: what the model expects pixels to be divided by after that; likewise (0.5 if it has none).

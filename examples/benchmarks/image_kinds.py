@@ -151,7 +151,7 @@ def large(width: int = 6000, height: int = 4000) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         timed("before", lambda: None)
-        fit = EM(epochs=1, batch_size=8).fit
+        fit = EM(epochs=4, batch_size=8).fit
         protection: Protection = timed("fit", lambda: fit(data, output_dir=Path(folder) / "p", progress=False))
         only = data.select([len(data) - 1])
         image = only[0]["image"]

@@ -34,7 +34,7 @@ from hf_unlearnable.reading import MIN_SIDE, Survey, rows
 from hf_unlearnable.release import release
 from hf_unlearnable.surrogate import Network, Surrogate
 from hf_unlearnable.training import Training, train
-from hf_unlearnable.verification import Pair, compare
+from hf_unlearnable.verification import Pair, Verification, compare
 from hf_unlearnable.versions import versions
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
@@ -202,7 +202,7 @@ class Method(ABC):
             The callable for ``dataset.map``.
 
         Warns:
-            DataWarning: images whose mode cannot be kept, with how many there are of each.
+            DataWarning: images whose mode cannot be kept, with how many there are of each; images that stay unchanged.
 
         Raises:
             DataError: columns, labels or images that cannot be protected.
@@ -245,7 +245,15 @@ class Method(ABC):
             self.run(task)
             if not all(part.isfinite().all() for part in perturbations.split(CHUNK)):
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
-            about = self._about(dataset, survey, columns, task)
+            verified = compare(_sample(dataset, columns, task, survey), budget, images.pixels.shape[2:])
+            if verified.unchanged:
+                warnings.warn(
+                    f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
+                    f"perturbations round to zero levels. Use more epochs or a larger budget",
+                    DataWarning,
+                    stacklevel=2,
+                )
+            about = self._about(dataset, survey, columns, task, verified)
             written = scratch / "protection"
             written.mkdir(mode=0o700)
             if on_unseen == "craft":
@@ -282,11 +290,12 @@ class Method(ABC):
             raise RecipeError("got no surrogate; expected at least one, or None for the default")
         return tuple(Surrogate.of(one) for one in several)
 
-    def _about(self, dataset: Dataset, survey: Survey, columns: Columns, task: Task) -> dict[str, Any]:
+    def _about(
+        self, dataset: Dataset, survey: Survey, columns: Columns, task: Task, verified: Verification
+    ) -> dict[str, Any]:
         images, originals = task.images, task.images.originals
         assert originals is not None
         resampled = (originals.sizes != images.pixels.shape[2:]).any(axis=1)
-        pairs = _sample(dataset, columns, task, survey)
         return {
             "method": {"name": self.name, **self.recipe()},
             "budget": str(task.budget),
@@ -301,7 +310,7 @@ class Method(ABC):
             "largest_image": int(originals.sizes.prod(axis=1).max()),
             "resampled": int(resampled.sum()),
             "conversions": originals.conversions,
-            "verification": compare(pairs, task.budget, images.pixels.shape[2:]).as_dict(),
+            "verification": verified.as_dict(),
             "findings": task.findings,
             "versions": versions(),
         }
