@@ -11,7 +11,7 @@ demo: $(VENV)/.run              ## protect 3,000 real images and show what a mod
 	$(BIN)/hf-unlearnable demo
 
 test: lint data/fashion-mnist   ## lint, types and the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: lint data/fashion-mnist ## the tests that train for minutes too
 	$(BIN)/python -m pytest -m "slow or not slow"

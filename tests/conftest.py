@@ -20,6 +20,8 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"  # no answer of a server makes the client
 os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # would ask another host
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 os.environ.pop("HF_HUB_OFFLINE", None)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # a core for each worker, and for what it starts
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPU results are bit for bit the same; a GPU's need not be
 
 from collections.abc import Iterator
@@ -28,7 +30,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_from_disk
 from datasets import Image as ImageFeature
 from PIL import Image
@@ -39,7 +40,6 @@ ROOT = Path(__file__).parents[1]
 FASHION_MNIST = ROOT / "data" / "fashion-mnist"
 
 datasets.disable_progress_bars()
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # a core for each worker
 
 
 def make_dataset(count: int = 48, channels: int = 1, side: int = 12, classes: int = 3, seed: int = 0) -> Dataset:

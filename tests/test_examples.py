@@ -10,19 +10,10 @@ from conftest import FASHION_MNIST, ROOT
 from datasets import load_from_disk
 from PIL import Image
 
+from hf_unlearnable.fashion_mnist import CLASSES
+
 EXAMPLES = ROOT / "examples"
-NAMES = [
-    "T-shirt-top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle-boot",
-]
+NAMES = [name.replace("/", "-").replace(" ", "-") for name in CLASSES]  # as the callback logs them
 
 
 def run(script, *arguments):

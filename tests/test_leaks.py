@@ -35,7 +35,7 @@ def home(tmp_path_factory):
         target.mkdir(parents=True, exist_ok=True)
         row["image"].save(target / f"{index:03}.jpg", exif=exif)
     data = load_source(str(home / "photos"))
-    protection = EM(epochs=2, batch_size=8).fit(data, output_dir=home / "fit", progress=False)
+    protection = EM(epochs=4, batch_size=8).fit(data, output_dir=home / "fit", progress=False)
     out = make_output(home / "out", data, protection, str(home / "photos"))
     Surrogate("small-resnet").build(3, 3, seed=0).model.save_pretrained(out / "private" / "surrogate")
     return home

@@ -15,6 +15,7 @@ from hf_unlearnable import (
     MIUE,
     Budget,
     DataError,
+    DataWarning,
     DivergenceError,
     Method,
     OutputError,
@@ -232,3 +233,8 @@ def test_paired_batches(classes, size):
         assert np.unique(labels[batch], return_counts=True)[1].min() >= 2
         assert len(batch) <= size + 2
     assert all(len(batch) >= size for batch in batches[:-1])
+
+
+def test_images_that_stay_as_they_are_are_told(small):
+    with pytest.warns(DataWarning, match=r"48 of 48 images .* round to zero levels"):
+        EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)

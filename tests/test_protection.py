@@ -128,7 +128,7 @@ def test_pickle_notices_that_the_protection_has_changed(small, protection, tmp_p
     protection.save_pretrained(tmp_path / "copy")
     pickled = pickle.dumps(Protection(tmp_path / "copy"))
     shutil.rmtree(tmp_path / "copy")
-    EM(epochs=1, batch_size=16, seed=5).fit(small, output_dir=tmp_path / "copy", progress=False)
+    EM(epochs=4, batch_size=8, seed=5).fit(small, output_dir=tmp_path / "copy", progress=False)
     with pytest.raises(SourceError, match="has changed"):
         pickle.loads(pickled)
 

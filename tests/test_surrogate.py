@@ -152,7 +152,7 @@ def test_methods_take_models_of_transformers_and_mixed_precision(precision):
     AcceleratorState._reset_state(reset_partial_state=True)  # Accelerate keeps the first precision of a process
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     data = make_dataset(24, channels=3)
-    method = EM(epochs=1, batch_size=12)
+    method = EM(epochs=4, batch_size=12)
     protection = method.fit(data, surrogate=[resnet(), vit()], accelerator=accelerator, progress=False)
     assert len(protection.about["surrogates"]) == 2
     assert protection.verify(data, data.map(protection)).violations == 0
