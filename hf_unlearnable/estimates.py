@@ -99,10 +99,14 @@ def error_upper_bound(network: Network, images: ImageSet, device: torch.device) 
 
 def describe(findings: Mapping[str, Any]) -> str:
     """The findings of a fit in words; empty if it has none."""
+    lines = []
+    if guides := findings.get("guides"):
+        verdict = "they guide" if guides["used"] else f"no guides, expected {guides['expected']:.0%}"
+        lines.append(f"Small models of the clean images name {guides['accuracy']:.0%} of them right: {verdict}")
     about = findings.get("bayes_error")
     if about is None:
-        return ""
-    lines = ["Estimated Bayes error (an estimate in one embedding, no bound on what a model can learn):"]
+        return "\n".join(lines)
+    lines += ["Estimated Bayes error (an estimate in one embedding, no bound on what a model can learn):"]
     for one in about["estimates"]:
         low, high = one["interval"]
         lines.append(

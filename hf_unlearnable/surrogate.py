@@ -49,18 +49,17 @@ def _small_vgg(num_labels: int, channels: int) -> PreTrainedModel:
 
 def _small_vit(num_labels: int, channels: int) -> PreTrainedModel:
     """Patches of 4 pixels of images at 32 pixels a side: the usual cut of a ViT for small images."""
-    return ViTForImageClassification(
-        ViTConfig(
-            image_size=32,
-            patch_size=4,
-            hidden_size=96,
-            num_hidden_layers=4,
-            num_attention_heads=3,
-            intermediate_size=192,
-            num_channels=channels,
-            num_labels=num_labels,
-        )
+    config = ViTConfig(
+        image_size=32,
+        patch_size=4,
+        hidden_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        intermediate_size=192,
+        num_channels=channels,
     )
+    config.num_labels = num_labels
+    return ViTForImageClassification(config)
 
 
 BUILT_IN: dict[str, BuiltIn] = {

@@ -23,6 +23,7 @@ from hf_unlearnable import (
     available_methods,
     get_method,
 )
+from hf_unlearnable.estimates import describe
 from hf_unlearnable.information import contrastive_loss, distance_loss
 from hf_unlearnable.training import paired_batches
 
@@ -164,7 +165,9 @@ def test_registry():
         type("Again", (Method,), {"run": lambda self, task: None}, name="em")
 
 
-@pytest.mark.parametrize("change", [{"schedule": "both"}, {"epochs": 0}, {"batch_size": 0}, {"pattern_share": 2}])
+@pytest.mark.parametrize(
+    "change", [{"schedule": "both"}, {"epochs": 0}, {"batch_size": 0}, {"pattern_share": 2}, {"guide_accuracy": 67}]
+)
 def test_recipes_that_make_no_sense(change):
     with pytest.raises(RecipeError, match=r"got .*expected"):
         MIUE(**change)
@@ -238,3 +241,17 @@ def test_paired_batches(classes, size):
 def test_images_that_stay_as_they_are_are_told(small):
     with pytest.warns(DataWarning, match=r"48 of 48 images .* round to zero levels"):
         EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
+
+
+def test_guides_who_know_little_are_left_out():
+    """As if there had been no pull, to the byte; and the protection says so."""
+    data = make_dataset()
+    fits = {
+        accuracy: quick(MIUE, epochs=4, guide_accuracy=accuracy).fit(data, progress=False) for accuracy in (0.0, 1.0)
+    }
+    unguided = quick(MIUE, epochs=4, targeted_weight=0.0).fit(data, progress=False)
+    assert np.array_equal(pixels_of(data.map(fits[1.0])), pixels_of(data.map(unguided)))
+    assert not np.array_equal(pixels_of(data.map(fits[0.0])), pixels_of(data.map(unguided)))
+    assert [fit.about["findings"]["guides"]["used"] for fit in fits.values()] == [True, False]
+    assert "no guides, expected 100%" in describe(fits[1.0].about["findings"])
+    assert "guides" not in unguided.about["findings"]

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.methods.base import Method, Task
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.training import Training, batches, load, paired_batches, random_crop_flip
+from hf_unlearnable.surrogate import Network
+from hf_unlearnable.training import Training, accuracy, batches, load, paired_batches, random_crop_flip
 
 GUIDE_SEED = 1000  # apart from the seeds of surrogates: a guide must not start from the weights of one
 
@@ -58,6 +59,9 @@ class Alternating(Method):
             what they know of the images then take one class for another, not most classes for what they are.
         guides: how many, built like each surrogate; they take turns, since what one alone sees is not what victims see.
         guide_epochs: passes over the clean images in which each is trained.
+        guide_accuracy: the share of the clean images, in [0, 1], that the first of them must then name right; where it
+            does not, there is no pull at all. Victims fall back on what is quickly learned of clean images; where that
+            is little, as on textures, the pull takes more from the patterns than it gives.
         inner_steps: perturbation steps in a pass of the paper's schedule.
         perturbation_batch_size: images of such a step.
     """
@@ -75,6 +79,7 @@ class Alternating(Method):
     targeted_weight: float = 0.0
     guides: int = 3
     guide_epochs: int = 6
+    guide_accuracy: float = 2 / 3
     inner_steps: int = 1
     perturbation_batch_size: int = 512
 
@@ -83,6 +88,8 @@ class Alternating(Method):
             raise RecipeError(f"got the schedule {self.schedule!r}; expected 'shared' or 'paper'")
         if not 0 <= self.pattern_share <= 1:
             raise RecipeError(f"got pattern_share={self.pattern_share}; expected a share in [0, 1]")
+        if not 0 <= self.guide_accuracy <= 1:
+            raise RecipeError(f"got guide_accuracy={self.guide_accuracy}; expected a share in [0, 1]")
         if not self.targeted_weight >= 0:
             raise RecipeError(f"got targeted_weight={self.targeted_weight}; expected 0 or more")
         for name in ("epochs", "batch_size", "guides", "guide_epochs", "inner_steps", "perturbation_batch_size"):
@@ -193,8 +200,7 @@ class _Alternation:
         self.recipe, self.task = recipe, task
         turns = range(len(task.surrogates))
         self.learners = cycle([_Learner(recipe, task, index) for index in turns])
-        guides = [_guide(recipe, task, index, number) for number in range(recipe.guides) for index in turns]
-        self.guides = cycle(guides)
+        self.guides = cycle(_guides(recipe, task) or [None])
         self.rng, self.generator = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
         self.loss = math.nan
 
@@ -265,13 +271,21 @@ class _Learner:
         return loss.item()
 
 
-def _guide(recipe: Alternating, task: Task, index: int, number: int) -> torch.nn.Module | None:
-    """A classifier of the clean images, trained and frozen; None where nothing is to be guided."""
-    if not recipe.targeted_weight:
-        return None
+def _guides(recipe: Alternating, task: Task) -> list[Network]:
+    """Classifiers of the clean images, trained and frozen; none where nothing is to be guided."""
     training = Training(epochs=recipe.guide_epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate)
-    seed = recipe.seed + GUIDE_SEED + len(task.surrogates) * number + index
-    return task.train(task.surrogates[index], task.images, training, seed, f"{recipe.name}: guide")
+    guides: list[Network] = []
+    wanted = recipe.guides * len(task.surrogates) if recipe.targeted_weight else 0
+    for number in range(wanted):
+        surrogate, seed = task.surrogates[number % len(task.surrogates)], recipe.seed + GUIDE_SEED + number
+        guides.append(task.train(surrogate, task.images, training, seed, f"{recipe.name}: guide"))
+        if number == 0:
+            reached = accuracy(guides[0], task.images, task.accelerator.device)
+            used = reached >= recipe.guide_accuracy
+            task.findings["guides"] = {"accuracy": reached, "expected": recipe.guide_accuracy, "used": used}
+            if not used:
+                return []
+    return guides
 
 
 def _flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
