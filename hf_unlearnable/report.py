@@ -238,28 +238,26 @@ def accuracy_chart(report: Report, file: Path) -> None:
     Raises:
         RecipeError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
     lines = list(report.lines())
     width = 0.8 / len(lines)
-    figure, axis = pyplot.subplots(figsize=(3.2 + 0.55 * len(lines) * len(report.victims), 4), layout="constrained")
+    figure, axis = _axes(3.2 + 0.55 * len(lines) * len(report.victims), 4)
     for index, (case, ratio) in enumerate(lines):
-        places = np.arange(len(report.victims)) + (index - (len(lines) - 1) / 2) * width
-        heights = [100 * report.accuracy(case, victim, ratio=ratio) for victim in report.victims]
-        spreads = [100 * np.nan_to_num(report.spread(case, victim, ratio=ratio)) for victim in report.victims]
-        peaks = [100 * report.accuracy(case, victim, "peak", ratio=ratio) for victim in report.victims]
+        measured = [victim for victim in report.victims if not math.isnan(report.accuracy(case, victim, ratio=ratio))]
+        places = (
+            np.array([report.victims.index(victim) for victim in measured]) + (index - (len(lines) - 1) / 2) * width
+        )
+        heights = [100 * report.accuracy(case, victim, ratio=ratio) for victim in measured]
+        spreads = [100 * np.nan_to_num(report.spread(case, victim, ratio=ratio)) for victim in measured]
+        peaks = [100 * report.accuracy(case, victim, "peak", ratio=ratio) for victim in measured]
         share = f", {ratio:.0%} protected" if len(report.ratios) > 1 and case not in RATIO else ""
         bars = axis.bar(places, heights, width * 0.92, yerr=spreads, capsize=3, color=COLOURS[case], label=case + share)
         axis.bar_label(bars, fmt="%.0f", label_type="center", color="white", fontsize=9)
         axis.scatter(places, peaks, marker="_", s=160, color="black", zorder=3, label=None if index else "peak epoch")
-    axis.axhline(100 * report.chance, color="black", linewidth=1, linestyle="--", label="chance")
+    _percentages(axis, report.chance, "accuracy on clean test images (%)")
     axis.set_xticks(np.arange(len(report.victims)), report.victims, parse_math=False)
-    axis.set_ylim(0, 100)
-    axis.set_ylabel("accuracy on clean test images (%)")
     axis.set_title("What a model learns", fontsize=11)
-    axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    figure.savefig(file, dpi=150)
-    pyplot.close(figure)
+    _save(figure, file, "png")
 
 
 def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[bytes], kind: str = "svg") -> None:
@@ -275,8 +273,7 @@ def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[b
     Raises:
         RecipeError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
-    figure, axis = pyplot.subplots(figsize=(4.6, 3.1), layout="constrained")
+    figure, axis = _axes(4.6, 3.1)
     styles = ("-", "--", ":", "-.")
     for case, ratio in report.lines():
         curves = report.curves(case, victim, ratio=ratio, defence=defence)
@@ -294,12 +291,9 @@ def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[b
         axis.plot(
             1 + mean.argmax(), mean.max(), "o", markerfacecolor="none", markeredgecolor=COLOURS[case], markersize=10
         )
-    axis.axhline(100 * report.chance, color="black", linewidth=1, linestyle=(0, (4, 3)), label="chance")
-    axis.set_ylim(0, 100)
+    _percentages(axis, report.chance, "clean test accuracy (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("epoch")
-    axis.set_ylabel("clean test accuracy (%)")
-    axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     _save(figure, file, kind)
 
@@ -315,14 +309,26 @@ def change_histogram(shares: Mapping[int, float], file: Path | IO[bytes], kind: 
     Raises:
         RecipeError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
-    figure, axis = pyplot.subplots(figsize=(4.6, 2.6), layout="constrained")
+    figure, axis = _axes(4.6, 2.6)
     axis.bar(list(shares), [100 * share for share in shares.values()], width=0.9, color=COLOURS[PROTECTED])
     axis.set_xlabel("change of a colour value (levels of 255)")
     axis.set_ylabel("share of all values (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.spines[["top", "right"]].set_visible(False)
     _save(figure, file, kind)
+
+
+def _axes(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of so many inches and its one pair of axes."""
+    figure, axis = _pyplot().subplots(figsize=(width, height), layout="constrained")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
+
+
+def _percentages(axis: Any, chance: float, what: str) -> None:
+    """Accuracies from 0 to 100 with the line of chance."""
+    axis.axhline(100 * chance, color="black", linewidth=1, linestyle=(0, (4, 3)), label="chance")
+    axis.set_ylim(0, 100)
+    axis.set_ylabel(what)
 
 
 def _save(figure: Any, file: Path | IO[bytes], kind: str) -> None:

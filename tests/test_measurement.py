@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_dataset
+from PIL import Image
 
 import hf_unlearnable.measurement as measurement
 from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Training, learnability
 from hf_unlearnable.measurement import split
+from hf_unlearnable.report import accuracy_chart
 from hf_unlearnable.results import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Result
 from hf_unlearnable.training import random_crop_flip
 
@@ -72,6 +75,15 @@ def test_the_table_says_everything():
     text = str(made([(0.8, 0.9), (0.2, 0.3), (0.7, 0.7), (0.75, 0.75)], chance=1 / 3))
     for word in (*CASES[:4], "chance 33.3", "2 seed(s)", "protection score", "theft gain", "last epoch", "peak epoch"):
         assert word in text
+
+
+def test_the_chart_leaves_out_what_was_not_measured(tmp_path):
+    """And says nothing about numbers that are not there, which would be an error here."""
+    whole = made([(0.8, 0.9), (0.2, 0.3)])
+    extra = Result("another victim", CLEAN, 0.0, "none", 0, (0.5,))
+    accuracy_chart(replace(whole, results=(*whole.results, extra)), tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as picture:
+        assert picture.format == "PNG"
 
 
 def watched(monkeypatch):
