@@ -255,3 +255,14 @@ def test_guides_who_know_little_are_left_out():
     assert [fit.about["findings"]["guides"]["used"] for fit in fits.values()] == [True, False]
     assert "no guides, expected 100%" in describe(fits[1.0].about["findings"])
     assert "guides" not in unguided.about["findings"]
+
+
+@pytest.mark.parametrize("schedule", ["shared", "paper"])
+def test_copies_are_several_surrogates_of_one_kind(schedule):
+    data = make_dataset()
+    recipe = quick(EM, schedule=schedule, copies=2)
+    listed = dataclasses.replace(recipe, copies=1).fit(data, surrogate=["small-resnet"] * 2, progress=False)
+    one = dataclasses.replace(recipe, copies=1).fit(data, progress=False)
+    two = pixels_of(data.map(recipe.fit(data, progress=False)))
+    assert np.array_equal(two, pixels_of(data.map(listed)))
+    assert not np.array_equal(two, pixels_of(data.map(one)))

@@ -44,6 +44,8 @@ class Alternating(Method):
         schedule: see above.
         epochs: passes over the images, all together.
         pattern_share: of them, fit the patterns of the classes; in [0, 1], the shared schedule only.
+        copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
+            takes up may leave a victim cold.
         batch_size: images of a surrogate's step.
         learning_rate: of the surrogate's SGD; decays by a cosine in the paper's schedule only, since an alternation
             needs a surrogate that keeps moving.
@@ -67,8 +69,9 @@ class Alternating(Method):
     """
 
     schedule: Literal["shared", "paper"] = "shared"
-    epochs: int = 12
-    pattern_share: float = 0.5
+    epochs: int = 18
+    pattern_share: float = 2 / 3
+    copies: int = 2
     batch_size: int = 64
     learning_rate: float = 0.1
     momentum: float = 0.9
@@ -92,7 +95,15 @@ class Alternating(Method):
             raise RecipeError(f"got guide_accuracy={self.guide_accuracy}; expected a share in [0, 1]")
         if not self.targeted_weight >= 0:
             raise RecipeError(f"got targeted_weight={self.targeted_weight}; expected 0 or more")
-        for name in ("epochs", "batch_size", "guides", "guide_epochs", "inner_steps", "perturbation_batch_size"):
+        for name in (
+            "epochs",
+            "copies",
+            "batch_size",
+            "guides",
+            "guide_epochs",
+            "inner_steps",
+            "perturbation_batch_size",
+        ):
             if getattr(self, name) < 1:
                 raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
 
@@ -157,7 +168,7 @@ class Alternating(Method):
     def _run_paper(self, task: Task) -> None:
         """As the authors' experiments do it, flips of the image under an unflipped perturbation included."""
         rng, generator = np.random.default_rng(self.seed), torch.Generator().manual_seed(self.seed)
-        learners = [_Learner(self, task, index) for index in range(len(task.surrogates))]
+        learners = _learners(self, task)
         count, device, budget = len(task.images), task.accelerator.device, task.budget
         schedules = [
             torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, self.epochs, eta_min=1e-6)
@@ -198,8 +209,7 @@ class _Alternation:
 
     def __init__(self, recipe: Alternating, task: Task) -> None:
         self.recipe, self.task = recipe, task
-        turns = range(len(task.surrogates))
-        self.learners = cycle([_Learner(recipe, task, index) for index in turns])
+        self.learners = cycle(_learners(recipe, task))
         self.guides = cycle(_guides(recipe, task) or [None])
         self.rng, self.generator = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
         self.loss = math.nan
@@ -269,6 +279,11 @@ class _Learner:
         self.accelerator.backward(loss, inputs=list(self.network.parameters()))
         self.optimiser.step()
         return loss.item()
+
+
+def _learners(recipe: Alternating, task: Task) -> list[_Learner]:
+    """In the order of their turns, each from weights of its own."""
+    return [_Learner(recipe, task, index) for index in range(recipe.copies * len(task.surrogates))]
 
 
 def _guides(recipe: Alternating, task: Task) -> list[Network]:

@@ -46,6 +46,7 @@ class MIUE(Alternating, name="mi-ue"):
         recipe: dict[str, Any] = {
             "schedule": "paper",
             "epochs": 100,
+            "copies": 1,
             "batch_size": 128,
             "weight_decay": 1e-4,
             "first_step": 0.2 / 8,
