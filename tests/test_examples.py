@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -27,10 +28,23 @@ def test_protect_and_measure():
     assert said.count("protection score") == 2
 
 
-def test_the_benchmark_prints_its_table():
-    said = run("benchmarks/protection_strength.py", "--table")
-    assert said.startswith("| set | images | recipe |")
-    assert "| fashion-mnist | 3000 | mi-ue | linf:8 |" in said
+@pytest.mark.parametrize(
+    ("benchmark", "line"),
+    [
+        ("protection_strength", "| fashion-mnist | 3000 | mi-ue | linf:8 |"),
+        ("larger_images", "| photo-patches | 4000 | 4x |"),
+        ("crafted_after_fit", "| fashion-mnist | 3000 | second half, crafted |"),
+        ("bayes_error_speed", "| 5000 | 64 | ours |"),
+    ],
+)
+def test_benchmarks_print_what_is_there(benchmark, line, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    monkeypatch.setattr(sys, "argv", [benchmark, "--table"])
+    importlib.import_module(benchmark).main()
+    said = capsys.readouterr().out
+    assert line in said
+    for table in said.strip().split("\n\n"):
+        assert len({row.count("|") for row in table.splitlines()}) == 1
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,22 @@ class Cutout(Defence, name="cutout"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixup(Defence, name="mixup"):
+class _Mixing(Defence):
+    """Each image takes something from another one of its batch."""
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self.alpha > 0, self.name, f"alpha={self.alpha}", "a positive number")
+
+    def draw(self, images: torch.Tensor, generator: torch.Generator) -> tuple[float, torch.Tensor]:
+        """Lambda, and which other image each is mixed with (B,)."""
+        weight, others = beta(self.alpha, generator), torch.randperm(len(images), generator=generator)
+        return weight, others.to(images.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixup(_Mixing, name="mixup"):
     """Train on weighted means of two images and of their labels (Zhang et al. 2018, arXiv 1710.09412).
 
     ``lambda * first + (1 - lambda) * second``: lambda, one draw a batch, is the weight of the image that stands there.
@@ -103,19 +118,13 @@ class Mixup(Defence, name="mixup"):
         alpha: lambda comes from Beta(alpha, alpha).
     """
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        check(self.alpha > 0, self.name, f"alpha={self.alpha}", "a positive number")
-
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Mix each image with another one of the batch."""
-        weight, others = beta(self.alpha, generator), torch.randperm(len(images), generator=generator)
-        return mix(images, targets, weight, others.to(images.device))
+        return mix(images, targets, *self.draw(images, generator))
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutMix(Defence, name="cutmix"):
+class CutMix(_Mixing, name="cutmix"):
     """Put a rectangle of another image into each, and mix the labels by area (Yun et al. 2019, arXiv 1905.04899).
 
     Lambda, one draw a batch, is the share of the area that the image keeps; the labels are weighted by what it really
@@ -125,16 +134,11 @@ class CutMix(Defence, name="cutmix"):
         alpha: lambda comes from Beta(alpha, alpha).
     """
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        check(self.alpha > 0, self.name, f"alpha={self.alpha}", "a positive number")
-
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Cut and paste."""
-        weight, others = beta(self.alpha, generator), torch.randperm(len(images), generator=generator)
+        weight, others = self.draw(images, generator)
         sides = [_stretch(1, side, round(side * (1 - weight) ** 0.5), generator)[0] for side in images.shape[-2:]]
-        return paste(images, targets, sides[0].to(images.device), sides[1].to(images.device), others.to(images.device))
+        return paste(images, targets, sides[0].to(images.device), sides[1].to(images.device), others)
 
 
 @dataclass(frozen=True, kw_only=True)
