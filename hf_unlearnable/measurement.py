@@ -78,7 +78,7 @@ def learnability(
         accelerator: device and precision; a fresh ``Accelerator()`` when left out.
         keep_in: a folder in which the result of every victim is kept as soon as it is there, under a digest of all that
             it depends on. What lies there already is not trained again: a stopped measurement goes on, and measurements
-            with the same clean data share their baselines.
+            with the same clean data share their baselines. Sequential trainings keep the weights that they go on from.
         progress: show a bar.
 
     Raises:
