@@ -65,8 +65,13 @@ def protect(
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
     image_column: Images = None,
     label_column: Labels = None,
+    push_to: Annotated[
+        str | None,
+        typer.Option("--push", metavar="USER/NAME", help="Push to the Hub too, privately; the command push says more."),
+    ] = None,
 ) -> None:
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
+    from hf_unlearnable.hub import check_login
     from hf_unlearnable.methods import get_method
     from hf_unlearnable.outputs import check_free
     from hf_unlearnable.pixels import check_format
@@ -82,6 +87,8 @@ def protect(
         recipe["epochs"] = epochs
     check_format(image_format)
     check_free(output)
+    if push_to:
+        check_login(push_to)
     data = load_source(dataset, split, config)
     path = Path(dataset).expanduser()
     origin = {"dataset": str(path.absolute()) if path.exists() else dataset, "split": split, "config": config}
@@ -94,6 +101,8 @@ def protect(
         "on_unseen": "craft" if craft else "error",
     }
     _protect(data, output, chosen(**recipe), arguments, origin, image_format, num_proc)
+    if push_to:
+        cli_hub.push(output, push_to)
     typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
 
 

@@ -142,6 +142,21 @@ def push(
     return repository.run(retry, work)
 
 
+def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry()) -> None:
+    """Find out before something slow whether a push to ``repo_id`` could begin; nothing is created.
+
+    Raises:
+        RecipeError: not USER/NAME.
+        AccessError: no token, or one that the Hub does not accept.
+        HubError: the Hub cannot be reached.
+    """
+    repository = Repository("dataset", repo_id, True, None, token, "")
+    try:
+        retry.run(repository.api.whoami, f"push to {repo_id}")
+    except CAUGHT as error:
+        raise explain(error, f"push to {repo_id}", "Nothing was done yet") from error
+
+
 def pull(
     repo_id: str,
     folder: str | PathLike[str],

@@ -10,7 +10,7 @@ import pytest
 from conftest import HUB, make_dataset, make_output, pixels_of
 from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset, load_from_disk
 from huggingface_hub import DatasetCard
-from loopback_hub import USER
+from loopback_hub import USER, WRITE_TOKEN
 from PIL import Image
 from transformers import AutoModelForImageClassification
 from typer.testing import CliRunner
@@ -291,7 +291,9 @@ def test_the_commands(small, name, tmp_path):
         assert result.exit_code == 0, result.output + repr(result.exception)
         return result.output
 
-    run("protect", tmp_path / "photos", "--output", tmp_path / "out", "--epochs", 1)
+    said = run("protect", tmp_path / "photos", "--output", tmp_path / "out", "--epochs", 1, "--push", f"{name}-at-once")
+    assert "(private), commit" in said
+    assert load_dataset(f"{name}-at-once", split="train").num_rows == 48
     assert json.loads((tmp_path / "out" / "private" / "verification.json").read_text())["images"] == 48
     (tmp_path / "about.md").write_text("Boats.")
     described = ["--title", "Boats", "--description", tmp_path / "about.md", "--licence", "cc-by-4.0"]
@@ -305,3 +307,15 @@ def test_the_commands(small, name, tmp_path):
     )
     assert "# Boats\n\nBoats.\n" in HUB.dataset(name).head.files["README.md"].decode()
     assert name.startswith(USER)
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "message"),
+    [("boats", WRITE_TOKEN, "expected USER/NAME"), ("me/boats", "hf_wrong", "does not accept the token")],
+)
+def test_what_cannot_be_pushed_is_said_before_the_work(name, token, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", token)
+    words = ["protect", "nowhere at all", "--output", str(tmp_path / "out"), "--push", name]
+    result = CliRunner().invoke(app, words)
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists()
