@@ -35,6 +35,7 @@ def test_protect_and_measure():
         ("larger_images", "| photo-patches | 4000 | 4x |"),
         ("crafted_after_fit", "| fashion-mnist | 3000 | second half, crafted |"),
         ("bayes_error_speed", "| 5000 | 64 | ours |"),
+        ("feature_information", "| mi-ue |"),
     ],
 )
 def test_benchmarks_print_what_is_there(benchmark, line, monkeypatch, capsys):
