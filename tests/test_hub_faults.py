@@ -185,11 +185,14 @@ def test_no_network_as_a_user_sees_it(out, name, monkeypatch, capsys):
 def little_room(size):
     """No file may grow beyond ``size`` bytes: to a program the same as a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python does not notice that the bytecode of a module, first imported here, did not fit: all later imports fail.
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = before
 
 
 def test_a_full_disk(out, name, hub, tmp_path):
