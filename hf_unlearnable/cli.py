@@ -71,7 +71,6 @@ def protect(
     ] = None,
 ) -> None:
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
-    from hf_unlearnable.hub import check_login
     from hf_unlearnable.methods import get_method
     from hf_unlearnable.outputs import check_free
     from hf_unlearnable.pixels import check_format
@@ -88,6 +87,8 @@ def protect(
     check_format(image_format)
     check_free(output)
     if push_to:
+        from hf_unlearnable.hub import check_login
+
         check_login(push_to)
     data = load_source(dataset, split, config)
     path = Path(dataset).expanduser()
