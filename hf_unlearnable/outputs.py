@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
@@ -65,6 +66,15 @@ def write_whole(file: Path, content: str | bytes) -> None:
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
+
+
+def file_digest(file: Path, start: bytes = b"") -> str:
+    """A hash, in 32 hexadecimal digits, of ``start`` and what is in a file."""
+    hashed = hashlib.blake2b(start, digest_size=16)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def _umask() -> int:

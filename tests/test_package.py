@@ -14,7 +14,7 @@ PACKAGE = ROOT / "hf_unlearnable"
 # A module may import from lines above its own only.
 LAYERS = [
     ["errors"],
-    ["outputs", "progress", "versions", "debian", "budget", "scores"],
+    ["outputs", "progress", "versions", "debian", "budget", "scores", "sharding", "micro_batches"],
     ["pixels", "columns", "kernel_votes", "mutual_information", "patterns"],
     ["information"],
     ["reading", "release", "store", "verification"],
@@ -23,7 +23,7 @@ LAYERS = [
     ["callbacks"],
     ["defences"],
     ["training"],
-    ["estimates", "protection"],
+    ["estimates", "protection", "checkpoints"],
     ["methods"],
     ["results"],
     ["measurement"],
