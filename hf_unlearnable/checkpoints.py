@@ -20,7 +20,7 @@ from hf_unlearnable.outputs import file_digest, write_whole
 from hf_unlearnable.sharding import Shard, merged, together, told_by_main
 
 DESCRIPTION = "checkpoint.json"
-FINISHED = "finished"
+FINISHED, ANNOUNCED = "finished", "announced"
 ASK_EVERY = 10  # steps between two looks at the main process's clock, where there are several processes
 
 
@@ -42,6 +42,8 @@ class Checkpoints:
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self.number = 0
         self.finished: str | None = None
+        self.announced: str | None = None
+        self._digests: list[str] = []
         self._parts: dict[str, Callable[[], Any]] = {}
         self._saved: dict[str, Any] = {}
         self._steps = 0
@@ -96,12 +98,20 @@ class Checkpoints:
             file.unlink(missing_ok=True)
             self.number = before
             raise
-        digests = merged(self.shard.accelerator, file_digest(file))
+        self._digests = merged(self.shard.accelerator, file_digest(file))
         if self.shard.is_main:
-            self._describe(digests=digests)
+            self._describe()
         self.shard.accelerator.wait_for_everyone()
         self._file(before).unlink(missing_ok=True)
         self._last = time.monotonic()
+
+    def announce(self, result: str) -> None:
+        """Note the digest of a result that is about to be moved to its place, so that it is known if it is found there.
+
+        For the main process only.
+        """
+        if self.folder is not None:
+            self._describe(**{ANNOUNCED: result})
 
     def finish(self, result: str) -> None:
         """Note that the fit is finished, with the digest of its result, and drop what only an unfinished one needs."""
@@ -114,7 +124,7 @@ class Checkpoints:
 
     def _describe(self, **more: Any) -> None:
         assert self.folder is not None
-        content = {"number": self.number, "identity": self.identity, **more}
+        content = {"number": self.number, "digests": self._digests, "identity": self.identity, **more}
         write_whole(self.folder / DESCRIPTION, json.dumps(content, indent=2) + "\n")
 
     def _file(self, number: int) -> Path:
@@ -127,9 +137,10 @@ class Checkpoints:
         described = told_by_main(self.shard.accelerator, self._description() if self.shard.is_main else None)
         if described is not None:
             self._compare(described["identity"])
-            self.number, self.finished = described["number"], described.get(FINISHED)
-            if self.finished is None:
-                self._saved = self._load(described["digests"])
+            self.number, self._digests = described["number"], described["digests"]
+            self.finished, self.announced = described.get(FINISHED), described.get(ANNOUNCED)
+            if self.finished is None and self._digests:
+                self._saved = self._load()
         for file in self.folder.glob(f"*-of-process-{self.shard.rank}"):
             if file != self._file(self.number):
                 file.unlink()  # of a checkpoint that was never completed
@@ -141,19 +152,19 @@ class Checkpoints:
             return None
         try:
             content: dict[str, Any] = json.loads(file.read_text())
-            assert {"number", "identity"} <= set(content)
+            assert {"number", "digests", "identity"} <= set(content)
             return content
         except (ValueError, AssertionError) as error:
             raise self._damaged(first_line(error) or "entries are missing") from error
 
-    def _load(self, digests: list[str]) -> dict[str, Any]:
+    def _load(self) -> dict[str, Any]:
         file = self._file(self.number)
         if not file.exists():
             raise self._damaged(
                 f"{file.name} is missing; if there are several machines, the folder must be on a disk "
                 f"that all of them see"
             )
-        if file_digest(file) != digests[self.shard.rank]:
+        if file_digest(file) != self._digests[self.shard.rank]:
             raise self._damaged(f"{file.name} has changed")
         # No arbitrary objects, and mapped into memory: perturbations can be larger than it.
         saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

@@ -33,6 +33,7 @@ LAYERS = [
     ["hub", "hub_model", "html_report"],
     ["reported_run"],
     ["cli_hub", "cli_report"],
+    ["cli_protect"],
     ["cli"],
     ["__main__"],
 ]

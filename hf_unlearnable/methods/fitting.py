@@ -90,8 +90,8 @@ class Fitting:
             kept = Checkpoints(
                 self.checkpoints, {**about, **self._conditions(originals)}, self._shard, self.checkpoint_every
             )
-            if kept.finished is not None:
-                return self._open(self.output or _cache() / kept.finished, kept.finished)
+            if (done := self._done(kept)) is not None:
+                return done
             self._check_output()
             task = self._task(images, kept, scratch)
             with torch.random.fork_rng(devices=_gpus(self.accelerator)):  # of what a model draws, such as dropout
@@ -113,10 +113,10 @@ class Fitting:
             folder = None
             if levels is not None:
                 about["verification"] = self._verify(levels, survey)
-                folder = self._write(levels, originals, about, patterns, scratch)
+                folder = self._write(levels, originals, about, patterns, scratch, kept)
             folder = told_by_main(self.accelerator, folder)
             assert folder is not None
-            protection = self._open(folder)
+            protection = Protection(folder)
             kept.finish(protection.digest)
             return protection
 
@@ -282,6 +282,7 @@ class Fitting:
         about: dict[str, Any],
         patterns: tuple[torch.Tensor, float] | None,
         scratch: Path,
+        kept: Checkpoints,
     ) -> Path:
         """Write the result, and move it to where it stays: it is there as a whole or not at all."""
         written = scratch / "protection"
@@ -292,6 +293,7 @@ class Fitting:
         fitted = Protection.write(written, ((originals.digests[part], levels[part]) for part in parts), about)
         folder = self.output or _cache() / fitted.digest
         self._check_output()
+        kept.announce(fitted.digest)
         if self.output is not None or not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -302,18 +304,25 @@ class Fitting:
                 fitted.save_pretrained(folder)  # checkpoints on another disk than the output
         return folder
 
-    def _open(self, folder: Path, digest: str | None = None) -> Protection:
-        """The result of a fit.
+    def _done(self, kept: Checkpoints) -> Protection | None:
+        """The result of an earlier process that came to its end, or was killed just before it had noted that.
 
         Raises:
-            SourceError: it is not there (any more), or not the one with this digest.
+            SourceError: it is not there any more, or there is another one.
         """
+        digest = kept.finished or kept.announced
+        if digest is None:
+            return None
+        folder = self.output or _cache() / digest
+        if kept.finished is None and not folder.exists():
+            return None
         protection = Protection(folder)
-        if digest is not None and protection.digest != digest:
+        if protection.digest != digest:
             raise SourceError(
                 f"got {str(folder)!r}, which holds another protection than the one that was fitted; expected the "
                 f"digest {digest}. Remove {str(self.checkpoints)!r} to fit again"
             )
+        kept.finish(digest)
         return protection
 
 
