@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from hf_unlearnable import DataError, PrivacyError, Report, push
 from hf_unlearnable.cli import app
-from hf_unlearnable.html_report import PageFacts, Verdict, page
+from hf_unlearnable.html_report import PageFacts, page
 from hf_unlearnable.publishable import PRIVATE_PAGE, check_folder
 from hf_unlearnable.report import Sample
 from hf_unlearnable.results import CLEAN, PROTECTED, RATIO, Result
+from hf_unlearnable.verdicts import Verdict
 
 HOSTILE = "<script src='http://evil.example/x.js'></script>$x^{"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
