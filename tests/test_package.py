@@ -30,7 +30,7 @@ LAYERS = [
     ["report", "verdicts", "fashion_mnist", "sources"],
     ["retrying", "publishable", "card_header"],
     ["protected_folder", "repository", "cards"],
-    ["hub", "hub_model", "html_report"],
+    ["hub", "hub_model", "html_report", "comparability"],
     ["reported_run", "comparison_page"],
     ["comparison"],
     ["cli_hub", "cli_report"],
