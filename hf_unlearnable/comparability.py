@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 
 from hf_unlearnable.results import CLEAN, PROTECTED, Report
-from hf_unlearnable.verdicts import row_name
+from hf_unlearnable.verdicts import Verdict, row_name
 
 SAME = 0.0005  # accuracies that differ by less are one number for a reader: half of the last digit of a per cent
 Reports = Mapping[str, Report]  # by the name of the run
@@ -131,8 +131,20 @@ def _baselines(reports: Reports) -> dict[tuple[str, str], dict[str, float]]:
 
 
 def baselines_met(reports: Reports) -> bool:
-    """Whether every run has a model that was trained on clean images in another run too: only then can they tell."""
-    return {name for known in _baselines(reports).values() for name in known} == set(reports)
+    """Whether every run shares a model that learned from clean images with another: only then can its figure tell."""
+    met = (
+        name
+        for known in _baselines(reports).values()
+        for name, accuracy in known.items()
+        if accuracy > reports[name].chance
+    )
+    return set(met) == set(reports)
+
+
+def learned(report: Report, victim: str) -> bool | None:
+    """Whether a model learned anything from clean images, with whatever countermeasure; None if it had none."""
+    best = Verdict.of(report, victim, report.defences[0]).best
+    return None if math.isnan(best) else best > report.chance
 
 
 def gaps(reports: Reports) -> list[str]:
@@ -144,6 +156,12 @@ def gaps(reports: Reports) -> list[str]:
             f"lesson gets through there, nor whether they are the images of the other runs. To measure that: "
             f"hf-unlearnable measure RUN --ratios 0,1"
         )
+    for victim in dict.fromkeys(victim for report in reports.values() for victim in report.victims):
+        if in_vain := [name for name, report in reports.items() if learned(report, victim) is False]:
+            found.append(
+                f"{victim} learned nothing from the clean images for {_and(in_vain)}, so it cannot tell there what "
+                f"protection takes away. Longer training may help: hf-unlearnable measure RUN --epochs 30"
+            )
     victims = {name: report.victims for name, report in reports.items()}
     defences = {
         name: dict.fromkeys(row_name(one.defence) for one in report.results if one.case == PROTECTED)

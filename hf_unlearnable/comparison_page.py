@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_unlearnable import __version__
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.comparability import SAME, baselines_met, differences, gaps, grouped
+from hf_unlearnable.comparability import SAME, baselines_met, differences, gaps, grouped, learned
 from hf_unlearnable.html_report import public_about, public_reports, templates
 from hf_unlearnable.publishable import PRIVATE_PAGE
 from hf_unlearnable.report import COLOURS
@@ -45,7 +45,7 @@ def method_name(about: Mapping[str, Any]) -> str:
         KeyError: it holds none.
         BudgetError: a budget that is not one.
     """
-    return f"{about['method']['name']}, {Budget.parse(about['budget'])}"
+    return f"{about['method']['name']} {Budget.parse(about['budget'])}"
 
 
 def unique(names: Sequence[str]) -> list[str]:
@@ -92,7 +92,7 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
         "command": command,
         "book": row_name(book),
         "tiles": tiles,
-        "tried": [tile for tile in tiles if tile["judged"]],
+        "judged": [tile for tile in tiles if tile["judged"]],
         "unbroken": [tile["name"] for tile in tiles if tile["judged"] and not tile["fell"]],
         "differences": differences(reports, public=public),
         "baselines_met": baselines_met(reports),
@@ -125,10 +125,12 @@ def _tile(run: ComparedRun, book: str) -> dict[str, Any]:
         "headline": worst(verdict for verdict in known if verdict.defence == book),
         "weakest": worst(counter),
         "known": bool(known),
+        "in_vain": any(learned(report, victim) is False for victim in report.victims),
         "several": len(report.victims) > 1,
         "fell": any(verdict.state == "broken" for verdict in known),
         "broken": len(broken),
         "judged": len(counter),
+        "tried": any(one.case == PROTECTED and one.defence != book for one in report.results),
         "passed": passed,
     }
 
@@ -178,6 +180,7 @@ def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool 
         "cells": [
             {
                 "own": ceiling[0],
+                "learned": learned(report, victim),
                 "measured": bool(len(report.values(PROTECTED, victim, defence=defence))),
                 "of": Cell.of(report, victim, defence, stopped=stopped),
             }

@@ -186,6 +186,22 @@ def test_gaps():
     assert "Whether the images are cannot be told" in shown(run("a", STRONG), run("c", {(PROTECTED, "none"): 0.2}))
 
 
+def test_models_that_learn_nothing_from_clean_images_say_nothing():
+    useless = dict.fromkeys(STRONG, 0.1)
+    text = _words(shown(run("one", useless), run("two", {**useless, (PROTECTED, "none"): 0.11})))
+    assert "small-resnet learned nothing from the clean images for one and two" in text
+    assert "nothing learned from clean images either" in text
+    assert "cannot be judged" in text
+    assert "Whether the images are cannot be told" in text
+    for words in (
+        "No countermeasure was measured",
+        "No countermeasure was tried",
+        "no clean images to judge",
+        "broken by",
+    ):
+        assert words not in text
+
+
 @pytest.mark.parametrize("public", [False, True])
 def test_hostile_names_are_escaped_and_nothing_is_loaded(public):
     report = made(STRONG, victims=(HOSTILE, "resnet-18"))
@@ -229,7 +245,7 @@ def test_the_public_page_holds_nothing_private(tmp_path):
         assert word not in public
     assert "d1ce5701" not in public
     titles = [words for _, words in tables(public)[0][0][2:]]
-    assert titles == ["mi-ue, linf:8", "mi-ue, linf:8 (2)", "run 3"]
+    assert titles == ["mi-ue linf:8", "mi-ue linf:8 (2)", "run 3"]
     # The second model of the first run is the first one of the others: one table, with a figure in every column.
     headings = re.findall(r'<h3 id="model-\d+">(.*?)</h3>', public)
     assert headings == ["a model of the owner", "a model of the owner (2)", "small-resnet"]
@@ -274,10 +290,10 @@ def test_runs_are_named_by_method_and_budget_or_by_their_file(folder, tmp_path):
     text = write_comparison(runs, tmp_path / "page.html").read_text()
     titles = [words for _, words in tables(text)[0][0][2:]]
     assert titles == [
-        "mi-ue, linf:8",
-        "mi-ue, linf:16",
-        "em, linf:8 (once)",
-        "em, linf:8 (twice)",
+        "mi-ue linf:8",
+        "mi-ue linf:16",
+        "em linf:8 (once)",
+        "em linf:8 (twice)",
         "theirs",
         "away",
         "theirs (2)",
