@@ -235,7 +235,6 @@ class _Bench:
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
                 write_whole(self._file(cell, "safetensors"), save(weights))
-        self.accelerator.free_memory()
         return reached
 
     def _taught(self, cell: _Cell, bar: Progress) -> Surrogate:

@@ -213,6 +213,14 @@ class Run:
         self._schedule.step()
         return loss
 
+    def release(self) -> None:
+        """Let the accelerator forget the network and its optimiser: it holds on to all that it has ever prepared.
+
+        Its ``free_memory`` would forget what others prepared too, and collects garbage for as long as many steps take.
+        """
+        for held, own in ((self.accelerator._models, self._model), (self.accelerator._optimizers, self._optimiser)):
+            held[:] = [one for one in held if one is not own]
+
     def state_dict(self) -> dict[str, Any]:
         """All that a run with the same arguments needs to go on from here, ready for ``torch.save``."""
         return {
@@ -266,6 +274,7 @@ def train(
     for loss in run:
         if after_step is not None:
             after_step(run.done, loss, run.network)
+    run.release()
     return run.network
 
 

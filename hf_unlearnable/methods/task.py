@@ -122,7 +122,7 @@ class Task:
                 self.check(loss)
                 bar.advance(loss=loss)
                 self.checkpoints.tick()
-        self.accelerator.free_memory()  # which would hold every network that was ever trained
+        run.release()
         return run.network.requires_grad_(False)
 
     def check(self, loss: float) -> None:
