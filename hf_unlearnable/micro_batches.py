@@ -73,3 +73,25 @@ class MicroBatches:
             return nullcontext()
         context: AbstractContextManager[Any] = self.accelerator.no_sync(network)
         return context
+
+
+def halved(work: Callable[[slice], torch.Tensor], rows: int) -> torch.Tensor:
+    """``work`` for all rows at once, or for half and half where that does not fit the device.
+
+    For what treats every row by itself, so that the parts make no difference.
+
+    Raises:
+        RuntimeError: of ``work``; out of memory for a single row.
+    """
+
+    def attempt(start: int, stop: int) -> torch.Tensor:
+        try:
+            return work(slice(start, stop))
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error) or stop - start < 2:
+                raise
+        clear_device_cache(garbage_collection=True)
+        middle = (start + stop) // 2
+        return torch.cat([attempt(start, middle), attempt(middle, stop)])
+
+    return attempt(0, rows)

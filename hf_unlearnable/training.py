@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from hf_unlearnable.budget import to_unit
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.images import ImageSet
-from hf_unlearnable.micro_batches import MicroBatches
+from hf_unlearnable.micro_batches import MicroBatches, halved
 from hf_unlearnable.surrogate import Network, Surrogate
 
 
@@ -289,20 +290,25 @@ def load(images: ImageSet, rows: NDArray[np.int64], device: torch.device) -> tup
 @torch.no_grad()
 def accuracy(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> float:
     """The share of images whose class the network names, in [0, 1]; the network is left in evaluation mode."""
-    network.eval()
-    right = 0
-    for start in range(0, len(images), batch_size):
-        pixels, labels = load(images, np.arange(start, min(start + batch_size, len(images))), device)
-        right += int((network(pixels)[0].argmax(dim=1) == labels).sum())
-    return right / len(images)
+    named = torch.cat([one.argmax(dim=1) for one in _outputs(network, images, device, batch_size, 0)])
+    return float((named.cpu() == torch.from_numpy(images.labels)).double().mean())
 
 
 @torch.no_grad()
 def embed(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> torch.Tensor:
-    """The features (N, D) of all images, float32 on ``device``."""
+    """The features (N, D) of all images, float32 on ``device``; the network is left in evaluation mode."""
+    return torch.cat([one.float() for one in _outputs(network, images, device, batch_size, 1)])
+
+
+def _outputs(
+    network: Network, images: ImageSet, device: torch.device, batch_size: int, which: int
+) -> Iterator[torch.Tensor]:
+    """Logits (0) or features (1) of all images, batch by batch."""
     network.eval()
-    parts = [
-        network(load(images, np.arange(start, min(start + batch_size, len(images))), device)[0])[1].float()
-        for start in range(0, len(images), batch_size)
-    ]
-    return torch.cat(parts)
+    for start in range(0, len(images), batch_size):
+        pixels, _ = load(images, np.arange(start, min(start + batch_size, len(images))), device)
+        yield halved(functools.partial(_output, network, pixels, which), len(pixels))
+
+
+def _output(network: Network, pixels: torch.Tensor, which: int, part: slice) -> torch.Tensor:
+    return network(pixels[part])[which]

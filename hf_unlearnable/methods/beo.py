@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from hf_unlearnable.information import bandwidth, bayes_error
 from hf_unlearnable.kernel_votes import OBJECTIVES
 from hf_unlearnable.methods.base import Method
 from hf_unlearnable.methods.task import Task
+from hf_unlearnable.micro_batches import halved
 from hf_unlearnable.outputs import allocate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.surrogate import Network, Surrogate
@@ -273,7 +275,8 @@ class _Embedding:
             return None
         shard = self.task.shard
         with torch.no_grad():
-            features = torch.cat([part for _, _, _, part in self._look(step)]).requires_grad_()
+            parts = [halved(functools.partial(self._features, seen), len(seen)) for _, _, seen in self._seen(step)]
+            features = torch.cat(parts).requires_grad_()
         reference, twins = self.voters
         alone = reference is None and shard.count == 1
         if reference is None and not alone:  # every process counts the votes on its rows, by all rows
@@ -303,27 +306,32 @@ class _Embedding:
 
         So no embedding, and no image far from the others, speaks louder than another.
         """
-        for rows, perturbations, logits, features in self._look(step):
-            if slope is None:
-                loss = F.cross_entropy(logits, self.labels[rows], reduction="sum")
-            else:
-                loss = (features * slope[rows]).sum() * len(
-                    self.task.shard.labels
-                )  # the mean's slopes are small for half precision
-            gradient = torch.autograd.grad(loss, perturbations)[0]
+        for rows, perturbations, seen in self._seen(step):
+
+            def of_pixels(part: slice, rows: NDArray[np.int64] = rows, seen: torch.Tensor = seen) -> torch.Tensor:
+                pixels = seen.detach()[part].requires_grad_()
+                logits, features = self.network(pixels)
+                if slope is None:
+                    loss = F.cross_entropy(logits.float(), self.labels[rows[part]], reduction="sum")
+                else:
+                    # The mean's slopes are too small for half precision.
+                    loss = (features.float() * slope[rows[part]]).sum() * len(self.task.shard.labels)
+                return torch.autograd.grad(loss, pixels)[0]
+
+            gradient = torch.autograd.grad(seen, perturbations, halved(of_pixels, len(rows)))[0]
             yield rows, gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
 
-    def _look(self, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Rows, perturbations, logits and features of the protected images, as ``step`` crops and flips them."""
+    def _features(self, seen: torch.Tensor, part: slice) -> torch.Tensor:
+        features: torch.Tensor = self.network(seen[part])[1]
+        return features.float()
+
+    def _seen(self, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]]:
+        """Rows, perturbations, and the protected images as ``step`` crops and flips them."""
         generator = torch.Generator().manual_seed(self.seed + step + 7919 * self.task.shard.rank)
         for rows in _rows(len(self.task.images), self.recipe.embedding_batch_size):
             images, _, perturbations = self.task.load(rows)
-            perturbations.requires_grad_()
-            seen = images + perturbations
-            if self.recipe.augment:
-                seen = random_crop_flip(seen, generator)
-            logits, features = self.network(seen)
-            yield rows, perturbations, logits.float(), features.float()
+            seen = images + perturbations.requires_grad_()
+            yield rows, perturbations, random_crop_flip(seen, generator) if self.recipe.augment else seen
 
     def _train(self, surrogate: Surrogate, round: int) -> None:
         """Train the network, and look at what it makes of the clean images.
