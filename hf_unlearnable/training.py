@@ -194,17 +194,20 @@ class Run:
         if self.training.augment:
             pixels = random_crop_flip(pixels, self._generator)
         if self.defence.acts_on_batches:
-            soft = F.one_hot(labels, len(self.images.names)).float()
-            pixels, labels = self.defence.batch(pixels, soft, self.network, self._generator)
-        self._model.train()
+            labels = F.one_hot(labels, len(self.images.names)).float()
+        drawn = self._generator.get_state()
 
         def attempt(parts: int) -> float:
+            self._generator.set_state(drawn)
             self._optimiser.zero_grad()
             total = 0.0
             for number, part in enumerate(self._memory.split(len(pixels), parts, pixels.device), 1):
+                seen, named = pixels[part], labels[part]
+                if self.defence.acts_on_batches:
+                    seen, named = self.defence.batch(seen, named, self.network, self._generator)
+                self._model.train()
                 with self._memory.gathering(self._model, last=number == parts):
-                    # Of classes, or of their probabilities.
-                    loss = F.cross_entropy(self._model(pixels[part])[0].float(), labels[part])
+                    loss = F.cross_entropy(self._model(seen)[0].float(), named)  # of classes, or their probabilities
                     self._memory.backward(loss, share := len(part) / len(pixels))
                 total += loss.item() * share
             return total

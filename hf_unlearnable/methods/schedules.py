@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from hf_unlearnable.methods.learners import Learner, guides_of, learners_of
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.surrogate import Network
-from hf_unlearnable.training import Training, accuracy, batches, load, paired_batches, random_crop_flip
+from hf_unlearnable.training import batches, load, paired_batches, random_crop_flip
 
 if TYPE_CHECKING:
     from hf_unlearnable.methods.alternating import Alternating
 
-GUIDE_SEED = 1000  # apart from the seeds of surrogates: a guide must not start from the weights of one
 PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases of the shared schedule
 
 
@@ -92,8 +92,8 @@ class SharedSchedule:
 
     def __init__(self, recipe: Alternating, task: Task) -> None:
         self.recipe, self.task = recipe, task
-        self.guides = _guides(recipe, task)
-        self.learners = _learners(recipe, task)
+        self.guides = guides_of(recipe, task)
+        self.learners = learners_of(recipe, task)
         self.position, self.steps = Position(recipe, task), 0
         self.patterns = torch.zeros(
             len(task.images.names), *task.images.pixels.shape[1:], device=task.accelerator.device
@@ -232,7 +232,7 @@ class PaperSchedule:
 
     def __init__(self, recipe: Alternating, task: Task) -> None:
         self.recipe, self.task = recipe, task
-        self.learners = _learners(recipe, task)
+        self.learners = learners_of(recipe, task)
         self.schedules = [
             torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, recipe.epochs, eta_min=1e-6)
             for learner in self.learners
@@ -285,10 +285,7 @@ class PaperSchedule:
         for rows in self._epoch(epoch, number, "surrogate", self.recipe.batch_size, 1):
             images, labels, perturbations = task.load(rows)
             seen = (_flip(images, self.position.generator) + perturbations).clamp(0, 1)
-            learner.optimiser.zero_grad()
-            logits, _ = learner.look(seen)
-            self.position.loss = learner.learn(logits, labels)
-            learner.optimiser.step()
+            self.position.loss = learner.train_on(seen, labels)
             task.check(self.position.loss)
 
     def _answer(self, epoch: int, number: int) -> None:
@@ -299,81 +296,14 @@ class PaperSchedule:
             images, labels, perturbations = task.load(rows)
             images = _flip(images, self.position.generator)
             for _ in range(recipe.inner_steps):
-                perturbations.requires_grad_()
-                logits, features = learner.look(images + perturbations)
-                gradient = learner.gradient(recipe.perturbation_loss(features, logits, labels), perturbations)
+                gradient = learner.answer(recipe.perturbation_loss, images, perturbations, labels)
                 step = task.budget.direction(gradient) * move
-                perturbations = task.budget.project(perturbations.detach() - step, images)
+                perturbations = task.budget.project(perturbations - step, images)
             task.store(rows, perturbations)
         with warnings.catch_warnings():
             # The optimiser's steps may have been made by the process that this one goes on from.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             self.schedules[number].step()
-
-
-class Learner:
-    """A surrogate in training: the network, its optimiser, and gradients for either side."""
-
-    def __init__(self, recipe: Alternating, task: Task, index: int) -> None:
-        surrogate = task.surrogates[index % len(task.surrogates)]
-        network = surrogate.build(len(task.images.names), task.images.pixels.shape[1], recipe.seed + index)
-        optimiser = torch.optim.SGD(
-            network.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
-        self.accelerator, self.memory = task.accelerator, task.memory
-        self.network, self.optimiser = task.accelerator.prepare(network.train(), optimiser)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Ready for ``torch.save``."""
-        bare = self.accelerator.unwrap_model(self.network)
-        return {"network": bare.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-
-    def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and features in float32, so that losses are."""
-        logits, features = self.network(images)
-        return logits.float(), features.float()
-
-    def gradient(self, loss: torch.Tensor, perturbations: torch.Tensor) -> torch.Tensor:
-        """Of a loss with respect to perturbations, up to a positive factor; the graph is kept for ``learn``."""
-        return torch.autograd.grad(self.scale(loss), perturbations, retain_graph=True)[0]
-
-    def scale(self, loss: torch.Tensor) -> torch.Tensor:
-        """Large enough for float16, which would lose small gradients."""
-        scaler = self.accelerator.scaler
-        return loss if scaler is None else scaler.scale(loss)
-
-    def learn(self, logits: torch.Tensor, labels: torch.Tensor, share: float = 1.0) -> float:
-        """Add the gradient of the cross-entropy on ``share`` of a batch; the loss."""
-        loss = F.cross_entropy(logits, labels)
-        self.memory.backward(loss, share, inputs=list(self.network.parameters()))
-        return loss.item()
-
-
-def _learners(recipe: Alternating, task: Task) -> list[Learner]:
-    """In the order of their turns, each from weights of its own."""
-    return [Learner(recipe, task, index) for index in range(recipe.copies * len(task.surrogates))]
-
-
-def _guides(recipe: Alternating, task: Task) -> list[Network]:
-    """Classifiers of the clean images, trained and frozen; none where nothing is to be guided."""
-    training = Training(epochs=recipe.guide_epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate)
-    guides: list[Network] = []
-    wanted = recipe.guides * len(task.surrogates) if recipe.targeted_weight else 0
-    for number in range(wanted):
-        surrogate, seed = task.surrogates[number % len(task.surrogates)], recipe.seed + GUIDE_SEED + number
-        guides.append(task.train(surrogate, task.images, training, seed, f"{recipe.name}: guide {number + 1}"))
-        if number == 0:
-            reached = task.shard.mean(accuracy(guides[0], task.images, task.accelerator.device))
-            used = reached >= recipe.guide_accuracy
-            task.findings["guides"] = {"accuracy": reached, "expected": recipe.guide_accuracy, "used": used}
-            if not used:
-                return []
-    return guides
 
 
 def _flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
