@@ -5,7 +5,7 @@
     python examples/train_with_callbacks.py out/dataset --output runs/protected --baseline runs/clean/learnability.json
     accelerate launch --multi_gpu --num_processes 2 examples/train_with_callbacks.py out/dataset   # in two processes
 
-(With --multi_gpu also where there is no GPU: accelerate starts a single process otherwise, whatever --num_processes says.)
+(With --multi_gpu where there is no GPU either: whatever --num_processes says, accelerate else starts one process.)
 Nothing here is special but the two callbacks. The first training gives the baseline that the second is scored against.
 """
 
