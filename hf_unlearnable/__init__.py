@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hf_unlearnable.errors import (
         AccessError,
         BudgetError,
+        CheckpointError,
         DataError,
         DataWarning,
         DivergenceError,
@@ -48,6 +49,7 @@ _HOME = {
     "BEO": "methods",
     "Budget": "budget",
     "BudgetError": "errors",
+    "CheckpointError": "errors",
     "DataError": "errors",
     "DataWarning": "errors",
     "Defence": "defences",
@@ -88,6 +90,7 @@ __all__ = [
     "AccessError",
     "Budget",
     "BudgetError",
+    "CheckpointError",
     "DataError",
     "DataWarning",
     "Defence",

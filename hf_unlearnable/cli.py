@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +15,17 @@ import typer
 
 from hf_unlearnable import cli_hub, cli_report
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.errors import DataWarning, RecipeError, SourceError, UnlearnableError
-from hf_unlearnable.outputs import CELLS, MEASURED, ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
+from hf_unlearnable.cli_protect import Epochs, Images, Labels, protect, protect_dataset
+from hf_unlearnable.errors import (
+    RecipeError,
+    SourceError,
+    UnlearnableError,
+)
+from hf_unlearnable.outputs import CELLS, MEASURED, ORIGIN, PRIVATE, PUBLISH, REPORT
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_unlearnable.protection import Protection
     from hf_unlearnable.results import Report
 
 app = typer.Typer(
@@ -32,144 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (cli_report.report, cli_hub.push, cli_hub.pull, cli_hub.verify):
+for command in (protect, cli_report.report, cli_hub.push, cli_hub.pull, cli_hub.verify):
     app.command()(command)
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
-
-Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
-Labels = Annotated[str | None, typer.Option("--label-column", help="Label column; found when there is only one.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisation (default: the recipe's).")]
-
-
-@app.command()
-def protect(
-    dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
-    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
-    method: Annotated[str, typer.Option(help="Protection method; the command env lists them.")] = "mi-ue",
-    budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
-    split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
-    config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
-    ] = None,
-    image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
-    craft: Annotated[
-        bool, typer.Option("--craft-unseen", help="Let OUTPUT/private protect images too that are added later.")
-    ] = False,
-    epochs: Epochs = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    surrogate: Annotated[
-        list[str] | None, typer.Option(help="Built-in name, folder or Hub id; may be given several times.")
-    ] = None,
-    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
-    image_column: Images = None,
-    label_column: Labels = None,
-    push_to: Annotated[
-        str | None,
-        typer.Option("--push", metavar="USER/NAME", help="Push to the Hub too, privately; the command push says more."),
-    ] = None,
-) -> None:
-    """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
-    from hf_unlearnable.methods import get_method
-    from hf_unlearnable.outputs import check_free
-    from hf_unlearnable.pixels import check_format
-    from hf_unlearnable.sources import load_source
-
-    # Everything that can be wrong with the words of the command, before anything slow.
-    allowance = Budget.parse(budget)
-    chosen = get_method(method)
-    recipe: dict[str, Any] = {"seed": seed}
-    if epochs is not None:
-        if not hasattr(chosen, "epochs"):
-            raise RecipeError(f"got --epochs for the method {method}, which has none; leave it out")
-        recipe["epochs"] = epochs
-    check_format(image_format)
-    check_free(output)
-    if push_to:
-        from hf_unlearnable.hub import check_login
-
-        check_login(push_to)
-    data = load_source(dataset, split, config)
-    path = Path(dataset).expanduser()
-    origin = {"dataset": str(path.absolute()) if path.exists() else dataset, "split": split, "config": config}
-    arguments = {
-        "budget": allowance,
-        "surrogate": surrogate or None,
-        "image_column": image_column,
-        "label_column": label_column,
-        "resolution": resolution,
-        "on_unseen": "craft" if craft else "error",
-    }
-    _protect(data, output, chosen(**recipe), arguments, origin, image_format, num_proc)
-    if push_to:
-        cli_hub.push(output, push_to)
-    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
-
-
-def _protect(
-    data: Dataset,
-    output: Path,
-    method: Any,
-    arguments: dict[str, Any],
-    origin: dict[str, Any],
-    image_format: str = "png",
-    num_proc: int | None = None,
-) -> None:
-    from datasets import load_from_disk
-
-    from hf_unlearnable.estimates import describe
-    from hf_unlearnable.outputs import whole
-
-    typer.echo(f"Protecting {len(data)} images with {method.name}, budget {arguments['budget']}.")
-    with whole(output) as scratch:
-        private = scratch / PRIVATE
-        private.mkdir(mode=0o700)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
-            protection = method.fit(data, **arguments, output_dir=private / PROTECTION)
-        _tell(protection)
-        (private / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
-        # A cache of our own: the default one lies beside the source, where nobody looks for protected images.
-        # It is private too while it exists, so that a kill in the middle leaves it among private files.
-        cache = private / "map.arrow"
-        released = protection.release(
-            data,
-            image_format=image_format,
-            num_proc=num_proc,
-            cache_file_name=str(cache),
-            desc="protecting images",
-        )
-        released.save_to_disk(scratch / PUBLISH)
-        for file in private.glob("map*.arrow"):
-            file.unlink()
-        if found := describe(protection.about["findings"]):
-            typer.echo(found)
-        verified = protection.verify(data, load_from_disk(str(scratch / PUBLISH)))
-        (private / VERIFIED).write_text(json.dumps(verified.as_dict(), indent=2) + "\n")
-        typer.echo(f"Read back from disk: {verified}.")
-    typer.echo(
-        f"\n{output / PUBLISH}    publish this\n{output / PRIVATE}    keep this private: it undoes the protection\n"
-        f"Publish the files as they are: JPEG compression or resizing takes a part of the protection away."
-    )
-
-
-def _tell(protection: Protection) -> None:
-    """What became of labels, sizes and modes, where that was not a matter of course."""
-    about = protection.about
-    if about["label_values"] is not None:
-        names = ", ".join(about["classes"][:5]) + (", …" if len(about["classes"]) > 5 else "")
-        typer.echo(
-            f"Labels: the column {about['label_column']!r} was taken as {len(about['classes'])} classes: {names}."
-        )
-    if about["resampled"]:
-        height, width = about["image_shape"][1:]
-        typer.echo(
-            f"Sizes: {about['resampled']} of {about['images']} images ({about['image_sizes']}) keep theirs; their "
-            f"perturbations were optimised at {width}x{height} and resampled."
-        )
-    for change, count in about["conversions"].items():
-        typer.echo(f"Modes: {count} of {about['images']} images go from {change}: theirs cannot carry a perturbation.")
 
 
 @app.command()
@@ -259,20 +128,28 @@ def _measure(
 ) -> Report:
     from hf_unlearnable.measurement import SEEDS, learnability
     from hf_unlearnable.report import accuracy_chart, image_grid
+    from hf_unlearnable.sharding import default_accelerator
     from hf_unlearnable.training import Training
 
-    typer.echo(f"Training fresh models; what is finished is kept in {folder / CELLS}, so that a stopped run goes on.")
+    accelerator = default_accelerator()
+    if accelerator.is_main_process:
+        typer.echo(
+            f"Training fresh models; what is finished is kept in {folder / CELLS}, so that a stopped run goes on."
+        )
     report = learnability(
         protected,
         clean=clean,
         test=test,
         **what,
+        accelerator=accelerator,
         keep_in=folder / CELLS,
         training=Training(epochs=epochs),
         seeds=[SEEDS[0] + index for index in range(seeds)],
         image_column=image_column,
         label_column=label_column,
     )
+    if not accelerator.is_main_process:
+        return report
     folder.mkdir(exist_ok=True)
     report.save(folder / MEASURED)
     report.save(folder / "learnability.csv")
@@ -309,7 +186,7 @@ def demo(
     test = splits["test"].select(range(min(images, len(splits["test"]))))
     method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
     origin = {"dataset": str(data.absolute()), "split": "train", "rows": len(train)}
-    _protect(train, output, method, {"budget": allowance}, origin)
+    protect_dataset(train, output, method, {"budget": allowance}, origin)
     from datasets import load_from_disk
 
     protected = load_from_disk(str(output / PUBLISH))

@@ -36,6 +36,10 @@ class OutputError(UnlearnableError, FileExistsError):
     """A place to write to that already holds something."""
 
 
+class CheckpointError(UnlearnableError, RuntimeError):
+    """What a stopped fit left behind, but of another fit, or damaged."""
+
+
 class PrivacyError(UnlearnableError, PermissionError):
     """Something private that was about to be published, or to be published to more people than was asked."""
 

@@ -11,10 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from hf_unlearnable.images import ImageSet
 from hf_unlearnable.information import bandwidth, kernel_posterior
-from hf_unlearnable.surrogate import Network
-from hf_unlearnable.training import accuracy, embed
 
 CONFIDENCE = 0.95
 MIXTURE = (
@@ -25,37 +22,37 @@ MIXTURE = (
 
 
 def bayes_error_estimates(
-    clean: ImageSet,
-    protected: ImageSet,
-    embeddings: Mapping[str, tuple[Network, float | None]],
+    labels: NDArray[np.int64],
+    features: Mapping[str, tuple[torch.Tensor, ...]],
+    sigmas: Mapping[str, float | None],
     *,
     kernel: str,
-    device: torch.device,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """The estimated Bayes error (``1 - max p`` of the other rows' votes) before and after, in several embeddings.
 
     Args:
-        clean: N images.
-        protected: the same, protected.
-        embeddings: name -> network and sigma of the kernel (chosen on the clean images when None).
+        labels: (N,).
+        features: name of an embedding -> features (N, D) of the clean and of the protected images.
+        sigmas: name -> of the kernel; chosen on the clean images when None.
         kernel: see ``bayes_error``.
-        device: of the networks.
         seed: of the halves of the mixture and of the bootstrap.
 
     Returns:
         For each embedding its name, sigma, and the estimates ``clean``, ``protected`` (with ``interval``, a percentile
         bootstrap over rows at 95 %) and ``mixture``, where a random half of the rows is protected.
     """
-    labels = torch.from_numpy(clean.labels).to(device)
-    half = torch.from_numpy(np.random.default_rng(seed).permutation(len(clean)) < len(clean) // 2).to(device)
     results = []
-    for name, (network, given) in embeddings.items():
-        before, after = (embed(network, images, device) for images in (clean, protected))
-        sigma = given or bandwidth(before, labels, kernel=kernel)
+    for name, (before, after) in features.items():
+        classes = torch.from_numpy(labels).to(before.device)
+        half = torch.from_numpy(np.random.default_rng(seed).permutation(len(labels)) < len(labels) // 2)
+        half = half.to(before.device)
+        sigma = sigmas[name] or bandwidth(before, classes, kernel=kernel)
 
-        def errors(features: torch.Tensor, sigma: float = sigma) -> NDArray[np.float64]:
-            posterior = kernel_posterior(features, labels, kernel=kernel, sigma=sigma)
+        def errors(
+            features: torch.Tensor, sigma: float = sigma, classes: torch.Tensor = classes
+        ) -> NDArray[np.float64]:
+            posterior = kernel_posterior(features, classes, kernel=kernel, sigma=sigma)
             return (1 - posterior.amax(dim=1)).double().cpu().numpy()
 
         of_protected = errors(after)
@@ -81,20 +78,18 @@ def bayes_error_estimates(
     return results
 
 
-def error_upper_bound(network: Network, images: ImageSet, device: torch.device) -> dict[str, Any]:
-    """An upper bound on the Bayes error of what ``images`` are a sample of, from a classifier that never saw them.
+def error_upper_bound(error: float, count: int) -> dict[str, Any]:
+    """An upper bound on the Bayes error of what some images are a sample of, from a classifier that never saw them.
 
     No classifier is better than the Bayes classifier; by Hoeffding's inequality the true error of this one is at most
     ``error + sqrt(log(1 / (1 - confidence)) / (2 n))`` with that confidence.
 
     Args:
-        network: trained on other images.
-        images: n held-out ones.
-        device: of the network.
+        error: share of n held-out images, in [0, 1], that a classifier names wrong which was trained on others.
+        count: n.
     """
-    error = 1 - accuracy(network, images, device)
-    bound = error + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * len(images)))
-    return {"error": error, "images": len(images), "confidence": CONFIDENCE, "upper_bound": min(1.0, bound)}
+    bound = error + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * count))
+    return {"error": error, "images": count, "confidence": CONFIDENCE, "upper_bound": min(1.0, bound)}
 
 
 def describe(findings: Mapping[str, Any]) -> str:

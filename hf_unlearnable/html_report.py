@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,9 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.cards import PAPERS, SECRET, UNNAMED, public_name
 from hf_unlearnable.publishable import PRIVATE_PAGE
 from hf_unlearnable.report import COLOURS, Sample, change_histogram, learning_curves
-from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, NO_DEFENCE, PROTECTED, RATIO, SEQUENTIAL, Report
+from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
+from hf_unlearnable.verdicts import BROKEN, LEAKING, UNKNOWN, Cell, Verdict, book_of, row_name, stops_early, worst
 
-BROKEN, LEAKING = 0.5, 0.25  # shares regained from which on a protection is called broken, or leaking
 CASE_WORDS = {
     CLEAN: "clean images",
     PROTECTED: "protected images",
@@ -28,7 +28,7 @@ CASE_WORDS = {
     SEQUENTIAL: "that clean part first, then its protected part",
 }
 
-_templates = Environment(
+templates = Environment(
     loader=PackageLoader("hf_unlearnable"),
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -75,17 +75,11 @@ class PageFacts:
 
     def for_the_public(self) -> PageFacts:
         """The same without clean pixels, perturbations, local names and paths, seeds and digests."""
-        about = self.about
-        if about is not None:
-            kept = ("budget", "classes", "image_shape", "verification", "versions")
-            method = {key: value for key, value in about["method"].items() if key == "name" or key not in SECRET}
-            surrogates = [public_name(name).strip("`") for name in about["surrogates"]]
-            about = {**{key: about[key] for key in kept if key in about}, "method": method, "surrogates": surrogates}
         return replace(
             self,
             name="protected images",
-            report=_public_report(self.report) if self.report else None,
-            about=about,
+            report=public_reports([self.report])[0] if self.report else None,
+            about=public_about(self.about) if self.about is not None else None,
             samples=tuple(replace(sample, clean=None, amplified=None) for sample in self.samples),
             # Why is told with the path where the originals were looked for.
             no_pictures="" if self.samples and self.shares else "Not all pictures could be made.",
@@ -104,7 +98,7 @@ def page(facts: PageFacts) -> str:
     """
     report = facts.report if facts.report and facts.report.results else None
     verdicts = [Verdict.of(report, victim, defence) for victim, defence in _pairs(report)] if report else []
-    book = _book(report) if report else ""
+    book = book_of([report]) if report else ""
     by_the_book = [verdict for verdict in verdicts if verdict.defence == book]
     about = facts.about or {}
     words = {
@@ -118,9 +112,9 @@ def page(facts: PageFacts) -> str:
         "recipe": {key: value for key, value in about["method"].items() if key != "name"} if about else {},
         "pictures": [_pictures(sample) for sample in facts.samples],
         "histogram": _histogram(facts.shares),
-        "headline": _worst(by_the_book),
-        "weakest": _worst([verdict for verdict in verdicts if verdict.defence != book]),
-        "lucky": _worst(by_the_book, peak=True),
+        "headline": worst(by_the_book),
+        "weakest": worst([verdict for verdict in verdicts if verdict.defence != book]),
+        "lucky": worst(by_the_book, peak=True),
         "judged": [verdict for verdict in verdicts if verdict.state != UNKNOWN],
         "counter_broken": sum(v.state == "broken" for v in verdicts if v.defence != book),
         "counter_judged": sum(v.state != UNKNOWN for v in verdicts if v.defence != book),
@@ -133,112 +127,22 @@ def page(facts: PageFacts) -> str:
         "leaking_from": LEAKING,
         "colours": COLOURS,
     }
-    return _templates.get_template("report.html").render(words)
-
-
-UNKNOWN = "not measured"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a thief with one model and one countermeasure regains, in [0, 1] and of what clean images would give.
-
-    Attributes:
-        victim: the model.
-        defence: the countermeasure.
-        clean: last-epoch clean test accuracy after training on clean data under the countermeasure.
-        protected: the same on protected data.
-        peak: of the protected data at the best epoch.
-        spread: standard deviation of ``protected`` over seeds; not a number for a single one.
-        best: the highest that this model reaches on clean data, with whatever countermeasure.
-        regained: (protected - chance) / (best - chance), last epoch; not a number where something was not measured.
-        regained_at_peak: the same of the best epoch.
-    """
-
-    victim: str
-    defence: str
-    clean: float
-    protected: float
-    peak: float
-    spread: float
-    best: float
-    regained: float
-    regained_at_peak: float
-
-    @classmethod
-    def of(cls, report: Report, victim: str, defence: str) -> Verdict:
-        """From the results of ``learnability``."""
-        reached = [report.accuracy(CLEAN, victim, defence=one) for one in report.defences]
-        best = max((one for one in reached if not math.isnan(one)), default=math.nan)
-        room = best - report.chance if best > report.chance else math.nan
-        protected, peak = (report.accuracy(PROTECTED, victim, figure, defence=defence) for figure in ("last", "peak"))
-        return cls(
-            victim=victim,
-            defence=defence,
-            clean=report.accuracy(CLEAN, victim, defence=defence),
-            protected=protected,
-            peak=peak,
-            spread=report.spread(PROTECTED, victim, defence=defence),
-            best=best,
-            regained=(protected - report.chance) / room,
-            regained_at_peak=(peak - report.chance) / room,
-        )
-
-    @property
-    def state(self) -> str:
-        """``"broken"``, ``"leaks"`` or ``"holds"``; ``"not measured"`` where that cannot be said."""
-        return _state(self.regained)
-
-    @property
-    def state_at_peak(self) -> str:
-        """The same for a thief who stops at the best epoch."""
-        return _state(self.regained_at_peak)
-
-
-def _state(regained: float) -> str:
-    if math.isnan(regained):
-        return UNKNOWN
-    return "broken" if regained >= BROKEN else "leaks" if regained >= LEAKING else "holds"
-
-
-def _book(report: Report) -> str:
-    """The thief by the book uses no countermeasure, where that was measured."""
-    return NO_DEFENCE if NO_DEFENCE in report.defences else report.defences[0]
+    return templates.get_template("report.html").render(words)
 
 
 def _pairs(report: Report) -> list[tuple[str, str]]:
     return [(victim, defence) for victim in report.victims for defence in report.defences]
 
 
-def _worst(verdicts: list[Verdict], *, peak: bool = False) -> Verdict | None:
-    """The one that regains most."""
-    figure = "regained_at_peak" if peak else "regained"
-    known = [verdict for verdict in verdicts if not math.isnan(getattr(verdict, figure))]
-    return max(known, key=lambda verdict: getattr(verdict, figure), default=None)
-
-
 def _table(report: Report, book: str) -> list[dict[str, Any]]:
     """The countermeasures: a row each, a cell for every model; stopping early is read off the thief by the book."""
     rows = [
-        {
-            "defence": "no countermeasure" if defence == NO_DEFENCE else defence,
-            "cells": [
-                {"verdict": verdict, "accuracy": verdict.protected, "spread": verdict.spread, "state": verdict.state}
-                for verdict in (Verdict.of(report, victim, defence) for victim in report.victims)
-            ],
-        }
+        {"defence": row_name(defence), "cells": [Cell.of(report, victim, defence) for victim in report.victims]}
         for defence in sorted(report.defences, key=lambda defence: defence != book)
     ]
-    if not any(defence.startswith("early-stopping") for defence in report.defences):
-        cells = []
-        for victim in report.victims:
-            verdict = Verdict.of(report, victim, book)
-            spread = report.spread(PROTECTED, victim, "peak", defence=book)
-            cells.append(
-                {"verdict": verdict, "accuracy": verdict.peak, "spread": spread, "state": verdict.state_at_peak}
-            )
-        also = "" if book == NO_DEFENCE else f"{book}, and "
-        rows.insert(1, {"defence": f"{also}stopping at the best epoch", "cells": cells})
+    if not stops_early(report):
+        cells = [Cell.of(report, victim, book, stopped=True) for victim in report.victims]
+        rows.insert(1, {"defence": row_name(book, stopped=True), "cells": cells})
     return rows
 
 
@@ -338,22 +242,33 @@ def _uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _public_report(report: Report) -> Report:
-    """Models and countermeasures by names that anyone may know, seeds counted from 1."""
-    victims = _numbered([(victim, public_name(victim).strip("`")) for victim in report.victims])
-    defences = _numbered([(defence, _public_defence(defence)) for defence in report.defences])
-    seeds = {seed: index for index, seed in enumerate(report.seeds, 1)}
-    results = tuple(
-        replace(one, victim=victims[one.victim], defence=defences[one.defence], seed=seeds[one.seed])
-        for one in report.results
-    )
-    return replace(report, results=results)
+def public_about(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What anyone may know of ``Protection.about``: no seed, digest, column or local name."""
+    kept = ("budget", "classes", "image_shape", "verification", "versions")
+    method = {key: value for key, value in about["method"].items() if key == "name" or key not in SECRET}
+    surrogates = [public_name(name).strip("`") for name in about["surrogates"]]
+    return {**{key: about[key] for key in kept if key in about}, "method": method, "surrogates": surrogates}
 
 
-def _numbered(names: list[tuple[str, str]]) -> dict[str, str]:
+def public_reports(reports: Sequence[Report]) -> list[Report]:
+    """Models and countermeasures by names that anyone may know, seeds counted from 1: the same in all reports."""
+    victims = _numbered({one: public_name(one).strip("`") for report in reports for one in report.victims})
+    defences = _numbered({one: _public_defence(one) for report in reports for one in report.defences})
+    numbers = {seed: index for index, seed in enumerate(dict.fromkeys(s for r in reports for s in r.seeds), 1)}
+    told = []
+    for report in reports:
+        results = tuple(
+            replace(one, victim=victims[one.victim], defence=defences[one.defence], seed=numbers[one.seed])
+            for one in report.results
+        )
+        told.append(replace(report, results=results))
+    return told
+
+
+def _numbered(names: Mapping[str, str]) -> dict[str, str]:
     """Own name -> public name; a number keeps two models of the owner apart."""
     given: dict[str, str] = {}
-    for own, public in names:
+    for own, public in names.items():
         taken = sum(other == public or other.startswith(f"{public} (") for other in given.values())
         given[own] = f"{public} ({taken + 1})" if taken else public
     return given

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
@@ -16,6 +17,9 @@ from hf_unlearnable.outputs import allocate
 from hf_unlearnable.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.reading import Survey, rows
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,14 @@ class ImageSet:
         labels: (N,) int64 in [0, K).
         names: the K class names.
         originals: the images at full size; None for sets that were not read from a dataset.
+        cached: ``pixels`` on a device, to be copied there once and not batch by batch; None where they are not.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     names: list[str]
     originals: Originals | None = None
+    cached: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,6 +62,12 @@ class ImageSet:
     def chance(self) -> float:
         """The accuracy of always answering the most frequent class, in [0, 1]."""
         return float(np.bincount(self.labels).max() / len(self))
+
+    def to(self, device: torch.device) -> ImageSet:
+        """The same with its pixels on a device too."""
+        import torch  # here, so that a process that only protects does not load it
+
+        return replace(self, cached=torch.from_numpy(np.array(self.pixels)).to(device))
 
     def select(self, indices: NDArray[np.int64]) -> ImageSet:
         """The rows ``indices``, copied into memory."""
@@ -70,24 +82,26 @@ class ImageSet:
         size: int | tuple[int, int] | None = None,
         channels: int | None = None,
         scratch: Path | None = None,
+        numbers: NDArray[np.int64] | None = None,
         progress: bool = False,
     ) -> ImageSet:
         """Decode every image of a dataset.
 
         Args:
-            dataset: N > 0 rows.
+            dataset: rows, at least one.
             columns: as ``find_columns`` gives them.
             size: the side, or height and width, that images are brought to (bilinear, antialiased); when left out they
                 must be of one size already.
             channels: 1 or 3; when left out 1 where all images are greyscale, else 3.
             scratch: a folder for a memory-mapped file that holds the pixels; in memory if left out.
+            numbers: the N rows to decode; all if left out.
             progress: show a bar.
 
         Raises:
             DataError: an empty set, an unreadable image, a missing label, or images of several sizes without ``size``.
         """
         if channels is None or size is None:
-            survey = Survey.of(dataset, columns)
+            survey = Survey.of(dataset, columns, numbers)
             channels = channels or survey.channels
             if size is None and len(survey.sizes) > 1:
                 raise DataError(
@@ -97,14 +111,15 @@ class ImageSet:
                 )
             size = next(iter(survey.sizes)) if size is None else size
         height, width = (size, size) if isinstance(size, int) else size
-        shape = (len(dataset), channels, height, width)
+        count = len(dataset) if numbers is None else len(numbers)
+        shape = (count, channels, height, width)
         pixels = np.empty(shape, np.uint8) if scratch is None else allocate(scratch / "pixels", shape, np.uint8)
-        labels = np.empty(len(dataset), dtype=np.int64)
-        digests = np.empty(len(dataset), dtype=f"V{DIGEST_BYTES}")  # S would cut trailing zeros off
-        sizes = np.empty((len(dataset), 2), dtype=np.int32)
+        labels = np.empty(count, dtype=np.int64)
+        digests = np.empty(count, dtype=f"V{DIGEST_BYTES}")  # S would cut trailing zeros off
+        sizes = np.empty((count, 2), dtype=np.int32)
         conversions: Counter[str] = Counter()
-        with Progress("reading images", len(dataset), unit="image", enabled=progress) as bar:
-            for index, row in enumerate(rows(dataset, columns)):
+        with Progress("reading images", count, unit="image", enabled=progress) as bar:
+            for index, row in enumerate(rows(dataset, columns, numbers)):
                 pixels[index], labels[index] = thumbnail(row.pixels, channels, (height, width)), row.label
                 digests[index], sizes[index] = digest(row.pixels, row.label), row.pixels.shape[1:]
                 conversions.update([row.conversion] if row.conversion else [])
@@ -118,20 +133,24 @@ def thumbnail(pixels: NDArray[np.uint8], channels: int, size: tuple[int, int]) -
     return match_channels(resize(split_alpha(pixels)[0], *size), channels)
 
 
-def check_classes(images: ImageSet) -> None:
+def check_classes(labels: NDArray[np.int64], names: list[str]) -> None:
     """Refuse a set that cannot be protected class by class.
+
+    Args:
+        labels: (N,) in [0, K).
+        names: of the K classes.
 
     Raises:
         DataError: fewer than two classes, or classes with a single image.
     """
-    counts = np.bincount(images.labels, minlength=len(images.names))
+    counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts)
     if len(present) < 2:
         raise DataError(
-            f"got images of one class only ({images.names[present[0]]!r}); expected at least two, since the protection "
+            f"got images of one class only ({names[present[0]]!r}); expected at least two, since the protection "
             f"works by what tells classes apart"
         )
-    lonely = [images.names[index] for index in present if counts[index] == 1]
+    lonely = [names[index] for index in present if counts[index] == 1]
     if lonely:
         raise DataError(
             f"got classes with a single image: {', '.join(lonely[:5])}{', …' if len(lonely) > 5 else ''}; expected at "

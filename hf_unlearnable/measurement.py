@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
 from hf_unlearnable.columns import find_columns
-from hf_unlearnable.defences import Defence
+from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, DivergenceError, RecipeError
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.outputs import write_whole
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.reading import Survey
 from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report, Result
+from hf_unlearnable.sharding import default_accelerator, merged
 from hf_unlearnable.surrogate import Network, Surrogate
 from hf_unlearnable.training import Training, accuracy, train
 from hf_unlearnable.versions import versions
@@ -75,11 +76,12 @@ def learnability(
             size where they have one that the victims take, else as for ``Method.fit``.
         image_column: of all three data sets; may be left out when there is exactly one.
         label_column: likewise.
-        accelerator: device and precision; a fresh ``Accelerator()`` when left out.
+        accelerator: device, precision and processes, which share out the victims; a fresh one when left out. Folders
+            must be on a disk that all processes see.
         keep_in: a folder in which the result of every victim is kept as soon as it is there, under a digest of all that
             it depends on. What lies there already is not trained again: a stopped measurement goes on, and measurements
             with the same clean data share their baselines. Sequential trainings keep the weights that they go on from.
-        progress: show a bar.
+        progress: show a bar, of the main process.
 
     Raises:
         DataError: data sets that do not belong together.
@@ -89,7 +91,7 @@ def learnability(
     Warns:
         UserWarning: the protected images are the clean ones.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or default_accelerator()
     specifications = [Surrogate.of(one) for one in ([victims] if isinstance(victims, (str, Surrogate)) else victims)]
     parsed = [Defence.parse(one) for one in ([defences] if isinstance(defences, (str, Defence)) else defences)]
     for name, given in (("victims", specifications), ("defences", parsed), ("ratios", ratios), ("seeds", seeds)):
@@ -120,7 +122,7 @@ def learnability(
                 channels=surveys["clean"].channels,
                 progress=progress,
             )
-    _check_match(sets["protected"], sets["clean"], sets["test"])
+    _check_match(sets["protected"], sets["clean"], sets["test"], told=accelerator.is_main_process)
     with tempfile.TemporaryDirectory() as scratch:
         bench = _Bench(
             sets["clean"], sets["protected"], sets["test"], training, accelerator, Path(keep_in or scratch).absolute()
@@ -132,10 +134,14 @@ def learnability(
             for seed in seeds
             for case, ratio in _cases(ratios, sequential)
         ]
-        with Progress("victims", bench.steps * len(cells), enabled=progress) as bar:
-            results = tuple(
-                bench.result(cell, bar, keep_weights=sequential and cell.case == CLEAN_PART) for cell in cells
-            )
+        own = _shared_out(cells, accelerator)
+        with Progress("victims", bench.steps * len(own), enabled=progress and accelerator.is_main_process) as bar:
+            found = {
+                index: bench.result(cells[index], bar, keep_weights=sequential and cells[index].case == CLEAN_PART)
+                for index in own
+            }
+        everything = {index: result for part in merged(accelerator, found) for index, result in part.items()}
+        results = tuple(everything[index] for index in range(len(cells)))
     return Report(
         results=results,
         chance=sets["test"].chance,
@@ -169,6 +175,17 @@ def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, flo
             yield CLEAN_PART, ratio
             if sequential:
                 yield SEQUENTIAL, ratio
+
+
+def _shared_out(cells: Sequence[_Cell], accelerator: Accelerator) -> list[int]:
+    """Which cells this process trains, each by itself, so that their number changes no result.
+
+    A clean part and what goes on from it belong together.
+    """
+    groups = [replace(cell, case=CLEAN_PART) if cell.case == SEQUENTIAL else cell for cell in cells]
+    order = list(dict.fromkeys(groups))
+    count, rank = accelerator.num_processes, accelerator.process_index
+    return [index for index, group in enumerate(groups) if order.index(group) % count == rank]
 
 
 class _Bench:
@@ -218,7 +235,6 @@ class _Bench:
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
                 write_whole(self._file(cell, "safetensors"), save(weights))
-        self.accelerator.free_memory()
         return reached
 
     def _taught(self, cell: _Cell, bar: Progress) -> Surrogate:
@@ -293,7 +309,9 @@ class _Bench:
             CLEAN_PART: [self.clean],
         }.get(cell.case, [self.clean, self.protected])
         hashed = hashlib.blake2b(digest_size=16)
-        told = [cell.case, cell.defence.as_dict(), cell.seed, self.steps, self.training.as_dict(), versions()]
+        # Who only stops early has trained as those without a defence do.
+        defence = cell.defence if cell.defence.acts else NoDefence()
+        told = [cell.case, defence.as_dict(), cell.seed, self.steps, self.training.as_dict(), versions()]
         told += [str(self.accelerator.device), self.accelerator.mixed_precision]
         hashed.update(json.dumps(told).encode())
         for images in (*sets, self.test):
@@ -352,7 +370,7 @@ def _check_images(surveys: Mapping[str, Survey]) -> None:
             )
 
 
-def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> None:
+def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet, told: bool) -> None:
     differing = np.flatnonzero(protected.labels != clean.labels)
     if len(differing):
         raise DataError(
@@ -365,5 +383,5 @@ def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> None:
                 f"got the classes {other.names[:5]} in the {name} set and {clean.names[:5]} in the clean one; expected "
                 f"the same names in the same order. Use dataset.cast_column(LABEL, ClassLabel(names=[...]))"
             )
-    if np.array_equal(protected.pixels, clean.pixels):
+    if told and np.array_equal(protected.pixels, clean.pixels):
         warnings.warn("the protected images are identical to the clean ones: nothing is protected", stacklevel=3)

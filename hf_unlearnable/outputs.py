@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
@@ -15,6 +16,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hf_unlearnable.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two commands with one output are not kept apart there
+    fcntl = None  # type: ignore[assignment]
 
 # What `protect` writes below its output folder: one part to publish, one to keep.
 PUBLISH, PRIVATE, REPORT = "dataset", "private", "report"
@@ -67,6 +73,15 @@ def write_whole(file: Path, content: str | bytes) -> None:
             raise
 
 
+def file_digest(file: Path, start: bytes = b"") -> str:
+    """A hash, in 32 hexadecimal digits, of ``start`` and what is in a file."""
+    hashed = hashlib.blake2b(start, digest_size=16)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
@@ -92,3 +107,72 @@ def whole(folder: Path) -> Iterator[Path]:
         scratch.replace(folder)  # replaces an empty folder too
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def work_folders(folder: Path) -> tuple[Path, Path]:
+    """What ``resumable`` gives for an output."""
+    work = folder.parent / f".{folder.name}.part"
+    return work / "result", work / "checkpoints"
+
+
+@contextmanager
+def resumable(folder: Path, *, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
+    """Give a folder for the result and one for what helps to go on; what is in them outlives an error and a kill.
+
+    Both lie in a hidden folder beside ``folder``, which only its owner may read. When the block ends without an error
+    the first is renamed to ``folder`` and the rest removed. Nobody else gets the same two while the block runs.
+
+    Args:
+        folder: the output.
+        overwrite: replace what ``folder`` holds, at the end and not before.
+
+    Yields:
+        The folder of the result, which may not exist yet, and the one for the rest.
+
+    Raises:
+        OutputError: ``folder`` holds something already, or another process writes to it.
+    """
+    result, rest = work_folders(folder)
+    work, before = result.parent, result.parent / "before"
+    if before.exists() and not folder.exists():
+        before.replace(folder)  # a process was killed between two renames
+    if not overwrite:
+        check_free(folder)
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(work):
+        rest.mkdir(exist_ok=True)
+        try:
+            yield result, rest
+        except BaseException:
+            if not result.exists() and not any(rest.iterdir()):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        result.chmod(0o777 & ~_umask())
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            folder.replace(before)
+        result.replace(folder)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the system lets go of it when this one ends, however it does.
+
+    Raises:
+        OutputError: another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"got an output for which another process is at work in {str(folder)!r}; wait for it, or name another"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -9,7 +9,7 @@ against the frozen surrogate from there on made it worse: 38 % accuracy of a vic
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import RecipeError, SourceError, first_line
+from hf_unlearnable.outputs import file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -28,13 +29,21 @@ MIN_SHARED = 0.5
 CHUNK = 256  # perturbations that are brought into memory at once
 
 
-def class_patterns(perturbations: torch.Tensor, labels: NDArray[np.int64], classes: int) -> tuple[torch.Tensor, float]:
+def class_patterns(
+    perturbations: torch.Tensor,
+    labels: NDArray[np.int64],
+    classes: int,
+    total: Callable[[torch.Tensor], torch.Tensor] = lambda own: own,
+    device: torch.device | str = "cpu",
+) -> tuple[torch.Tensor, float]:
     """The mean perturbation of every class, and how much of single perturbations it is.
 
     Args:
         perturbations: (N, C, H, W), on disk or in memory.
         labels: (N,), two or more of each class that occurs.
         classes: K.
+        total: adds up what several processes, each with rows of its own, found, as tensors on ``device``.
+        device: see there.
 
     Returns:
         (K, C, H, W), zeros for a class that does not occur; and the mean inner product of two perturbations of one
@@ -45,11 +54,12 @@ def class_patterns(perturbations: torch.Tensor, labels: NDArray[np.int64], class
     sums = torch.zeros(classes, *perturbations.shape[1:], dtype=torch.float64)
     squares = torch.zeros(classes, dtype=torch.float64)
     for start in range(0, len(labels), CHUNK):
-        part = perturbations[start : start + CHUNK].double()
+        part = perturbations[start : start + CHUNK].cpu().double()
         rows = torch.from_numpy(labels[start : start + CHUNK])
         sums.index_add_(0, rows, part)
         squares.index_add_(0, rows, part.square().flatten(1).sum(dim=1))
     counts = torch.from_numpy(np.bincount(labels, minlength=classes))
+    sums, squares, counts = (total(one.to(device)).cpu() for one in (sums, squares, counts))
     pairs = (sums.square().flatten(1).sum(dim=1) - squares) / (counts - 1).clamp_min(1)
     shared = float(pairs.sum() / squares.sum().clamp_min(1e-30))
     return (sums / counts.clamp_min(1).view(-1, 1, 1, 1)).float(), shared
@@ -72,7 +82,7 @@ def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: 
         )
     grey = np.full(patterns.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later
     save_file({"levels": budget.quantise(patterns, grey)}, folder / FILE)
-    return hashlib.blake2b((folder / FILE).read_bytes(), digest_size=16).hexdigest()
+    return file_digest(folder / FILE)
 
 
 def read_patterns(folder: Path, digest: str) -> NDArray[Any]:
@@ -82,9 +92,9 @@ def read_patterns(folder: Path, digest: str) -> NDArray[Any]:
         SourceError: they are missing or not the same any more.
     """
     try:
-        content = (folder / FILE).read_bytes()
+        found = file_digest(folder / FILE)
     except OSError as error:
         raise SourceError(f"the protection in {str(folder)!r} lacks {FILE} ({first_line(error)})") from error
-    if hashlib.blake2b(content, digest_size=16).hexdigest() != digest:
+    if found != digest:
         raise SourceError(f"{FILE} in {str(folder)!r} is damaged; restore it from a copy")
     return load_file(folder / FILE)["levels"]

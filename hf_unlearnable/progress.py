@@ -14,12 +14,15 @@ class Progress:
         what: a few words in front of the bar.
         total: the number of units.
         unit: what is counted, in the singular.
+        done: units that were done before.
         enabled: show nothing if false.
     """
 
-    def __init__(self, what: str, total: int, *, unit: str = "step", enabled: bool = True) -> None:
-        self._done, self._total = 0, total
-        self._bar = tqdm(total=total, desc=what, unit=unit, disable=not enabled, leave=False, dynamic_ncols=True)
+    def __init__(self, what: str, total: int, *, unit: str = "step", done: int = 0, enabled: bool = True) -> None:
+        self._done, self._total = done, total
+        self._bar = tqdm(
+            total=total, desc=what, unit=unit, initial=done, disable=not enabled, leave=False, dynamic_ncols=True
+        )
 
     def advance(self, count: int = 1, **figures: float) -> None:
         """Count ``count`` units as done and show ``figures`` behind the bar."""

@@ -6,7 +6,6 @@ published.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -26,10 +25,9 @@ from PIL import Image
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.columns import Classes, Columns, find_columns
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
-from hf_unlearnable.outputs import whole
+from hf_unlearnable.outputs import file_digest, whole
 from hf_unlearnable.patterns import FILE, read_patterns
 from hf_unlearnable.pixels import (
-    DIGEST_BYTES,
     check_format,
     colour_profile,
     conversion,
@@ -138,11 +136,7 @@ class Protection:
         budget = Budget.parse(about["budget"])
         count = Store.write(folder / STORE, batches, budget)
         described = {"format": FORMAT, "images": count, **about}
-        hashed = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=DIGEST_BYTES)
-        with (folder / STORE).open("rb") as store:
-            while block := store.read(1 << 20):
-                hashed.update(block)
-        described["digest"] = hashed.hexdigest()
+        described["digest"] = file_digest(folder / STORE, json.dumps(described, sort_keys=True).encode())
         (folder / ABOUT).write_text(json.dumps(described, indent=2) + "\n")
         return cls(folder)
 

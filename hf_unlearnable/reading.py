@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,34 +39,71 @@ class Row(NamedTuple):
     conversion: str | None
 
 
-def rows(dataset: Dataset, columns: Columns) -> Iterator[Row]:
+def rows(dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None = None) -> Iterator[Row]:
     """Decode a dataset row by row at full size.
+
+    Args:
+        dataset: N rows.
+        columns: as ``find_columns`` gives them.
+        numbers: decode these rows only, in this order.
 
     Raises:
         DataError: naming the row whose image cannot be read or whose label is missing or outside the classes.
     """
     feature = ImageFeature(mode=dataset.features[columns.image].mode)
     classes = Classes.of(dataset, columns)
-    for index, (stored, value) in enumerate(_stored(dataset, columns)):
-        label = classes.number(value)
-        if label is None:
-            raise DataError(
-                f"row {index}: got the label {value!r}; expected {classes.expected}. Remove unlabelled rows with "
-                f"dataset.filter(lambda row: row[{columns.label!r}] not in (None, -1))"
-            )
+    for index, stored, value in _stored(dataset, columns, numbers):
+        label = _number(index, value, classes, columns)
         with _naming(index):
             image = feature.decode_example(stored)
             row = Row(to_array(image), label, conversion(image))
         yield row
 
 
-def _stored(dataset: Dataset, columns: Columns) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The images as their files, and what the label column holds."""
+def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
+    """The class number of every row (N,), without a look at the images.
+
+    Raises:
+        DataError: an empty set, or a row whose label is missing or outside the classes.
+    """
+    _check_not_empty(dataset)
+    classes = Classes.of(dataset, columns)
+    numbers = np.empty(len(dataset), dtype=np.int64)
+    index = 0
+    for batch in dataset.with_format(None).select_columns([columns.label]).iter(batch_size=1000):
+        for value in batch[columns.label]:
+            numbers[index] = _number(index, value, classes, columns)
+            index += 1
+    return numbers
+
+
+def _number(index: int, value: Any, classes: Classes, columns: Columns) -> int:
+    number = classes.number(value)
+    if number is None:
+        raise DataError(
+            f"row {index}: got the label {value!r}; expected {classes.expected}. Remove unlabelled rows with "
+            f"dataset.filter(lambda row: row[{columns.label!r}] not in (None, -1))"
+        )
+    return number
+
+
+def _stored(
+    dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None
+) -> Iterator[tuple[int, dict[str, Any], Any]]:
+    """Row numbers, the images as their files, and what the label column holds."""
     plain = dataset.with_format(None).select_columns([columns.image, columns.label])
-    for index, row in enumerate(plain.cast_column(columns.image, ImageFeature(decode=False))):
+    if numbers is not None:
+        plain = plain.select(numbers)
+    stored = plain.cast_column(columns.image, ImageFeature(decode=False))
+    for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
         if row[columns.image] is None:
             raise DataError(f"row {index}: got no image; remove the row with dataset.filter")
-        yield row[columns.image], row[columns.label]
+        yield int(index), row[columns.image], row[columns.label]
+
+
+def _check_not_empty(dataset: Dataset) -> None:
+    if len(dataset) == 0:
+        raise DataError("got an empty dataset; expected at least one image")
 
 
 @contextmanager
@@ -94,18 +132,17 @@ class Survey:
     channels: int
 
     @classmethod
-    def of(cls, dataset: Dataset, columns: Columns) -> Survey:
-        """Read the headers only: cheap beside decoding.
+    def of(cls, dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None = None) -> Survey:
+        """Read the headers only, of all rows or of those in ``numbers``: cheap beside decoding.
 
         Raises:
             DataError: an empty set, or an image that cannot be read.
         """
-        if len(dataset) == 0:
-            raise DataError("got an empty dataset; expected at least one image")
+        _check_not_empty(dataset)
         mode = dataset.features[columns.image].mode
         sizes: Counter[tuple[int, int]] = Counter()
         colour = False
-        for index, (stored, _) in enumerate(_stored(dataset, columns)):
+        for index, stored, _ in _stored(dataset, columns, numbers):
             with _naming(index):
                 # datasets decodes files at addresses too; only files here and bytes can be opened lazily.
                 lazy = stored["bytes"] is not None or Path(stored["path"]).exists()

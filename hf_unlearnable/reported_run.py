@@ -63,7 +63,7 @@ def write_report(
         DataError: a ``learnability.json`` of another kind.
         RecipeError: matplotlib is not installed.
     """
-    source = _Source.find(Path(run))
+    source = Run.find(Path(run))
     facts = source.facts(clean, clean_split, image_column, label_column, command)
     file = source.named(PUBLIC_PAGE if public else PAGE)
     write_whole(file, page(facts.for_the_public() if public else facts))
@@ -71,7 +71,7 @@ def write_report(
 
 
 @dataclass
-class _Source:
+class Run:
     """Where the parts of a run lie.
 
     Attributes:
@@ -89,7 +89,13 @@ class _Source:
     columns: Columns | None = None
 
     @classmethod
-    def find(cls, run: Path) -> _Source:
+    def find(cls, run: Path) -> Run:
+        """What a command may call a run: a folder, or a measurement alone.
+
+        Raises:
+            SourceError: nothing there to report on.
+            PrivacyError: the private part of a run.
+        """
         if run.is_file():
             return cls(run)
         if (run / MEASURED).exists():
@@ -177,9 +183,11 @@ class _Source:
                 learning_curves(facts.report, victim, facts.report.defences[0], written[-1], "png")
         return written
 
-    def _measured(self) -> dict[str, Any]:
+    @property
+    def not_measured(self) -> str:
+        """Why there is no measurement, and what to do; empty if there is one."""
         if self.measured.exists():
-            return {"report": read_report(self.measured)}
+            return ""
         finished = len(list((self.measured.parent / CELLS).glob("*.json")))
         begun = (
             f"A measurement was begun: {finished} models are trained and kept, the rest is missing. The same command "
@@ -187,7 +195,10 @@ class _Source:
             if finished
             else "No model was trained on these images yet."
         )
-        return {"not_measured": f"{begun} To measure: hf-unlearnable measure RUN"}
+        return f"{begun} To measure: hf-unlearnable measure RUN"
+
+    def _measured(self) -> dict[str, Any]:
+        return {"not_measured": self.not_measured} if self.not_measured else {"report": read_report(self.measured)}
 
 
 def _findings(about: Mapping[str, Any]) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.budget import to_unit
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.images import ImageSet
+from hf_unlearnable.micro_batches import MicroBatches
 from hf_unlearnable.surrogate import Network, Surrogate
 
 
@@ -112,6 +114,136 @@ class Training:
         return asdict(self)
 
 
+class Run:
+    """The training of one classifier: iterate over it for the loss of every step; ``state_dict`` at any step goes on.
+
+    Args:
+        surrogate: what to train, from the weights that it builds.
+        images: the training set; of this process, if several train together.
+        training: how.
+        iterations: optimiser steps; the cosine ends there, however many epochs of this set that makes.
+        seed: of the weights, the order and the augmentation.
+        accelerator: device and precision.
+        defence: what is done to the images, the batches and the starting weights on top of ``training``.
+        together: the processes of ``accelerator`` train one network, each on a part of every batch; else each its own.
+        memory: in how many parts batches are passed through; its own if left out.
+
+    Attributes:
+        network: as trained so far, bare.
+        done: optimiser steps.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        images: ImageSet,
+        training: Training,
+        *,
+        iterations: int,
+        seed: int,
+        accelerator: Accelerator,
+        defence: Defence = NoDefence(),
+        together: bool = False,
+        memory: MicroBatches | None = None,
+    ) -> None:
+        self.images, self.training, self.defence = defence.prepare(images, seed=seed), training, defence
+        self.iterations, self.seed, self.accelerator, self.done = iterations, seed, accelerator, 0
+        self._memory = memory or MicroBatches(accelerator)
+        network = defence.start(surrogate).build(len(images.names), images.pixels.shape[1], seed)
+        self._optimiser: Any = torch.optim.SGD(
+            network.parameters(),
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            nesterov=training.momentum > 0,
+        )
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimiser, iterations)
+        alone = accelerator.num_processes > 1 and not together
+        # Accelerate does not synchronise a model that it takes for one that is only evaluated.
+        self._model: Any = accelerator.prepare_model(network, evaluation_mode=alone)
+        self._optimiser = accelerator.prepare(self._optimiser)
+        self.network: Network = accelerator.unwrap_model(self._model)
+        count = accelerator.num_processes if together else 1
+        self._batch_size = max(2, training.batch_size // count) if count > 1 else training.batch_size
+        rank = accelerator.process_index if together else 0
+        self._rng = np.random.default_rng([seed, rank] if rank else seed)
+        self._generator = torch.Generator().manual_seed(seed + 7919 * rank)
+        self._drawn, self._position = self._rng.bit_generator.state, 0
+
+    def __iter__(self) -> Iterator[float]:
+        while self.done < self.iterations:
+            self._drawn = self._rng.bit_generator.state
+            for number, rows in enumerate(batches(len(self.images), self._batch_size, self._rng)):
+                if number < self._position:
+                    continue  # before the state that was loaded
+                loss = self._step(rows)
+                self.done, self._position = self.done + 1, number + 1
+                yield loss
+                if self.done == self.iterations:
+                    break
+            self._position = 0
+        if self._model is not self.network:
+            # Processes agree on the statistics of batch normalisation at the start of a step, not at the end.
+            for buffer in self.network.buffers():
+                broadcast(buffer, from_process=0)
+        self.network.eval()
+
+    def _step(self, rows: NDArray[np.int64]) -> float:
+        pixels, labels = load(self.images, rows, self.accelerator.device)
+        if self.training.augment:
+            pixels = random_crop_flip(pixels, self._generator)
+        if self.defence.acts_on_batches:
+            soft = F.one_hot(labels, len(self.images.names)).float()
+            pixels, labels = self.defence.batch(pixels, soft, self.network, self._generator)
+        self._model.train()
+
+        def attempt(parts: int) -> float:
+            self._optimiser.zero_grad()
+            total = 0.0
+            for number, part in enumerate(self._memory.split(len(pixels), parts, pixels.device), 1):
+                with self._memory.gathering(self._model, last=number == parts):
+                    # Of classes, or of their probabilities.
+                    loss = F.cross_entropy(self._model(pixels[part])[0].float(), labels[part])
+                    self._memory.backward(loss, share := len(part) / len(pixels))
+                total += loss.item() * share
+            return total
+
+        loss = self._memory.attempt(attempt, len(pixels))
+        self._optimiser.step()
+        self._schedule.step()
+        return loss
+
+    def release(self) -> None:
+        """Let the accelerator forget the network and its optimiser: it holds on to all that it has ever prepared.
+
+        Its ``free_memory`` would forget what others prepared too, and collects garbage for as long as many steps take.
+        """
+        for held, own in ((self.accelerator._models, self._model), (self.accelerator._optimizers, self._optimiser)):
+            held[:] = [one for one in held if one is not own]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run with the same arguments needs to go on from here, ready for ``torch.save``."""
+        return {
+            "seed": self.seed,
+            "done": self.done,
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "drawn": self._drawn,
+            "position": self._position,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.done, self._position = state["done"], state["position"]
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._rng.bit_generator.state = state["drawn"]
+        self._generator.set_state(state["generator"])
+
+
 def train(
     surrogate: Surrogate,
     images: ImageSet,
@@ -123,61 +255,35 @@ def train(
     defence: Defence = NoDefence(),
     after_step: Callable[[int, float, Network], None] | None = None,
 ) -> Network:
-    """Train a classifier from the weights that ``surrogate`` builds.
+    """Train a classifier, each process its own.
 
     Args:
-        surrogate: what to train.
-        images: the training set.
-        training: how.
-        iterations: optimiser steps; the cosine ends there, however many epochs of this set that makes.
-        seed: of the weights, the order and the augmentation.
-        accelerator: device and precision.
-        defence: what is done to the images, the batches and the starting weights on top of ``training``.
+        surrogate: see ``Run``, as the others.
+        images: see there.
+        training: see there.
+        iterations: see there.
+        seed: see there.
+        accelerator: see there.
+        defence: see there.
         after_step: called with the number of steps done, the loss and the network.
 
     Returns:
         The trained network, in evaluation mode.
     """
-    images = defence.prepare(images, seed=seed)
-    network = defence.start(surrogate).build(len(images.names), images.pixels.shape[1], seed)
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        nesterov=training.momentum > 0,
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    network, optimiser = accelerator.prepare(network, optimiser)
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    done = 0
-    while done < iterations:
-        for batch in batches(len(images), training.batch_size, rng):
-            pixels, labels = load(images, batch, accelerator.device)
-            if training.augment:
-                pixels = random_crop_flip(pixels, generator)
-            if defence.acts_on_batches:
-                soft = F.one_hot(labels, len(images.names)).float()
-                pixels, labels = defence.batch(pixels, soft, accelerator.unwrap_model(network), generator)
-            network.train()
-            loss = F.cross_entropy(network(pixels)[0].float(), labels)  # of classes, or of their probabilities
-            optimiser.zero_grad()
-            accelerator.backward(loss)
-            optimiser.step()
-            schedule.step()
-            done += 1
-            if after_step is not None:
-                after_step(done, loss.item(), network)
-            if done == iterations:
-                break
-    result: Network = accelerator.unwrap_model(network).eval()
-    return result
+    run = Run(surrogate, images, training, iterations=iterations, seed=seed, accelerator=accelerator, defence=defence)
+    for loss in run:
+        if after_step is not None:
+            after_step(run.done, loss, run.network)
+    run.release()
+    return run.network
 
 
 def load(images: ImageSet, rows: NDArray[np.int64], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Bring rows to a device: (B, C, H, W) floats in [0, 1] and (B,) labels."""
-    pixels = torch.from_numpy(images.pixels[rows]).to(device)
-    return to_unit(pixels), torch.from_numpy(images.labels[rows]).to(device)
+    labels = torch.from_numpy(images.labels[rows]).to(device)
+    if images.cached is not None:
+        return to_unit(images.cached[torch.from_numpy(rows).to(device)]), labels
+    return to_unit(torch.from_numpy(images.pixels[rows]).to(device)), labels
 
 
 @torch.no_grad()

@@ -1,51 +1,22 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 
 import pytest
 from conftest import make_output
+from pages import HOSTILE, NEEDS_CHROMIUM, Sources, made, overflow
 from typer.testing import CliRunner
 
-from hf_unlearnable import DataError, PrivacyError, Report, push
+from hf_unlearnable import DataError, PrivacyError, push
 from hf_unlearnable.cli import app
-from hf_unlearnable.html_report import PageFacts, Verdict, page
+from hf_unlearnable.html_report import PageFacts, page
 from hf_unlearnable.publishable import PRIVATE_PAGE, check_folder
 from hf_unlearnable.report import Sample
-from hf_unlearnable.results import CLEAN, PROTECTED, RATIO, Result
-
-HOSTILE = "<script src='http://evil.example/x.js'></script>$x^{"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-def made(figures, chance=0.1, victims=("small-resnet",), seeds=(987654,)):
-    """A report with (case, defence) -> last accuracy."""
-    results = tuple(
-        Result(victim, case, RATIO.get(case, 0.5), defence, seed, (last + 0.05, last))
-        for victim in victims
-        for (case, defence), last in figures.items()
-        for seed in seeds
-    )
-    return Report(results, chance, 100, 50, 10, {"epochs": 2}, {"torch": "9.9"})
-
+from hf_unlearnable.results import CLEAN, PROTECTED
+from hf_unlearnable.verdicts import Verdict
 
 FIGURES = {(CLEAN, "none"): 0.8, (PROTECTED, "none"): 0.2, (CLEAN, "jpeg:10"): 0.7, (PROTECTED, "jpeg:10"): 0.65}
-
-
-class Sources(HTMLParser):
-    """Everything that a page refers to."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.found, self.tags = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data", "poster")]
 
 
 def test_broken_is_what_the_page_says_it_is():
@@ -180,26 +151,8 @@ def test_push_does_not_publish_the_report(run_folder, hub, name):
         check_folder(run_folder / "dataset")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+@NEEDS_CHROMIUM
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_without_overflow(run_folder, width, tmp_path):
     invoke(run_folder)
-    # A frame of the width to test: headless windows have a least width of their own.
-    shutil.copy(run_folder / "report" / "report.html", tmp_path / "page.html")
-    (tmp_path / "frame.html").write_text(
-        f"<iframe id=f style='width:{width}px;height:900px;border:0' src=page.html></iframe><pre id=o></pre><script>"
-        "f.onload = () => { const d = f.contentDocument.documentElement;"
-        "o.textContent = `RESULT ${d.scrollWidth} ${d.clientWidth}`; }</script>"
-    )
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu",
-            "--allow-file-access-from-files", "--disable-background-networking", "--disable-component-update",
-            "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000",
-            "--dump-dom", f"file://{tmp_path / 'frame.html'}",
-        ],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    found = re.search(r"RESULT (\d+) (\d+)", done.stdout)
-    assert found, done.stderr
-    assert int(found[1]) <= int(found[2]) == width
+    assert overflow(run_folder / "report" / "report.html", width, tmp_path) == 0

@@ -187,20 +187,20 @@ def test_the_paper_recipe_has_the_listed_values():
 
 def test_the_paper_schedule_is_followed(monkeypatch):
     """Learning rates, modes, batch sizes and step sizes as the paper recipe lists them, seen from outside."""
-    from hf_unlearnable.methods import alternating
+    from hf_unlearnable.methods import schedules
 
     seen = []
-    learn, project = alternating._Learner.learn, Budget.project
+    learn, project = schedules.Learner.learn, Budget.project
 
-    def spy_learn(self, logits, labels):
+    def spy_learn(self, logits, labels, share=1.0):
         seen.append(("learn", self.network.training, len(labels), self.optimiser.param_groups[0]["lr"]))
-        return learn(self, logits, labels)
+        return learn(self, logits, labels, share)
 
     def spy_project(self, perturbations, images):
         seen.append(("project", None, len(images), None))
         return project(self, perturbations, images)
 
-    monkeypatch.setattr(alternating._Learner, "learn", spy_learn)
+    monkeypatch.setattr(schedules.Learner, "learn", spy_learn)
     monkeypatch.setattr(Budget, "project", spy_project)
     recipe = MIUE.paper(epochs=4, inner_steps=3, batch_size=10, perturbation_batch_size=20)
     recipe.fit(make_dataset(60), progress=False)

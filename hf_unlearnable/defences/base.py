@@ -110,6 +110,11 @@ class Defence(ABC):
         """Whether ``batch`` does anything."""
         return type(self).batch is not Defence.batch
 
+    @property
+    def acts(self) -> bool:
+        """Whether anything of the training is another for it; else only ``figure`` may be."""
+        return any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in ("prepare", "start", "batch"))
+
     @classmethod
     def parse(cls, text: str | Defence) -> Defence:
         """Read ``name``, ``name:value`` (of the first setting) or ``name:setting=value,setting=value``.

@@ -3,127 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import tempfile
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from huggingface_hub import constants
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.columns import Classes, Columns, find_columns
-from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DataWarning, DivergenceError, RecipeError
-from hf_unlearnable.images import ImageSet, check_classes
-from hf_unlearnable.outputs import allocate, check_free
-from hf_unlearnable.patterns import class_patterns, write_patterns
-from hf_unlearnable.progress import Progress
+from hf_unlearnable.columns import find_columns
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.methods.fitting import Fitting
+from hf_unlearnable.methods.task import Task
 from hf_unlearnable.protection import Protection
-from hf_unlearnable.reading import MIN_SIDE, Survey, rows
-from hf_unlearnable.release import release
-from hf_unlearnable.surrogate import Network, Surrogate
-from hf_unlearnable.training import Training, train
-from hf_unlearnable.verification import Pair, Verification, compare
-from hf_unlearnable.versions import versions
+from hf_unlearnable.reading import MIN_SIDE
+from hf_unlearnable.sharding import default_accelerator
+from hf_unlearnable.surrogate import Surrogate
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
 
-CHUNK = 256  # images that are brought into memory at once
-SAMPLE = 1000  # images that ``fit`` verifies at most,
-SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
-
 _methods: dict[str, type[Method]] = {}
-
-
-@dataclass(frozen=True)
-class Task:
-    """What ``Method.run`` is given.
-
-    Attributes:
-        images: to protect: uint8 pixels (N, C, H, W) on disk at the surrogate's resolution, labels (N,).
-        budget: how far each may be moved.
-        surrogates: to optimise against, at least one.
-        accelerator: device and precision.
-        perturbations: (N, C, H, W) float32 on the unit scale, zeros at first, on disk: ``run`` leaves its result here.
-        scratch: a folder for whatever does not fit in memory; it is gone after the fit.
-        findings: what ``run`` learned about its result and ``protection.json`` should tell, ready for JSON.
-        progress: show bars.
-    """
-
-    images: ImageSet
-    budget: Budget
-    surrogates: tuple[Surrogate, ...]
-    accelerator: Accelerator
-    perturbations: torch.Tensor
-    scratch: Path
-    progress: bool
-    findings: dict[str, Any] = field(default_factory=dict)
-
-    def protected(self) -> ImageSet:
-        """The images with the perturbations as they are now, as they would be released; pixels in ``scratch``."""
-        pixels = allocate(self.scratch / "protected", self.images.pixels.shape, np.uint8)
-        for start in range(0, len(self.images), CHUNK):
-            part = slice(start, start + CHUNK)
-            original = self.images.pixels[part]
-            pixels[part] = self.budget.apply(original, self.budget.quantise(self.perturbations[part], original))
-        return ImageSet(pixels, self.images.labels, self.images.names)
-
-    def train(
-        self,
-        surrogate: Surrogate,
-        images: ImageSet,
-        training: Training,
-        seed: int,
-        what: str,
-        defence: Defence = NoDefence(),
-    ) -> Network:
-        """Train a model that the method uses, with a bar that says ``what``; the network comes back frozen.
-
-        Raises:
-            DivergenceError: the loss left the finite numbers.
-        """
-        steps = training.iterations(len(images))
-        with Progress(what, steps, enabled=self.progress) as bar:
-
-            def after_step(done: int, loss: float, network: Network) -> None:
-                self.check(loss)
-                bar.advance(loss=loss)
-
-            network = train(
-                surrogate,
-                images,
-                training,
-                iterations=steps,
-                seed=seed,
-                accelerator=self.accelerator,
-                defence=defence,
-                after_step=after_step,
-            )
-        network.requires_grad_(False)
-        return network
-
-    def check(self, loss: float) -> None:
-        """Stop at a loss that is not a number.
-
-        Raises:
-            DivergenceError: it is not.
-        """
-        if not math.isfinite(loss):
-            raise DivergenceError(
-                f"got a loss of {loss}; expected a finite number. The optimisation diverged: lower learning_rate, or "
-                f"use mixed_precision='no'. Nothing was written"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +78,15 @@ class Method(ABC):
         on_unseen: Literal["error", "craft"] = "error",
         accelerator: Accelerator | None = None,
         output_dir: str | PathLike[str] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: float = 300.0,
+        cache: Literal["disk", "device"] = "disk",
         progress: bool = True,
     ) -> Protection:
         """Fit a perturbation to every image of a dataset.
+
+        Under ``accelerate launch`` all processes call this with the same arguments; each owns a part of the rows, and
+        all get the same protection. Folders must be on a disk that all of them see.
 
         Args:
             dataset: one split with an ``Image`` column, of any sizes and modes (see ``pixels.released_mode``), and
@@ -193,9 +103,16 @@ class Method(ABC):
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
                 streams that are fitted on their first rows.
-            accelerator: device and precision; a fresh ``Accelerator()`` when left out.
+            accelerator: device, precision and processes; a fresh one when left out.
             output_dir: where the private perturbations are written; a folder named by their digest in the cache of
                 Hugging Face (``$HF_HOME/unlearnable``) when left out. They undo the protection: keep them private.
+            checkpoint_dir: a folder in which the fit keeps what it needs to go on after it was killed: the same call
+                then does, and ends with the same bytes (on a CPU, with the same number of processes). After a fit that
+                came to its end the same call returns its result. Private, and yours to remove; nothing is kept if left
+                out.
+            checkpoint_every: seconds between two checkpoints.
+            cache: where pixels and perturbations lie while they are fitted: ``"disk"``, memory-mapped, for sets of any
+                size; ``"device"``: 5 bytes a value of every image on the accelerator, which saves the copying.
             progress: show bars.
 
         Returns:
@@ -207,78 +124,34 @@ class Method(ABC):
         Raises:
             DataError: columns, labels or images that cannot be protected.
             BudgetError: not a budget.
-            RecipeError: an unusable surrogate or resolution, several processes, or ``on_unseen="craft"`` where the
-                perturbations of a class share too little.
+            RecipeError: an unusable surrogate or resolution, more processes than pairs of images, or
+                ``on_unseen="craft"`` where the perturbations of a class share too little.
+            CheckpointError: ``checkpoint_dir`` holds what is of another fit, or damaged.
             OutputError: ``output_dir`` holds something already.
             DivergenceError: the optimisation left the finite numbers.
         """
-        budget = Budget.parse(budget)
-        if on_unseen not in ("error", "craft"):
-            raise RecipeError(f"got on_unseen={on_unseen!r}; expected 'error' or 'craft'")
+        _check_choice("on_unseen", on_unseen, ("error", "craft"))
+        _check_choice("cache", cache, ("disk", "device"))
         if resolution is not None and resolution < MIN_SIDE:
             raise RecipeError(f"got resolution={resolution}; expected at least {MIN_SIDE} pixels")
-        columns = find_columns(dataset, image_column, label_column)
-        if output_dir is not None:
-            check_free(Path(output_dir))
-        accelerator = accelerator or Accelerator()
-        if accelerator.num_processes > 1:
-            raise RecipeError(
-                f"got {accelerator.num_processes} processes; expected one. Start without accelerate launch, or with "
-                f"--num_processes 1: one process uses one GPU, or all cores"
-            )
-        surrogates = self._surrogates(surrogate, accelerator.device)
-        cache = Path(constants.HF_HOME) / "unlearnable"
-        home = cache if output_dir is None else Path(output_dir).absolute().parent
-        home.mkdir(parents=True, exist_ok=True)
-        # On the disk where the result goes: whoever has room for it there has room for the scratch files too.
-        with tempfile.TemporaryDirectory(prefix=".fit-", dir=home) as folder:
-            scratch = Path(folder)
-            survey = Survey.of(dataset, columns)
-            size = (resolution, resolution) if resolution else survey.working_size(_largest_side(surrogates))
-            images = ImageSet.read(
-                dataset, columns, size=size, channels=survey.channels, scratch=scratch, progress=progress
-            )
-            check_classes(images)
-            self._tell(images)
-            perturbations = torch.from_numpy(allocate(scratch / "working", images.pixels.shape, np.float32))
-            task = Task(images, budget, surrogates, accelerator, perturbations, scratch, progress)
-            self.run(task)
-            if not all(part.isfinite().all() for part in perturbations.split(CHUNK)):
-                raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
-            verified = compare(_sample(dataset, columns, task, survey), budget, images.pixels.shape[2:])
-            if verified.unchanged:
-                warnings.warn(
-                    f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
-                    f"perturbations round to zero levels. Use more epochs or a larger budget",
-                    DataWarning,
-                    stacklevel=2,
-                )
-            about = self._about(dataset, survey, columns, task, verified)
-            written = scratch / "protection"
-            written.mkdir(mode=0o700)
-            if on_unseen == "craft":
-                patterns, shared = class_patterns(perturbations, images.labels, len(images.names))
-                about["patterns"] = write_patterns(written, patterns, shared, budget)
-            fitted = Protection.write(written, _quantised(task), about)
-            target = cache / fitted.digest if output_dir is None else Path(output_dir)
-            if output_dir is not None:
-                check_free(target)
-            if output_dir is not None or not target.exists():
-                written.replace(target)  # the same disk: it is there as a whole or not at all
-            return Protection(target)
-
-    @staticmethod
-    def _tell(images: ImageSet) -> None:
-        """Say which images change their mode: never silently."""
-        assert images.originals is not None
-        if converted := images.originals.conversions:
-            kinds = ", ".join(f"{count} from {change}" for change, count in converted.items())
-            warnings.warn(
-                f"{sum(converted.values())} of {len(images)} images cannot carry a perturbation in their own mode and "
-                f"are converted: {kinds}",
-                DataWarning,
-                stacklevel=3,
-            )
+        accelerator = accelerator or default_accelerator()
+        return Fitting(
+            run=self.run,
+            recipe={"name": self.name, **self.recipe()},
+            seed=self.seed,
+            dataset=dataset,
+            columns=find_columns(dataset, image_column, label_column),
+            budget=Budget.parse(budget),
+            surrogates=self._surrogates(surrogate, accelerator.device),
+            resolution=resolution,
+            on_unseen=on_unseen,
+            accelerator=accelerator,
+            output=None if output_dir is None else Path(output_dir).absolute(),
+            checkpoints=None if checkpoint_dir is None else Path(checkpoint_dir).absolute(),
+            checkpoint_every=checkpoint_every,
+            cache=cache,
+            progress=progress and accelerator.is_main_process,
+        ).protection()
 
     def _surrogates(
         self, given: AnySurrogate | Sequence[AnySurrogate] | None, device: torch.device
@@ -290,55 +163,10 @@ class Method(ABC):
             raise RecipeError("got no surrogate; expected at least one, or None for the default")
         return tuple(Surrogate.of(one) for one in several)
 
-    def _about(
-        self, dataset: Dataset, survey: Survey, columns: Columns, task: Task, verified: Verification
-    ) -> dict[str, Any]:
-        images, originals = task.images, task.images.originals
-        assert originals is not None
-        resampled = (originals.sizes != images.pixels.shape[2:]).any(axis=1)
-        return {
-            "method": {"name": self.name, **self.recipe()},
-            "budget": str(task.budget),
-            "surrogates": [str(surrogate) for surrogate in task.surrogates],
-            "image_column": columns.image,
-            "label_column": columns.label,
-            "image_mode": dataset.features[columns.image].mode,
-            "classes": images.names,
-            "label_values": Classes.of(dataset, columns).values,
-            "image_shape": list(images.pixels.shape[1:]),
-            "image_sizes": str(survey),
-            "largest_image": int(originals.sizes.prod(axis=1).max()),
-            "resampled": int(resampled.sum()),
-            "conversions": originals.conversions,
-            "verification": verified.as_dict(),
-            "findings": task.findings,
-            "versions": versions(),
-        }
 
-
-def _largest_side(surrogates: Sequence[Surrogate]) -> int:
-    """The largest side of images that the surrogates are meant for."""
-    return max(surrogate.image_size for surrogate in surrogates)
-
-
-def _quantised(task: Task) -> Iterator[tuple[NDArray[np.void], NDArray[Any]]]:
-    """The stored form of every perturbation: here the framework enforces the budget, whatever ``run`` did."""
-    assert task.images.originals is not None
-    for start in range(0, len(task.images), CHUNK):
-        part = slice(start, start + CHUNK)
-        levels = task.budget.quantise(task.perturbations[part], task.images.pixels[part])
-        yield task.images.originals.digests[part], levels
-
-
-def _sample(dataset: Dataset, columns: Columns, task: Task, survey: Survey) -> Iterator[Pair]:
-    """Evenly spaced pairs at full size: enough for the mean of PSNR and SSIM, and cheap for any set."""
-    area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(dataset)
-    count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
-    chosen = range(0, len(dataset), math.ceil(len(dataset) / count))
-    for index, row in zip(chosen, rows(dataset.select(chosen), columns), strict=True):
-        part = slice(index, index + 1)
-        levels = task.budget.quantise(task.perturbations[part], task.images.pixels[part])[0]
-        yield row.pixels, release(row.pixels, levels, task.budget)
+def _check_choice(name: str, got: str, allowed: tuple[str, ...]) -> None:
+    if got not in allowed:
+        raise RecipeError(f"got {name}={got!r}; expected {' or '.join(repr(one) for one in allowed)}")
 
 
 def available_methods() -> list[str]:

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.estimates import MIXTURE, bayes_error_estimates, error_upper_bound
-from hf_unlearnable.images import ImageSet
 from hf_unlearnable.information import bandwidth, bayes_error
 from hf_unlearnable.kernel_votes import OBJECTIVES
-from hf_unlearnable.methods.base import Method, Task
+from hf_unlearnable.methods.base import Method
+from hf_unlearnable.methods.task import Task
 from hf_unlearnable.outputs import allocate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.surrogate import Network, Surrogate
-from hf_unlearnable.training import Training, embed, load, random_crop_flip
+from hf_unlearnable.training import Training, accuracy, embed, load, random_crop_flip
 
 FIRST_SEED, HELD_OUT_SEED = 2000, 3000  # apart from those of other methods' models and of victims
 CONTROL = "cross-entropy"
@@ -126,21 +126,26 @@ class BEO(Method, name="beo"):
         """Train the embeddings, then ascend."""
         kinds = (False, True) if self.robust and self.mode == "reference" else (False,)
         pairs = [(surrogate, robust) for surrogate in task.surrogates for robust in kinds]
-        embeddings = [_Embedding(self, task, *pair, self.seed + FIRST_SEED + i) for i, pair in enumerate(pairs)]
         ascent = _Ascent(self, task)
         ascent.start()
-        total = self.steps * len(task.images)
-        with Progress(f"{self.name}: ascent", total, unit="image", enabled=task.progress) as bar:
-            for step in range(self.steps):
+        embeddings = [_Embedding(self, task, number, *pair) for number, pair in enumerate(pairs)]
+        count = len(task.images)
+        with Progress(
+            f"{self.name}: ascent", self.steps * count, unit="image", done=ascent.step * count, enabled=task.progress
+        ) as bar:
+            while ascent.step < self.steps:
+                step = ascent.step
                 if self.mode == "self" and self.refresh != "never":
                     for embedding in embeddings:
-                        embedding.refresh(task.protected())
+                        embedding.refresh(step + 1)
                 slopes = [embedding.slope(step) for embedding in embeddings]
                 pulled = [embedding.pull(slope, step) for embedding, slope in zip(embeddings, slopes, strict=True)]
                 for part in zip(*pulled, strict=True):
                     rows = part[0][0]
                     ascent.move(rows, torch.stack([gradient for _, gradient in part]).sum(dim=0), step)
                     bar.advance(len(rows))
+                ascent.step += 1
+                task.checkpoints.tick()
         task.findings["bayes_error"] = self._findings(task, embeddings)
 
     def step_size(self, step: int) -> float:
@@ -149,7 +154,7 @@ class BEO(Method, name="beo"):
 
     def _findings(self, task: Task, embeddings: list[_Embedding]) -> dict[str, Any]:
         """Estimates where the ascent took place and in an embedding that had no part in it."""
-        protected, device, surrogate = task.protected(), task.accelerator.device, task.surrogates[0]
+        protected, surrogate = task.protected(), task.surrogates[0]
         training, seed = self._training(self.epochs), self.seed + HELD_OUT_SEED
         held_out = task.train(surrogate, task.images, training, seed, f"{self.name}: held-out embedding")
         order = np.random.default_rng(seed).permutation(len(protected))
@@ -157,9 +162,17 @@ class BEO(Method, name="beo"):
         classifier = task.train(surrogate, learned, training, seed + 1, f"{self.name}: held-out classifier")
         several: dict[str, tuple[Network, float | None]] = {str(one): (one.network, one.sigma) for one in embeddings}
         several[f"{surrogate} trained on clean images, held out"] = (held_out, None)
+        device, size = task.accelerator.device, self.embedding_batch_size
+        features = {
+            name: tuple(task.shard.gather(embed(network, images, device, size)) for images in (task.images, protected))
+            for name, (network, _) in several.items()
+        }
+        sigmas = {name: sigma for name, (_, sigma) in several.items()}
+        wrong = (1 - accuracy(classifier, unseen, device, size)) * len(unseen)
+        seen = task.shard.sum(torch.tensor([wrong, len(unseen)], device=device, dtype=torch.float64)).tolist()
         return {
-            "estimates": bayes_error_estimates(task.images, protected, several, kernel=self.kernel, device=device),
-            "upper_bound": error_upper_bound(classifier, unseen, device),
+            "estimates": bayes_error_estimates(task.shard.labels, features, sigmas, kernel=self.kernel),
+            "upper_bound": error_upper_bound(seen[0] / seen[1], int(seen[1])),
             "mixtures": MIXTURE,
         }
 
@@ -168,24 +181,36 @@ class BEO(Method, name="beo"):
 
 
 class _Ascent:
-    """The perturbations and what an optimiser remembers of them."""
+    """The perturbations, how many steps they have made, and what an optimiser remembers of them."""
 
     def __init__(self, recipe: BEO, task: Task) -> None:
-        self.recipe, self.task = recipe, task
+        self.recipe, self.task, self.step = recipe, task, 0
         self.memory: list[torch.Tensor] = []
         if recipe.optimiser == "adam":  # two numbers a value, on disk like the perturbations
             shape = task.images.pixels.shape
             files = (task.scratch / "mean", task.scratch / "square")
             self.memory = [torch.from_numpy(allocate(file, shape, np.float32)) for file in files]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Ready for ``torch.save``."""
+        return {"step": self.step, "memory": self.memory}
+
     def start(self) -> None:
-        """Uniform in half the ball: many gradients vanish at the clean images themselves."""
-        generator, budget = torch.Generator().manual_seed(self.recipe.seed), self.task.budget
+        """Go on, or begin uniformly in half the ball: many gradients vanish at the clean images themselves."""
+        saved = self.task.checkpoints.keep("ascent", self.state_dict)
+        if saved is not None:
+            self.step = saved["step"]
+            for past, kept in zip(self.memory, saved["memory"], strict=True):
+                for rows in _rows(len(past), self.recipe.embedding_batch_size):
+                    past[rows] = kept[rows]
+            return
+        rank = self.task.shard.rank
+        generator, budget = torch.Generator().manual_seed(self.recipe.seed + 7919 * rank), self.task.budget
         for rows in _rows(len(self.task.images), self.recipe.embedding_batch_size):
             images, _ = load(self.task.images, rows, torch.device("cpu"))
             noise = 2 * torch.rand(images.shape, generator=generator) - 1
             noise = noise * budget.epsilon if budget.norm == "linf" else budget.direction(noise)
-            self.task.perturbations[rows] = budget.project(noise / 2, images)
+            self.task.store(rows, budget.project(noise / 2, images))
 
     def move(self, rows: NDArray[np.int64], gradient: torch.Tensor, step: int) -> None:
         """One step up for the perturbations of ``rows``, along their gradient (B, C, H, W)."""
@@ -202,28 +227,37 @@ class _Ascent:
             direction = mean / (square.sqrt() + 1e-8) * budget.epsilon
         else:
             direction = budget.direction(gradient)
-        images, _ = load(self.task.images, rows, gradient.device)
-        moved = self.task.perturbations[rows].to(gradient.device) + size * direction
-        self.task.perturbations[rows] = budget.project(moved, images).cpu()
+        images, _, perturbations = self.task.load(rows)
+        self.task.store(rows, budget.project(perturbations + size * direction, images))
 
 
 class _Embedding:
-    """A trained network, whose features say who is whose neighbour."""
+    """A trained network, whose features say who is whose neighbour.
 
-    def __init__(self, recipe: BEO, task: Task, surrogate: Surrogate, robust: bool, seed: int) -> None:
-        self.recipe, self.task, self.surrogate, self.robust, self.seed = recipe, task, surrogate, robust, seed
+    Args:
+        recipe: of the ascent.
+        task: whose images.
+        number: among the embeddings.
+        surrogate: what is trained.
+        robust: adversarially.
+    """
+
+    def __init__(self, recipe: BEO, task: Task, number: int, surrogate: Surrogate, robust: bool) -> None:
+        self.recipe, self.task, self.number, self.surrogate, self.robust = recipe, task, number, surrogate, robust
         self.labels = torch.from_numpy(task.images.labels).to(task.accelerator.device)
-        self._train(surrogate, task.images, recipe.epochs)
+        self.voters: tuple[tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor | None] = (None, None)
+        saved = task.checkpoints.saved(self._what)
+        self._train(surrogate, 0 if saved is None else saved["seed"] - self._first_seed)
 
     def __str__(self) -> str:
         images = "the images as they were protected" if self.recipe.mode == "self" else "clean images"
         return f"{self.surrogate} trained {'adversarially ' if self.robust else ''}on {images}"
 
-    def refresh(self, protected: ImageSet) -> None:
-        """Train on, or anew, on what the images are now."""
-        self.seed += 1
-        retrain = self.recipe.refresh == "retrain"
-        self._train(self.surrogate if retrain else self.network.as_surrogate(), protected, self.recipe.refresh_epochs)
+    def refresh(self, round: int) -> None:
+        """Train on, or anew, on what the images are now, unless that was done for this round."""
+        if self.round < round:
+            retrain = self.recipe.refresh == "retrain"
+            self._train(self.surrogate if retrain else self.network.as_surrogate(), round)
 
     def _adversarial_training(self) -> AdversarialTraining:
         """With half the budget, by one step from a random start (Wong et al. 2020, arXiv 2001.03994)."""
@@ -237,8 +271,13 @@ class _Embedding:
         """The gradient of the Bayes error in the features of the protected images (N, D); None for the control."""
         if self.recipe.objective == CONTROL:
             return None
+        shard = self.task.shard
         with torch.no_grad():
             features = torch.cat([part for _, _, _, part in self._look(step)]).requires_grad_()
+        reference, twins = self.voters
+        alone = reference is None and shard.count == 1
+        if reference is None and not alone:  # every process counts the votes on its rows, by all rows
+            reference, twins = (shard.gather(features.detach()).requires_grad_(), self._all_labels), self._own_places
         with torch.enable_grad(), warnings.catch_warnings():
             if step or isinstance(self.recipe.sigma, str):  # a sigma that somebody chose is worth one word, not many
                 warnings.simplefilter("ignore", RuntimeWarning)
@@ -248,11 +287,16 @@ class _Embedding:
                 kernel=self.recipe.kernel,
                 sigma=self.sigma,
                 objective=self.recipe.objective or ("max" if self.recipe.mode == "self" else "log-label"),
-                reference=self.voters[0],
-                twins=self.voters[1],
+                reference=reference,
+                twins=twins,
             )
+            value = value * (len(features) / len(shard.labels))  # the means of the processes add up to that of all
         self.task.check(value.item())
-        return torch.autograd.grad(value, features)[0]
+        if alone or self.recipe.mode == "reference":
+            return torch.autograd.grad(value, features)[0]
+        assert reference is not None
+        of_queries, of_voters = torch.autograd.grad(value, (features, reference[0]))
+        return of_queries + shard.sum(of_voters)[self._own_places]
 
     def pull(self, slope: torch.Tensor | None, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         """Rows and the gradient of their perturbations (B, C, H, W), at mean absolute value one for every image.
@@ -263,38 +307,68 @@ class _Embedding:
             if slope is None:
                 loss = F.cross_entropy(logits, self.labels[rows], reduction="sum")
             else:
-                loss = (features * slope[rows]).sum() * len(slope)  # the mean's slopes are small for half precision
+                loss = (features * slope[rows]).sum() * len(
+                    self.task.shard.labels
+                )  # the mean's slopes are small for half precision
             gradient = torch.autograd.grad(loss, perturbations)[0]
             yield rows, gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
 
     def _look(self, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Rows, perturbations, logits and features of the protected images, as ``step`` crops and flips them."""
-        generator = torch.Generator().manual_seed(self.seed + step)
+        generator = torch.Generator().manual_seed(self.seed + step + 7919 * self.task.shard.rank)
         for rows in _rows(len(self.task.images), self.recipe.embedding_batch_size):
-            images, _ = load(self.task.images, rows, self.labels.device)
-            perturbations = self.task.perturbations[rows].to(images.device).requires_grad_()
+            images, _, perturbations = self.task.load(rows)
+            perturbations.requires_grad_()
             seen = images + perturbations
             if self.recipe.augment:
                 seen = random_crop_flip(seen, generator)
             logits, features = self.network(seen)
             yield rows, perturbations, logits.float(), features.float()
 
-    def _train(self, surrogate: Surrogate, images: ImageSet, epochs: int) -> None:
-        """Train the network, and look at what it makes of the clean images."""
+    def _train(self, surrogate: Surrogate, round: int) -> None:
+        """Train the network, and look at what it makes of the clean images.
+
+        In round 0 on those, afterwards on what is protected of them.
+        """
         recipe, task = self.recipe, self.task
         defence: Defence = self._adversarial_training() if self.robust else NoDefence()
+        self.round, self.seed = round, self._first_seed + round
         self.network = task.train(
-            surrogate, images, recipe._training(epochs), self.seed, f"{recipe.name}: embedding", defence=defence
+            surrogate,
+            task.protected() if round else task.images,
+            recipe._training(recipe.refresh_epochs if round else recipe.epochs),
+            self.seed,
+            self._what,
+            defence=defence,
         )
-        clean = embed(self.network, task.images, self.labels.device, recipe.embedding_batch_size)
-        chosen = torch.linspace(0, len(clean) - 1, min(len(clean), recipe.reference_size)).round().long()
-        places = torch.full((len(clean),), -1).scatter(0, chosen, torch.arange(len(chosen)))
-        voters = (clean[chosen], self.labels[chosen]), places.to(clean.device)
-        self.voters = voters if recipe.mode == "reference" else (None, None)
+        clean = task.shard.gather(embed(self.network, task.images, self.labels.device, recipe.embedding_batch_size))
+        labels = self._all_labels
+        if recipe.mode == "reference":
+            chosen = torch.linspace(0, len(clean) - 1, min(len(clean), recipe.reference_size)).round().long()
+            places = torch.full((len(clean),), -1).scatter(0, chosen, torch.arange(len(chosen)))
+            self.voters = (clean[chosen], labels[chosen]), places.to(clean.device)[self._own_places]
         if isinstance(recipe.sigma, str):
-            self.sigma = bandwidth(clean, self.labels, kernel=recipe.kernel, rule=recipe.sigma)
+            self.sigma = bandwidth(clean, labels, kernel=recipe.kernel, rule=recipe.sigma)
         else:
             self.sigma = recipe.sigma * float(clean.abs().max())
+
+    @property
+    def _what(self) -> str:
+        return f"{self.recipe.name}: embedding {self.number + 1}"
+
+    @property
+    def _first_seed(self) -> int:
+        return self.recipe.seed + FIRST_SEED + self.number
+
+    @property
+    def _all_labels(self) -> torch.Tensor:
+        """Of the whole set (N,)."""
+        return torch.from_numpy(self.task.shard.labels).to(self.labels.device)
+
+    @property
+    def _own_places(self) -> torch.Tensor:
+        """Of this process's rows in the whole set (n,)."""
+        return torch.from_numpy(self.task.shard.rows).to(self.labels.device)
 
 
 def _rows(count: int, size: int) -> Iterator[NDArray[np.int64]]:

@@ -1,0 +1,149 @@
+"""What every countermeasure gives back to a thief, against every method.
+
+    python examples/benchmarks/countermeasures.py                      # everything, and the page (many hours)
+    python examples/benchmarks/countermeasures.py --defence jpeg       # only some; what is there already is kept
+    python examples/benchmarks/countermeasures.py --table              # only print what is there
+
+One file for each set and method in ``results-countermeasures/``, as ``hf-unlearnable measure`` writes them, and one
+page for each set that lays the methods side by side (``hf-unlearnable report FILE FILE FILE``). Victims are kept in
+data/victims, so that a stopped run goes on where it was.
+
+A model that was pre-trained on other data is one of the countermeasures: for Fashion-MNIST one of the photo patches,
+for the patches one of Fashion-MNIST.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset, Image
+from protection_strength import DATA, RECIPES, load, percent
+
+from hf_unlearnable import Budget, Protection, Report, Surrogate, Training, learnability
+from hf_unlearnable.columns import find_columns
+from hf_unlearnable.comparison import write_comparison
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.outputs import whole
+from hf_unlearnable.results import CLEAN, PROTECTED
+from hf_unlearnable.training import train
+
+RESULTS = Path(__file__).parent / "results-countermeasures"
+SETS = {"fashion-mnist": 3000, "photo-patches": 4000}
+OTHER = {"fashion-mnist": "photo-patches", "photo-patches": "fashion-mnist"}
+METHODS = ("em", "mi-ue", "beo")
+PRETRAINED = "pretrained"
+DEFENCES = (
+    "none",
+    "early-stopping",
+    "jpeg:10",
+    "jpeg:50",
+    "grayscale",
+    "bitdepth:2",
+    "blur",
+    "noise",
+    "cutout",
+    "mixup",
+    "cutmix",
+    "orthogonal-projection",
+    "ueraser-lite",
+    "ueraser-max",
+    PRETRAINED,
+    "adversarial:4",
+    "adversarial:8",
+)
+
+
+def protected(name: str, recipe: str, budget: Budget, data: Dataset) -> Dataset:
+    """The released images; fitted once and kept in data/protections."""
+    folder = DATA / "protections" / f"{name}-{len(data)}-{recipe}-{str(budget).replace(':', '-')}"
+    if not folder.exists():
+        folder.parent.mkdir(exist_ok=True)
+        RECIPES[recipe].fit(data, budget=budget, output_dir=folder)
+    return data.map(Protection.from_pretrained(folder))
+
+
+def pretrained(name: str, channels: int) -> str:
+    """The folder of a model trained on another set; relative, since it becomes a part of the victims' names."""
+    folder = DATA / "pretrained" / f"small-resnet-{name}-{channels}"
+    if not folder.exists():
+        data, _ = load(name, SETS[name])
+        data = data.cast_column("image", Image(mode="L" if channels == 1 else "RGB"))
+        images, training = ImageSet.read(data, find_columns(data)), Training(epochs=12)
+        steps = training.iterations(len(images))
+        network = train(
+            Surrogate("small-resnet"), images, training, iterations=steps, seed=100, accelerator=Accelerator()
+        )
+        folder.parent.mkdir(exist_ok=True)
+        with whole(folder) as scratch:
+            network.model.save_pretrained(scratch)
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
+
+
+def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -> Path:
+    """Measure one method on one set; returns the file with all that is known of it."""
+    data, test = load(name, SETS[name])
+    channels = 1 if name == "fashion-mnist" else 3
+    names = [one for one in DEFENCES if one in arguments.defence and (one != "grayscale" or channels == 3)]
+    victim = f"{PRETRAINED}:{pretrained(OTHER[name], channels)}" if PRETRAINED in names else ""
+    report = learnability(
+        protected(name, recipe, budget, data),
+        clean=data,
+        test=test,
+        victims="small-resnet",
+        defences=[victim if one == PRETRAINED else one for one in names],
+        ratios=[0, 1],
+        training=Training(epochs=arguments.epochs),
+        seeds=range(101, 101 + arguments.seeds),
+        keep_in=DATA / "victims",
+    )
+    file = RESULTS / f"{name}-{SETS[name]}-{recipe}-{str(budget).replace(':', '-')}.json"
+    RESULTS.mkdir(exist_ok=True)
+    report.save(file)
+    print(f"\n{name}, {recipe}, {budget}\n{report}\n", flush=True)
+    return file
+
+
+def table() -> str:
+    """What is there, as Markdown: after every countermeasure the ceiling of clean images, then each method."""
+    lines = []
+    for name in SETS:
+        reports = {recipe: Report.load(file) for recipe in METHODS for file in RESULTS.glob(f"{name}-*-{recipe}-linf*")}
+        if not reports:
+            continue
+        lines += [f"| {name} | clean | {' | '.join(reports)} |", "| --- " * (2 + len(reports)) + "|"]
+        victim = next(iter(reports.values())).victims[0]
+        for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
+            cells = [percent(next(iter(reports.values())), victim, CLEAN, defence=defence)]
+            cells += [percent(report, victim, PROTECTED, defence=defence) for report in reports.values()]
+            lines.append(f"| {defence} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--set", choices=SETS, action="append", help="default: all")
+    parser.add_argument("--method", choices=METHODS, action="append", help="default: all")
+    parser.add_argument("--defence", choices=DEFENCES, action="append", help="default: all")
+    parser.add_argument("--budget", default="8/255")
+    parser.add_argument("--epochs", type=int, default=12, help="of the victims")
+    parser.add_argument("--seeds", type=int, default=3, help="victims of each kind")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="print what is there and stop")
+    arguments = parser.parse_args()
+    arguments.defence = arguments.defence or list(DEFENCES)
+    torch.set_num_threads(arguments.threads)
+    if not arguments.table:
+        for name in arguments.set or SETS:
+            files = [run(name, one, Budget.parse(arguments.budget), arguments) for one in arguments.method or METHODS]
+            page = write_comparison(files, RESULTS / f"{name}.html", command=" ".join(["python", *sys.argv]))
+            print(f"{page} written", flush=True)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,334 @@
+"""What is done around every method's ``run``: reading, checking, keeping, enforcing the budget, writing."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import math
+import operator
+import shutil
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from huggingface_hub import constants
+from numpy.typing import NDArray
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.checkpoints import Checkpoints
+from hf_unlearnable.columns import Classes, Columns
+from hf_unlearnable.errors import DataWarning, DivergenceError, SourceError
+from hf_unlearnable.images import ImageSet, Originals, check_classes
+from hf_unlearnable.methods.task import CHUNK, Task
+from hf_unlearnable.micro_batches import MicroBatches
+from hf_unlearnable.outputs import allocate, check_free
+from hf_unlearnable.patterns import class_patterns, write_patterns
+from hf_unlearnable.protection import Protection
+from hf_unlearnable.reading import Survey, class_numbers, rows
+from hf_unlearnable.release import release
+from hf_unlearnable.sharding import Shard, merged, together, told_by_main
+from hf_unlearnable.surrogate import Surrogate
+from hf_unlearnable.verification import Pair, compare
+from hf_unlearnable.versions import versions
+
+SAMPLE = 1000  # images that are verified at most,
+SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """One call of ``Method.fit``, in one of its processes.
+
+    Attributes:
+        run: the method's.
+        recipe: its name and fields.
+        seed: one of them.
+        output: an absolute path, or None for the cache.
+        checkpoints: an absolute path, or None for no checkpoints.
+
+    The others are those of ``Method.fit``, checked.
+    """
+
+    run: Callable[[Task], None]
+    recipe: dict[str, Any]
+    seed: int
+    dataset: Dataset
+    columns: Columns
+    budget: Budget
+    surrogates: tuple[Surrogate, ...]
+    resolution: int | None
+    on_unseen: str
+    accelerator: Accelerator
+    output: Path | None
+    checkpoints: Path | None
+    checkpoint_every: float
+    cache: str
+    progress: bool
+
+    def protection(self) -> Protection:
+        """Fit, or go on, or open what was fitted before; raises and warns like ``Method.fit``."""
+        if self.checkpoints is None:
+            self._check_output()
+        check_classes(self._shard.labels, Classes.of(self.dataset, self.columns).names)
+        with self._scratch() as scratch:
+            survey, images = self._read(scratch)
+            originals = self._originals(images)
+            if self._shard.is_main:
+                self._tell(originals)
+            about = self._about(survey, images, originals)
+            kept = Checkpoints(
+                self.checkpoints, {**about, **self._conditions(originals)}, self._shard, self.checkpoint_every
+            )
+            if (done := self._done(kept)) is not None:
+                return done
+            self._check_output()
+            task = self._task(images, kept, scratch)
+            with torch.random.fork_rng(devices=_gpus(self.accelerator)):  # of what a model draws, such as dropout
+                torch.manual_seed(self.seed + self._shard.rank)
+                self.run(task)
+            if not all(part.isfinite().all() for part in task.perturbations.split(CHUNK)):
+                raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
+            about["findings"] = task.findings
+            patterns = None
+            if self.on_unseen == "craft":
+                patterns = class_patterns(
+                    task.perturbations, images.labels, len(images.names), self._shard.sum, self.accelerator.device
+                )
+            levels = None
+            if self._shard.is_main:
+                shape = (len(self.dataset), *images.pixels.shape[1:])
+                levels = allocate(scratch / "levels", shape, self.budget.dtype)
+            self._shard.write(task.levels, levels)
+            folder = None
+            if levels is not None:
+                about["verification"] = self._verify(levels, survey)
+                folder = self._write(levels, originals, about, patterns, scratch, kept)
+            folder = told_by_main(self.accelerator, folder)
+            assert folder is not None
+            protection = Protection(folder)
+            kept.finish(protection.digest)
+            return protection
+
+    @cached_property
+    def _shard(self) -> Shard:
+        return Shard(self.accelerator, class_numbers(self.dataset, self.columns))
+
+    def _check_output(self) -> None:
+        if self.output is not None:
+            check_free(self.output)
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """An empty folder, gone afterwards, on the disk where the result goes: who has room there has it for this too.
+
+        Below the checkpoints if there are any, so that what a killed process leaves is found and removed by the next.
+        """
+        if self.checkpoints is None:
+            home = _cache() if self.output is None else self.output.parent
+            home.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fit-", dir=home) as temporary:
+                yield Path(temporary)
+            return
+        folder = self.checkpoints / f"scratch-{self._shard.rank}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _read(self, scratch: Path) -> tuple[Survey, ImageSet]:
+        """What all images are like, and the pixels of those that this process owns."""
+        numbers = None if self._shard.count == 1 else self._shard.rows
+        own = together(self.accelerator, lambda: Survey.of(self.dataset, self.columns, numbers))
+        survey = functools.reduce(operator.or_, merged(self.accelerator, own))
+        size = (self.resolution, self.resolution) if self.resolution else survey.working_size(self._largest_side)
+        images = together(
+            self.accelerator,
+            lambda: ImageSet.read(
+                self.dataset,
+                self.columns,
+                size=size,
+                channels=survey.channels,
+                scratch=scratch,
+                numbers=numbers,
+                progress=self.progress,
+            ),
+        )
+        return survey, images.to(self.accelerator.device) if self.cache == "device" else images
+
+    @property
+    def _largest_side(self) -> int:
+        """The largest side of images that the surrogates are meant for."""
+        return max(surrogate.image_size for surrogate in self.surrogates)
+
+    def _originals(self, images: ImageSet) -> Originals:
+        """What is known of the images of all processes, in the order of the dataset."""
+        own, shard = images.originals, self._shard
+        assert own is not None
+        if shard.count == 1:
+            return own
+        digests = torch.from_numpy(own.digests.view(np.uint8).reshape(len(own.digests), -1))
+        sizes = torch.from_numpy(own.sizes)
+        gathered = [shard.gather(part.to(self.accelerator.device)).cpu().numpy() for part in (digests, sizes)]
+        conversions: Counter[str] = sum(map(Counter, merged(self.accelerator, own.conversions)), Counter())
+        return Originals(
+            np.ascontiguousarray(gathered[0]).view(own.digests.dtype)[:, 0],
+            gathered[1],
+            dict(sorted(conversions.items())),
+        )
+
+    def _tell(self, originals: Originals) -> None:
+        """Say which images change their mode: never silently."""
+        if converted := originals.conversions:
+            kinds = ", ".join(f"{count} from {change}" for change, count in converted.items())
+            self._warn(
+                f"{sum(converted.values())} of {len(self.dataset)} images cannot carry a perturbation in their own "
+                f"mode and are converted: {kinds}"
+            )
+
+    @staticmethod
+    def _warn(message: str) -> None:
+        warnings.warn(message, DataWarning, stacklevel=5)  # at the call of Method.fit
+
+    def _about(self, survey: Survey, images: ImageSet, originals: Originals) -> dict[str, Any]:
+        """What ``protection.json`` says, as far as it is known before the fit."""
+        return {
+            "method": self.recipe,
+            "budget": str(self.budget),
+            "surrogates": [str(surrogate) for surrogate in self.surrogates],
+            "image_column": self.columns.image,
+            "label_column": self.columns.label,
+            "image_mode": self.dataset.features[self.columns.image].mode,
+            "classes": images.names,
+            "label_values": Classes.of(self.dataset, self.columns).values,
+            "image_shape": list(images.pixels.shape[1:]),
+            "image_sizes": str(survey),
+            "largest_image": int(originals.sizes.prod(axis=1).max()),
+            "resampled": int((originals.sizes != images.pixels.shape[2:]).any(axis=1).sum()),
+            "conversions": originals.conversions,
+            "verification": None,
+            "findings": {},
+            "versions": versions(),
+        }
+
+    def _conditions(self, originals: Originals) -> dict[str, Any]:
+        """What the bytes of the result depend on besides: a fit cannot go on where one of these is another."""
+        digests = np.ascontiguousarray(originals.digests).view(np.uint8)
+        return {
+            "data": hashlib.blake2b(digests.data, digest_size=16).hexdigest(),
+            "on_unseen": self.on_unseen,
+            "processes": self.accelerator.num_processes,
+            "device": self.accelerator.device.type,
+            "precision": self.accelerator.mixed_precision,
+            "gradient accumulation": self.accelerator.gradient_accumulation_steps,
+        }
+
+    def _task(self, images: ImageSet, kept: Checkpoints, scratch: Path) -> Task:
+        """With the perturbations as a checkpoint has them, or zero."""
+        perturbations = torch.from_numpy(allocate(scratch / "working", images.pixels.shape, np.float32))
+        if self.cache == "device":
+            perturbations = torch.zeros(perturbations.shape, device=self.accelerator.device)
+        saved = kept.keep("perturbations", lambda: perturbations)
+        if saved is not None:
+            for start in range(0, len(saved), CHUNK):
+                perturbations[start : start + CHUNK] = saved[start : start + CHUNK].to(perturbations.device)
+        return Task(
+            images=images,
+            budget=self.budget,
+            surrogates=self.surrogates,
+            accelerator=self.accelerator,
+            perturbations=perturbations,
+            scratch=scratch,
+            shard=self._shard,
+            checkpoints=kept,
+            progress=self.progress,
+            memory=MicroBatches(self.accelerator),
+        )
+
+    def _verify(self, levels: NDArray[Any], survey: Survey) -> dict[str, Any]:
+        """Evenly spaced images at full size: enough for the mean of PSNR and SSIM, and cheap for any set."""
+        area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(self.dataset)
+        count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
+        chosen = np.arange(0, len(self.dataset), math.ceil(len(self.dataset) / count))
+
+        def pairs() -> Iterator[Pair]:
+            for index, row in zip(chosen, rows(self.dataset, self.columns, chosen), strict=True):
+                yield row.pixels, release(row.pixels, levels[index], self.budget)
+
+        verified = compare(pairs(), self.budget, levels.shape[2:])
+        if verified.unchanged:
+            self._warn(
+                f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
+                f"perturbations round to zero levels. Use more epochs or a larger budget"
+            )
+        return verified.as_dict()
+
+    def _write(
+        self,
+        levels: NDArray[Any],
+        originals: Originals,
+        about: dict[str, Any],
+        patterns: tuple[torch.Tensor, float] | None,
+        scratch: Path,
+        kept: Checkpoints,
+    ) -> Path:
+        """Write the result, and move it to where it stays: it is there as a whole or not at all."""
+        written = scratch / "protection"
+        written.mkdir(mode=0o700)
+        if patterns is not None:
+            about["patterns"] = write_patterns(written, *patterns, self.budget)
+        parts = (slice(start, start + CHUNK) for start in range(0, len(levels), CHUNK))
+        fitted = Protection.write(written, ((originals.digests[part], levels[part]) for part in parts), about)
+        folder = self.output or _cache() / fitted.digest
+        self._check_output()
+        kept.announce(fitted.digest)
+        if self.output is not None or not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                written.replace(folder)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                fitted.save_pretrained(folder)  # checkpoints on another disk than the output
+        return folder
+
+    def _done(self, kept: Checkpoints) -> Protection | None:
+        """The result of an earlier process that came to its end, or was killed just before it had noted that.
+
+        Raises:
+            SourceError: it is not there any more, or there is another one.
+        """
+        digest = kept.finished or kept.announced
+        if digest is None:
+            return None
+        folder = self.output or _cache() / digest
+        if kept.finished is None and not folder.exists():
+            return None
+        protection = Protection(folder)
+        if protection.digest != digest:
+            raise SourceError(
+                f"got {str(folder)!r}, which holds another protection than the one that was fitted; expected the "
+                f"digest {digest}. Remove {str(self.checkpoints)!r} to fit again"
+            )
+        kept.finish(digest)
+        return protection
+
+
+def _cache() -> Path:
+    return Path(constants.HF_HOME) / "unlearnable"
+
+
+def _gpus(accelerator: Accelerator) -> list[torch.device]:
+    return [accelerator.device] if accelerator.device.type == "cuda" else []

@@ -1,0 +1,138 @@
+"""What a method is given to work on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.checkpoints import Checkpoints
+from hf_unlearnable.defences import Defence, NoDefence
+from hf_unlearnable.errors import DivergenceError
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.micro_batches import MicroBatches
+from hf_unlearnable.outputs import allocate
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.sharding import Shard
+from hf_unlearnable.surrogate import Network, Surrogate
+from hf_unlearnable.training import Run, Training, load
+
+CHUNK = 256  # images that are brought into memory at once
+
+
+@dataclass(frozen=True)
+class Task:
+    """What ``Method.run`` is given: the part of a fit that one process does.
+
+    Attributes:
+        images: of this process, all of them if it is the only one: uint8 pixels (N, C, H, W) on disk at the
+            surrogate's resolution, labels (N,).
+        budget: how far each may be moved.
+        surrogates: to optimise against, at least one.
+        accelerator: device and precision.
+        perturbations: (N, C, H, W) float32 on the unit scale, zeros at first, on disk or on the device: ``run`` leaves
+            its result here.
+        scratch: a folder for whatever does not fit in memory; it is gone after the fit.
+        shard: which rows of the whole set these are, and what the processes tell one another.
+        checkpoints: where to keep what a killed fit goes on from.
+        findings: what ``run`` learned about its result and ``protection.json`` should tell, ready for JSON.
+        progress: show bars.
+        memory: how batches are passed through networks where they are too large for the device.
+    """
+
+    images: ImageSet
+    budget: Budget
+    surrogates: tuple[Surrogate, ...]
+    accelerator: Accelerator
+    perturbations: torch.Tensor
+    scratch: Path
+    shard: Shard
+    checkpoints: Checkpoints
+    progress: bool
+    memory: MicroBatches
+    findings: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Bring own rows to the device: images (B, C, H, W) in [0, 1], labels (B,), perturbations like the images."""
+        images, labels = load(self.images, rows, self.accelerator.device)
+        return images, labels, self.perturbations[rows].to(images.device)
+
+    def store(self, rows: NDArray[np.int64], perturbations: torch.Tensor) -> None:
+        """Set the perturbations (B, C, H, W) of own rows."""
+        self.perturbations[rows] = perturbations.to(self.perturbations.device)
+
+    def protected(self) -> ImageSet:
+        """The images with the perturbations as they are now, as they would be released; pixels in ``scratch``."""
+        pixels = allocate(self.scratch / "protected", self.images.pixels.shape, np.uint8)
+        for start in range(0, len(self.images), CHUNK):
+            part = slice(start, start + CHUNK)
+            pixels[part] = self.budget.apply(self.images.pixels[part], self.levels(part))
+        return ImageSet(pixels, self.images.labels, self.images.names)
+
+    def levels(self, rows: slice) -> NDArray[Any]:
+        """Perturbations of own rows in whole levels: here the framework enforces the budget, whatever ``run`` did."""
+        return self.budget.quantise(self.perturbations[rows], self.images.pixels[rows])
+
+    def train(
+        self,
+        surrogate: Surrogate,
+        images: ImageSet,
+        training: Training,
+        seed: int,
+        what: str,
+        defence: Defence = NoDefence(),
+    ) -> Network:
+        """Train a model that the method uses, all processes together; the network comes back frozen.
+
+        Args:
+            surrogate: see ``training.Run``.
+            images: of this process.
+            training: for the images of all processes.
+            seed: tells this training from earlier ones that had the same name.
+            what: name in the progress bar and in checkpoints; of no other network that is in use.
+            defence: see ``training.Run``.
+
+        Raises:
+            DivergenceError: the loss left the finite numbers.
+        """
+        steps = training.iterations(int(self.shard.sum(torch.tensor(len(images), device=self.accelerator.device))))
+        run = Run(
+            surrogate,
+            images,
+            training,
+            iterations=steps,
+            seed=seed,
+            accelerator=self.accelerator,
+            defence=defence,
+            together=True,
+            memory=self.memory,
+        )
+        saved = self.checkpoints.keep(what, run.state_dict)
+        if saved is not None and saved["seed"] == seed:
+            run.load_state_dict(saved)
+        with Progress(what, steps, done=run.done, enabled=self.progress) as bar:
+            for loss in run:
+                self.check(loss)
+                bar.advance(loss=loss)
+                self.checkpoints.tick()
+        run.release()
+        return run.network.requires_grad_(False)
+
+    def check(self, loss: float) -> None:
+        """Stop at a loss that is not a number.
+
+        Raises:
+            DivergenceError: it is not.
+        """
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"got a loss of {loss}; expected a finite number. The optimisation diverged: lower learning_rate, or "
+                f"use mixed_precision='no'. Nothing was written"
+            )
