@@ -80,7 +80,8 @@ class Defence(ABC):
         """Once, before training: turn the released training set into what the thief trains on.
 
         Args:
-            images: the training set; it is left as it is.
+            images: the training set; it is left as it is. At the victims' resolution in ``learnability``: compressing
+                what was shrunk takes more away than a thief loses who compresses at full size.
             seed: of random draws.
         """
         return images
