@@ -3,8 +3,9 @@
     hf-unlearnable protect data/fashion-mnist --split train --output out     # or any other way to protect
     python examples/train_with_callbacks.py data/fashion-mnist --output runs/clean
     python examples/train_with_callbacks.py out/dataset --output runs/protected --baseline runs/clean/learnability.json
-    accelerate launch --num_processes 2 examples/train_with_callbacks.py out/dataset   # the same in two processes
+    accelerate launch --multi_gpu --num_processes 2 examples/train_with_callbacks.py out/dataset   # in two processes
 
+(With --multi_gpu where there is no GPU either: whatever --num_processes says, accelerate else starts one process.)
 Nothing here is special but the two callbacks. The first training gives the baseline that the second is scored against.
 """
 
@@ -77,6 +78,8 @@ def main() -> None:
             report_to=arguments.report_to,
             remove_unused_columns=False,
             dataloader_pin_memory=torch.cuda.is_available(),
+            # Or several processes on CPUs would not find each other, and each train a model of its own.
+            use_cpu=not torch.accelerator.is_available(),
         ),
         train_dataset=train.with_transform(prepare),
         callbacks=[

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import ClassLabel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import (
     TensorBoardCallback,
+    TrackioCallback,
     default_logdir,
     get_reporting_integration_callbacks,
 )
@@ -46,7 +48,7 @@ CLASS = f"{CLEAN}_"  # with the name of a class behind it
 JOINING = frozenset(
     {"azure_ml", "clearml", "comet_ml", "dagshub", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"}
 )
-WITHOUT_FIGURES = frozenset({"codecarbon", "flyte"})
+WITHOUT_FIGURES = frozenset({"codecarbon", "flyte", "kubeflow"})  # kubeflow's shows how far a training is
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,9 @@ class LearnabilityCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find the trackers; refuse one that would not show the figures."""
+        """Find the trackers; refuse one that would not show the figures. Say what would make the figures wrong."""
+        if state is None or state.is_world_process_zero:
+            _warn(args, self.clean_eval, kwargs.get("train_dataloader"))
         self._trackers = _trackers(args) if self._given_trackers is None else list(self._given_trackers)
         self._training = True
 
@@ -225,7 +229,9 @@ class StopWhenLearned(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look at what was measured: after the evaluation itself, or here where the measuring callback came later."""
-        values = [entry[self.metric] for entry in state.log_history if self.metric in entry]
+        # One value a step, the later one: compute_metrics may log the same name of another set just before.
+        of_steps = {entry["step"]: entry[self.metric] for entry in state.log_history if self.metric in entry}
+        values = list(of_steps.values())
         if self.stopped or len(values) < self.patience or min(values[-self.patience :]) <= self.above:
             return
         self.stopped = (
@@ -266,6 +272,37 @@ def measurements(state: TrainerState) -> list[dict[str, Any]]:
     return found
 
 
+class _Trackio(TrackioCallback):
+    """Logs into the run in progress: its set-up would begin a second one, with a name of its own."""
+
+    def setup(self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel, **kwargs: Any) -> None:
+        """Leave it to the Trainer's own callback."""
+        self._initialized = True
+
+
+def _warn(args: TrainingArguments, clean_eval: Any, train_dataloader: Any) -> None:
+    """Of what the Trainer does without a word and the figures would not show."""
+    started = os.environ.get("WORLD_SIZE", "")
+    if started.isdigit() and int(started) > args.world_size:
+        logger.warning(
+            f"this is one of {started} processes, but the Trainer knows of {args.world_size}: each trains a model of "
+            f"its own, and the last one leaves its {FILE}. On CPUs give TrainingArguments use_cpu=True"
+        )
+    tested, trained = _class_names(clean_eval), _class_names(getattr(train_dataloader, "dataset", None))
+    if tested != trained and sorted(tested) == sorted(trained):
+        logger.warning(
+            f"the clean test set has its classes in another order ({', '.join(tested[:3])}, …) than the training set "
+            f"({', '.join(trained[:3])}, …): unless they are prepared otherwise, the figures are wrong"
+        )
+
+
+def _class_names(dataset: Any) -> list[str]:
+    """As a data set's only class label has them; none where there is none."""
+    features = getattr(dataset, "features", None) or {}
+    names = [feature.names for feature in features.values() if isinstance(feature, ClassLabel)]
+    return names[0] if len(names) == 1 else []
+
+
 def _trackers(args: TrainingArguments) -> list[TrainerCallback]:
     wanted = args.report_to if isinstance(args.report_to, list) else [args.report_to]
     names = [name for name in wanted if name and name != "none" and name not in WITHOUT_FIGURES]
@@ -276,7 +313,9 @@ def _trackers(args: TrainingArguments) -> list[TrainerCallback]:
             f"callback itself. Make it, and give it to both: Trainer(callbacks=[tracker, "
             f"LearnabilityCallback(..., trackers=[tracker])]), with report_to='none'"
         )
-    trackers: list[TrainerCallback] = [kind() for kind in get_reporting_integration_callbacks(names)]
+    own: dict[Any, Any] = {TrackioCallback: _Trackio}
+    kinds = get_reporting_integration_callbacks(names)
+    trackers: list[TrainerCallback] = [own.get(kind, kind)() for kind in kinds]
     for tracker in trackers:
         if isinstance(tracker, TensorBoardCallback):
             # TensorBoard reads one file a folder: a folder of its own inside of the run's is how it takes several.

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hf_unlearnable import scores
+from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.outputs import write_whole
 
 CLEAN, PROTECTED, MIX, CLEAN_PART, SEQUENTIAL = "clean", "protected", "mix", "clean part alone", "sequential"
@@ -57,7 +60,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """The results of ``learnability``: print it, or save it as JSON or CSV.
+    """The results of ``learnability``: print it, or save it as JSON, CSV or parquet.
 
     Figures are of one victim, one ratio and one defence: the first that was measured where nothing else is said. Each
     is not a number when what it needs was not measured.
@@ -218,16 +221,30 @@ class Report:
         return {"summary": summary, **asdict(self)}
 
     def save(self, file: str | PathLike[str]) -> None:
-        """Write the report as JSON, or, for a name that ends in ``.csv``, the tidy table of ``rows``."""
+        """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
+
+        Args:
+            file: ``.json`` or without an ending: everything, as ``load`` reads it; ``.csv`` or ``.parquet``: the table.
+
+        Raises:
+            RecipeError: another ending.
+        """
         path = Path(file)
-        if path.suffix != ".csv":
+        kind = path.suffix.lower()
+        if kind in ("", ".json"):
             write_whole(path, json.dumps(self.as_dict(), indent=2) + "\n")
-            return
-        table, text = self.rows(), io.StringIO()
-        writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-        write_whole(path, text.getvalue())
+        elif kind == ".csv":
+            table, text = self.rows(), io.StringIO()
+            writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
+            write_whole(path, text.getvalue())
+        elif kind == ".parquet":
+            columns = io.BytesIO()
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self.rows()), columns)
+            write_whole(path, columns.getvalue())
+        else:
+            raise RecipeError(f"got the file {str(path)!r}; expected an ending of .json, .csv or .parquet")
 
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Report:

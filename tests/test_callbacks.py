@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from importlib.machinery import ModuleSpec
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_dataset
-from datasets import IterableDataset
+from datasets import ClassLabel, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, ViTImageProcessorPil
 
 from hf_unlearnable import DataError, LearnabilityCallback, RecipeError, SourceError, StopWhenLearned
@@ -218,6 +221,20 @@ def test_tensorboard_gets_the_figures(tmp_path):
     assert "eval/clean_accuracy_LABEL_0" in accumulator.Tags()["scalars"]
 
 
+def test_trackio_keeps_to_the_run_in_progress(tmp_path, monkeypatch):
+    """A second `init` begins a second run, which then gets the Trainer's logs too."""
+    runs = []
+    trackio = MagicMock(__version__="0.43.0", __spec__=ModuleSpec("trackio", None))
+    trackio.init = lambda **settings: runs.append([])
+    trackio.log = lambda logs: runs[-1].append(logs)
+    trackio.context_vars.current_space_id.get.return_value = None
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    trainer(tmp_path, LearnabilityCallback(prepared(TEST)), report_to="trackio", epochs=2, logging_steps=6).train()
+    (run,) = runs
+    assert [logs["train/global_step"] for logs in run if "eval/clean_accuracy" in logs] == [6, 12]
+    assert sum("train/loss" in logs for logs in run) == 2
+
+
 def test_trackers_that_cannot_be_joined(tmp_path):
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to=["dvclive", "codecarbon"])
     with pytest.raises(RecipeError, match=r"report_to=dvclive, where a second .*trackers=\[tracker\]"):
@@ -249,6 +266,30 @@ def test_a_training_that_does_not_learn_goes_on(tmp_path, caplog):
         trainer(tmp_path, LearnabilityCallback(prepared(TEST)), stop, epochs=2).train()
     assert stop.stopped is None
     assert not caplog.records
+
+
+def test_patience_counts_measurements(tmp_path):
+    """Not what compute_metrics says of another set under the same name."""
+    stop = StopWhenLearned(above=0.0, patience=2)
+    run = trainer(tmp_path, LearnabilityCallback(prepared(TEST)), stop, eval_strategy="epoch")
+    run.compute_metrics = lambda predictions: {"clean_accuracy": 1.0}
+    run.train()
+    _, second = written(tmp_path)["history"]
+    assert run.state.global_step == second["step"] == 12
+    assert f"eval_clean_accuracy is {second['clean_accuracy']:.3f} at step 12" in stop.stopped
+
+
+def test_what_would_make_the_figures_wrong_is_said(tmp_path, caplog, monkeypatch):
+    turned = TEST.cast_column("label", ClassLabel(names=["class 2", "class 1", "class 0"]))
+    with caplog.at_level(logging.WARNING, logger="hf_unlearnable.callbacks"):
+        trainer(tmp_path, LearnabilityCallback(prepared(TEST)), epochs=1).train()
+        assert not caplog.records
+        run = trainer(tmp_path, LearnabilityCallback(prepared(turned)), epochs=1)
+        monkeypatch.setenv("WORLD_SIZE", "2")  # as a launcher leaves it for a Trainer that does not look
+        run.train()
+    processes, classes = [record.message for record in caplog.records]
+    assert "one of 2 processes, but the Trainer knows of 1" in processes
+    assert "classes in another order (class 2, class 1, class 0, …) than" in classes
 
 
 def test_watching_nothing_is_said(tmp_path, caplog):

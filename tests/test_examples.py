@@ -101,15 +101,16 @@ def test_train_with_callbacks(few_images, tmp_path):
     assert said.count("clean test accuracy") == 1
 
 
-@pytest.mark.slow
 def test_train_with_callbacks_in_two_processes(few_images, tmp_path):
     """65 test rows over two processes: padding would count one twice."""
-    command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    # Without a GPU `accelerate launch` starts one process whatever --num_processes says, but for --multi_gpu.
+    command = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     script = [str(EXAMPLES / "train_with_callbacks.py"), str(few_images), "--test", str(FASHION_MNIST)]
     options = ["--images", "65", "--epochs", "2", "--output", str(tmp_path), "--report-to", "tensorboard"]
     done = subprocess.run([sys.executable, *command, *script, *options], check=True, capture_output=True, text=True)
     assert done.stdout.count("clean test accuracy") == 2  # one of the processes speaks
     found = json.loads((tmp_path / "learnability.json").read_text())
+    assert [one["step"] for one in found["history"]] == [2, 4]  # 65 images in batches of 32: 3 steps in one process
     assert found["test_images"] == 65
     labels = load_from_disk(str(FASHION_MNIST))["test"][:65]["label"]
     shares = np.bincount(labels, minlength=10) / 65

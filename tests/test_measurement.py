@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_dataset
+from datasets import Dataset
 from PIL import Image
 
 import hf_unlearnable.measurement as measurement
@@ -159,6 +160,14 @@ def test_every_victim_meets_every_defence_at_every_ratio(small, protection, tmp_
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert lines[0] == "victim,defence,case,ratio,seed,last,peak,peak_epoch"
     assert len(lines) == 13
+    report.save(tmp_path / "table.parquet")
+    table = Dataset.from_parquet(str(tmp_path / "table.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert table.to_list() == report.rows()
+    first = (tmp_path / "table.parquet").read_bytes()
+    report.save(tmp_path / "table.parquet")
+    assert (tmp_path / "table.parquet").read_bytes() == first
+    with pytest.raises(RecipeError, match=r"table.txt'; expected an ending of .json, .csv or .parquet"):
+        report.save(tmp_path / "table.txt")
     assert "small-vgg, jpeg:50" in str(report)
 
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "hf_unlearnable"
 LAYERS = [
     ["errors"],
     ["outputs", "progress", "versions", "debian", "budget", "scores", "sharding", "micro_batches"],
-    ["pixels", "columns", "kernel_votes", "mutual_information", "patterns"],
+    ["pixels", "columns", "kernel_votes", "mutual_information", "patterns", "perceptual"],
     ["information"],
     ["reading", "release", "store", "verification"],
     ["images", "modeling", "metrics"],

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
+from datasets import Dataset
 
+from hf_unlearnable.columns import find_columns
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.images import ImageSet
+from hf_unlearnable.pixels import to_image
 from hf_unlearnable.surrogate import Network, Surrogate
 
 _defences: dict[str, type[Defence]] = {}
@@ -26,10 +29,13 @@ class Defence(ABC):
     Attributes:
         name: what it is called.
         figure: which accuracy of its training the thief ends up with: of the ``"last"`` epoch, or of the ``"peak"``.
+        revision: to be raised whenever it does something else than before, so that victims that were kept of it are
+            not taken for new ones.
     """
 
     name: ClassVar[str]
     figure: ClassVar[Literal["last", "peak"]] = "last"
+    revision: ClassVar[int] = 1
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -39,11 +45,43 @@ class Defence(ABC):
             cls.name = name
             _defences[name] = cls
 
+    def apply(
+        self, dataset: Dataset, *, seed: int = 0, image_column: str | None = None, label_column: str | None = None
+    ) -> Dataset:
+        """Turn a released dataset into what the thief trains on: to look at it, or for a training of one's own.
+
+        Args:
+            dataset: labelled images, all of one size.
+            seed: of random draws.
+            image_column: may be left out when there is exactly one.
+            label_column: likewise.
+
+        Returns:
+            The same rows with other images, which have no alpha, and its other columns.
+
+        Raises:
+            DataError: images of several sizes, or anything else that ``ImageSet.read`` does not take.
+            RecipeError: a defence that leaves the dataset as it is, and acts on batches or on the victim instead.
+        """
+        if type(self).prepare is Defence.prepare and type(self) is not _defences["none"]:
+            where = "every batch: use its method batch" if self.acts_on_batches else "the training, not on images"
+            raise RecipeError(f"got the defence {self}; expected one that changes a dataset. This one acts on {where}")
+        columns = find_columns(dataset, image_column, label_column)
+        changed = self.prepare(ImageSet.read(dataset, columns), seed=seed).pixels
+
+        def one(label: Any, index: int) -> dict[str, Any]:
+            return {columns.image: to_image(changed[index])}
+
+        # In memory, where they are already: a cache file would lie beside the source.
+        plain = dataset.with_format(None)
+        return plain.map(one, with_indices=True, input_columns=[columns.label], keep_in_memory=True)
+
     def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
         """Once, before training: turn the released training set into what the thief trains on.
 
         Args:
-            images: the training set; it is left as it is.
+            images: the training set; it is left as it is. At the victims' resolution in ``learnability``: compressing
+                what was shrunk takes more away than a thief loses who compresses at full size.
             seed: of random draws.
         """
         return images
@@ -123,8 +161,9 @@ class Defence(ABC):
         return f"{self.name}:{','.join(settings)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Name and settings, ready for JSON."""
-        return {"name": self.name, **dataclasses.asdict(self)}
+        """Name and settings, ready for JSON; and the revision from the second on."""
+        revision = {"revision": self.revision} if self.revision > 1 else {}
+        return {"name": self.name, **revision, **dataclasses.asdict(self)}
 
 
 def available_defences() -> list[str]:

@@ -182,12 +182,14 @@ class AdversarialTraining(Defence, name="adversarial"):
 class UEraserLite(Defence, name="ueraser-lite"):
     """Strong augmentation made against unlearnable examples (Qin et al. 2023, arXiv 2303.15127), one draw.
 
-    Plasma brightness and contrast, a shuffle of the channels, TrivialAugment; all by kornia.
+    Plasma brightness and contrast on every image, a shuffle of the channels on half of them, one operation of
+    TrivialAugment for the batch, of a strength drawn for each image; all by kornia.
 
     Args:
         jpeg: compress each image at a random quality of 10 to 99 first, against perturbations of the TAP and AR kind.
     """
 
+    revision = 2  # plasma on every image, as its authors have it, not on half of them
     jpeg: bool = False
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
@@ -204,6 +206,7 @@ class UEraserMax(Defence, name="ueraser-max"):
         jpeg: as for ``UEraserLite``.
     """
 
+    revision = 2
     draws: int = 5
     jpeg: bool = False
 
@@ -258,8 +261,8 @@ def erase(images: torch.Tensor, generator: torch.Generator, *, jpeg: bool = Fals
 def _ueraser() -> Callable[[torch.Tensor], torch.Tensor]:
     augmentation = _kornia().augmentation
     return nn.Sequential(
-        augmentation.RandomPlasmaBrightness(roughness=(0.3, 0.7), intensity=(0.5, 1.0), p=0.5),
-        augmentation.RandomPlasmaContrast(roughness=(0.3, 0.7), p=0.5),
+        augmentation.RandomPlasmaBrightness(roughness=(0.3, 0.7), intensity=(0.5, 1.0), p=1.0),
+        augmentation.RandomPlasmaContrast(roughness=(0.3, 0.7), p=1.0),
         augmentation.RandomChannelShuffle(p=0.5),
         augmentation.auto.TrivialAugment(),
     )

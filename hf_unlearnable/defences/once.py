@@ -88,9 +88,9 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
     """Take out of the images what a linear model tells their classes by.
 
     Sandoval-Segura et al. 2023, arXiv 2305.19254. A softmax regression on the pixels is fitted to the released set;
-    its K weight vectors span a space, and what an image has in that space beyond the mean image is removed. (The paper
-    removes the mean's share too, which is one constant image; it is kept here, since 8-bit pixels clip and much of an
-    image without it would lie below zero.)
+    its K weight vectors span a space (of K - 1 dimensions, since those of a softmax sum to zero), and what an image has
+    in that space beyond the mean image is removed. (The paper removes the mean's share too, which is one constant
+    image; it is kept here, since 8-bit pixels clip and much of an image without it would lie below zero.)
 
     Args:
         epochs: passes of SGD.
@@ -98,6 +98,7 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
         batch_size: images a step.
     """
 
+    revision = 2  # K - 1 directions; the K-th was rounding errors, and took out whatever lay there
     epochs: int = 20
     learning_rate: float = 0.1
     batch_size: int = 128
@@ -109,7 +110,7 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
         mean = torch.zeros(flat.shape[1])
         for part in flat.split(4096):
             mean += to_unit(part).sum(dim=0) / len(flat)
-        basis = torch.linalg.qr(self._fit(flat, labels, mean, len(images.names), seed)).Q
+        basis = _span(self._fit(flat, labels, mean, len(images.names), seed))
         cleaned = torch.empty_like(flat)
         for start in range(0, len(flat), 4096):
             part = to_unit(flat[start : start + 4096]) - mean
@@ -150,7 +151,14 @@ class PretrainedStart(Defence, name="pretrained"):
 
     def start(self, victim: Surrogate) -> Surrogate:
         """The published weights."""
-        return Surrogate(self.model, victim.image_mean, victim.image_std)
+        return Surrogate(self.model)  # with the normalisation that it was trained with, not the victim's
+
+
+def _span(vectors: torch.Tensor) -> torch.Tensor:
+    """An orthonormal basis (D, R) of the span of vectors (D, K), R their rank."""
+    directions, lengths, _ = torch.linalg.svd(vectors.double(), full_matrices=False)
+    # What is left of float32 rounding errors in a direction that the vectors do not have.
+    return directions[:, lengths > lengths.max() * max(vectors.shape) * torch.finfo(vectors.dtype).eps].to(vectors)
 
 
 def compressed(image: Image.Image, quality: int) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import datasets
@@ -11,21 +10,25 @@ import numpy as np
 import torch
 
 from hf_unlearnable.budget import WHITE, Budget
+from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.perceptual import MIN_SIDE, Distance, load_lpips
 from hf_unlearnable.pixels import to_array
 from hf_unlearnable.verification import compare
 
 _DESCRIPTION = """
 The distance between released images and their originals: the largest change of a pixel, the Euclidean length of the
-change, and the usual figures for how visible it is: PSNR and SSIM (scikit-image), and LPIPS with a model given.
+change, and the usual figures for how visible it is: PSNR and SSIM (scikit-image), and LPIPS (torchmetrics) where its
+weights are on the machine.
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
     predictions (list of images): released images: Pillow images of mode L or RGB, or uint8 arrays (H, W) or (H, W, 3).
     references (list of images): the originals, in the same order and of the same sizes.
-    lpips (callable, optional): a perceptual distance of two float tensors (1, 3, H, W) in [-1, 1], such as
-        lpips.LPIPS(net="alex") of the package lpips, whose weights are fetched when it is made. Without it there is no
-        such figure: nothing is downloaded here.
+    lpips (str or callable, optional): "auto" (default): LPIPS by AlexNet where torchmetrics, torchvision and the
+        weights are on this machine and the images have at least 31 pixels a side, else none; "alex", "vgg" or
+        "squeeze": by this network, and an error where it cannot be; None: none; or a perceptual distance of two float
+        tensors (1, 3, H, W) in [-1, 1]. Nothing is downloaded.
 
 Returns:
     linf (float): largest change of any value of any image, in levels of 255.
@@ -34,7 +37,7 @@ Returns:
     unchanged (int): images that equal their originals.
     psnr (float): mean peak signal-to-noise ratio of the changed images, in dB; only if there are any.
     ssim (float): mean structural similarity, 1 for equal images; only for images of at least 3 pixels a side.
-    lpips (float): mean perceptual distance; only with a model.
+    lpips (float): mean perceptual distance, 0 for equal images; see above.
 
 Examples:
     >>> import numpy as np
@@ -46,6 +49,8 @@ Examples:
     (8.0, 64.0, 8.0, 30.07)
     >>> round(results["ssim"], 3)
     0.997
+    >>> imperceptibility.compute(predictions=[original], references=[original], lpips=lambda a, b: (a - b).abs().sum())
+    {'linf': 0.0, 'l2': 0.0, 'mean_change': 0.0, 'unchanged': 1, 'ssim': 1.0, 'lpips': 0.0}
 """
 
 _CITATION = """
@@ -62,7 +67,7 @@ _CITATION = """
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class Imperceptibility(evaluate.Metric):
-    """L-inf, L2, PSNR, SSIM and, with a model, LPIPS."""
+    """L-inf, L2, PSNR, SSIM and, where its weights are, LPIPS."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -72,9 +77,7 @@ class Imperceptibility(evaluate.Metric):
             features=datasets.Features({"predictions": datasets.Image(), "references": datasets.Image()}),
         )
 
-    def _compute(
-        self, predictions: Any, references: Any, lpips: Callable[[torch.Tensor, torch.Tensor], Any] | None = None
-    ) -> dict[str, float]:
+    def _compute(self, predictions: Any, references: Any, lpips: str | Distance | None = "auto") -> dict[str, float]:
         pairs = [
             (to_array(original), to_array(released)) for original, released in zip(references, predictions, strict=True)
         ]
@@ -90,11 +93,28 @@ class Imperceptibility(evaluate.Metric):
             results["psnr"] = verified.psnr
         if verified.ssim is not None:
             results["ssim"] = verified.ssim
-        if lpips is not None:
+        side = min(min(original.shape[1:]) for original, _ in pairs)
+        if (distance := _distance(lpips, side)) is not None:
             with torch.no_grad():
-                distances = [float(lpips(_perceptual(original), _perceptual(released))) for original, released in pairs]
+                distances = [
+                    float(distance(_perceptual(original), _perceptual(released))) for original, released in pairs
+                ]
             results["lpips"] = float(np.mean(distances))
         return results
+
+
+def _distance(lpips: str | Distance | None, side: int) -> Distance | None:
+    """What is asked for, for images of at least ``side`` pixels; None where nothing is, or not at any price."""
+    if not isinstance(lpips, str):
+        return lpips
+    if side < MIN_SIDE and lpips != "auto":
+        raise DataError(f"got images of {side} pixels a side for lpips={lpips!r}; expected at least {MIN_SIDE}")
+    if lpips != "auto":
+        return load_lpips(lpips)
+    try:
+        return load_lpips() if side >= MIN_SIDE else None
+    except RecipeError:
+        return None
 
 
 def _perceptual(image: Any) -> torch.Tensor:
