@@ -94,9 +94,12 @@ class Checkpoints:
                 torch.save({**self._saved, **{name: state() for name, state in self._parts.items()}}, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-        except BaseException:
+        except BaseException as error:
             file.unlink(missing_ok=True)
             self.number = before
+            # On a full disk torch raises that it could not finish the file, on top of the reason.
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+                raise error.__context__ from None
             raise
         self._digests = merged(self.shard.accelerator, file_digest(file))
         if self.shard.is_main:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from hf_unlearnable.errors import (
     SourceError,
     UnlearnableError,
 )
-from hf_unlearnable.outputs import CELLS, MEASURED, ORIGIN, PRIVATE, PUBLISH, REPORT
+from hf_unlearnable.outputs import CELLS, MEASURED, ORIGIN, PRIVATE, PUBLISH, REPORT, report_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,7 +65,10 @@ def measure(
     image_column: Images = None,
     label_column: Labels = None,
 ) -> None:
-    """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report."""
+    """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report.
+
+    For a folder that another tool made they go to OUTPUT-report beside it.
+    """
     from hf_unlearnable.sources import load_source
 
     if not output.is_dir():
@@ -84,7 +88,7 @@ def measure(
         protected,
         originals,
         tests,
-        output / REPORT,
+        report_folder(output.absolute()),
         victims=victim or ["small-resnet"],
         defences=_listed(defences),
         ratios=_ratios(ratios),
@@ -220,6 +224,16 @@ def env() -> None:
 def main() -> None:
     """Run the command line: foreseen errors as one message without a traceback, Ctrl-C as exit status 130."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    show = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        """Ours as a sentence, without the line of code that it came from."""
+        if issubclass(category, UserWarning):
+            typer.echo(f"Warning: {message}", err=True)
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = tell
     try:
         app()
     except UnlearnableError as error:

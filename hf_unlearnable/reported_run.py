@@ -15,7 +15,7 @@ from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.columns import Columns, find_columns
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError, first_line
 from hf_unlearnable.html_report import PageFacts, page
-from hf_unlearnable.outputs import CELLS, MEASURED, PRIVATE, PROTECTION, PUBLISH, REPORT, write_whole
+from hf_unlearnable.outputs import CELLS, MEASURED, PRIVATE, PROTECTION, PUBLISH, REPORT, report_folder, write_whole
 from hf_unlearnable.protected_folder import ProtectedFolder
 from hf_unlearnable.report import (
     accuracy_chart,
@@ -108,12 +108,13 @@ class Run:
             )
         ours = (run / PRIVATE / PROTECTION).is_dir()
         theirs = (run / "dataset_info.json").exists() or (run / PUBLISH / "dataset_info.json").exists()
-        if not ours and not theirs and not (run / REPORT / MEASURED).exists():
+        measured = report_folder(run.absolute()) / MEASURED
+        if not ours and not theirs and not measured.exists():
             raise SourceError(
                 f"got {str(run)!r}, where there is neither a protected dataset nor {REPORT}/{MEASURED}; expected the "
                 f"folder that hf-unlearnable protect --output wrote"
             )
-        return cls(run / REPORT / MEASURED, run)
+        return cls(measured, run)
 
     def named(self, name: str) -> Path:
         """A file beside the measurement; one of another name than usual gives its name to what is made of it."""

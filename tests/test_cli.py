@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,3 +203,16 @@ def test_help_is_quick():
     code = "import sys; from hf_unlearnable.cli import app; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "protect" in run("--help")
+
+
+def test_measure_keeps_out_of_the_folder_of_another_tool(source, tmp_path):
+    """Pictures of clean images among somebody's images would be measured the next time, and published."""
+    shutil.copytree(source / "images" / "train", tmp_path / "theirs")
+    words = ["measure", tmp_path / "theirs", "--clean", source / "images", "--epochs", "1", "--seeds", "1"]
+    before = sorted((tmp_path / "theirs").rglob("*"))
+    for _ in range(2):
+        said = run(*words, "--ratios", "0,1")
+    assert sorted((tmp_path / "theirs").rglob("*")) == before
+    assert (tmp_path / "theirs-report" / "learnability.json").exists()
+    assert "\nWarning: the protected images are identical to the clean ones" in "\n" + said.replace("\r", "\n")
+    assert "theirs-report" in run("report", tmp_path / "theirs", "--clean", source / "images")
