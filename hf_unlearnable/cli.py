@@ -88,7 +88,7 @@ def measure(
         protected,
         originals,
         tests,
-        report_folder(output.absolute()),
+        report_folder(output),
         victims=victim or ["small-resnet"],
         defences=_listed(defences),
         ratios=_ratios(ratios),

@@ -31,8 +31,10 @@ PROTECTION, ORIGIN, VERIFIED = "protection", "origin.json", "verification.json"
 
 def report_folder(run: Path) -> Path:
     """Where the measurement of a run is: in it, or beside a folder that is nothing but somebody's images."""
-    ours = (run / PUBLISH).is_dir() or (run / PRIVATE).is_dir()
-    return run / REPORT if ours else run.with_name(f"{run.name}-{REPORT}")
+    if (run / PUBLISH).is_dir() or (run / PRIVATE).is_dir():
+        return run / REPORT
+    run = run if run.name else run.absolute()  # "."
+    return run.with_name(f"{run.name}-{REPORT}")
 
 
 def allocate(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

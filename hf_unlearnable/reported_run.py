@@ -108,7 +108,7 @@ class Run:
             )
         ours = (run / PRIVATE / PROTECTION).is_dir()
         theirs = (run / "dataset_info.json").exists() or (run / PUBLISH / "dataset_info.json").exists()
-        measured = report_folder(run.absolute()) / MEASURED
+        measured = report_folder(run) / MEASURED
         if not ours and not theirs and not measured.exists():
             raise SourceError(
                 f"got {str(run)!r}, where there is neither a protected dataset nor {REPORT}/{MEASURED}; expected the "
