@@ -12,7 +12,7 @@ import typer
 
 from hf_unlearnable import cli_hub
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError
+from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError, UnlearnableError
 from hf_unlearnable.outputs import ORIGIN, PRIVATE, PROTECTION, PUBLISH, VERIFIED, check_free, resumable, work_folders
 
 if TYPE_CHECKING:
@@ -198,13 +198,21 @@ def _release(
     # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
     # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
     cache = private / f"map-{data._fingerprint}-{image_format}.arrow"
-    released = protection.release(
-        data,
-        image_format=image_format,
-        num_proc=num_proc,
-        cache_file_name=str(cache),
-        desc="protecting images",
-    )
+    try:
+        released = protection.release(
+            data,
+            image_format=image_format,
+            num_proc=num_proc,
+            cache_file_name=str(cache),
+            desc="protecting images",
+        )
+    except RuntimeError as error:
+        if "abruptly died" not in str(error):
+            raise
+        raise UnlearnableError(
+            f"one of the {num_proc} processes that write the images was killed; expected all to come to their end. "
+            f"Where memory is short use a smaller --num-proc"
+        ) from error
     shutil.rmtree(result / PUBLISH, ignore_errors=True)  # half of it, from a process that was killed
     released.save_to_disk(result / PUBLISH)
     for file in private.glob("map*.arrow"):

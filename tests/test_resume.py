@@ -14,7 +14,7 @@ from conftest import make_dataset, pixels_of
 from datasets import load_from_disk
 from typer.testing import CliRunner
 
-from hf_unlearnable import CheckpointError, OutputError, Protection
+from hf_unlearnable import CheckpointError, OutputError, Protection, UnlearnableError
 from hf_unlearnable.cli import app
 from hf_unlearnable.outputs import resumable, work_folders
 
@@ -101,6 +101,15 @@ def test_an_error_after_the_fit_keeps_it(source, tmp_path, monkeypatch):
     changed = kept.stat().st_mtime_ns
     run(*words)
     assert (tmp_path / "out" / "private" / "protection" / "perturbations.arrow").stat().st_mtime_ns == changed
+
+
+def test_a_killed_writer_is_told(source, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise RuntimeError("One of the subprocesses has abruptly died during map operation.")
+
+    monkeypatch.setattr(Protection, "release", killed)
+    words = ["protect", source, "--output", tmp_path / "out", *OPTIONS, "--epochs", 2, "--num-proc", 2]
+    assert "one of the 2 processes that write the images was killed" in run(*words, error=UnlearnableError)
 
 
 def test_nobody_else_gets_the_folder(tmp_path):
