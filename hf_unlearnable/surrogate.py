@@ -7,6 +7,7 @@ and features whatever model is inside.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -222,6 +223,12 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._head = [heads[-1]]  # in a list, so that it is not registered as a second child
+
+    def feed(self, hashed: hashlib.blake2b) -> None:
+        """Update a hash with the names and values of all weights and statistics."""
+        for name, tensor in self.state_dict().items():
+            hashed.update(name.encode())
+            hashed.update(tensor.detach().float().cpu().numpy().tobytes())
 
     def as_surrogate(self) -> Surrogate:
         """The network as it is now, as the start of another training."""

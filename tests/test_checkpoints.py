@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import make_dataset
 from test_methods import QUICK, methods, quick
+from transformers import ViTConfig, ViTForImageClassification
 
-from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, SourceError
+from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, SourceError, Surrogate
 from hf_unlearnable.checkpoints import DESCRIPTION, Checkpoints
 
 DATA = make_dataset(30)
@@ -69,6 +70,16 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
     again = fit(method, tmp_path / "kept")
     assert store_of(again) == store_of(undisturbed)
     assert again.digest == undisturbed.digest  # what was found out about it too
+
+
+def test_dropout_goes_on_with_its_draws(tmp_path, monkeypatch):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(image_size=12, patch_size=4, num_channels=1, num_labels=3, hidden_dropout_prob=0.5, **sizes)
+    method, surrogate = VARIANTS["em"], ViTForImageClassification(config)
+    undisturbed = fit(method, None, surrogate=surrogate)
+    torch.manual_seed(5)  # the user's own draws have no part in it
+    fit_and_kill(method, tmp_path, monkeypatch, 3, surrogate=surrogate)
+    assert store_of(fit(method, tmp_path, surrogate=surrogate)) == store_of(undisturbed)
 
 
 @methods
@@ -131,6 +142,13 @@ def test_a_checkpoint_of_another_fit_is_refused(killed, method, options, message
     with pytest.raises(CheckpointError, match=message):
         fit(method, killed, **options)
     fit(EM(**QUICK_EM), killed)  # it is still there
+
+
+def test_a_checkpoint_of_a_surrogate_with_other_weights_is_refused(tmp_path, monkeypatch):
+    method, networks = VARIANTS["em"], [Surrogate("small-resnet").build(3, 1, seed).model for seed in (0, 1)]
+    fit_and_kill(method, tmp_path, monkeypatch, 2, surrogate=networks[0])
+    with pytest.raises(CheckpointError, match="surrogate weights was"):
+        fit(method, tmp_path, surrogate=networks[1])
 
 
 def test_a_checkpoint_of_other_data_or_versions_is_refused(killed):

@@ -36,6 +36,9 @@ def test_protect_and_measure():
         ("crafted_after_fit", "| fashion-mnist | 3000 | second half, crafted |"),
         ("bayes_error_speed", "| 5000 | 64 | ours |"),
         ("feature_information", "| mi-ue |"),
+        ("kill_and_resume", "| protect | 20.7 | 20 | 20 | nothing |"),
+        ("scale", "| 100000 | 32 | map |"),
+        ("processes", "| 2 |"),
     ],
 )
 def test_benchmarks_print_what_is_there(benchmark, line, monkeypatch, capsys):

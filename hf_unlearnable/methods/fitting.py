@@ -38,7 +38,7 @@ from hf_unlearnable.protection import Protection
 from hf_unlearnable.reading import Survey, class_numbers, rows
 from hf_unlearnable.release import release
 from hf_unlearnable.sharding import Shard, merged, together, told_by_main
-from hf_unlearnable.surrogate import Surrogate
+from hf_unlearnable.surrogate import BUILT_IN, Surrogate
 from hf_unlearnable.verification import Pair, compare
 from hf_unlearnable.versions import versions
 
@@ -88,7 +88,7 @@ class Fitting:
                 self._tell(originals)
             about = self._about(survey, images, originals)
             kept = Checkpoints(
-                self.checkpoints, {**about, **self._conditions(originals)}, self._shard, self.checkpoint_every
+                self.checkpoints, {**about, **self._conditions(images, originals)}, self._shard, self.checkpoint_every
             )
             if (done := self._done(kept)) is not None:
                 return done
@@ -96,6 +96,7 @@ class Fitting:
             task = self._task(images, kept, scratch)
             with torch.random.fork_rng(devices=_gpus(self.accelerator)):  # of what a model draws, such as dropout
                 torch.manual_seed(self.seed + self._shard.rank)
+                self._go_on(kept)
                 self.run(task)
             if not all(part.isfinite().all() for part in task.perturbations.split(CHUNK)):
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
@@ -223,11 +224,23 @@ class Fitting:
             "versions": versions(),
         }
 
-    def _conditions(self, originals: Originals) -> dict[str, Any]:
+    def _weights(self, surrogate: Surrogate, classes: int, channels: int) -> str | None:
+        """A digest of the weights that a model of somebody else comes with; its name says nothing about them."""
+        if str(surrogate) in BUILT_IN:
+            return None
+        hashed = hashlib.blake2b(digest_size=16)
+        surrogate.build(classes, channels, self.seed).feed(hashed)
+        return hashed.hexdigest()
+
+    def _conditions(self, images: ImageSet, originals: Originals) -> dict[str, Any]:
         """What the bytes of the result depend on besides: a fit cannot go on where one of these is another."""
+        channels = images.pixels.shape[1]
         digests = np.ascontiguousarray(originals.digests).view(np.uint8)
         return {
             "data": hashlib.blake2b(digests.data, digest_size=16).hexdigest(),
+            "surrogate weights": [
+                self._weights(surrogate, len(images.names), channels) for surrogate in self.surrogates
+            ],
             "on_unseen": self.on_unseen,
             "processes": self.accelerator.num_processes,
             "device": self.accelerator.device.type,
@@ -256,6 +269,21 @@ class Fitting:
             progress=self.progress,
             memory=MicroBatches(self.accelerator),
         )
+
+    def _go_on(self, kept: Checkpoints) -> None:
+        """Bring what all networks share to where a checkpoint has it."""
+        gpus = _gpus(self.accelerator)
+        drawn = kept.keep(
+            "randomness", lambda: (torch.get_rng_state(), [torch.cuda.get_rng_state(one) for one in gpus])
+        )
+        if drawn is not None:
+            torch.set_rng_state(drawn[0])
+            for gpu, state in zip(gpus, drawn[1], strict=True):
+                torch.cuda.set_rng_state(state, gpu)
+        if (scaler := self.accelerator.scaler) is not None:
+            scale = kept.keep("scaler", scaler.state_dict)
+            if scale is not None:
+                scaler.load_state_dict(scale)
 
     def _verify(self, levels: NDArray[Any], survey: Survey) -> dict[str, Any]:
         """Evenly spaced images at full size: enough for the mean of PSNR and SSIM, and cheap for any set."""
