@@ -44,7 +44,7 @@ INTERRUPTED = 130  # the exit status of Ctrl-C
 
 @app.command()
 def measure(
-    output: Annotated[Path, typer.Argument(help="What protect wrote, or any folder with a protected dataset.")],
+    output: Annotated[Path, typer.Argument(help="What protect wrote, or any protected dataset.")],
     clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
     clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
     test: Annotated[str | None, typer.Option(help="Clean images to test on (default: as --clean).")] = None,
@@ -71,12 +71,15 @@ def measure(
     """
     from hf_unlearnable.sources import load_source
 
-    if not output.is_dir():
-        raise SourceError(f"got {str(output)!r}; expected the folder that hf-unlearnable protect --output wrote")
     origin_file = output / PRIVATE / ORIGIN
     origin = json.loads(origin_file.read_text()) if origin_file.exists() else {}
     clean = clean or origin.get("dataset")
     if clean is None:
+        if not output.is_dir():
+            raise SourceError(
+                f"got {str(output)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
+                f"--clean DATASET, any protected dataset"
+            )
         raise SourceError(f"{str(output)!r} does not say what was protected; name the originals with --clean DATASET")
     protected = load_source(str(output / PUBLISH if (output / PUBLISH).is_dir() else output))
     config = origin.get("config") if clean == origin.get("dataset") else None
@@ -88,7 +91,7 @@ def measure(
         protected,
         originals,
         tests,
-        report_folder(output),
+        report_folder(output) if output.exists() else Path(f"{output.name}-{REPORT}"),  # here, for one on the Hub
         victims=victim or ["small-resnet"],
         defences=_listed(defences),
         ratios=_ratios(ratios),

@@ -89,7 +89,7 @@ def learnability(
         DivergenceError: a victim's loss left the finite numbers.
 
     Warns:
-        UserWarning: the protected images are the clean ones.
+        UserWarning: the protected images are the clean ones, or most of them look like other images than those.
     """
     accelerator = accelerator or default_accelerator()
     specifications = [Surrogate.of(one) for one in ([victims] if isinstance(victims, (str, Surrogate)) else victims)]
@@ -151,6 +151,9 @@ def learnability(
         training=training.as_dict(),
         versions=versions(),
     )
+
+
+FAR = 32  # levels: what no perturbation that anybody would publish reaches, and two photographs hardly stay below
 
 
 @dataclass(frozen=True)
@@ -381,5 +384,18 @@ def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet, told: boo
                 f"got the classes {other.names[:5]} in the {name} set and {clean.names[:5]} in the clean one; expected "
                 f"the same names in the same order. Use dataset.cast_column(LABEL, ClassLabel(names=[...]))"
             )
-    if told and np.array_equal(protected.pixels, clean.pixels):
+    if not told:
+        return
+    far = sum(
+        np.abs(after.astype(np.int16) - before).mean() > FAR
+        for after, before in zip(protected.pixels, clean.pixels, strict=True)
+    )
+    if far > len(clean) / 2:
+        warnings.warn(
+            f"{far} of {len(clean)} protected images are more than {FAR} of 255 levels away from the clean image of "
+            f"the same row, on average over their pixels; expected the same images in the same order, or mixtures of the "
+            f"two hold some images twice and others not at all",
+            stacklevel=3,
+        )
+    if np.array_equal(protected.pixels, clean.pixels):
         warnings.warn("the protected images are identical to the clean ones: nothing is protected", stacklevel=3)

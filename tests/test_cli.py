@@ -121,8 +121,11 @@ def test_measure_of_sets_made_elsewhere(source, tmp_path):
     other_tool.save_to_disk(tmp_path / "theirs")
     said = run("measure", tmp_path / "theirs", ok=False)
     assert "--clean" in said
-    arguments = ["measure", tmp_path / "theirs", "--clean", source / "disk", "--seeds", 1, "--epochs", 1]
-    assert "protection score" in CliRunner().invoke(app, [str(argument) for argument in arguments]).output
+    other_tool.to_parquet(tmp_path / "theirs.parquet")
+    for theirs in ("theirs", "theirs.parquet"):
+        arguments = ["measure", tmp_path / theirs, "--clean", source / "disk", "--seeds", 1, "--epochs", 1]
+        assert "protection score" in CliRunner().invoke(app, [str(argument) for argument in arguments]).output
+        assert (tmp_path / f"{theirs}-report" / "learnability.json").exists()
 
 
 def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):

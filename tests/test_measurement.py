@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_dataset
-from datasets import Dataset
+from datasets import Dataset, Features
 from PIL import Image
 
 import hf_unlearnable.measurement as measurement
@@ -276,3 +276,18 @@ def test_chosen_ratios_only(small, protection):
     assert math.isnan(report.protection_score())
     assert math.isnan(report.theft_gain())
     assert "score" not in str(report)
+
+
+def test_rows_in_another_order_are_told(small):
+    """Labels in the same order do not say that the images are."""
+    rng = np.random.default_rng(0)
+    photographs = [Image.fromarray(rng.integers(0, 256, (12, 12), dtype=np.uint8)) for _ in small]
+    clean = Dataset.from_dict({"image": photographs, "label": small["label"]}).cast(
+        Features({name: small.features[name] for name in ("image", "label")})
+    )
+    labels = np.array(clean["label"])
+    order = np.arange(len(clean))
+    for label in np.unique(labels):
+        order[labels == label] = np.roll(order[labels == label], 1)
+    with pytest.warns(UserWarning, match="expected the same images in the same order"):
+        learnability(clean.select(order), clean=clean, test=clean, **{**QUICK, "seeds": (1,)}, ratios=[1])
