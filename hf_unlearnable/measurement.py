@@ -393,8 +393,8 @@ def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet, told: boo
     if far > len(clean) / 2:
         warnings.warn(
             f"{far} of {len(clean)} protected images are more than {FAR} of 255 levels away from the clean image of "
-            f"the same row, on average over their pixels; expected the same images in the same order, or mixtures of the "
-            f"two hold some images twice and others not at all",
+            f"the same row, on average over their pixels; expected the same images in the same order, or mixtures of "
+            f"the two hold some images twice and others not at all",
             stacklevel=3,
         )
     if np.array_equal(protected.pixels, clean.pixels):

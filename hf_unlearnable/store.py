@@ -42,6 +42,9 @@ class Store:
     def __init__(self, file: Path, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
         self._table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        # Batches and where each starts: to index a column of the table is to walk through all of its batches.
+        self._batches = self._table.to_batches()
+        self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
 
     def __len__(self) -> int:
         return len(self._table)
@@ -83,8 +86,10 @@ class Store:
         if not (keys[found : found + 1] == wanted).any():
             return None
         position = int(order[found])
-        shape = self._table["shape"][position].as_py()
-        return np.frombuffer(self._table["levels"][position].as_buffer(), dtype=self.dtype).reshape(shape)
+        number = int(np.searchsorted(self._starts, position, side="right")) - 1
+        batch, place = self._batches[number], position - int(self._starts[number])
+        shape = batch.column("shape")[place].as_py()
+        return np.frombuffer(batch.column("levels")[place].as_buffer(), dtype=self.dtype).reshape(shape)
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
