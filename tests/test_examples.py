@@ -38,7 +38,7 @@ def test_protect_and_measure():
         ("feature_information", "| mi-ue |"),
         ("kill_and_resume", "| protect | 20.7 | 20 | 20 | nothing |"),
         ("scale", "| 100000 | 32 | map |"),
-        ("processes", "| 2 |"),
+        ("processes", "| 3000 | 2 |"),
     ],
 )
 def test_benchmarks_print_what_is_there(benchmark, line, monkeypatch, capsys):

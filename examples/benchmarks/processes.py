@@ -27,7 +27,7 @@ from hf_unlearnable.outputs import write_whole
 from hf_unlearnable.results import CLEAN, PROTECTED
 
 HERE = Path(__file__).parent
-FILE = HERE / "results-scale" / "processes.json"
+FILE, TIMES = (HERE / "results-scale" / name for name in ("processes.json", "processes-times.json"))
 CONFIGURATION = HERE.parent / "accelerate" / "cpu.yaml"
 
 
@@ -74,15 +74,15 @@ def run(count: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def table() -> str:
     """What is there, as Markdown."""
-    known = json.loads(FILE.read_text())
-    lines = ["| processes | fit, s | clean | protected | protected, peak epoch |", "| --- " * 5 + "|"]
-    for one in known["runs"]:
+    known = [json.loads(file.read_text()) for file in (FILE, TIMES) if file.exists()]
+    lines = ["| images | processes | fit, s | clean | protected | protected, peak epoch |", "| --- " * 6 + "|"]
+    for one, images in [(one, found["images"]) for found in known for one in found["runs"]]:
         cells = ["-"] * 3
         if "results" in one:
             report = Report.of(one)
             cells = [percent(report, report.victims[0], case) for case in (CLEAN, PROTECTED)]
             cells.append(percent(report, report.victims[0], PROTECTED, "peak"))
-        lines.append(f"| {one['processes']} | {one['fit_seconds']:.0f} | {' | '.join(cells)} |")
+        lines.append(f"| {images} | {one['processes']} | {one['fit_seconds']:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -101,7 +101,7 @@ def main() -> None:
     if not arguments.table:
         runs = [run(count, arguments) for count in arguments.processes or [1, 2]]
         about = {"command": " ".join(["python", *sys.argv]), "images": arguments.images, "runs": runs}
-        write_whole(FILE, json.dumps(about, indent=2) + "\n")
+        write_whole(FILE if arguments.victims else TIMES, json.dumps(about, indent=2) + "\n")
     print(table())
 
 
