@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -21,8 +19,9 @@ from safetensors.torch import load_file, save
 
 from hf_unlearnable.columns import find_columns
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DataError, DivergenceError, RecipeError
+from hf_unlearnable.errors import DivergenceError, RecipeError
 from hf_unlearnable.images import ImageSet
+from hf_unlearnable.matching import check_images, check_match, naming
 from hf_unlearnable.outputs import write_whole
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.reading import Survey
@@ -107,14 +106,14 @@ def learnability(
     datasets = {"protected": protected, "clean": clean, "test": test}
     columns, surveys, sets = {}, {}, {}
     for name, dataset in datasets.items():
-        with _naming(name):
+        with naming(name):
             columns[name] = find_columns(dataset, image_column, label_column)
             surveys[name] = Survey.of(dataset, columns[name])
-    _check_images(surveys)
+    check_images(surveys)
     largest = max(victim.image_size for victim in specifications)
     size = (resolution, resolution) if resolution else surveys["clean"].working_size(largest)
     for name, dataset in datasets.items():
-        with _naming(name):
+        with naming(name):
             sets[name] = ImageSet.read(
                 dataset,
                 columns[name],
@@ -122,7 +121,7 @@ def learnability(
                 channels=surveys["clean"].channels,
                 progress=progress,
             )
-    _check_match(sets["protected"], sets["clean"], sets["test"], told=accelerator.is_main_process)
+    check_match(sets["protected"], sets["clean"], sets["test"], told=accelerator.is_main_process)
     with tempfile.TemporaryDirectory() as scratch:
         bench = _Bench(
             sets["clean"], sets["protected"], sets["test"], training, accelerator, Path(keep_in or scratch).absolute()
@@ -151,9 +150,6 @@ def learnability(
         training=training.as_dict(),
         versions=versions(),
     )
-
-
-FAR = 32  # levels: what no perturbation that anybody would publish reaches, and two photographs hardly stay below
 
 
 @dataclass(frozen=True)
@@ -340,62 +336,3 @@ def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool
         members = rng.permutation(np.flatnonzero(labels == label))
         drawn[members[: round(share * len(members))]] = True
     return drawn
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Say which data set it is that something is wrong with."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"the {name} dataset: {error}") from error
-
-
-def _check_images(surveys: Mapping[str, Survey]) -> None:
-    clean, counts = surveys["clean"], {name: survey.sizes.total() for name, survey in surveys.items()}
-    if counts["protected"] != counts["clean"]:
-        raise DataError(
-            f"got {counts['protected']} protected and {counts['clean']} clean images; expected the same rows"
-        )
-    if (sizes := surveys["protected"].sizes) != clean.sizes:
-        raise DataError(
-            f"got images of {surveys['protected']} pixels in the protected set and of {clean} in the clean one "
-            f"({(sizes - clean.sizes).total()} differ); expected the same rows, of the same sizes"
-        )
-    for name in ("protected", "test"):
-        if surveys[name].channels != clean.channels:
-            kinds = {1: "greyscale", 3: "colour"}
-            raise DataError(
-                f"got {kinds[surveys[name].channels]} images in the {name} set and {kinds[clean.channels]} ones in the "
-                f"clean set; expected the same kind"
-            )
-
-
-def _check_match(protected: ImageSet, clean: ImageSet, test: ImageSet, told: bool) -> None:
-    differing = np.flatnonzero(protected.labels != clean.labels)
-    if len(differing):
-        raise DataError(
-            f"got another label in row {differing[0]} of the protected set than in the clean one (and in "
-            f"{len(differing) - 1} more); expected the same rows in the same order"
-        )
-    for name, other in (("protected", protected), ("test", test)):
-        if other.names != clean.names:
-            raise DataError(
-                f"got the classes {other.names[:5]} in the {name} set and {clean.names[:5]} in the clean one; expected "
-                f"the same names in the same order. Use dataset.cast_column(LABEL, ClassLabel(names=[...]))"
-            )
-    if not told:
-        return
-    far = sum(
-        np.abs(after.astype(np.int16) - before).mean() > FAR
-        for after, before in zip(protected.pixels, clean.pixels, strict=True)
-    )
-    if far > len(clean) / 2:
-        warnings.warn(
-            f"{far} of {len(clean)} protected images are more than {FAR} of 255 levels away from the clean image of "
-            f"the same row, on average over their pixels; expected the same images in the same order, or mixtures of "
-            f"the two hold some images twice and others not at all",
-            stacklevel=3,
-        )
-    if np.array_equal(protected.pixels, clean.pixels):
-        warnings.warn("the protected images are identical to the clean ones: nothing is protected", stacklevel=3)

@@ -61,6 +61,21 @@ def default_accelerator() -> Accelerator:
     return Accelerator(cpu=True) if started() > 1 and not torch.cuda.is_available() else Accelerator()
 
 
+def share_of(batch_size: int, processes: int) -> int:
+    """What is left for each process of a batch that all make together; at least two rows, to be compared."""
+    return batch_size if processes == 1 else max(2, batch_size // processes)
+
+
+def random_order(seed: int, rank: int) -> np.random.Generator:
+    """What a process draws rows with; the main one's does not depend on how many there are."""
+    return np.random.default_rng([seed, rank] if rank else seed)
+
+
+def random_pixels(seed: int, rank: int) -> torch.Generator:
+    """What a process draws crops, flips and noise with, on the CPU; likewise."""
+    return torch.Generator().manual_seed(seed + 7919 * rank)
+
+
 @dataclass(frozen=True)
 class Shard:
     """The part of a data set that one process owns.
@@ -111,8 +126,8 @@ class Shard:
         return [np.flatnonzero(owner == rank) for rank in range(self.count)]
 
     def share(self, batch_size: int) -> int:
-        """What is left for each process of a batch that all make together; at least two rows, to be compared."""
-        return batch_size if self.count == 1 else max(2, batch_size // self.count)
+        """``share_of`` a batch for each of these processes."""
+        return share_of(batch_size, self.count)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over the processes of tensors of one shape."""

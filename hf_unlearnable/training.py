@@ -18,6 +18,7 @@ from hf_unlearnable.budget import to_unit
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.micro_batches import MicroBatches, halved
+from hf_unlearnable.sharding import random_order, random_pixels, share_of
 from hf_unlearnable.surrogate import Network, Surrogate
 
 
@@ -165,10 +166,9 @@ class Run:
         self._optimiser = accelerator.prepare(self._optimiser)
         self.network: Network = accelerator.unwrap_model(self._model)
         count = accelerator.num_processes if together else 1
-        self._batch_size = max(2, training.batch_size // count) if count > 1 else training.batch_size
+        self._batch_size = share_of(training.batch_size, count)
         rank = accelerator.process_index if together else 0
-        self._rng = np.random.default_rng([seed, rank] if rank else seed)
-        self._generator = torch.Generator().manual_seed(seed + 7919 * rank)
+        self._rng, self._generator = random_order(seed, rank), random_pixels(seed, rank)
         self._drawn, self._position = self._rng.bit_generator.state, 0
 
     def __iter__(self) -> Iterator[float]:

@@ -30,9 +30,11 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_from_disk
 from datasets import Image as ImageFeature
 from PIL import Image
+from torch.nn import functional as F
 
 from hf_unlearnable import EM, Budget, Protection
 
@@ -91,6 +93,18 @@ def fashion() -> DatasetDict:
     """The real Fashion-MNIST, which ``make test`` puts there."""
     assert FASHION_MNIST.is_dir(), "run `make data/fashion-mnist` first; `make test` does"
     return load_from_disk(str(FASHION_MNIST))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(
+    count: int = 6, channels: int = 1, side: int = 16, classes: int = 3, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images and one-hot targets, as a defence gets them."""
+    pixels = torch.rand(count, channels, side, side, generator=generator(seed))
+    return pixels, F.one_hot(torch.arange(count) % classes, classes).float()
 
 
 def pixels_of(dataset) -> np.ndarray:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import make_dataset
-from torch.nn import functional as F
+from conftest import batch, generator, make_dataset
 
 from hf_unlearnable import Defence, RecipeError, Surrogate, Training, available_defences
 from hf_unlearnable.columns import Columns
@@ -62,15 +61,6 @@ def colour():
 @pytest.fixture(scope="module")
 def network():
     return Surrogate("small-resnet").build(3, 1, seed=0).train()
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def batch(count=6, channels=1, side=16, classes=3, seed=0):
-    pixels = torch.rand(count, channels, side, side, generator=generator(seed))
-    return pixels, F.one_hot(torch.arange(count) % classes, classes).float()
 
 
 def example(name):

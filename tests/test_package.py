@@ -26,6 +26,7 @@ LAYERS = [
     ["estimates", "protection", "checkpoints"],
     ["methods"],
     ["results"],
+    ["matching"],
     ["measurement"],
     ["report", "verdicts", "fashion_mnist", "sources"],
     ["retrying", "publishable", "card_header"],

@@ -23,6 +23,7 @@ from hf_unlearnable.methods.task import Task
 from hf_unlearnable.micro_batches import halved
 from hf_unlearnable.outputs import allocate
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.sharding import random_pixels
 from hf_unlearnable.surrogate import Network, Surrogate
 from hf_unlearnable.training import Training, accuracy, embed, load, random_crop_flip
 
@@ -207,7 +208,7 @@ class _Ascent:
                     past[rows] = kept[rows]
             return
         rank = self.task.shard.rank
-        generator, budget = torch.Generator().manual_seed(self.recipe.seed + 7919 * rank), self.task.budget
+        generator, budget = random_pixels(self.recipe.seed, rank), self.task.budget
         for rows in _rows(len(self.task.images), self.recipe.embedding_batch_size):
             images, _ = load(self.task.images, rows, torch.device("cpu"))
             noise = 2 * torch.rand(images.shape, generator=generator) - 1
@@ -327,7 +328,7 @@ class _Embedding:
 
     def _seen(self, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]]:
         """Rows, perturbations, and the protected images as ``step`` crops and flips them."""
-        generator = torch.Generator().manual_seed(self.seed + step + 7919 * self.task.shard.rank)
+        generator = random_pixels(self.seed + step, self.task.shard.rank)
         for rows in _rows(len(self.task.images), self.recipe.embedding_batch_size):
             images, _, perturbations = self.task.load(rows)
             seen = images + perturbations.requires_grad_()

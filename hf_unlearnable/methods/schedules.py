@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from hf_unlearnable.methods.learners import Learner, guides_of, learners_of
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.sharding import random_order, random_pixels
 from hf_unlearnable.surrogate import Network
 from hf_unlearnable.training import batches, load, paired_batches, random_crop_flip
 
@@ -38,8 +39,7 @@ class Position:
     def __init__(self, recipe: Alternating, task: Task) -> None:
         self.recipe, self.task = recipe, task
         rank = task.shard.rank
-        self.rng = np.random.default_rng([recipe.seed, rank] if rank else recipe.seed)
-        self.generator = torch.Generator().manual_seed(recipe.seed + 7919 * rank)
+        self.rng, self.generator = random_order(recipe.seed, rank), random_pixels(recipe.seed, rank)
         self.phase, self.epoch, self.batch = "", 0, 0
         self.drawn = self.rng.bit_generator.state
         self.loss = math.nan
