@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -52,14 +51,15 @@ def check_images(surveys: Mapping[str, Survey]) -> None:
             )
 
 
-def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet, told: bool) -> None:
-    """Refuse sets whose labels or classes differ; where ``told``, warn of images that do not look as they should.
+def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> list[str]:
+    """Refuse sets whose labels or classes differ.
+
+    Returns:
+        What does not look as it should, a sentence each: most protected images are other images than the clean ones,
+        or all are the same.
 
     Raises:
         DataError: they differ.
-
-    Warns:
-        UserWarning: most protected images are other images than the clean ones, or all are the same.
     """
     differing = np.flatnonzero(protected.labels != clean.labels)
     if len(differing):
@@ -73,18 +73,17 @@ def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet, told: bool
                 f"got the classes {other.names[:5]} in the {name} set and {clean.names[:5]} in the clean one; expected "
                 f"the same names in the same order. Use dataset.cast_column(LABEL, ClassLabel(names=[...]))"
             )
-    if not told:
-        return
+    doubts = []
     far = sum(
         np.abs(after.astype(np.int16) - before).mean() > FAR
         for after, before in zip(protected.pixels, clean.pixels, strict=True)
     )
     if far > len(clean) / 2:
-        warnings.warn(
+        doubts.append(
             f"{far} of {len(clean)} protected images are more than {FAR} of 255 levels away from the clean image of "
             f"the same row, on average over their pixels; expected the same images in the same order, or mixtures of "
-            f"the two hold some images twice and others not at all",
-            stacklevel=3,
+            f"the two hold some images twice and others not at all"
         )
     if np.array_equal(protected.pixels, clean.pixels):
-        warnings.warn("the protected images are identical to the clean ones: nothing is protected", stacklevel=3)
+        doubts.append("the protected images are identical to the clean ones: nothing is protected")
+    return doubts

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -121,7 +122,9 @@ def learnability(
                 channels=surveys["clean"].channels,
                 progress=progress,
             )
-    check_match(sets["protected"], sets["clean"], sets["test"], told=accelerator.is_main_process)
+    doubts = check_match(sets["protected"], sets["clean"], sets["test"])
+    for doubt in doubts if accelerator.is_main_process else []:
+        warnings.warn(doubt, stacklevel=2)
     with tempfile.TemporaryDirectory() as scratch:
         bench = _Bench(
             sets["clean"], sets["protected"], sets["test"], training, accelerator, Path(keep_in or scratch).absolute()
@@ -149,6 +152,7 @@ def learnability(
         iterations=bench.steps,
         training=training.as_dict(),
         versions=versions(),
+        doubts=tuple(doubts),
     )
 
 

@@ -73,6 +73,7 @@ class Report:
         iterations: optimiser steps, the same for every case.
         training: the victims' recipe.
         versions: of the packages that the figures depend on.
+        doubts: what did not look as it should in the data sets that were measured, a sentence each.
     """
 
     results: tuple[Result, ...]
@@ -82,6 +83,7 @@ class Report:
     iterations: int
     training: dict[str, Any]
     versions: dict[str, str]
+    doubts: tuple[str, ...] = ()
 
     @property
     def victims(self) -> list[str]:
@@ -253,9 +255,10 @@ class Report:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Report:
-        """The inverse of ``as_dict``; other entries than its own are left alone."""
+        """The inverse of ``as_dict``; other entries than its own are left alone, and older files have no doubts."""
         results = tuple(Result(**{**result, "epochs": tuple(result["epochs"])}) for result in stored["results"])
-        return cls(**{field.name: stored[field.name] for field in fields(cls)} | {"results": results})
+        own = {"results": results, "doubts": tuple(stored.get("doubts", ()))}
+        return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name not in own} | own)
 
     def __str__(self) -> str:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]

@@ -175,10 +175,11 @@ def test_clean_figures_that_differ_are_shown_beside_each_run():
 def test_gaps():
     reports = {
         "a": made(STRONG),
-        "b": made(WEAK, victims=("small-resnet", "small-vgg")),
+        "b": replace(made(WEAK, victims=("small-resnet", "small-vgg")), doubts=("the two are identical",)),
         "c": made({(PROTECTED, "none"): 0.2}),
     }
-    unknown, victims, defences = gaps(reports)
+    doubt, unknown, victims, defences = gaps(reports)
+    assert doubt == "Something is wrong with b: the two are identical."
     assert unknown.startswith("No model was trained on the clean images for c.")
     assert victims == "Models measured for b only: small-vgg."
     assert defences == "Countermeasures not measured for c: jpeg:10."

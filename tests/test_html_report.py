@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from conftest import make_output
@@ -37,6 +38,12 @@ def test_the_figures_are_those_of_the_report():
     for figure in ("80 of 100", "20 of 100", "65 of 100", "10 of 100", ">65.0<", "79 % of the way"):
         assert figure in text
     assert "break it in 1 of 1" in text
+
+
+def test_doubts_are_told_before_any_figure():
+    report = replace(made(FIGURES), doubts=("the two are identical",))
+    text = page(PageFacts(name="run", report=report).for_the_public())
+    assert text.index("Something is wrong with what was measured:</strong> the two are identical.") < text.index("20 of")
 
 
 @pytest.mark.parametrize("public", [False, True])

@@ -202,7 +202,10 @@ def test_a_victim_learns_what_can_be_learned():
 @pytest.mark.filterwarnings("default")
 def test_identical_sets_are_pointed_out(small):
     with pytest.warns(UserWarning, match="identical to the clean ones"):
-        learnability(small, clean=small, test=small, **{**QUICK, "seeds": (1,)})
+        report = learnability(small, clean=small, test=small, **{**QUICK, "seeds": (1,)})
+    assert [doubt.partition(":")[0] for doubt in Report.of(json.loads(json.dumps(report.as_dict()))).doubts] == [
+        "the protected images are identical to the clean ones"
+    ]
 
 
 @pytest.mark.parametrize(
