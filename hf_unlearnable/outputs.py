@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ except ImportError:  # Windows: two commands with one output are not kept apart 
 PUBLISH, PRIVATE, REPORT = "dataset", "private", "report"
 MEASURED = "learnability.json"  # below REPORT: what `measure` found
 CELLS = "victims"  # below REPORT: what is finished of a measurement
+ROOM = 1 << 22  # values of a set that are brought into memory at once
 PROTECTION, ORIGIN, VERIFIED = "protection", "origin.json", "verification.json"
 
 
@@ -53,6 +54,15 @@ def allocate(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[An
             for start in range(0, size, 1 << 20):
                 stream.write(bytes(min(1 << 20, size - start)))
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def pieces(count: int, shape: Sequence[int]) -> Iterator[slice]:
+    """Cut ``count`` rows of ``shape`` into stretches that may be brought into memory at once.
+
+    Of ``ROOM`` values or one row: 4,096 rows are 50 MB of doubles at 32x32 in grey, but 5 GB at 224x224 in colour.
+    """
+    rows = max(1, ROOM // max(1, math.prod(shape)))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
 def check_free(folder: Path) -> None:

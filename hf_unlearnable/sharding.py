@@ -8,7 +8,7 @@ perturbations.)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,8 +20,8 @@ from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 
 from hf_unlearnable.errors import RecipeError, UnlearnableError
+from hf_unlearnable.outputs import pieces
 
-CHUNK = 4096  # rows of each process that travel at once
 T = TypeVar("T")
 
 
@@ -149,7 +149,7 @@ class Shard:
         if self.count == 1:
             return part
         result = part.new_empty(len(self.labels), *part.shape[1:])
-        for rows, entries in self._travel(lambda rows: part[rows]):
+        for rows, entries in self._travel(lambda rows: part[rows], part.shape[1:]):
             result[torch.from_numpy(rows).to(part.device)] = entries
         return result
 
@@ -165,29 +165,32 @@ class Shard:
         parts[self.rank] = batch
         return torch.cat(parts)
 
-    def write(self, read: Callable[[slice], NDArray[Any]], target: NDArray[Any] | None) -> None:
+    def write(self, read: Callable[[slice], NDArray[Any]], target: NDArray[Any] | None, shape: Sequence[int]) -> None:
         """Collect arrays of the own rows in an array of the whole set, which only the main process has.
 
         Args:
             read: entries of the own rows in a slice of their places, one byte or number each.
             target: (N, ...), where the main process puts all of them; None on the others.
+            shape: of one entry.
         """
         if self.count == 1:
             assert target is not None
-            for start in range(0, len(target), CHUNK):
-                target[start : start + CHUNK] = read(slice(start, start + CHUNK))
+            for rows in pieces(len(target), shape):
+                target[rows] = read(rows)
             return
         device = self.accelerator.device
-        for rows, entries in self._travel(lambda rows: torch.from_numpy(read(rows)).to(device)):
+        for places, entries in self._travel(lambda rows: torch.from_numpy(read(rows)).to(device), shape):
             if target is not None:
-                target[rows] = entries.cpu().numpy()
+                target[places] = entries.cpu().numpy()
 
-    def _travel(self, read: Callable[[slice], torch.Tensor]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    def _travel(
+        self, read: Callable[[slice], torch.Tensor], shape: Sequence[int]
+    ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         """Row numbers of the whole set and their entries, from every process in turn, in pieces of bounded size."""
-        for start in range(0, max(map(len, self._all)), CHUNK):
-            parts = [rows[start : start + CHUNK] for rows in self._all]
+        for piece in pieces(max(map(len, self._all)), shape):
+            parts = [rows[piece] for rows in self._all]
             longest = max(map(len, parts))
-            entries = read(slice(start, start + len(parts[self.rank])))
+            entries = read(slice(piece.start, piece.start + len(parts[self.rank])))
             filled = entries.new_zeros(longest, *entries.shape[1:])
             filled[: len(entries)] = entries
             everything = self.accelerator.gather(filled)

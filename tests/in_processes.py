@@ -133,7 +133,7 @@ def gathering(data, folder: Path) -> dict:
     shard = Shard(default_accelerator(), labels)
     rows = torch.from_numpy(shard.rows)
     target = np.zeros((len(labels), 2), np.int8) if shard.is_main else None
-    shard.write(lambda part: np.stack([shard.rows[part]] * 2, axis=1).astype(np.int8), target)
+    shard.write(lambda part: np.stack([shard.rows[part]] * 2, axis=1).astype(np.int8), target, (2,))
     joined = shard.joined(rows.float()[: 3 + shard.rank].requires_grad_())
     joined.sum().backward()
     return {

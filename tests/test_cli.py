@@ -190,7 +190,7 @@ def test_ctrl_c_and_kill_end_cleanly(source, tmp_path, sent):
         said += process.stderr.read(1)
     time.sleep(0.5)
     process.send_signal(sent)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Stopped; nothing was left" in rest
     assert "Traceback" not in rest

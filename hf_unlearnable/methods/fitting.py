@@ -30,9 +30,9 @@ from hf_unlearnable.checkpoints import Checkpoints
 from hf_unlearnable.columns import Classes, Columns
 from hf_unlearnable.errors import DataWarning, DivergenceError, SourceError
 from hf_unlearnable.images import ImageSet, Originals, check_classes
-from hf_unlearnable.methods.task import CHUNK, Task
+from hf_unlearnable.methods.task import Task
 from hf_unlearnable.micro_batches import MicroBatches
-from hf_unlearnable.outputs import allocate, check_free
+from hf_unlearnable.outputs import allocate, check_free, pieces
 from hf_unlearnable.patterns import class_patterns, write_patterns
 from hf_unlearnable.protection import Protection
 from hf_unlearnable.reading import Survey, class_numbers, rows
@@ -44,6 +44,7 @@ from hf_unlearnable.versions import versions
 
 SAMPLE = 1000  # images that are verified at most,
 SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
+STORED = 256  # perturbations in one record batch of the store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Fitting:
                 torch.manual_seed(self.seed + self._shard.rank)
                 self._go_on(kept)
                 self.run(task)
-            if not all(part.isfinite().all() for part in task.perturbations.split(CHUNK)):
+            if not task.is_finite():
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
             about["findings"] = task.findings
             patterns = None
@@ -110,7 +111,7 @@ class Fitting:
             if self._shard.is_main:
                 shape = (len(self.dataset), *images.pixels.shape[1:])
                 levels = allocate(scratch / "levels", shape, self.budget.dtype)
-            self._shard.write(task.levels, levels)
+            self._shard.write(task.levels, levels, images.pixels.shape[1:])
             folder = None
             if levels is not None:
                 about["verification"] = self._verify(levels, survey)
@@ -255,8 +256,8 @@ class Fitting:
             perturbations = torch.zeros(perturbations.shape, device=self.accelerator.device)
         saved = kept.keep("perturbations", lambda: perturbations)
         if saved is not None:
-            for start in range(0, len(saved), CHUNK):
-                perturbations[start : start + CHUNK] = saved[start : start + CHUNK].to(perturbations.device)
+            for part in pieces(len(saved), saved.shape[1:]):
+                perturbations[part] = saved[part].to(perturbations.device)
         return Task(
             images=images,
             budget=self.budget,
@@ -317,7 +318,7 @@ class Fitting:
         written.mkdir(mode=0o700)
         if patterns is not None:
             about["patterns"] = write_patterns(written, *patterns, self.budget)
-        parts = (slice(start, start + CHUNK) for start in range(0, len(levels), CHUNK))
+        parts = (slice(start, start + STORED) for start in range(0, len(levels), STORED))
         fitted = Protection.write(written, ((originals.digests[part], levels[part]) for part in parts), about)
         folder = self.output or _cache() / fitted.digest
         self._check_output()

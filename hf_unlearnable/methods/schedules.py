@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.methods.learners import Learner, guides_of, learners_of
 from hf_unlearnable.methods.task import Task
+from hf_unlearnable.outputs import pieces
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.sharding import random_order, random_pixels
 from hf_unlearnable.surrogate import Network
@@ -147,8 +148,8 @@ class SharedSchedule:
             self.velocity[present] = recipe.pattern_momentum * self.velocity[present] + gradient
             move = task.budget.direction(self.velocity[present]) * recipe.step_size(share)
             patterns[present] = task.budget.clip(patterns[present] - move)
-        for start in range(0, len(task.images), recipe.perturbation_batch_size):
-            rows = np.arange(start, min(start + recipe.perturbation_batch_size, len(task.images)))
+        for part in pieces(len(task.images), patterns.shape[1:]):
+            rows = np.arange(part.start, part.stop)
             clean, labels = load(task.images, rows, patterns.device)
             task.store(rows, task.budget.project(patterns[labels], clean))
 

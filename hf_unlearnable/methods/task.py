@@ -18,13 +18,11 @@ from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DivergenceError
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.micro_batches import MicroBatches
-from hf_unlearnable.outputs import allocate
+from hf_unlearnable.outputs import allocate, pieces
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.sharding import Shard
 from hf_unlearnable.surrogate import Network, Surrogate
 from hf_unlearnable.training import Run, Training, load
-
-CHUNK = 256  # images that are brought into memory at once
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,15 @@ class Task:
         """Set the perturbations (B, C, H, W) of own rows."""
         self.perturbations[rows] = perturbations.to(self.perturbations.device)
 
+    def is_finite(self) -> bool:
+        """Whether all perturbations are finite numbers."""
+        extent = len(self.perturbations), self.perturbations.shape[1:]
+        return all(bool(self.perturbations[part].isfinite().all()) for part in pieces(*extent))
+
     def protected(self) -> ImageSet:
         """The images with the perturbations as they are now, as they would be released; pixels in ``scratch``."""
         pixels = allocate(self.scratch / "protected", self.images.pixels.shape, np.uint8)
-        for start in range(0, len(self.images), CHUNK):
-            part = slice(start, start + CHUNK)
+        for part in pieces(len(self.images), self.images.pixels.shape[1:]):
             pixels[part] = self.budget.apply(self.images.pixels[part], self.levels(part))
         return ImageSet(pixels, self.images.labels, self.images.names)
 
