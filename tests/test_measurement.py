@@ -193,9 +193,7 @@ def test_a_victim_learns_what_can_be_learned():
     """Otherwise a low accuracy on protected data would mean nothing."""
     clean, test = make_dataset(240), make_dataset(60, seed=1)
     training = Training(epochs=12, batch_size=16, augment=False)
-    report = learnability(
-        clean, clean=clean, test=test, training=training, ratios=[0], seeds=[5], progress=False
-    )
+    report = learnability(clean, clean=clean, test=test, training=training, ratios=[0], seeds=[5], progress=False)
     assert report.accuracy("clean") > 0.9
 
 
