@@ -149,7 +149,7 @@ def learned(report: Report, victim: str) -> bool | None:
 
 def gaps(reports: Reports) -> list[str]:
     """What was measured for some runs only, and runs that look wrong or say nothing: a sentence each."""
-    found = [f"Something is wrong with {name}: {doubt}." for name, report in reports.items() for doubt in report.doubts]
+    found = [f"Something is odd about {name}: {doubt}." for name, report in reports.items() for doubt in report.doubts]
     if unknown := [name for name, report in reports.items() if CLEAN not in report.cases]:
         found.append(
             f"No model was trained on the clean images for {_and(unknown)}. So it cannot be said what share of their "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +66,14 @@ class ImageSet:
         """The accuracy of always answering the most frequent class, in [0, 1]."""
         return float(np.bincount(self.labels).max() / len(self))
 
+    @cached_property
+    def digest(self) -> bytes:
+        """Of shape, pixels and labels."""
+        hashed = hashlib.blake2b(repr(self.pixels.shape).encode(), digest_size=DIGEST_BYTES)
+        hashed.update(np.ascontiguousarray(self.pixels).data)
+        hashed.update(self.labels.tobytes())
+        return hashed.digest()
+
     def to(self, device: torch.device) -> ImageSet:
         """The same with its pixels on a device too."""
         import torch  # here, so that a process that only protects does not load it
@@ -83,6 +94,7 @@ class ImageSet:
         channels: int | None = None,
         scratch: Path | None = None,
         numbers: NDArray[np.int64] | None = None,
+        change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
         progress: bool = False,
     ) -> ImageSet:
         """Decode every image of a dataset.
@@ -95,6 +107,7 @@ class ImageSet:
             channels: 1 or 3; when left out 1 where all images are greyscale, else 3.
             scratch: a folder for a memory-mapped file that holds the pixels; in memory if left out.
             numbers: the N rows to decode; all if left out.
+            change: of the (C, H, W) pixels of each image at full size, before they are resampled.
             progress: show a bar.
 
         Raises:
@@ -120,7 +133,8 @@ class ImageSet:
         conversions: Counter[str] = Counter()
         with Progress("reading images", count, unit="image", enabled=progress) as bar:
             for index, row in enumerate(rows(dataset, columns, numbers)):
-                pixels[index], labels[index] = thumbnail(row.pixels, channels, (height, width)), row.label
+                seen = row.pixels if change is None else change(row.pixels)
+                pixels[index], labels[index] = thumbnail(seen, channels, (height, width)), row.label
                 digests[index], sizes[index] = digest(row.pixels, row.label), row.pixels.shape[1:]
                 conversions.update([row.conversion] if row.conversion else [])
                 bar.advance()

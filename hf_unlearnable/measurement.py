@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -105,7 +105,7 @@ def learnability(
             f"from; expected one or the other"
         )
     datasets = {"protected": protected, "clean": clean, "test": test}
-    columns, surveys, sets = {}, {}, {}
+    columns, surveys = {}, {}
     for name, dataset in datasets.items():
         with naming(name):
             columns[name] = find_columns(dataset, image_column, label_column)
@@ -113,21 +113,34 @@ def learnability(
     check_images(surveys)
     largest = max(victim.image_size for victim in specifications)
     size = (resolution, resolution) if resolution else surveys["clean"].working_size(largest)
-    for name, dataset in datasets.items():
+
+    def read(name: str, defence: Defence = NoDefence()) -> ImageSet:
         with naming(name):
-            sets[name] = ImageSet.read(
-                dataset,
+            return ImageSet.read(
+                datasets[name],
                 columns[name],
                 size=size,
                 channels=surveys["clean"].channels,
-                progress=progress,
+                change=defence.changed if defence.acts_on_images else None,
+                progress=progress and accelerator.is_main_process,
             )
-    doubts = check_match(sets["protected"], sets["clean"], sets["test"])
+
+    sets = {name: read(name) for name in datasets}
+    doubts = [
+        *check_match(sets["protected"], sets["clean"], sets["test"]),
+        *(f"the defence {one} changes no image, so it does nothing here" for one in parsed if _idle(one, sets)),
+    ]
     for doubt in doubts if accelerator.is_main_process else []:
         warnings.warn(doubt, stacklevel=2)
     with tempfile.TemporaryDirectory() as scratch:
         bench = _Bench(
-            sets["clean"], sets["protected"], sets["test"], training, accelerator, Path(keep_in or scratch).absolute()
+            sets["clean"],
+            sets["protected"],
+            sets["test"],
+            training,
+            accelerator,
+            Path(keep_in or scratch).absolute(),
+            reread=read if any(list(survey.sizes) != [size] for survey in surveys.values()) else None,
         )
         cells = [
             _Cell(victim, defence, case, ratio, seed)
@@ -202,11 +215,13 @@ class _Bench:
         training: Training,
         accelerator: Accelerator,
         folder: Path,
+        reread: Callable[[str, Defence], ImageSet] | None,
     ) -> None:
         self.clean, self.protected, self.test = clean, protected, test
         self.training, self.accelerator, self.folder = training, accelerator, folder
         self.steps = training.iterations(len(clean))
-        self.digests = {id(images): _digest(images) for images in (clean, protected, test)}
+        self._reread = reread  # where a defence that acts on images meets larger ones than the victims do
+        self._changed: tuple[Defence, ImageSet, ImageSet] | None = None  # of one defence at a time: cells are in order
 
     def result(self, cell: _Cell, bar: Progress, *, keep_weights: bool) -> Result:
         """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
@@ -258,19 +273,33 @@ class _Bench:
         """Which rows (N,) stay clean where a part does."""
         return split(self.clean.labels, 1 - cell.ratio, cell.seed)
 
+    def _prepared(self, defence: Defence) -> bool:
+        """Whether the defence has acted on the images of ``_sets`` already."""
+        return self._reread is not None and defence.acts_on_images
+
+    def _sets(self, defence: Defence) -> tuple[ImageSet, ImageSet]:
+        """The clean and the protected images; as the defence leaves them where it acts before they are shrunk."""
+        if not self._prepared(defence):
+            return self.clean, self.protected
+        assert self._reread is not None
+        if self._changed is None or self._changed[0] != defence:
+            self._changed = defence, self._reread("clean", defence), self._reread("protected", defence)
+        return self._changed[1:]
+
     def _training_set(self, cell: _Cell) -> ImageSet:
         """What the victim is trained on; where it was taught by the clean part before, what comes then."""
+        clean, protected = self._sets(cell.defence)
         if cell.case == CLEAN:
-            return self.clean
+            return clean
         if cell.case == PROTECTED:
-            return self.protected
+            return protected
         stays_clean = self._drawn_clean(cell)
         if cell.case == MIX:
-            mixed = np.where(stays_clean[:, None, None, None], self.clean.pixels, self.protected.pixels)
-            return ImageSet(mixed, self.clean.labels, self.clean.names)
+            mixed = np.where(stays_clean[:, None, None, None], clean.pixels, protected.pixels)
+            return ImageSet(mixed, clean.labels, clean.names)
         if cell.case == CLEAN_PART:
-            return self.clean.select(np.flatnonzero(stays_clean))
-        return self.protected.select(np.flatnonzero(~stays_clean))
+            return clean.select(np.flatnonzero(stays_clean))
+        return protected.select(np.flatnonzero(~stays_clean))
 
     def _fit(
         self, cell: _Cell, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
@@ -297,6 +326,7 @@ class _Bench:
             seed=cell.seed,
             accelerator=self.accelerator,
             defence=cell.defence,
+            prepared=self._prepared(cell.defence),
             after_step=after_step,
         )
         return network, [round(value, 6) for value in reached]
@@ -306,11 +336,8 @@ class _Bench:
 
         So measurements of two protections share the victims of the clean data.
         """
-        sets = {
-            CLEAN: [self.clean],
-            PROTECTED: [self.protected],
-            CLEAN_PART: [self.clean],
-        }.get(cell.case, [self.clean, self.protected])
+        clean, protected = self._sets(cell.defence)
+        sets = {CLEAN: [clean], PROTECTED: [protected], CLEAN_PART: [clean]}.get(cell.case, [clean, protected])
         hashed = hashlib.blake2b(digest_size=16)
         # Who only stops early has trained as those without a defence do.
         defence = cell.defence if cell.defence.acts else NoDefence()
@@ -318,18 +345,16 @@ class _Bench:
         told += [str(self.accelerator.device), self.accelerator.mixed_precision]
         hashed.update(json.dumps(told).encode())
         for images in (*sets, self.test):
-            hashed.update(self.digests[id(images)])
+            hashed.update(images.digest)
         hashed.update(self._drawn_clean(cell).tobytes())
         self._start(cell).feed(hashed)
         return self.folder / f"{hashed.hexdigest()}.{suffix}"
 
 
-def _digest(images: ImageSet) -> bytes:
-    """Of shape, pixels and labels."""
-    hashed = hashlib.blake2b(repr(images.pixels.shape).encode(), digest_size=16)
-    hashed.update(np.ascontiguousarray(images.pixels).data)
-    hashed.update(images.labels.tobytes())
-    return hashed.digest()
+def _idle(defence: Defence, sets: Mapping[str, ImageSet]) -> bool:
+    """Whether a defence that acts on images leaves them all as they are, as far as the first hundred tell."""
+    some = [one for images in sets.values() for one in images.pixels[:100]]
+    return defence.acts_on_images and all(np.array_equal(defence.changed(one), one) for one in some)
 
 
 def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

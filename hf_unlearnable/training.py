@@ -127,6 +127,7 @@ class Run:
         seed: of the weights, the order and the augmentation.
         accelerator: device and precision.
         defence: what is done to the images, the batches and the starting weights on top of ``training``.
+        prepared: ``images`` are what the defence makes of a training set already.
         together: the processes of ``accelerator`` train one network, each on a part of every batch; else each its own.
         memory: in how many parts batches are passed through; its own if left out.
 
@@ -145,10 +146,12 @@ class Run:
         seed: int,
         accelerator: Accelerator,
         defence: Defence = NoDefence(),
+        prepared: bool = False,
         together: bool = False,
         memory: MicroBatches | None = None,
     ) -> None:
-        self.images, self.training, self.defence = defence.prepare(images, seed=seed), training, defence
+        self.images = images if prepared else defence.prepare(images, seed=seed)
+        self.training, self.defence = training, defence
         self.iterations, self.seed, self.accelerator, self.done = iterations, seed, accelerator, 0
         self._memory = memory or MicroBatches(accelerator)
         network = defence.start(surrogate).build(len(images.names), images.pixels.shape[1], seed)
@@ -257,6 +260,7 @@ def train(
     seed: int,
     accelerator: Accelerator,
     defence: Defence = NoDefence(),
+    prepared: bool = False,
     after_step: Callable[[int, float, Network], None] | None = None,
 ) -> Network:
     """Train a classifier, each process its own.
@@ -269,12 +273,22 @@ def train(
         seed: see there.
         accelerator: see there.
         defence: see there.
+        prepared: see there.
         after_step: called with the number of steps done, the loss and the network.
 
     Returns:
         The trained network, in evaluation mode.
     """
-    run = Run(surrogate, images, training, iterations=iterations, seed=seed, accelerator=accelerator, defence=defence)
+    run = Run(
+        surrogate,
+        images,
+        training,
+        iterations=iterations,
+        seed=seed,
+        accelerator=accelerator,
+        defence=defence,
+        prepared=prepared,
+    )
     for loss in run:
         if after_step is not None:
             after_step(run.done, loss, run.network)

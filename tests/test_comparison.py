@@ -179,7 +179,7 @@ def test_gaps():
         "c": made({(PROTECTED, "none"): 0.2}),
     }
     doubt, unknown, victims, defences = gaps(reports)
-    assert doubt == "Something is wrong with b: the two are identical."
+    assert doubt == "Something is odd about b: the two are identical."
     assert unknown.startswith("No model was trained on the clean images for c.")
     assert victims == "Models measured for b only: small-vgg."
     assert defences == "Countermeasures not measured for c: jpeg:10."

@@ -143,6 +143,12 @@ def test_a_third_party_adds_one_class():
 
             class Again(Defence, name="mirror"):
                 pass
+
+        with pytest.raises(RecipeError, match="with both image and prepare"):
+
+            class Both(Mirror, name="both"):
+                def image(self, image):
+                    return image
     finally:
         _defences.pop("mirror")
 

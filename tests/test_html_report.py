@@ -43,7 +43,7 @@ def test_the_figures_are_those_of_the_report():
 def test_doubts_are_told_before_any_figure():
     report = replace(made(FIGURES), doubts=("the two are identical",))
     text = page(PageFacts(name="run", report=report).for_the_public())
-    told = "Something is wrong with what was measured:</strong> the two are identical."
+    told = "Something is odd about what was measured:</strong> the two are identical."
     assert text.index(told) < text.index("20 of")
 
 

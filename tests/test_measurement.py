@@ -13,10 +13,13 @@ from PIL import Image
 
 import hf_unlearnable.measurement as measurement
 from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Training, learnability
+from hf_unlearnable.columns import Columns
+from hf_unlearnable.defences import JPEG
+from hf_unlearnable.images import ImageSet
 from hf_unlearnable.measurement import split
 from hf_unlearnable.report import accuracy_chart
 from hf_unlearnable.results import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Result
-from hf_unlearnable.training import random_crop_flip
+from hf_unlearnable.training import random_crop_flip, train
 
 QUICK = {"training": Training(epochs=2, batch_size=16), "seeds": (1, 2), "progress": False}
 
@@ -195,6 +198,36 @@ def test_a_victim_learns_what_can_be_learned():
     training = Training(epochs=12, batch_size=16, augment=False)
     report = learnability(clean, clean=clean, test=test, training=training, ratios=[0], seeds=[5], progress=False)
     assert report.accuracy("clean") > 0.9
+
+
+def test_a_defence_on_images_acts_at_their_own_size(monkeypatch):
+    """A thief compresses what was published; compressing what was shrunk would take more away."""
+    clean = make_dataset(24, channels=3, side=24)
+    released = clean.map(lambda row: {"image": row["image"].point(lambda level: level + 8)})
+    jpeg, columns, trained = JPEG(quality=10), Columns("image", "label"), {}
+
+    def recorded(surrogate, images, *arguments, **settings):
+        trained[len(trained)] = images.pixels
+        return train(surrogate, images, *arguments, **settings)
+
+    monkeypatch.setattr(measurement, "train", recorded)
+    options = {**QUICK, "seeds": [1], "ratios": [0.5, 1], "resolution": 12}
+    learnability(released, clean=clean, test=clean, defences=[jpeg], **options)
+    before, after = (ImageSet.read(jpeg.apply(one), columns, size=12).pixels for one in (clean, released))
+    mixed, clean_part, protected = trained.values()
+    drawn = split(np.array(clean["label"]), 0.5, 1)
+    assert np.array_equal(protected, after)
+    assert np.array_equal(clean_part, before[drawn])
+    assert np.array_equal(mixed, np.where(drawn[:, None, None, None], before, after))
+    assert not np.array_equal(after, jpeg.prepare(ImageSet.read(released, columns, size=12)).pixels)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_defence_that_does_nothing_is_pointed_out(small, protection):
+    options = {**QUICK, "seeds": [1], "ratios": [1], "training": Training(epochs=1, batch_size=48)}
+    with pytest.warns(UserWarning, match="grayscale changes no image, so it does nothing here"):
+        report = learnability(small.map(protection), clean=small, test=small, defences=["jpeg", "grayscale"], **options)
+    assert report.doubts == ("the defence grayscale changes no image, so it does nothing here",)
 
 
 @pytest.mark.filterwarnings("default")

@@ -1,4 +1,4 @@
-"""What every defence is: a frozen recipe that acts at up to three places of a thief's training."""
+"""What every defence is: a frozen recipe that acts at up to four places of a thief's training."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from abc import ABC
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_type_hints
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
+from PIL import Image
 
 from hf_unlearnable.columns import find_columns
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.images import ImageSet
-from hf_unlearnable.pixels import to_image
+from hf_unlearnable.pixels import split_alpha, to_array, to_image
 from hf_unlearnable.surrogate import Network, Surrogate
 
 _defences: dict[str, type[Defence]] = {}
@@ -24,7 +27,8 @@ class Defence(ABC):
     """What a thief does against the protection, on top of an ordinary training.
 
     A further defence is one file with one subclass: a frozen keyword-only dataclass that gives its name in the class
-    statement and overrides one hook or more. ``Defence.parse`` and ``available_defences`` then know it.
+    statement and overrides one hook or more (``image`` or ``prepare``, not both). ``Defence.parse`` and
+    ``available_defences`` then know it.
 
     Attributes:
         name: what it is called.
@@ -39,6 +43,8 @@ class Defence(ABC):
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if all(getattr(cls, hook) is not getattr(Defence, hook) for hook in ("image", "prepare")):
+            raise RecipeError(f"got a defence with both image and prepare: {cls}; expected one of them")
         if name is not None:
             if name in _defences:
                 raise RecipeError(f"got a second defence with the name {name!r}: {cls} and {_defences[name]}")
@@ -51,7 +57,7 @@ class Defence(ABC):
         """Turn a released dataset into what the thief trains on: to look at it, or for a training of one's own.
 
         Args:
-            dataset: labelled images, all of one size.
+            dataset: labelled images; all of one size where the defence looks at all of them together.
             seed: of random draws.
             image_column: may be left out when there is exactly one.
             label_column: likewise.
@@ -60,31 +66,68 @@ class Defence(ABC):
             The same rows with other images, which have no alpha, and its other columns.
 
         Raises:
-            DataError: images of several sizes, or anything else that ``ImageSet.read`` does not take.
+            DataError: images of several sizes where one is needed, or anything else that ``ImageSet.read`` does not
+                take.
             RecipeError: a defence that leaves the dataset as it is, and acts on batches or on the victim instead.
         """
-        if type(self).prepare is Defence.prepare and type(self) is not _defences["none"]:
+        if not self.acts_on_images and type(self).prepare is Defence.prepare and type(self) is not _defences["none"]:
             where = "every batch: use its method batch" if self.acts_on_batches else "the training, not on images"
             raise RecipeError(f"got the defence {self}; expected one that changes a dataset. This one acts on {where}")
         columns = find_columns(dataset, image_column, label_column)
+        plain = dataset.with_format(None)  # in memory: a cache file would lie beside the source
+        if self.acts_on_images:
+            return plain.map(
+                lambda image: {columns.image: to_image(self.changed(to_array(image)))},
+                input_columns=[columns.image],
+                keep_in_memory=True,
+            )
         changed = self.prepare(ImageSet.read(dataset, columns), seed=seed).pixels
 
         def one(label: Any, index: int) -> dict[str, Any]:
             return {columns.image: to_image(changed[index])}
 
-        # In memory, where they are already: a cache file would lie beside the source.
-        plain = dataset.with_format(None)
         return plain.map(one, with_indices=True, input_columns=[columns.label], keep_in_memory=True)
 
-    def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
-        """Once, before training: turn the released training set into what the thief trains on.
+    def image(self, image: Image.Image) -> Image.Image:
+        """Once, to every image as it was published, before it is resampled for the victim.
+
+        Compressing what was shrunk would take more away than a thief loses who compresses at full size.
 
         Args:
-            images: the training set; it is left as it is. At the victims' resolution in ``learnability``: compressing
-                what was shrunk takes more away than a thief loses who compresses at full size.
+            image: of mode L or RGB.
+
+        Returns:
+            Of the same size and mode, or one that Pillow turns into it.
+        """
+        return image
+
+    def changed(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What ``image`` makes of (C, H, W) pixels; alpha is left out.
+
+        Raises:
+            DataError: an image of another size or with another number of channels.
+        """
+        colour, _ = split_alpha(pixels)
+        result = to_array(self.image(to_image(colour)))
+        if result.shape != colour.shape:
+            raise DataError(f"the defence {self} turned an image of {colour.shape} into {result.shape}")
+        return result
+
+    def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
+        """Once, before training: turn the whole training set into what the thief trains on.
+
+        Where it is not overridden: what ``image`` makes of each.
+
+        Args:
+            images: the training set at the victims' resolution; it is left as it is.
             seed: of random draws.
         """
-        return images
+        if not self.acts_on_images:
+            return images
+        pixels = np.empty_like(images.pixels)
+        for index, one in enumerate(images.pixels):
+            pixels[index] = self.changed(one)
+        return ImageSet(pixels, images.labels, images.names)
 
     def start(self, victim: Surrogate) -> Surrogate:
         """Once, before training: the weights that the victim starts from."""
@@ -107,6 +150,11 @@ class Defence(ABC):
         return images, targets
 
     @property
+    def acts_on_images(self) -> bool:
+        """Whether ``image`` does anything."""
+        return type(self).image is not Defence.image
+
+    @property
     def acts_on_batches(self) -> bool:
         """Whether ``batch`` does anything."""
         return type(self).batch is not Defence.batch
@@ -114,7 +162,8 @@ class Defence(ABC):
     @property
     def acts(self) -> bool:
         """Whether anything of the training is another for it; else only ``figure`` may be."""
-        return any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in ("prepare", "start", "batch"))
+        hooks = ("image", "prepare", "start", "batch")
+        return any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in hooks)
 
     @classmethod
     def parse(cls, text: str | Defence) -> Defence:

@@ -287,7 +287,7 @@ def _stretch(count: int, side: int, size: int, generator: torch.Generator) -> to
 
 
 class _evaluating:
-    """A network in evaluation mode for a while, its weights without gradients."""
+    """A network in evaluation mode for a while."""
 
     def __init__(self, network: Network) -> None:
         self._network, self._training = network, network.training

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,9 +13,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.defences.base import Defence, check
-from hf_unlearnable.errors import DataError
 from hf_unlearnable.images import ImageSet
-from hf_unlearnable.pixels import to_array, to_image
 from hf_unlearnable.surrogate import Surrogate
 
 
@@ -48,21 +44,18 @@ class JPEG(Defence, name="jpeg"):
     def __post_init__(self) -> None:
         check(1 <= self.quality <= 100, self.name, f"quality={self.quality}", "1 to 100")
 
-    def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
+    def image(self, image: Image.Image) -> Image.Image:
         """Compress and decompress."""
-        return _each(images, lambda image: compressed(image, self.quality))
+        return compressed(image, self.quality)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grayscale(Defence, name="grayscale"):
     """Take the colours out, with Pillow's weights; the grey is repeated in every channel (ISS)."""
 
-    def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
-        """Make every image grey."""
-        if images.pixels.shape[1] == 1:
-            warnings.warn("grayscale: the images are greyscale already, so this defence does nothing", stacklevel=2)
-            return images
-        return _each(images, lambda image: image.convert("L").convert(image.mode))
+    def image(self, image: Image.Image) -> Image.Image:
+        """Make an image grey."""
+        return image.convert("L").convert(image.mode)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +71,9 @@ class BitDepth(Defence, name="bitdepth"):
     def __post_init__(self) -> None:
         check(1 <= self.bits <= 8, self.name, f"bits={self.bits}", "1 to 8")
 
-    def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
+    def image(self, image: Image.Image) -> Image.Image:
         """Posterise."""
-        return _each(images, lambda image: ImageOps.posterize(image, self.bits))
+        return ImageOps.posterize(image, self.bits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +159,3 @@ def compressed(image: Image.Image, quality: int) -> Image.Image:
     stream = io.BytesIO()
     image.save(stream, format="JPEG", quality=quality)
     return Image.open(stream)
-
-
-def _each(images: ImageSet, change: Callable[[Image.Image], Image.Image]) -> ImageSet:
-    pixels = np.empty_like(images.pixels)
-    for index, array in enumerate(images.pixels):
-        changed = to_array(change(to_image(array)))
-        if changed.shape != array.shape:
-            raise DataError(f"row {index}: a defence turned an image of {array.shape} into {changed.shape}")
-        pixels[index] = changed
-    return ImageSet(pixels, images.labels, images.names)
