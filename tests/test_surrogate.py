@@ -19,6 +19,7 @@ from transformers import (
 
 from hf_unlearnable import EM, RecipeError, SourceError, Surrogate
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
+from hf_unlearnable.modeling.base import NormalisedConv
 from hf_unlearnable.surrogate import BUILT_IN
 
 
@@ -53,6 +54,20 @@ def test_built_in_models(name, channels):
     assert logits.shape == (2, 5)
     assert features.shape == (2, network._head[0].in_features)
     torch.testing.assert_close(network._head[0](features), logits)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_a_normalised_convolution_evaluates_to_one_convolution(side, monkeypatch):
+    layer, images = NormalisedConv(3, 5, side=side), torch.rand(4, 3, 9, 9, requires_grad=True)
+    for _ in range(5):
+        layer(torch.rand(16, 3, 9, 9))  # statistics of its own
+    layer.eval()
+    conv, norm = layer
+    expected = norm(conv(images))
+    slope = torch.autograd.grad(expected.square().sum(), images)[0]
+    monkeypatch.setattr(norm, "forward", None)
+    torch.testing.assert_close(layer(images), expected)
+    torch.testing.assert_close(torch.autograd.grad(layer(images).square().sum(), images)[0], slope)
 
 
 def test_small_resnet_has_about_80_000_parameters_and_resnet_18_is_one():

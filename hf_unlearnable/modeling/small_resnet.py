@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForImageClassification
 
-from hf_unlearnable.modeling.base import SmallImageClassifier, SmallImageConfig, conv3x3
+from hf_unlearnable.modeling.base import NormalisedConv, SmallImageClassifier, SmallImageConfig
 
 
 class SmallResNetConfig(SmallImageConfig):
@@ -33,12 +33,12 @@ class SmallResNetConfig(SmallImageConfig):
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.first = conv3x3(inputs, outputs, stride)
-        self.second = conv3x3(outputs, outputs)
+        self.first = NormalisedConv(inputs, outputs, stride=stride)
+        self.second = NormalisedConv(outputs, outputs)
         self.stride = stride
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = NormalisedConv(inputs, outputs, side=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # The stride as a pooling of single pixels, which is the same as a 1x1 convolution with a stride: oneDNN (torch
@@ -56,7 +56,7 @@ class SmallResNetForImageClassification(SmallImageClassifier):
     def __init__(self, config: SmallResNetConfig) -> None:
         super().__init__(config)
         width = config.widths[0]
-        self.stem = conv3x3(config.num_channels, width)
+        self.stem = NormalisedConv(config.num_channels, width)
         blocks: list[nn.Module] = []
         for stage, (outputs, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             for block in range(depth):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForImageClassification
 
-from hf_unlearnable.modeling.base import SmallImageClassifier, SmallImageConfig, conv3x3
+from hf_unlearnable.modeling.base import NormalisedConv, SmallImageClassifier, SmallImageConfig
 
 
 class SmallVGGConfig(SmallImageConfig):
@@ -43,9 +43,9 @@ class SmallVGGForImageClassification(SmallImageClassifier):
         layers: list[nn.Module] = []
         for outputs in config.widths:
             layers += [
-                conv3x3(width, outputs),
+                NormalisedConv(width, outputs),
                 nn.ReLU(),
-                conv3x3(outputs, outputs),
+                NormalisedConv(outputs, outputs),
                 nn.ReLU(),
                 nn.MaxPool2d(2, ceil_mode=True),
             ]
