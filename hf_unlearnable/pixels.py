@@ -170,7 +170,7 @@ def encode(image: Image.Image, image_format: str) -> tuple[bytes, str]:
         # exact: else the colour of invisible pixels is lost.
         image.save(stream, "WEBP", lossless=True, exact=True, icc_profile=image.info.get("icc_profile"))
         return stream.getvalue(), IMAGE_FORMATS["webp"]
-    # Half the time of zlib's level 6, and no larger: a perturbation leaves long matches little to find.
+    # Half the time of zlib's level 6, and no larger for photographs: a perturbation leaves long matches little to find.
     image.save(stream, "PNG", compress_level=4)
     return stream.getvalue(), IMAGE_FORMATS["png"]
 
