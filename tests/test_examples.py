@@ -39,6 +39,7 @@ def test_protect_and_measure():
         ("kill_and_resume", "| protect | 20.7 | 20 | 20 | nothing |"),
         ("scale", "| 100000 | 32 | map |"),
         ("processes", "| 3000 | 2 |"),
+        ("countermeasures", "| jpeg:10 | "),
     ],
 )
 def test_benchmarks_print_what_is_there(benchmark, line, monkeypatch, capsys):

@@ -15,7 +15,6 @@ for the patches one of Fashion-MNIST.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -108,18 +107,21 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
 
 
 def table() -> str:
-    """What is there, as Markdown: after every countermeasure the ceiling of clean images, then each method."""
+    """What is there, as Markdown: the ceiling of clean images, then each method, with the peak epoch in brackets."""
     lines = []
     for name in SETS:
         reports = {recipe: Report.load(file) for recipe in METHODS for file in RESULTS.glob(f"{name}-*-{recipe}-linf*")}
         if not reports:
             continue
         lines += [f"| {name} | clean | {' | '.join(reports)} |", "| --- " * (2 + len(reports)) + "|"]
-        victim = next(iter(reports.values())).victims[0]
+        first = next(iter(reports.values()))
+        victim = first.victims[0]
         for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
-            cells = [percent(next(iter(reports.values())), victim, CLEAN, defence=defence)]
-            cells += [percent(report, victim, PROTECTED, defence=defence) for report in reports.values()]
-            lines.append(f"| {defence} | {' | '.join(cells)} |")
+            cells = [percent(first, victim, CLEAN, defence=defence)]
+            for report in reports.values():
+                best = 100 * report.accuracy(PROTECTED, victim, "peak", defence=defence)
+                cells.append(percent(report, victim, PROTECTED, defence=defence) + f" ({best:.1f})")
+            lines.append(f"| {defence.partition(':data')[0]} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -139,8 +141,12 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if not arguments.table:
         for name in arguments.set or SETS:
-            files = [run(name, one, Budget.parse(arguments.budget), arguments) for one in arguments.method or METHODS]
-            page = write_comparison(files, RESULTS / f"{name}.html", command=" ".join(["python", *sys.argv]))
+            for one in arguments.method or METHODS:
+                run(name, one, Budget.parse(arguments.budget), arguments)
+            files = sorted(RESULTS.glob(f"{name}-*.json"))
+            if len(files) < 2:
+                continue
+            page = write_comparison(files, RESULTS / f"{name}.html", public=True)
             print(f"{page} written", flush=True)
     print(table())
 

@@ -20,6 +20,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset, load_from_disk
@@ -130,9 +131,9 @@ def table() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def percent(report: Report, victim: str, case: str, figure: str = "last") -> str:
-    """Mean and spread of an accuracy, or a dash."""
-    mean, spread = (getattr(report, name)(case, victim, figure) for name in ("accuracy", "spread"))
+def percent(report: Report, victim: str, case: str, figure: str = "last", **choice: Any) -> str:
+    """Mean and spread of an accuracy, or a dash; ``choice`` as for ``Report.values``."""
+    mean, spread = (of(case, victim, figure, **choice) for of in (report.accuracy, report.spread))
     return "-" if math.isnan(mean) else f"{100 * mean:.1f}" + ("" if math.isnan(spread) else f" ± {100 * spread:.1f}")
 
 

@@ -199,15 +199,17 @@ class Defence(ABC):
             raise RecipeError(f"got the defence {text!r}, which needs {name}:{settings[0].upper()}") from error
 
     def __str__(self) -> str:
-        """The text that ``parse`` reads: the first setting always, others where they differ from their default."""
+        """The text that ``parse`` reads: a number or name that comes first always, others where they were changed."""
         fields = dataclasses.fields(self)
-        changed = [field for field in fields[1:] if getattr(self, field.name) != field.default]
-        if not fields:
-            return self.name
-        if not changed:
-            return f"{self.name}:{_write(getattr(self, fields[0].name))}"
-        settings = [f"{one.name}={_write(getattr(self, one.name))}" for one in (fields[0], *changed)]
-        return f"{self.name}:{','.join(settings)}"
+        changed = [field for field in fields if getattr(self, field.name) != field.default]
+        # "jpeg:10" says more than "jpeg"; "ueraser-lite:False" does not say more than "ueraser-lite".
+        always = [field for field in fields[:1] if not isinstance(getattr(self, field.name), bool)]
+        told = list(dict.fromkeys([*always, *changed]))
+        if told == always:
+            settings = [_write(getattr(self, field.name)) for field in told]
+        else:
+            settings = [f"{field.name}={_write(getattr(self, field.name))}" for field in told]
+        return ":".join([self.name, ",".join(settings)] if settings else [self.name])
 
     def as_dict(self) -> dict[str, Any]:
         """Name and settings, ready for JSON; and the revision from the second on."""
