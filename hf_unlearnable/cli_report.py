@@ -22,6 +22,10 @@ def report(
     public: Annotated[
         bool, typer.Option("--public", help="Leave out clean images, perturbations, seeds, local names and paths.")
     ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="What to call one of several runs; once for each, in their order. Shown to the public too."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -40,6 +44,7 @@ def report(
     if len(runs) > 1:
         _compare(
             runs,
+            names=name,
             public=public,
             output=output,
             unused={
@@ -53,6 +58,8 @@ def report(
     from hf_unlearnable.reported_run import write_report
 
     run = runs[0]
+    if name:
+        raise RecipeError(f"got --name {name[0]} for one run; leave it out, or name the runs to compare it with")
     if output is not None:
         raise RecipeError(
             f"got --output {output} for one run, whose page and pictures are written beside its figures; leave it "
@@ -78,7 +85,9 @@ def report(
     )
 
 
-def _compare(runs: list[Path], *, public: bool, output: Path | None, unused: dict[str, str | None]) -> None:
+def _compare(
+    runs: list[Path], *, names: list[str] | None, public: bool, output: Path | None, unused: dict[str, str | None]
+) -> None:
     from hf_unlearnable.comparison import write_comparison
 
     given = [name for name, value in unused.items() if value is not None]
@@ -88,7 +97,8 @@ def _compare(runs: list[Path], *, public: bool, output: Path | None, unused: dic
             f"{'them' if len(given) > 1 else 'it'} out, or name one run"
         )
     words = ["hf-unlearnable", "report", *map(str, runs), *(["--output", str(output)] if output is not None else [])]
-    page = write_comparison(runs, output, public=public, command=shlex.join(words))
+    words += [word for name in names or [] for word in ("--name", name)]
+    page = write_comparison(runs, output, names=names or None, public=public, command=shlex.join(words))
     typer.echo(f"{page} written")
     typer.echo(
         "It may be shown: no seed or local name is in it."

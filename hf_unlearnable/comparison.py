@@ -25,6 +25,7 @@ def write_comparison(
     runs: Sequence[str | PathLike[str]],
     output: str | PathLike[str] | None = None,
     *,
+    names: Sequence[str] | None = None,
     public: bool = False,
     command: str = "hf-unlearnable report RUN RUN",
 ) -> Path:
@@ -35,6 +36,7 @@ def write_comparison(
             ``learnability.json`` of any name.
         output: the page, a name that ends in ``.html``; ``comparison.html`` in the current folder when left out, and
             ``comparison-public.html`` for the public. A page that is there already is written anew.
+        names: what to call the runs, also for the public; left out, by method and budget or by their files.
         public: leave out local names and paths and seeds.
         command: as the page tells it.
 
@@ -44,7 +46,8 @@ def write_comparison(
     Raises:
         SourceError: a run that is not there, or that was not measured.
         DataError: a file that is no measurement, two equal measurements, or no model that two runs share.
-        RecipeError: fewer than two runs, the same one twice, or an output that is no page.
+        RecipeError: fewer than two runs, the same one twice, names that are not one for each, or an output that is no
+            page.
         OutputError: the output is a folder.
         PrivacyError: the private part of a run.
     """
@@ -52,6 +55,8 @@ def write_comparison(
         raise RecipeError(
             f"got {runs!r} to compare; expected at least two runs. For the page of one: hf-unlearnable report RUN"
         )
+    if names is not None and (len(names) != len(runs) or len({*names, ""}) <= len(names)):
+        raise RecipeError(f"got the names {list(names)} for {len(runs)} runs; expected as many, each another")
     page = _checked_output(Path(output) if output is not None else Path(PUBLIC_PAGE if public else PAGE))
     places = [_Place(str(run), Run.find(Path(run))) for run in runs]
     _refuse_twice(places)
@@ -64,8 +69,9 @@ def write_comparison(
             file=str(one.place.run.measured),
             about=one.about,
             verification=one.verification,
+            named=names is not None,
         )
-        for name, one in zip(_names(measured), measured, strict=True)
+        for name, one in zip(names or _names(measured), measured, strict=True)
     ]
     write_whole(page, comparison_page(compared, command=command, public=public))
     return page

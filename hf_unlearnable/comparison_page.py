@@ -29,6 +29,7 @@ class ComparedRun:
         file: where that was read; empty where nobody is to know.
         about: ``Protection.about``; None if it is not known.
         verification: ``Verification.as_dict()`` of the released images and their originals; None if not known.
+        named: whether the name was chosen for the page, and may be shown to anyone.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ComparedRun:
     file: str = ""
     about: Mapping[str, Any] | None = None
     verification: Mapping[str, Any] | None = None
+    named: bool = False
 
 
 def method_name(about: Mapping[str, Any]) -> str:
@@ -62,7 +64,8 @@ def unique(names: Sequence[str]) -> list[str]:
 
 def for_the_public(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
     """The same without local names and paths and seeds: a run of no known method is called by its number."""
-    names = unique([method_name(run.about) if run.about else f"run {index}" for index, run in enumerate(runs, 1)])
+    methods = [method_name(run.about) if run.about else f"run {index}" for index, run in enumerate(runs, 1)]
+    names = unique([run.name if run.named else method for run, method in zip(runs, methods, strict=True)])
     reports = public_reports([run.report for run in runs])
     return [
         replace(run, name=name, report=report, file="", about=public_about(run.about) if run.about else None)

@@ -303,6 +303,19 @@ def test_runs_are_named_by_method_and_budget_or_by_their_file(folder, tmp_path):
     assert unique(["a", "a", "a (2)", "a"]) == ["a", "a (2)", "a (2) (2)", "a (3)"]
 
 
+def test_runs_may_be_given_names_which_the_public_sees_too(folder, tmp_path):
+    runs = [folder("zoe-1", STRONG), folder("zoe-2", WEAK)]
+    done = invoke(*runs, "--name", "ours", "--name", "theirs", "--public", "--output", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "page.html").read_text()
+    assert [words for _, words in tables(text)[0][0][2:]] == ["ours", "theirs"]
+    assert "zoe" not in text
+    for names in (["ours"], ["ours", "ours"], ["ours", ""]):
+        with pytest.raises(RecipeError, match="for 2 runs; expected as many, each another"):
+            write_comparison(runs, tmp_path / "page.html", names=names)
+    assert isinstance(invoke(runs[0], "--name", "ours").exception, RecipeError)
+
+
 def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     strong, weak = folder("strong", STRONG), folder("weak", WEAK)
     unmeasured, begun = folder("unmeasured", None), folder("begun", None)

@@ -146,7 +146,8 @@ def main() -> None:
             files = sorted(RESULTS.glob(f"{name}-*.json"))
             if len(files) < 2:
                 continue
-            page = write_comparison(files, RESULTS / f"{name}.html", public=True)
+            names = [file.stem.removeprefix(f"{name}-{SETS[name]}-") for file in files]
+            page = write_comparison(files, RESULTS / f"{name}.html", names=names, public=True)
             print(f"{page} written", flush=True)
     print(table())
 
