@@ -184,6 +184,8 @@ def test_ctrl_c_and_kill_end_cleanly(source, tmp_path, sent):
         stdout=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     said = ""
     while "mi-ue" not in said:  # the bar of the optimisation

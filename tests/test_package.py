@@ -14,7 +14,8 @@ PACKAGE = ROOT / "hf_unlearnable"
 # A module may import from lines above its own only.
 LAYERS = [
     ["errors"],
-    ["outputs", "progress", "versions", "debian", "budget", "scores", "sharding", "micro_batches"],
+    ["outputs", "progress", "versions", "debian", "budget", "scores"],
+    ["sharding", "micro_batches"],
     ["pixels", "columns", "kernel_votes", "mutual_information", "patterns", "perceptual"],
     ["information"],
     ["reading", "release", "store", "verification"],
