@@ -15,6 +15,7 @@ for the patches one of Fashion-MNIST.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import torch
@@ -119,8 +120,9 @@ def table() -> str:
         for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
             cells = [percent(first, victim, CLEAN, defence=defence)]
             for report in reports.values():
-                best = 100 * report.accuracy(PROTECTED, victim, "peak", defence=defence)
-                cells.append(percent(report, victim, PROTECTED, defence=defence) + f" ({best:.1f})")
+                best = report.accuracy(PROTECTED, victim, "peak", defence=defence)
+                mean = percent(report, victim, PROTECTED, defence=defence)
+                cells.append(mean if math.isnan(best) else f"{mean} ({100 * best:.1f})")
             lines.append(f"| {defence.partition(':data')[0]} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
