@@ -1,7 +1,7 @@
 """What every countermeasure gives back to a thief, against every method.
 
     python examples/benchmarks/countermeasures.py                      # everything, and the page (many hours)
-    python examples/benchmarks/countermeasures.py --defence jpeg       # only some; what is there already is kept
+    python examples/benchmarks/countermeasures.py --defence jpeg       # only some, and those that are there already
     python examples/benchmarks/countermeasures.py --table              # only print what is there
 
 One file for each set and method in ``results-countermeasures/``, as ``hf-unlearnable measure`` writes them, and one
@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from datasets import Dataset, Image
-from protection_strength import DATA, RECIPES, load, percent
+from datasets import Image
+from protection_strength import DATA, fitted, load, percent
 
-from hf_unlearnable import Budget, Protection, Report, Surrogate, Training, learnability
+from hf_unlearnable import Budget, Defence, Protection, Report, Surrogate, Training, learnability
 from hf_unlearnable.columns import find_columns
 from hf_unlearnable.comparison import write_comparison
 from hf_unlearnable.images import ImageSet
@@ -57,15 +57,6 @@ DEFENCES = (
 )
 
 
-def protected(name: str, recipe: str, budget: Budget, data: Dataset) -> Dataset:
-    """The released images; fitted once and kept in data/protections."""
-    folder = DATA / "protections" / f"{name}-{len(data)}-{recipe}-{str(budget).replace(':', '-')}"
-    if not folder.exists():
-        folder.parent.mkdir(exist_ok=True)
-        RECIPES[recipe].fit(data, budget=budget, output_dir=folder)
-    return data.map(Protection.from_pretrained(folder))
-
-
 def pretrained(name: str, channels: int) -> str:
     """The folder of a model trained on another set; relative, since it becomes a part of the victims' names."""
     folder = DATA / "pretrained" / f"small-resnet-{name}-{channels}"
@@ -87,10 +78,12 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
     """Measure one method on one set; returns the file with all that is known of it."""
     data, test = load(name, SETS[name])
     channels = 1 if name == "fashion-mnist" else 3
-    names = [one for one in DEFENCES if one in arguments.defence and (one != "grayscale" or channels == 3)]
+    file = RESULTS / f"{name}-{SETS[name]}-{recipe}-{str(budget).replace(':', '-')}.json"
+    wanted = {*arguments.defence, *(_kept(Report.load(file)) if file.exists() else ())}
+    names = [one for one in DEFENCES if one in wanted and (one != "grayscale" or channels == 3)]
     victim = f"{PRETRAINED}:{pretrained(OTHER[name], channels)}" if PRETRAINED in names else ""
     report = learnability(
-        protected(name, recipe, budget, data),
+        data.map(Protection.from_pretrained(fitted(name, recipe, budget, data)[0])),
         clean=data,
         test=test,
         victims="small-resnet",
@@ -100,11 +93,16 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
         seeds=range(101, 101 + arguments.seeds),
         keep_in=DATA / "victims",
     )
-    file = RESULTS / f"{name}-{SETS[name]}-{recipe}-{str(budget).replace(':', '-')}.json"
     RESULTS.mkdir(exist_ok=True)
     report.save(file)
     print(f"\n{name}, {recipe}, {budget}\n{report}\n", flush=True)
     return file
+
+
+def _kept(report: Report) -> list[str]:
+    """The countermeasures of a report by the names that they have here."""
+    known = {str(Defence.parse(one)): one for one in DEFENCES if one != PRETRAINED}
+    return [known.get(one, one.partition(":")[0]) for one in report.defences]
 
 
 def table() -> str:

@@ -5,8 +5,8 @@
     python examples/benchmarks/protection_strength.py --table              # only print what results/ holds
 
 Every run is one file in results/: the report of ``learnability`` with the fit's processor time. A run whose file exists
-is not repeated, and no victim is trained twice (they are kept in data/victims): a stopped benchmark goes on where it
-was, and all recipes share the victims of the clean data.
+is not repeated, and nothing is fitted or trained twice (data/protections, data/victims): a stopped benchmark goes on
+where it was, and all recipes share the victims of the clean data.
 
 Data: the first 3,000 training and 3,000 test images of Fashion-MNIST; 4,000 and 2,000 colour patches of photographs
 (photo_patches.py). With a GPU, ``--images 60000 --surrogate resnet-18 --victim resnet-18`` is the full size.
@@ -26,7 +26,7 @@ import torch
 from datasets import Dataset, load_from_disk
 from photo_patches import build_dataset
 
-from hf_unlearnable import BEO, EM, MIUE, Budget, Method, Report, Training, learnability
+from hf_unlearnable import BEO, EM, MIUE, Budget, Method, Protection, Report, Training, learnability
 from hf_unlearnable.fashion_mnist import fashion_mnist
 from hf_unlearnable.methods import Task
 from hf_unlearnable.outputs import whole, write_whole
@@ -76,6 +76,19 @@ def load(name: str, images: int) -> tuple[Dataset, Dataset]:
     return splits["train"], splits["test"]
 
 
+def fitted(name: str, recipe: str, budget: Budget, data: Dataset, surrogate: str | None = None) -> tuple[Path, float]:
+    """The folder of a protection and what it took in seconds of processor time; fitted once, kept in data/protections."""
+    parts = [name, str(len(data)), recipe, str(budget).replace(":", "-"), *([surrogate] if surrogate else [])]
+    folder = DATA / "protections" / "-".join(parts)
+    note = folder.parent / f"{folder.name}.json"
+    if not note.exists():
+        folder.parent.mkdir(exist_ok=True)
+        started = time.process_time()
+        RECIPES[recipe].fit(data, budget=budget, surrogate=surrogate, output_dir=folder)
+        write_whole(note, json.dumps({"fit_seconds": round(time.process_time() - started, 1)}) + "\n")
+    return folder, json.loads(note.read_text())["fit_seconds"]
+
+
 def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -> None:
     """Fit, protect, measure and write one result file."""
     images = arguments.images if name == "fashion-mnist" else 4000
@@ -83,9 +96,8 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
     if file.exists():
         return
     train, test = load(name, images)
-    started = time.process_time()
-    protection = RECIPES[recipe].fit(train, budget=budget, surrogate=arguments.surrogate)
-    seconds = round(time.process_time() - started, 1)
+    folder, seconds = fitted(name, recipe, budget, train, arguments.surrogate)
+    protection = Protection.from_pretrained(folder)
     report = learnability(
         train.map(protection),
         clean=train,
