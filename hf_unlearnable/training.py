@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import to_unit
 from hf_unlearnable.defences import Defence, NoDefence
+from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.micro_batches import MicroBatches, halved
 from hf_unlearnable.sharding import random_order, random_pixels, share_of
@@ -91,6 +92,9 @@ def paired_batches(labels: NDArray[np.int64], size: int, rng: np.random.Generato
 class Training:
     """The recipe of a victim: SGD with Nesterov momentum, cosine decay to zero, random crop and flip.
 
+    What the literature calls adversarial training is long and decays in steps: with the defence ``"adversarial:8"``,
+    ``Training(epochs=100, learning_rate=0.1, milestones=(0.4, 0.8))``.
+
     Args:
         epochs: passes over a set of the full size.
         batch_size: images a step.
@@ -98,6 +102,11 @@ class Training:
         momentum: of SGD.
         weight_decay: of SGD.
         augment: random crop (4 pixels) and flip.
+        milestones: shares of the training, in (0, 1), after which the learning rate is divided by ten, instead of the
+            cosine.
+
+    Raises:
+        RecipeError: a milestone that is not inside the training.
     """
 
     epochs: int = 12
@@ -106,14 +115,26 @@ class Training:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: bool = True
+    milestones: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(0 < share < 1 for share in self.milestones):
+            raise RecipeError(f"got milestones={self.milestones}; expected shares of the training, between 0 and 1")
 
     def iterations(self, count: int) -> int:
         """Optimiser steps for a set of ``count`` images."""
         return self.epochs * max(1, count // self.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
-        """Field names and values."""
-        return asdict(self)
+        """Field names and values; milestones only where there are some, so that older reports compare."""
+        return {name: value for name, value in asdict(self).items() if name != "milestones" or value}
+
+    def schedule(self, optimiser: torch.optim.Optimizer, iterations: int) -> torch.optim.lr_scheduler.LRScheduler:
+        """The learning rate over ``iterations`` steps."""
+        if not self.milestones:
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
+        steps = [round(share * iterations) for share in self.milestones]
+        return torch.optim.lr_scheduler.MultiStepLR(optimiser, steps)
 
 
 class Run:
@@ -123,7 +144,7 @@ class Run:
         surrogate: what to train, from the weights that it builds.
         images: the training set; of this process, if several train together.
         training: how.
-        iterations: optimiser steps; the cosine ends there, however many epochs of this set that makes.
+        iterations: optimiser steps; the schedule ends there, however many epochs of this set that makes.
         seed: of the weights, the order and the augmentation.
         accelerator: device and precision.
         defence: what is done to the images, the batches and the starting weights on top of ``training``.
@@ -162,7 +183,7 @@ class Run:
             weight_decay=training.weight_decay,
             nesterov=training.momentum > 0,
         )
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimiser, iterations)
+        self._schedule = training.schedule(self._optimiser, iterations)
         alone = accelerator.num_processes > 1 and not together
         # Accelerate does not synchronise a model that it takes for one that is only evaluated.
         self._model: Any = accelerator.prepare_model(network, evaluation_mode=alone)

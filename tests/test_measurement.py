@@ -12,14 +12,15 @@ from datasets import Dataset, Features
 from PIL import Image
 
 import hf_unlearnable.measurement as measurement
-from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Training, learnability
+from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Surrogate, Training, learnability
 from hf_unlearnable.columns import Columns
 from hf_unlearnable.defences import JPEG
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.measurement import split
 from hf_unlearnable.report import accuracy_chart
 from hf_unlearnable.results import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Result
-from hf_unlearnable.training import random_crop_flip, train
+from hf_unlearnable.sharding import default_accelerator
+from hf_unlearnable.training import Run, random_crop_flip, train
 
 QUICK = {"training": Training(epochs=2, batch_size=16), "seeds": (1, 2), "progress": False}
 
@@ -53,6 +54,29 @@ def test_one_seed_has_no_spread_and_a_useless_victim_no_score():
     assert math.isnan(report.protection_score())
     stored = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert stored["summary"][1]["protection_score"] is None
+
+
+def rates(small, training):
+    """The learning rate of every step."""
+    images = ImageSet.read(small, Columns("image", "label"))
+    options = {"iterations": 10, "seed": 1, "accelerator": default_accelerator()}
+    run = Run(Surrogate("small-resnet"), images, training, **options)
+    found = [run._optimiser.param_groups[0]["lr"]]
+    found += [run._optimiser.param_groups[0]["lr"] for _ in run]
+    return found[:10]
+
+
+def test_the_learning_rate_falls_by_a_cosine_or_in_steps(small):
+    cosine = rates(small, Training(batch_size=16, learning_rate=0.1))
+    assert cosine == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 10)) for step in range(10)])
+    steps = rates(small, Training(batch_size=16, learning_rate=0.1, milestones=(0.4, 0.8)))
+    assert steps == pytest.approx([0.1] * 4 + [0.01] * 4 + [0.001] * 2)
+
+
+def test_milestones_are_shares_of_the_training():
+    with pytest.raises(RecipeError, match=r"\(40, 80\); expected shares"):
+        Training(epochs=100, milestones=(40, 80))
+    assert "milestones" not in Training().as_dict()
 
 
 def test_every_case_and_seed_is_there(report):

@@ -77,7 +77,7 @@ def load(name: str, images: int) -> tuple[Dataset, Dataset]:
 
 
 def fitted(name: str, recipe: str, budget: Budget, data: Dataset, surrogate: str | None = None) -> tuple[Path, float]:
-    """The folder of a protection and what it took in seconds of processor time; fitted once, kept in data/protections."""
+    """The folder of a protection and the seconds of processor time that it took; kept in data/protections."""
     parts = [name, str(len(data)), recipe, str(budget).replace(":", "-"), *([surrogate] if surrogate else [])]
     folder = DATA / "protections" / "-".join(parts)
     note = folder.parent / f"{folder.name}.json"

@@ -145,8 +145,8 @@ class CutMix(_Mixing, name="cutmix"):
 class AdversarialTraining(Defence, name="adversarial"):
     """Train on the images that PGD makes worst for the model as it is (Madry et al. 2018, arXiv 1706.06083).
 
-    The literature's recipe beside it is long (100 epochs of SGD from 0.1): one as short as the other victims' is a
-    weaker defence than that.
+    The literature's recipe beside it is long (100 epochs of SGD from 0.1, see ``Training``): one as short as the other
+    victims' is a weaker defence than that.
 
     Args:
         eps: L-inf radius in levels of 255; 4 and 8 are usual.
