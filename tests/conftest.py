@@ -36,9 +36,13 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from torch.nn import functional as F
 
-from hf_unlearnable import EM, Budget, Protection
+from hf_unlearnable import EM, Budget, Protection, Surrogate
+from hf_unlearnable.columns import Columns
+from hf_unlearnable.images import ImageSet
+from hf_unlearnable.surrogate import Network
 
 ROOT = Path(__file__).parents[1]
+COLUMNS = Columns("image", "label")
 FASHION_MNIST = ROOT / "data" / "fashion-mnist"
 
 datasets.disable_progress_bars()
@@ -93,6 +97,23 @@ def fashion() -> DatasetDict:
     """The real Fashion-MNIST, which ``make test`` puts there."""
     assert FASHION_MNIST.is_dir(), "run `make data/fashion-mnist` first; `make test` does"
     return load_from_disk(str(FASHION_MNIST))
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["greyscale", "colour"])
+def images(request: pytest.FixtureRequest) -> ImageSet:
+    """What the defences are shown."""
+    return ImageSet.read(make_dataset(24, channels=request.param, side=16), COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def colour() -> ImageSet:
+    return ImageSet.read(make_dataset(24, channels=3, side=16), COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """A model that has learned nothing, as a defence meets it at the first step."""
+    return Surrogate("small-resnet").build(3, 1, seed=0).train()
 
 
 def generator(seed: int = 0) -> torch.Generator:

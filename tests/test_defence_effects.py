@@ -7,12 +7,11 @@ import io
 import numpy as np
 import pytest
 import torch
-from conftest import batch, generator, make_dataset
+from conftest import COLUMNS, batch, generator, make_dataset
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from hf_unlearnable import DataError, Defence, RecipeError, Surrogate
-from hf_unlearnable.columns import Columns
 from hf_unlearnable.defences import (
     JPEG,
     AdversarialTraining,
@@ -34,23 +33,6 @@ from hf_unlearnable.defences import (
 from hf_unlearnable.defences.batches import beta, mix, paste
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.pixels import to_array, to_image
-
-COLUMNS = Columns("image", "label")
-
-
-@pytest.fixture(scope="module", params=[1, 3], ids=["greyscale", "colour"])
-def images(request):
-    return ImageSet.read(make_dataset(24, channels=request.param, side=16), COLUMNS)
-
-
-@pytest.fixture(scope="module")
-def colour():
-    return ImageSet.read(make_dataset(24, channels=3, side=16), COLUMNS)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return Surrogate("small-resnet").build(3, 1, seed=0).train()
 
 
 def of(count, classes=3):

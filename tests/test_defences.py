@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import batch, generator, make_dataset
+from conftest import batch, generator
 
 from hf_unlearnable import Defence, RecipeError, Surrogate, Training, available_defences
-from hf_unlearnable.columns import Columns
 from hf_unlearnable.defences import (
     JPEG,
     AdversarialTraining,
@@ -28,7 +27,6 @@ from hf_unlearnable.defences.base import _defences
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.training import train
 
-COLUMNS = Columns("image", "label")
 NAMES = {
     "adversarial",
     "bitdepth",
@@ -46,21 +44,6 @@ NAMES = {
     "ueraser-lite",
     "ueraser-max",
 }
-
-
-@pytest.fixture(scope="module", params=[1, 3], ids=["greyscale", "colour"])
-def images(request):
-    return ImageSet.read(make_dataset(24, channels=request.param, side=16), COLUMNS)
-
-
-@pytest.fixture(scope="module")
-def colour():
-    return ImageSet.read(make_dataset(24, channels=3, side=16), COLUMNS)
-
-
-@pytest.fixture(scope="module")
-def network():
-    return Surrogate("small-resnet").build(3, 1, seed=0).train()
 
 
 def example(name):
