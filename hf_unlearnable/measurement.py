@@ -29,7 +29,7 @@ from hf_unlearnable.reading import Survey
 from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report, Result
 from hf_unlearnable.sharding import default_accelerator, merged
 from hf_unlearnable.surrogate import Network, Surrogate
-from hf_unlearnable.training import Training, accuracy, train
+from hf_unlearnable.training import Run, Training, accuracy
 from hf_unlearnable.versions import versions
 
 SEEDS = (101, 102, 103)  # none that a surrogate starts from by default
@@ -304,21 +304,7 @@ class _Bench:
     def _fit(
         self, cell: _Cell, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
     ) -> tuple[Network, list[float]]:
-        reached: list[float] = []
-        epoch = max(1, steps // training.epochs)
-
-        def after_step(done: int, loss: float, network: Network) -> None:
-            if not math.isfinite(loss):
-                raise DivergenceError(
-                    f"victim {cell.victim}, seed {cell.seed}: got a loss of {loss}; lower the learning rate of its "
-                    f"Training"
-                )
-            if bar is not None:
-                bar.advance(loss=loss)
-            if done % epoch == 0 or done == steps:
-                reached.append(accuracy(network, self.test, self.accelerator.device))
-
-        network = train(
+        run = Run(
             victim,
             images,
             training,
@@ -327,9 +313,20 @@ class _Bench:
             accelerator=self.accelerator,
             defence=cell.defence,
             prepared=self._prepared(cell.defence),
-            after_step=after_step,
         )
-        return network, [round(value, 6) for value in reached]
+        reached: list[float] = []
+        epoch = max(1, steps // training.epochs)
+        for loss in run:
+            if not math.isfinite(loss):
+                raise DivergenceError(
+                    f"victim {cell.victim}, seed {cell.seed}: got a loss of {loss}; lower the learning rate of its "
+                    f"Training"
+                )
+            if bar is not None:
+                bar.advance(loss=loss)
+            if run.done % epoch == 0 or run.done == steps:
+                reached.append(accuracy(run.network, self.test, self.accelerator.device))
+        return run.network, [round(value, 6) for value in reached]
 
     def _file(self, cell: _Cell, suffix: str) -> Path:
         """Named by all that a victim depends on: weights to start from, images, recipe, versions; by nothing else.

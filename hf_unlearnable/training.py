@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -212,6 +212,13 @@ class Run:
             for buffer in self.network.buffers():
                 broadcast(buffer, from_process=0)
         self.network.eval()
+        self._release()
+
+    def finish(self) -> Network:
+        """Do all steps that are left; the trained network, in evaluation mode."""
+        for _ in self:
+            pass
+        return self.network
 
     def _step(self, rows: NDArray[np.int64]) -> float:
         pixels, labels = load(self.images, rows, self.accelerator.device)
@@ -241,7 +248,7 @@ class Run:
         self._schedule.step()
         return loss
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Let the accelerator forget the network and its optimiser: it holds on to all that it has ever prepared.
 
         Its ``free_memory`` would forget what others prepared too, and collects garbage for as long as many steps take.
@@ -270,51 +277,6 @@ class Run:
         self._schedule.load_state_dict(state["schedule"])
         self._rng.bit_generator.state = state["drawn"]
         self._generator.set_state(state["generator"])
-
-
-def train(
-    surrogate: Surrogate,
-    images: ImageSet,
-    training: Training,
-    *,
-    iterations: int,
-    seed: int,
-    accelerator: Accelerator,
-    defence: Defence = NoDefence(),
-    prepared: bool = False,
-    after_step: Callable[[int, float, Network], None] | None = None,
-) -> Network:
-    """Train a classifier, each process its own.
-
-    Args:
-        surrogate: see ``Run``, as the others.
-        images: see there.
-        training: see there.
-        iterations: see there.
-        seed: see there.
-        accelerator: see there.
-        defence: see there.
-        prepared: see there.
-        after_step: called with the number of steps done, the loss and the network.
-
-    Returns:
-        The trained network, in evaluation mode.
-    """
-    run = Run(
-        surrogate,
-        images,
-        training,
-        iterations=iterations,
-        seed=seed,
-        accelerator=accelerator,
-        defence=defence,
-        prepared=prepared,
-    )
-    for loss in run:
-        if after_step is not None:
-            after_step(run.done, loss, run.network)
-    run.release()
-    return run.network
 
 
 def load(images: ImageSet, rows: NDArray[np.int64], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,7 +25,7 @@ from hf_unlearnable.defences import (
 )
 from hf_unlearnable.defences.base import _defences
 from hf_unlearnable.images import ImageSet
-from hf_unlearnable.training import train
+from hf_unlearnable.training import Run
 
 NAMES = {
     "adversarial",
@@ -174,18 +174,14 @@ def test_the_contract(name, images):
 # --- in a training ----------------------------------------------------------------------------------------------------
 
 
-def run(images, defence, **settings):
+def run(images, defence):
     training = Training(epochs=1, batch_size=8, augment=False)
-    return train(
-        Surrogate("small-resnet"),
-        images,
-        training,
-        iterations=2,
-        seed=0,
-        accelerator=Accelerator(),
-        defence=defence,
-        **settings,
-    )
+    options = {"iterations": 2, "seed": 0, "accelerator": Accelerator()}
+    return Run(Surrogate("small-resnet"), images, training, defence=defence, **options)
+
+
+def trained(images, defence):
+    return run(images, defence).finish()
 
 
 def same(one, other):
@@ -193,15 +189,15 @@ def same(one, other):
 
 
 def test_a_training_calls_all_hooks(colour, tmp_path):
-    plain = run(colour, NoDefence())
-    assert same(plain, run(colour, EarlyStopping()))
-    assert same(run(colour, JPEG(quality=10)), run(JPEG(quality=10).prepare(colour), NoDefence()))
-    assert not same(plain, run(colour, JPEG(quality=10)))
+    plain = trained(colour, NoDefence())
+    assert same(plain, trained(colour, EarlyStopping()))
+    assert same(trained(colour, JPEG(quality=10)), trained(JPEG(quality=10).prepare(colour), NoDefence()))
+    assert not same(plain, trained(colour, JPEG(quality=10)))
     for defence in (Mixup(), AdversarialTraining(steps=2), UEraserMax(draws=2)):
-        assert not same(plain, run(colour, defence))
-        assert same(run(colour, defence), run(colour, defence))
+        assert not same(plain, trained(colour, defence))
+        assert same(trained(colour, defence), trained(colour, defence))
     plain.model.save_pretrained(tmp_path / "published")
-    tuned = run(colour, PretrainedStart(model=str(tmp_path / "published")))
+    tuned = trained(colour, PretrainedStart(model=str(tmp_path / "published")))
     assert not same(plain, tuned)
 
 
@@ -213,8 +209,4 @@ def test_hard_labels_in_soft_form_give_the_same_loss(colour):
         def batch(self, images, targets, network, generator):
             return images, targets
 
-    losses = {}
-    for name, defence in (("none", NoDefence()), ("idle", Idle())):
-        losses[name] = []
-        run(colour, defence, after_step=lambda step, loss, network, name=name: losses[name].append(loss))
-    assert losses["idle"] == pytest.approx(losses["none"], abs=1e-4)
+    assert list(run(colour, Idle())) == pytest.approx(list(run(colour, NoDefence())), abs=1e-4)

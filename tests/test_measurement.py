@@ -20,7 +20,7 @@ from hf_unlearnable.measurement import split
 from hf_unlearnable.report import accuracy_chart
 from hf_unlearnable.results import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Result
 from hf_unlearnable.sharding import default_accelerator
-from hf_unlearnable.training import Run, random_crop_flip, train
+from hf_unlearnable.training import Run, random_crop_flip
 
 QUICK = {"training": Training(epochs=2, batch_size=16), "seeds": (1, 2), "progress": False}
 
@@ -115,15 +115,15 @@ def test_the_chart_leaves_out_what_was_not_measured(tmp_path):
 
 
 def watched(monkeypatch):
-    """The training sets of all victims from here on, as they are given to ``train``."""
+    """The training sets of all victims from here on, as they are given to ``Run``."""
     seen = []
-    real = measurement.train
+    real = measurement.Run
 
     def watching(surrogate, images, training, **rest):
         seen.append((images, training, rest["iterations"]))
         return real(surrogate, images, training, **rest)
 
-    monkeypatch.setattr(measurement, "train", watching)
+    monkeypatch.setattr(measurement, "Run", watching)
     return seen
 
 
@@ -144,17 +144,17 @@ def test_mixtures_are_disjoint_stratified_and_seeded(small, protection, monkeypa
 
 
 def test_sequential_victims_go_on_from_what_clean_images_taught(small, protection, monkeypatch):
-    def starts(*arguments, real=measurement.train, **rest):
+    def starts(*arguments, real=measurement.Run, **rest):
         started.append({name: tensor.clone() for name, tensor in arguments[0].build(3, 1, 1).state_dict().items()})
         left.append(real(*arguments, **rest))
         return left[-1]
 
     started, left = [], []
-    monkeypatch.setattr(measurement, "train", starts)
+    monkeypatch.setattr(measurement, "Run", starts)
     report = learnability(
         small.map(protection), clean=small, test=small, ratios=(0.5,), sequential=True, **{**QUICK, "seeds": (1,)}
     )
-    _, after_clean, _ = (network.state_dict() for network in left)
+    _, after_clean, _ = (run.network.state_dict() for run in left)
     assert all(torch.equal(tensor, after_clean[name]) for name, tensor in started[2].items())
     assert not all(torch.equal(tensor, after_clean[name]) for name, tensor in started[1].items())
     assert report.cases == [MIX, CLEAN_PART, SEQUENTIAL]
@@ -232,9 +232,9 @@ def test_a_defence_on_images_acts_at_their_own_size(monkeypatch):
 
     def recorded(surrogate, images, *arguments, **settings):
         trained[len(trained)] = images.pixels
-        return train(surrogate, images, *arguments, **settings)
+        return Run(surrogate, images, *arguments, **settings)
 
-    monkeypatch.setattr(measurement, "train", recorded)
+    monkeypatch.setattr(measurement, "Run", recorded)
     options = {**QUICK, "seeds": [1], "ratios": [0.5, 1], "resolution": 12}
     learnability(released, clean=clean, test=clean, defences=[jpeg], **options)
     before, after = (ImageSet.read(jpeg.apply(one), columns, size=12).pixels for one in (clean, released))

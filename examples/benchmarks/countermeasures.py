@@ -29,7 +29,7 @@ from hf_unlearnable.comparison import write_comparison
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.outputs import whole
 from hf_unlearnable.results import CLEAN, PROTECTED
-from hf_unlearnable.training import train
+from hf_unlearnable.training import Run
 
 RESULTS = Path(__file__).parent / "results-countermeasures"
 SETS = {"fashion-mnist": 3000, "photo-patches": 4000}
@@ -65,12 +65,10 @@ def pretrained(name: str, channels: int) -> str:
         data = data.cast_column("image", Image(mode="L" if channels == 1 else "RGB"))
         images, training = ImageSet.read(data, find_columns(data)), Training(epochs=12)
         steps = training.iterations(len(images))
-        network = train(
-            Surrogate("small-resnet"), images, training, iterations=steps, seed=100, accelerator=Accelerator()
-        )
+        run = Run(Surrogate("small-resnet"), images, training, iterations=steps, seed=100, accelerator=Accelerator())
         folder.parent.mkdir(exist_ok=True)
         with whole(folder) as scratch:
-            network.model.save_pretrained(scratch)
+            run.finish().model.save_pretrained(scratch)
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 

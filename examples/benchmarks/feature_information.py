@@ -25,7 +25,7 @@ from hf_unlearnable import Budget, Surrogate, Training, load_metric
 from hf_unlearnable.columns import find_columns
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.outputs import write_whole
-from hf_unlearnable.training import accuracy, embed, train
+from hf_unlearnable.training import Run, accuracy, embed
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "feature-information.json"
@@ -51,9 +51,8 @@ def measure(images: int, epochs: int, seeds: int) -> None:
         protected = ImageSet.read(released, find_columns(released))
         for seed in range(101, 101 + seeds):
             steps = training.iterations(len(protected))
-            network = train(
-                Surrogate("small-resnet"), protected, training, iterations=steps, seed=seed, accelerator=accelerator
-            )
+            victim = Surrogate("small-resnet")
+            network = Run(victim, protected, training, iterations=steps, seed=seed, accelerator=accelerator).finish()
             before, after = (embed(network, one, accelerator.device).cpu().numpy() for one in (clean, protected))
             figures = metric.compute(
                 predictions=after,

@@ -124,7 +124,6 @@ class Task:
                 self.check(loss)
                 bar.advance(loss=loss)
                 self.checkpoints.tick()
-        run.release()
         return run.network.requires_grad_(False)
 
     def check(self, loss: float) -> None:
