@@ -11,7 +11,9 @@ from conftest import FASHION_MNIST, ROOT
 from datasets import load_from_disk
 from PIL import Image
 
+from hf_unlearnable import RecipeError, Report
 from hf_unlearnable.fashion_mnist import CLASSES
+from hf_unlearnable.results import CLEAN, PROTECTED, RATIO, Result
 
 EXAMPLES = ROOT / "examples"
 NAMES = [name.replace("/", "-").replace(" ", "-") for name in CLASSES]  # as the callback logs them
@@ -50,6 +52,36 @@ def test_benchmarks_print_what_is_there(benchmark, line, monkeypatch, capsys):
     assert line in said
     for table in said.strip().split("\n\n"):
         assert len({row.count("|") for row in table.splitlines()}) == 1
+
+
+def test_countermeasures_measured_later_join_those_that_are_there(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    from countermeasures import joined
+
+    def report(figures, **changes):
+        cells = [(defence, case, value) for defence, values in figures.items() for case, value in values.items()]
+        results = tuple(
+            Result("small-resnet", case, RATIO[case], defence, 101, (value,)) for defence, case, value in cells
+        )
+        given = {"chance": 0.1, "images": 3000, "test_images": 3000, "iterations": 552, "training": {"epochs": 12}}
+        return Report(results=results, versions={}, **{**given, **changes})
+
+    before = report({"none": {CLEAN: 0.8, PROTECTED: 0.3}, "noise:8": {CLEAN: 0.78, PROTECTED: 0.25}})
+    found = report({"none": {CLEAN: 0.8, PROTECTED: 0.3}, "jpeg:10": {CLEAN: 0.7, PROTECTED: 0.4}})
+    both = joined(before, found)
+    assert both.defences == ["none", "jpeg:10", "noise:8"]
+    assert both.doubts == ()
+    assert both.accuracy(PROTECTED, defence="jpeg:10") == 0.4
+
+    other = report({"none": {CLEAN: 0.8, PROTECTED: 0.35}, "noise:8": {CLEAN: 0, PROTECTED: 0}, "blur": {CLEAN: 0.7}})
+    both = joined(before, other)
+    assert both.accuracy(PROTECTED, defence="none") == 0.3
+    assert both.accuracy(PROTECTED, defence="noise:8") == 0.25
+    assert len(both.doubts) == 1
+    assert both.doubts[0].startswith("blur: measured on another fit")
+    assert "35.0 %" in both.doubts[0]
+    with pytest.raises(RecipeError, match="got iterations of 552 in the file and 100 now"):
+        joined(before, report({"none": {CLEAN: 0.8}}, iterations=100))
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,14 @@
 """What every countermeasure gives back to a thief, against every method.
 
     python examples/benchmarks/countermeasures.py                      # everything, and the page (many hours)
-    python examples/benchmarks/countermeasures.py --defence jpeg       # only some, and those that are there already
+    python examples/benchmarks/countermeasures.py --defence jpeg:10    # only some
     python examples/benchmarks/countermeasures.py --table              # only print what is there
 
 One file for each set and method in ``results-countermeasures/``, as ``hf-unlearnable measure`` writes them, and one
 page for each set that lays the methods side by side (``hf-unlearnable report FILE FILE FILE``). Victims are kept in
-data/victims, so that a stopped run goes on where it was.
+data/victims, so that a stopped run goes on where it was, and what a file has already is not measured again. A file that
+was begun on another machine goes on too; its page then says which rows are of another fit, since another processor
+rounds differently and the same recipe ends with other bytes.
 
 A model that was pre-trained on other data is one of the countermeasures: for Fashion-MNIST one of the photo patches,
 for the patches one of Fashion-MNIST.
@@ -16,8 +18,10 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Image
@@ -26,6 +30,7 @@ from protection_strength import DATA, fitted, load, percent
 from hf_unlearnable import Budget, Defence, Protection, Report, Surrogate, Training, learnability
 from hf_unlearnable.columns import find_columns
 from hf_unlearnable.comparison import write_comparison
+from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.outputs import whole
 from hf_unlearnable.results import CLEAN, PROTECTED
@@ -77,8 +82,12 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
     data, test = load(name, SETS[name])
     channels = 1 if name == "fashion-mnist" else 3
     file = RESULTS / f"{name}-{SETS[name]}-{recipe}-{str(budget).replace(':', '-')}.json"
-    wanted = {*arguments.defence, *(_kept(Report.load(file)) if file.exists() else ())}
-    names = [one for one in DEFENCES if one in wanted and (one != "grayscale" or channels == 3)]
+    before = Report.load(file) if file.exists() else None
+    there = {_name(one) for one in before.defences} if before else set()
+    names = [one for one in arguments.defence if one not in there and (one != "grayscale" or channels == 3)]
+    if not names:
+        return file
+    names = list(dict.fromkeys(["none", *names]))  # the row that all others are seen against, and that tells fits apart
     victim = f"{PRETRAINED}:{pretrained(OTHER[name], channels)}" if PRETRAINED in names else ""
     report = learnability(
         data.map(Protection.from_pretrained(fitted(name, recipe, budget, data)[0])),
@@ -92,15 +101,41 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
         keep_in=DATA / "victims",
     )
     RESULTS.mkdir(exist_ok=True)
+    report = joined(before, report) if before else report
     report.save(file)
     print(f"\n{name}, {recipe}, {budget}\n{report}\n", flush=True)
     return file
 
 
-def _kept(report: Report) -> list[str]:
-    """The countermeasures of a report by the names that they have here."""
+def joined(before: Report, found: Report) -> Report:
+    """What was there, and the countermeasures that were not, in the order of ``DEFENCES``.
+
+    Raises:
+        RecipeError: victims that were not trained and tested alike.
+    """
+    for name in ("training", "iterations", "images", "test_images", "chance", "victims", "seeds"):
+        if getattr(before, name) != getattr(found, name):
+            raise RecipeError(
+                f"got {name} of {getattr(before, name)} in the file and {getattr(found, name)} now; expected victims "
+                f"of one kind in a table. Measure as the file was, or move it away"
+            )
+    new = [one for one in found.results if one.defence not in before.defences]
+    doubts = dict.fromkeys([*before.doubts, *found.doubts])
+    victim = before.victims[0]
+    if new and not np.array_equal(*(one.values(PROTECTED, victim, defence="none") for one in (before, found))):
+        told = ", ".join(dict.fromkeys(_name(one.defence) for one in new))
+        doubts[
+            f"{told}: measured on another fit of the same recipe (another processor rounds differently), with which "
+            f"a victim without a countermeasure reaches {percent(found, victim, PROTECTED, defence='none')} %"
+        ] = None
+    results = sorted([*before.results, *new], key=lambda one: DEFENCES.index(_name(one.defence)))
+    return replace(before, results=tuple(results), doubts=tuple(doubts))
+
+
+def _name(defence: str) -> str:
+    """What a countermeasure of a report is called here."""
     known = {str(Defence.parse(one)): one for one in DEFENCES if one != PRETRAINED}
-    return [known.get(one, one.partition(":")[0]) for one in report.defences]
+    return known.get(defence, defence.partition(":")[0])
 
 
 def table() -> str:
