@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_unlearnable import cli_hub, cli_report
+from hf_unlearnable.allocator import keep_freed_memory
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli_protect import Epochs, Images, Labels, protect, protect_dataset
 from hf_unlearnable.errors import (
@@ -226,6 +227,7 @@ def env() -> None:
 
 def main() -> None:
     """Run the command line: foreseen errors as one message without a traceback, Ctrl-C as exit status 130."""
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
     show = warnings.showwarning
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import platform
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ PACKAGE = ROOT / "hf_unlearnable"
 # A module may import from lines above its own only.
 LAYERS = [
     ["errors"],
-    ["outputs", "progress", "versions", "debian", "budget", "scores"],
+    ["outputs", "progress", "versions", "debian", "budget", "scores", "allocator"],
     ["sharding", "micro_batches"],
     ["pixels", "columns", "kernel_votes", "mutual_information", "patterns", "perceptual"],
     ["information"],
@@ -88,3 +90,29 @@ after = (torch.get_default_dtype(), torch.initial_seed(), list(warnings.filters)
 assert before[:2] + before[3:] == after[:2] + after[3:]
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not platform.libc_ver()[0].startswith("glibc"), reason="needs glibc")
+def test_freed_memory_is_kept():
+    """Pages that come back from the kernel are faults of the process; those that were kept are not."""
+    code = """
+import os, resource, sys
+from hf_unlearnable.allocator import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+    os.environ["MALLOC_ARENA_MAX"] = "1"
+    assert not keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+bytearray(16 << 20)
+before = faults()
+for _ in range(10):
+    bytearray(16 << 20)
+print(faults() - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+    def faults(how):
+        command = [sys.executable, "-c", code, how]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+    assert faults("keep") < 100 < 1000 < faults("plain")
