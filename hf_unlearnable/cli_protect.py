@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,9 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisat
 def protect(
     dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
-    method: Annotated[str, typer.Option(help="Protection method; the command env lists them.")] = "mi-ue",
+    method: Annotated[
+        str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
+    ] = "mi-ue",
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
     config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
@@ -40,7 +43,7 @@ def protect(
         bool, typer.Option("--craft-unseen", help="Let OUTPUT/private protect images too that are added later.")
     ] = False,
     epochs: Epochs = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes (default: the recipe's, 0).")] = None,
     surrogate: Annotated[
         list[str] | None, typer.Option(help="Built-in name, folder or Hub id; may be given several times.")
     ] = None,
@@ -62,18 +65,17 @@ def protect(
     ] = None,
 ) -> None:
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
-    from hf_unlearnable.methods import get_method
+    from hf_unlearnable.methods import Method
     from hf_unlearnable.pixels import check_format
     from hf_unlearnable.sources import load_source
 
     # Everything that can be wrong with the words of the command, before anything slow.
     allowance = Budget.parse(budget)
-    chosen = get_method(method)
-    recipe: dict[str, Any] = {"seed": seed}
-    if epochs is not None:
-        if not hasattr(chosen, "epochs"):
-            raise RecipeError(f"got --epochs for the method {method}, which has none; leave it out")
-        recipe["epochs"] = epochs
+    recipe = Method.parse(method)
+    if epochs is not None and not hasattr(recipe, "epochs"):
+        raise RecipeError(f"got --epochs for the method {method}, which has none; leave it out")
+    given = {"seed": seed, "epochs": epochs}
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     check_format(image_format)
     if not overwrite:
         check_free(output)
@@ -94,7 +96,7 @@ def protect(
         "cache": cache,
     }
     protecting = protect_dataset(
-        data, output, chosen(**recipe), arguments, origin, image_format, num_proc, overwrite, checkpoint_every
+        data, output, recipe, arguments, origin, image_format, num_proc, overwrite, checkpoint_every
     )
     if not protecting:
         return

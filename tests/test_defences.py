@@ -134,7 +134,7 @@ def test_a_third_party_adds_one_class():
                 def image(self, image):
                     return image
     finally:
-        _defences.pop("mirror")
+        _defences.remove("mirror")
 
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"pretrained"}))

@@ -11,6 +11,7 @@ import torch
 from conftest import make_dataset, pixels_of
 
 from hf_unlearnable import (
+    BEO,
     EM,
     MIUE,
     Budget,
@@ -163,6 +164,37 @@ def test_registry():
         get_method("magic")
     with pytest.raises(RecipeError, match="second method with the name 'em'"):
         type("Again", (Method,), {"run": lambda self, task: None}, name="em")
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("mi-ue", MIUE()),
+        ("mi-ue:epochs=3,seed=4", MIUE(epochs=3, seed=4)),
+        ("beo:mode=self,refresh=retrain", BEO(mode="self", refresh="retrain")),
+        ("beo:sigma=0.3,first_step=0.5,augment=true", BEO(sigma=0.3, first_step=0.5, augment=True)),
+        ("beo:sigma=median,first_step=none,objective=cross-entropy", BEO(sigma="median", objective="cross-entropy")),
+    ],
+)
+def test_methods_are_read_from_text(text, method):
+    assert Method.parse(text) == method
+    assert Method.parse(method) is method
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("magic", r"got the method 'magic'; expected one of beo, em, mi-ue"),
+        ("beo:self", r"got the method 'beo:self'; expected for beo settings among seed, mode"),
+        ("beo:mode=both", r"got mode='both'; expected one of 'reference', 'self'"),
+        ("beo:steps=many", "expected 'many' to be of type int"),
+        ("beo:first_step=x", "expected 'x' to be of type float"),
+        ("em:epochs=1,mode=self", "settings among seed, schedule, epochs"),
+    ],
+)
+def test_text_that_is_no_method(text, message):
+    with pytest.raises(RecipeError, match=message):
+        Method.parse(text)
 
 
 @pytest.mark.parametrize(

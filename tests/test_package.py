@@ -16,7 +16,7 @@ PACKAGE = ROOT / "hf_unlearnable"
 # A module may import from lines above its own only.
 LAYERS = [
     ["errors"],
-    ["outputs", "progress", "versions", "debian", "budget", "scores", "allocator"],
+    ["outputs", "progress", "versions", "debian", "budget", "scores", "allocator", "registry"],
     ["sharding", "micro_batches"],
     ["pixels", "columns", "kernel_votes", "mutual_information", "patterns", "perceptual"],
     ["information"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from hf_unlearnable.columns import find_columns
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.pixels import split_alpha, to_array, to_image
+from hf_unlearnable.registry import Registry
 from hf_unlearnable.surrogate import Network, Surrogate
 
-_defences: dict[str, type[Defence]] = {}
+_defences: Registry[Defence] = Registry("defence", lone=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,8 @@ class Defence(ABC):
         if all(getattr(cls, hook) is not getattr(Defence, hook) for hook in ("image", "prepare")):
             raise RecipeError(f"got a defence with both image and prepare: {cls}; expected one of them")
         if name is not None:
-            if name in _defences:
-                raise RecipeError(f"got a second defence with the name {name!r}: {cls} and {_defences[name]}")
+            _defences.add(name, cls)
             cls.name = name
-            _defences[name] = cls
 
     def apply(
         self, dataset: Dataset, *, seed: int = 0, image_column: str | None = None, label_column: str | None = None
@@ -70,7 +69,11 @@ class Defence(ABC):
                 take.
             RecipeError: a defence that leaves the dataset as it is, and acts on batches or on the victim instead.
         """
-        if not self.acts_on_images and type(self).prepare is Defence.prepare and type(self) is not _defences["none"]:
+        if (
+            not self.acts_on_images
+            and type(self).prepare is Defence.prepare
+            and type(self) is not _defences.get("none")
+        ):
             where = "every batch: use its method batch" if self.acts_on_batches else "the training, not on images"
             raise RecipeError(f"got the defence {self}; expected one that changes a dataset. This one acts on {where}")
         columns = find_columns(dataset, image_column, label_column)
@@ -174,29 +177,7 @@ class Defence(ABC):
         Raises:
             RecipeError: no such defence or setting, or a value that it does not take.
         """
-        if isinstance(text, Defence):
-            return text
-        name, _, rest = text.strip().partition(":")
-        if name not in _defences:
-            raise RecipeError(f"got the defence {text!r}; expected one of {', '.join(available_defences())}")
-        kind = _defences[name]
-        types = get_type_hints(kind)
-        settings = [field.name for field in dataclasses.fields(kind)]
-        values: dict[str, Any] = {}
-        # A lone value belongs to the first setting, whatever it holds: a path may have commas and equals signs.
-        named = "=" in rest and rest.partition("=")[0] in settings
-        for part in rest.split(",") if named else [rest] * bool(rest):
-            setting, _, value = part.partition("=") if named else ((settings or [""])[0], "", part)
-            if setting not in settings:
-                raise RecipeError(
-                    f"got the defence {text!r}; expected for {name} "
-                    + (f"settings among {', '.join(settings)}" if settings else "no settings")
-                )
-            values[setting] = _read(value, types[setting], text)
-        try:
-            return kind(**values)
-        except TypeError as error:
-            raise RecipeError(f"got the defence {text!r}, which needs {name}:{settings[0].upper()}") from error
+        return text if isinstance(text, Defence) else _defences.parse(text)
 
     def __str__(self) -> str:
         """The text that ``parse`` reads: a number or name that comes first always, others where they were changed."""
@@ -219,7 +200,7 @@ class Defence(ABC):
 
 def available_defences() -> list[str]:
     """The names that ``Defence.parse`` takes."""
-    return sorted(_defences)
+    return _defences.names()
 
 
 def check(condition: bool, defence: str, got: str, expected: str) -> None:
@@ -230,15 +211,6 @@ def check(condition: bool, defence: str, got: str, expected: str) -> None:
     """
     if not condition:
         raise RecipeError(f"{defence}: got {got}; expected {expected}")
-
-
-def _read(value: str, kind: type, text: str) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        return kind(value)
-    except (ValueError, KeyError) as error:
-        raise RecipeError(f"got the defence {text!r}; expected {value!r} to be of type {kind.__name__}") from error
 
 
 def _write(value: Any) -> str:

@@ -22,12 +22,13 @@ from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.protection import Protection
 from hf_unlearnable.reading import MIN_SIDE
+from hf_unlearnable.registry import Registry
 from hf_unlearnable.sharding import default_accelerator
 from hf_unlearnable.surrogate import Surrogate
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
 
-_methods: dict[str, type[Method]] = {}
+_methods: Registry[Method] = Registry("method")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,17 @@ class Method(ABC):
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if name is not None:
-            if name in _methods:
-                raise RecipeError(f"got a second method with the name {name!r}: {cls} and {_methods[name]}")
+            _methods.add(name, cls)
             cls.name = name
-            _methods[name] = cls
+
+    @classmethod
+    def parse(cls, text: str | Method) -> Method:
+        """Read ``name`` or ``name:setting=value,setting=value``, such as ``"beo:mode=self,steps=40"``.
+
+        Raises:
+            RecipeError: no such method or setting, or a value that it does not take.
+        """
+        return text if isinstance(text, Method) else _methods.parse(text)
 
     @abstractmethod
     def run(self, task: Task) -> None:
@@ -171,7 +179,7 @@ def _check_choice(name: str, got: str, allowed: tuple[str, ...]) -> None:
 
 def available_methods() -> list[str]:
     """The names that ``get_method`` and the command line take."""
-    return sorted(_methods)
+    return _methods.names()
 
 
 def get_method(name: str) -> type[Method]:
@@ -180,6 +188,4 @@ def get_method(name: str) -> type[Method]:
     Raises:
         RecipeError: there is no such method.
     """
-    if name not in _methods:
-        raise RecipeError(f"got the method {name!r}; expected one of {', '.join(available_methods())}")
-    return _methods[name]
+    return _methods.get(name)
