@@ -34,6 +34,8 @@ def test_protect_and_measure():
     ("benchmark", "line"),
     [
         ("protection_strength", "| fashion-mnist | 3000 | mi-ue | linf:8 |"),
+        ("protection_strength", "| fashion-mnist | 5000 | linf:16 | mi-ue | 15 |"),
+        ("mixture_limit", "| worst | linf:16 | 15 | 3 |"),
         ("larger_images", "| photo-patches | 4000 | 4x |"),
         ("crafted_after_fit", "| fashion-mnist | 3000 | second half, crafted |"),
         ("bayes_error_speed", "| 5000 | 64 | ours |"),

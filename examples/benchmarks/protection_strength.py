@@ -22,8 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, load_from_disk
+from numpy.typing import NDArray
 from photo_patches import build_dataset
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, Method, Protection, Report, Training, learnability
@@ -143,6 +145,28 @@ def table() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def mixtures() -> str:
+    """Of the runs with mixtures, how far each ends from its clean half alone, seed by seed, as a Markdown table."""
+    head = ["set", "images", "budget", "recipe", "epochs", "clean half alone"]
+    head += ["half protected: difference", "clean half first: difference", "all protected"]
+    lines = []
+    for file in sorted(RESULTS.glob("*-l*-mixtures*.json")):
+        figures = json.loads(file.read_text())
+        report = Report.of(figures)
+        victim, budget = report.victims[0], figures["protection"]["budget"]
+        alone = report.values(CLEAN_PART, victim)
+        differences = [_told(report.values(case, victim) - alone, "+.1f") for case in (MIX, SEQUENTIAL)]
+        cells = [figures["set"], str(report.images), budget, figures["recipe"], str(report.training["epochs"])]
+        lines.append([*cells, _told(alone), *differences, percent(report, victim, PROTECTED)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *sorted(lines)])
+
+
+def _told(values: NDArray[np.float64], form: str = ".1f") -> str:
+    """Mean and spread of shares, in per cent."""
+    spread = f" ± {100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * values.mean():{form}}{spread}"
+
+
 def percent(report: Report, victim: str, case: str, figure: str = "last", **choice: Any) -> str:
     """Mean and spread of an accuracy, or a dash; ``choice`` as for ``Report.values``."""
     mean, spread = (of(case, victim, figure, **choice) for of in (report.accuracy, report.spread))
@@ -173,7 +197,7 @@ def main() -> None:
             for name in arguments.set or SETS:
                 for recipe in arguments.recipe or RECIPES:
                     run(name, recipe, Budget.parse(budget), arguments)
-    print(table())
+    print(table(), mixtures(), sep="\n\n")
 
 
 if __name__ == "__main__":
