@@ -60,6 +60,7 @@ RECIPES: dict[str, Method] = {
     "mi-ue-untargeted": MIUE(targeted_weight=0.0),
     "beo": BEO(),
     "beo-self": BEO(mode="self"),
+    "beo-self-frozen": BEO(mode="self", refresh="never"),  # one embedding, as the prototypes had it
     "untargeted-pgd": BEO(objective="cross-entropy"),
     "mi-ue-paper": MIUE.paper(epochs=15, inner_steps=5),  # the authors' 100 epochs of 10 steps cost 13 times as much
 }
