@@ -43,6 +43,17 @@ def test_the_estimate_rises_where_the_ascent_took_place(mode, found):
     assert bound["upper_bound"] == pytest.approx(min(1, bound["error"] + math.sqrt(math.log(20) / 120)))
 
 
+def test_an_embedding_is_called_what_it_was_trained_on(found, some):
+    """An estimate says nothing without it."""
+    names = {mode: [one["embedding"] for one in found[mode]["estimates"]] for mode in found}
+    clean = "small-resnet trained on clean images"
+    held_out = f"{clean}, held out"
+    assert names["reference"] == [clean, "small-resnet trained adversarially on clean images", held_out]
+    assert names["self"] == ["small-resnet trained on the images as they were protected", held_out]
+    frozen = findings(BEO(mode="self", refresh="never", **QUICK), some)
+    assert [one["embedding"] for one in frozen["estimates"]] == [clean, held_out]
+
+
 def test_more_steps_climb_higher(some):
     def reached(steps):
         return findings(BEO(epochs=3, batch_size=16, steps=steps, first_step=0.1, robust=False), some)["estimates"][0]

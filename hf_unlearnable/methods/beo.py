@@ -253,7 +253,8 @@ class _Embedding:
         self._train(surrogate, 0 if saved is None else saved["seed"] - self._first_seed)
 
     def __str__(self) -> str:
-        images = "the images as they were protected" if self.recipe.mode == "self" else "clean images"
+        refreshed = self.recipe.mode == "self" and self.recipe.refresh != "never"
+        images = "the images as they were protected" if refreshed else "clean images"
         return f"{self.surrogate} trained {'adversarially ' if self.robust else ''}on {images}"
 
     def refresh(self, round: int) -> None:
