@@ -28,11 +28,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from protection_strength import load
+from protection_strength import load, told
 from torch.nn import functional as F
 
 from hf_unlearnable import Budget, Surrogate, Training
 from hf_unlearnable.columns import find_columns
+from hf_unlearnable.defences.batches import ascend
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.measurement import split
 from hf_unlearnable.outputs import write_whole
@@ -70,14 +71,14 @@ class Worst(Run):
         """Images (B, C, H, W) at most ``epsilon`` from these, from a random start by sign steps up ``gain``."""
         self.network.eval()
         self.look()
-        noise = (2 * torch.rand(images.shape, generator=self._generator) - 1).to(images)
-        moved = (images + noise * self.epsilon).clamp(0, 1)
-        for _ in range(STEPS):
-            moved.requires_grad_()
-            slope = torch.autograd.grad(self.gain(moved, labels), moved)[0]
-            moved = moved.detach() + 2 * self.epsilon / STEPS * slope.sign()
-            moved = moved.clamp(images - self.epsilon, images + self.epsilon).clamp(0, 1)
-        return moved.detach()
+        return ascend(
+            images,
+            lambda seen: self.gain(seen, labels),
+            eps=self.epsilon,
+            step=2 * self.epsilon / STEPS,
+            steps=STEPS,
+            generator=self._generator,
+        )
 
     def look(self) -> None:
         """See what there is to see at the victim before its step."""
@@ -139,9 +140,8 @@ def table(cells: list[dict]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for key in dict.fromkeys((one["attack"], one["budget"], one["epochs"]) for one in cells):
-        last = [100 * one["reached"][-1] for one in cells if (one["attack"], one["budget"], one["epochs"]) == key]
-        spread = f" ± {np.std(last, ddof=1):.1f}" if len(last) > 1 else ""
-        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | {len(last)} | {np.mean(last):.1f}{spread} |")
+        last = [one["reached"][-1] for one in cells if (one["attack"], one["budget"], one["epochs"]) == key]
+        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | {len(last)} | {told(np.array(last))} |")
     return "\n".join(lines)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -156,22 +155,23 @@ def mixtures() -> str:
         report = Report.of(figures)
         victim, budget = report.victims[0], figures["protection"]["budget"]
         alone = report.values(CLEAN_PART, victim)
-        differences = [_told(report.values(case, victim) - alone, "+.1f") for case in (MIX, SEQUENTIAL)]
+        differences = [told(report.values(case, victim) - alone, "+.1f") for case in (MIX, SEQUENTIAL)]
         cells = [figures["set"], str(report.images), budget, figures["recipe"], str(report.training["epochs"])]
-        lines.append([*cells, _told(alone), *differences, percent(report, victim, PROTECTED)])
+        lines.append([*cells, told(alone), *differences, percent(report, victim, PROTECTED)])
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *sorted(lines)])
 
 
-def _told(values: NDArray[np.float64], form: str = ".1f") -> str:
-    """Mean and spread of shares, in per cent."""
-    spread = f" ± {100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{100 * values.mean():{form}}{spread}"
+def told(shares: NDArray[np.float64], form: str = ".1f") -> str:
+    """Mean and spread of shares in per cent, or a dash where there are none."""
+    if not len(shares):
+        return "-"
+    spread = f" ± {100 * shares.std(ddof=1):.1f}" if len(shares) > 1 else ""
+    return f"{100 * shares.mean():{form}}{spread}"
 
 
 def percent(report: Report, victim: str, case: str, figure: str = "last", **choice: Any) -> str:
     """Mean and spread of an accuracy, or a dash; ``choice`` as for ``Report.values``."""
-    mean, spread = (of(case, victim, figure, **choice) for of in (report.accuracy, report.spread))
-    return "-" if math.isnan(mean) else f"{100 * mean:.1f}" + ("" if math.isnan(spread) else f" ± {100 * spread:.1f}")
+    return told(report.values(case, victim, figure, **choice))
 
 
 def main() -> None:

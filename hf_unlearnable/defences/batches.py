@@ -164,18 +164,16 @@ class AdversarialTraining(Defence, name="adversarial"):
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """PGD from a random start, in evaluation mode, so that the statistics of the network stay those of training."""
-        eps, step = self.eps / WHITE, self.step_size / WHITE
-        start = (2 * torch.rand(images.shape, generator=generator).to(images) - 1) * eps
-        worst = (images + start).clamp(0, 1)
         with _evaluating(network):
-            for _ in range(self.steps):
-                worst.requires_grad_()
-                with torch.enable_grad():
-                    loss = F.cross_entropy(network(worst)[0].float(), targets)
-                    slope = torch.autograd.grad(loss, worst)[0]
-                moved = worst.detach() + step * slope.sign()
-                worst = moved.clamp(images - eps, images + eps).clamp(0, 1)
-        return worst.detach(), targets
+            worst = ascend(
+                images,
+                lambda seen: F.cross_entropy(network(seen)[0].float(), targets),
+                eps=self.eps / WHITE,
+                step=self.step_size / WHITE,
+                steps=self.steps,
+                generator=generator,
+            )
+        return worst, targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +217,35 @@ class UEraserMax(Defence, name="ueraser-max"):
         with _evaluating(network), torch.no_grad():
             losses = torch.stack([F.cross_entropy(network(one)[0].float(), targets, reduction="none") for one in draws])
         return draws[losses.argmax(dim=0), torch.arange(len(images), device=images.device)], targets
+
+
+def ascend(
+    images: torch.Tensor,
+    gain: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    eps: float,
+    step: float,
+    steps: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """PGD: sign steps up ``gain`` from a random start, within ``eps`` (L-inf) of the images and within [0, 1].
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        gain: a scalar of such images.
+        eps: radius on the unit scale, as
+        step: the size of each of the
+        steps: how many.
+        generator: of the start, on the CPU.
+    """
+    start = (2 * torch.rand(images.shape, generator=generator).to(images) - 1) * eps
+    moved = (images + start).clamp(0, 1)
+    for _ in range(steps):
+        moved.requires_grad_()
+        with torch.enable_grad():
+            slope = torch.autograd.grad(gain(moved), moved)[0]
+        moved = (moved.detach() + step * slope.sign()).clamp(images - eps, images + eps).clamp(0, 1)
+    return moved.detach()
 
 
 def beta(alpha: float, generator: torch.Generator) -> float:
