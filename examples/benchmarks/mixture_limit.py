@@ -1,7 +1,8 @@
 """How much protected images could take from a model at all that is trained on clean images beside them.
 
-    python examples/benchmarks/mixture_limit.py                        # half an hour on one thread
-    python examples/benchmarks/mixture_limit.py --attack opposing      # only one of the two
+    python examples/benchmarks/mixture_limit.py                        # a quarter of an hour on one thread
+    python examples/benchmarks/mixture_limit.py --set photo-patches --budget 8/255 --epochs 12
+    python examples/benchmarks/mixture_limit.py --attack opposing      # only one of the three
     python examples/benchmarks/mixture_limit.py --table                # only print what is there
 
 A protection is published once and meets models that it has never seen. Here half of the images get a new perturbation
@@ -12,9 +13,10 @@ that not even these blur it). What such an attacker cannot do to a mixture, a pu
 * ``opposing``: down the inner product of the step that the protected images make the victim take with the step that
   clean images would; so far as one step tells, nothing raises the loss on clean images more. Through a difference of
   the victim moved a little along and against its gradient on clean images, which needs no second derivatives.
+* ``exchanged``: no budget at all; the images of that half change places in every batch, so that their labels are noise.
 
-Fashion-MNIST, 5,000 images, `small-resnet` victims of 15 epochs, halves drawn as ``learnability`` draws them: the clean
-half alone is in the results of protection_strength.py. One result file, written after every victim.
+`small-resnet` victims, halves drawn as ``learnability`` draws them: the clean half alone is in the results of
+protection_strength.py. One result file, written after every victim.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from protection_strength import load, told
+from protection_strength import SETS, load, told
 from torch.nn import functional as F
 
 from hf_unlearnable import Budget, Surrogate, Training
@@ -51,6 +53,7 @@ CLEAN_IMAGES = 96  # that this gradient is taken of
 class Worst(Run):
     """The training of a victim whose ``attacked`` rows (N,) are perturbed at every step."""
 
+    bounded = True
     attacked: np.ndarray
     epsilon: float
 
@@ -99,15 +102,7 @@ class Opposing(Worst):
         if self.done == 0:
             self._rng = np.random.default_rng(self.seed)
         chosen = self._rng.integers(len(self.images), size=CLEAN_IMAGES)
-        pixels, labels = load_rows(self.images, chosen, self.accelerator.device)
-        weights = list(self.network.parameters())
-        slopes = torch.autograd.grad(F.cross_entropy(self.network(pixels)[0], labels), weights)
-        length = torch.stack([slope.norm() for slope in slopes]).norm()
-        self._moved = copy.deepcopy(self.network), copy.deepcopy(self.network)
-        with torch.no_grad():
-            for network, way in zip(self._moved, (1, -1), strict=True):
-                for weight, slope in zip(network.parameters(), slopes, strict=True):
-                    weight += way * SHIFT / length * slope
+        self._moved = moved_both_ways(self.network, *load_rows(self.images, chosen, self.accelerator.device))
 
     def gain(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """How much more the images blame the side that is better on clean ones."""
@@ -115,12 +110,35 @@ class Opposing(Worst):
         return better - worse
 
 
-ATTACKS = {"worst": Worst, "opposing": Opposing}
+class Exchanged(Worst):
+    """The images change places among themselves: half of all labels are noise."""
+
+    bounded = False
+
+    def perturbed(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Others of the batch."""
+        return images[torch.randperm(len(images), generator=self._generator).to(images.device)]
 
 
-def measure(attack: str, budget: Budget, images: int, epochs: int, seed: int) -> list[float]:
+def moved_both_ways(network: Network, images: torch.Tensor, labels: torch.Tensor) -> tuple[Network, Network]:
+    """Copies that are a little worse, and a little better, on these images."""
+    weights = list(network.parameters())
+    slopes = torch.autograd.grad(F.cross_entropy(network(images)[0], labels), weights)
+    length = torch.stack([slope.norm() for slope in slopes]).norm()
+    moved = copy.deepcopy(network), copy.deepcopy(network)
+    with torch.no_grad():
+        for one, way in zip(moved, (1, -1), strict=True):
+            for weight, slope in zip(one.parameters(), slopes, strict=True):
+                weight += way * SHIFT / length * slope
+    return moved
+
+
+ATTACKS = {"worst": Worst, "opposing": Opposing, "exchanged": Exchanged}
+
+
+def measure(attack: str, budget: Budget, name: str, images: int, epochs: int, seed: int) -> list[float]:
     """Clean test accuracy of one victim after every epoch."""
-    data, test = (ImageSet.read(one, find_columns(one)) for one in load("fashion-mnist", images))
+    data, test = (ImageSet.read(one, find_columns(one)) for one in load(name, images))
     training, accelerator = Training(epochs=epochs), Accelerator()
     steps = training.iterations(len(data))
     victim = Surrogate("small-resnet")
@@ -136,20 +154,23 @@ def measure(attack: str, budget: Budget, images: int, epochs: int, seed: int) ->
 def table(cells: list[dict]) -> str:
     """What was measured, as Markdown."""
     lines = [
-        "| attack | budget | epochs | victims | clean test accuracy, last epoch |",
-        "| --- | --- | --- | --- | --- |",
+        "| attack | budget | set | images | epochs | victims | clean test accuracy, last epoch |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for key in dict.fromkeys((one["attack"], one["budget"], one["epochs"]) for one in cells):
-        last = [one["reached"][-1] for one in cells if (one["attack"], one["budget"], one["epochs"]) == key]
-        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | {len(last)} | {told(np.array(last))} |")
+    last: dict[str, list[float]] = {}
+    for one in cells:
+        case = " | ".join(str(one[key]) for key in ("attack", "budget", "set", "images", "epochs"))
+        last.setdefault(case, []).append(one["reached"][-1])
+    lines += [f"| {case} | {len(shares)} | {told(np.array(shares))} |" for case, shares in last.items()]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--attack", choices=ATTACKS, action="append", help="default: both")
+    parser.add_argument("--attack", choices=ATTACKS, action="append", help="default: all")
     parser.add_argument("--budget", default="16/255")
-    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--set", choices=SETS, default="fashion-mnist")
+    parser.add_argument("--images", type=int, default=5000, help="training images of Fashion-MNIST")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -158,13 +179,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     cells = json.loads(FILE.read_text())["cells"] if FILE.exists() else []
     budget = Budget.parse(arguments.budget)
+    images = arguments.images if arguments.set == "fashion-mnist" else 4000
     wanted = [(attack, seed) for attack in arguments.attack or ATTACKS for seed in range(101, 101 + arguments.seeds)]
     for attack, seed in wanted if not arguments.table else []:
-        settings = {"images": arguments.images, "epochs": arguments.epochs, "seed": seed}
-        about = {"attack": attack, "budget": str(budget), **settings}
+        settings = {"images": images, "epochs": arguments.epochs, "seed": seed}
+        limit = str(budget) if ATTACKS[attack].bounded else "none"
+        about = {"attack": attack, "budget": limit, "set": arguments.set, **settings}
         if any(about.items() <= one.items() for one in cells):
             continue
-        reached = measure(attack, budget, **settings)
+        reached = measure(attack, budget, arguments.set, **settings)
         command = " ".join(["python", *sys.argv])
         cells.append({**about, "reached": reached, "command": command, "versions": versions()})
         write_whole(FILE, json.dumps({"cells": cells}, indent=2) + "\n")

@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,14 @@ def load(name: str, images: int) -> tuple[Dataset, Dataset]:
     return splits["train"], splits["test"]
 
 
-def fitted(name: str, recipe: str, budget: Budget, data: Dataset, surrogate: str | None = None) -> tuple[Path, float]:
+def fitted(
+    name: str,
+    recipe: str,
+    budget: Budget,
+    data: Dataset,
+    surrogate: str | None = None,
+    recipes: Mapping[str, Method] = RECIPES,
+) -> tuple[Path, float]:
     """The folder of a protection and the seconds of processor time that it took; kept in data/protections."""
     parts = [name, str(len(data)), recipe, str(budget).replace(":", "-"), *([surrogate] if surrogate else [])]
     folder = DATA / "protections" / "-".join(parts)
@@ -86,19 +94,21 @@ def fitted(name: str, recipe: str, budget: Budget, data: Dataset, surrogate: str
     if not note.exists():
         folder.parent.mkdir(exist_ok=True)
         started = time.process_time()
-        RECIPES[recipe].fit(data, budget=budget, surrogate=surrogate, output_dir=folder)
+        recipes[recipe].fit(data, budget=budget, surrogate=surrogate, output_dir=folder)
         write_whole(note, json.dumps({"fit_seconds": round(time.process_time() - started, 1)}) + "\n")
     return folder, json.loads(note.read_text())["fit_seconds"]
 
 
-def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -> None:
+def run(
+    name: str, recipe: str, budget: Budget, arguments: argparse.Namespace, recipes: Mapping[str, Method] = RECIPES
+) -> None:
     """Fit, protect, measure and write one result file."""
     images = arguments.images if name == "fashion-mnist" else 4000
     file = RESULTS / f"{name}-{images}-{recipe}-{str(budget).replace(':', '-')}{arguments.suffix}.json"
     if file.exists():
         return
     train, test = load(name, images)
-    folder, seconds = fitted(name, recipe, budget, train, arguments.surrogate)
+    folder, seconds = fitted(name, recipe, budget, train, arguments.surrogate, recipes)
     protection = Protection.from_pretrained(folder)
     report = learnability(
         train.map(protection),
@@ -174,30 +184,39 @@ def percent(report: Report, victim: str, case: str, figure: str = "last", **choi
     return told(report.values(case, victim, figure, **choice))
 
 
-def main() -> None:
+def main(
+    recipes: Mapping[str, Method] = RECIPES,
+    *,
+    victims: Sequence[str] = ("small-resnet", "small-vgg"),
+    ratios: Sequence[float] = (0.0, 0.5, 1.0),
+    sequential: bool = False,
+    suffix: str = "",
+) -> None:
+    """The command, for other recipes and with other defaults too."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--set", choices=SETS, action="append", help="default: all")
-    parser.add_argument("--recipe", choices=RECIPES, action="append", help="default: all")
+    parser.add_argument("--recipe", choices=recipes, action="append", help="default: all")
     parser.add_argument("--budget", action="append", help="default: 8/255")
     parser.add_argument("--images", type=int, default=3000, help="training images of Fashion-MNIST")
     parser.add_argument("--surrogate", help="default: the recipe's")
-    parser.add_argument("--victim", action="append", help="default: small-resnet and small-vgg")
-    parser.add_argument("--ratio", type=float, action="append", help="share of protected rows; default: 0, 0.5, 1")
+    parser.add_argument("--victim", action="append", help=f"default: {' and '.join(victims)}")
+    parser.add_argument("--ratio", type=float, action="append", help=f"of protected rows; default: {list(ratios)}")
     parser.add_argument("--sequential", action="store_true", help="also clean images first, protected ones afterwards")
-    parser.add_argument("--suffix", default="", help="of the names of result files")
+    parser.add_argument("--suffix", default=suffix, help="of the names of result files")
     parser.add_argument("--epochs", type=int, default=12, help="of the victims")
     parser.add_argument("--seeds", type=int, default=3, help="victims of each kind")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what is there and stop")
+    parser.set_defaults(sequential=sequential)
     arguments = parser.parse_args()
-    arguments.victim = arguments.victim or ["small-resnet", "small-vgg"]
-    arguments.ratio = arguments.ratio or [0.0, 0.5, 1.0]
+    arguments.victim = arguments.victim or list(victims)
+    arguments.ratio = arguments.ratio or list(ratios)
     torch.set_num_threads(arguments.threads)
     if not arguments.table:
         for budget in arguments.budget or ["8/255"]:
             for name in arguments.set or SETS:
-                for recipe in arguments.recipe or RECIPES:
-                    run(name, recipe, Budget.parse(budget), arguments)
+                for recipe in arguments.recipe or recipes:
+                    run(name, recipe, Budget.parse(budget), arguments, recipes)
     print(table(), mixtures(), sep="\n\n")
 
 
