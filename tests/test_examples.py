@@ -4,16 +4,21 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from conftest import FASHION_MNIST, ROOT
+import torch
+from conftest import COLUMNS, FASHION_MNIST, ROOT
 from datasets import load_from_disk
 from PIL import Image
 
-from hf_unlearnable import RecipeError, Report
+from hf_unlearnable import Budget, RecipeError, Report, Surrogate
 from hf_unlearnable.fashion_mnist import CLASSES
+from hf_unlearnable.images import ImageSet
 from hf_unlearnable.results import CLEAN, PROTECTED, RATIO, Result
+from hf_unlearnable.training import load
 
 EXAMPLES = ROOT / "examples"
 NAMES = [name.replace("/", "-").replace(" ", "-") for name in CLASSES]  # as the callback logs them
@@ -35,7 +40,9 @@ def test_protect_and_measure():
     [
         ("protection_strength", "| fashion-mnist | 3000 | mi-ue | linf:8 |"),
         ("protection_strength", "| fashion-mnist | 5000 | linf:16 | mi-ue | 15 |"),
-        ("mixture_limit", "| worst | linf:16 | 15 | 3 |"),
+        ("protection_strength", "| photo-patches | 4000 | linf:8 | stages | 12 |"),
+        ("mixture_limit", "| worst | linf:16 | fashion-mnist | 5000 | 15 | 3 |"),
+        ("mixture_limit", "| exchanged | none | photo-patches | 4000 | 12 | 3 |"),
         ("larger_images", "| photo-patches | 4000 | 4x |"),
         ("crafted_after_fit", "| fashion-mnist | 3000 | second half, crafted |"),
         ("bayes_error_speed", "| 5000 | 64 | ours |"),
@@ -54,6 +61,41 @@ def test_benchmarks_print_what_is_there(benchmark, line, monkeypatch, capsys):
     assert line in said
     for table in said.strip().split("\n\n"):
         assert len({row.count("|") for row in table.splitlines()}) == 1
+
+
+def test_every_idea_against_mixtures_climbs_within_the_budget(small, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    from mixture_ideas import IDEAS
+
+    fast = {"steps": 2, "stages": (1, 2), "rounds": 3, "thief_epochs": 1, "thieves": 2, "kinds": ("small-vgg",)}
+    for name, idea in IDEAS.items():
+        changes = {field: value for field, value in fast.items() if hasattr(idea, field)}
+        protection = replace(idea, **changes).fit(small, budget=Budget(8), progress=False)
+        assert protection.about["verification"]["violations"] == 0, name
+        assert protection.about["verification"]["unchanged"] == 0, name
+
+
+def test_ideas_climb_what_they_say(small, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    from mixture_ideas import Ascent, wrong
+
+    network = Surrogate("small-resnet").build(3, 1, seed=1).eval().requires_grad_(False)
+
+    def loss_after(steps):
+        class OfOne(Ascent):
+            name = "of-one"
+
+            def run(self, task):
+                self.begin(task)
+                self.climb(task, [partial(wrong, network)], steps)
+
+        protected = ImageSet.read(small.map(OfOne().fit(small, budget=Budget(8), progress=False)), COLUMNS)
+        rows = np.arange(len(protected))
+        return float(wrong(network, *load(protected, rows, torch.device("cpu")), rows))
+
+    losses = [loss_after(steps) for steps in (0, 5, 20)]
+    assert losses[0] < losses[1] < losses[2]
+    assert losses[2] > losses[0] + 0.1
 
 
 def test_countermeasures_measured_later_join_those_that_are_there(monkeypatch):
