@@ -67,7 +67,15 @@ def test_every_idea_against_mixtures_climbs_within_the_budget(small, monkeypatch
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
     from mixture_ideas import IDEAS
 
-    fast = {"steps": 2, "stages": (1, 2), "rounds": 3, "thief_epochs": 1, "thieves": 2, "kinds": ("small-vgg",)}
+    fast = {
+        "steps": 2,
+        "resnets": (1, 2),
+        "vggs": (1,),
+        "rounds": 3,
+        "thief_epochs": 1,
+        "thieves": 2,
+        "kinds": ("small-vgg",),
+    }
     for name, idea in IDEAS.items():
         changes = {field: value for field, value in fast.items() if hasattr(idea, field)}
         protection = replace(idea, **changes).fit(small, budget=Budget(8), progress=False)

@@ -91,17 +91,22 @@ def wrong(network: Network, images: torch.Tensor, labels: torch.Tensor, rows: ND
 
 @dataclass(frozen=True, kw_only=True)
 class Stages(Ascent):
-    """PGD on models at several stages of their training, early ones too, of two architectures, one of them robust."""
+    """PGD on models at several stages of their training, early ones too, of two architectures, and a robust one.
+
+    Args:
+        resnets: epochs of each `small-resnet`.
+        vggs: epochs of each `small-vgg`.
+    """
 
     name = "stages"
-    stages: tuple[int, ...] = (1, 3, 12)
+    resnets: tuple[int, ...] = (1, 3, 12)
+    vggs: tuple[int, ...] = (3, 12)
 
     def run(self, task: Task) -> None:
         """Train them all, then climb."""
         self.begin(task)
-        resnet, vgg = Surrogate("small-resnet"), Surrogate("small-vgg")
-        networks = [self.model(task, resnet, epochs) for epochs in self.stages]
-        networks += [self.model(task, vgg, epochs) for epochs in self.stages[1:]]
+        kinds = (Surrogate("small-resnet"), self.resnets), (Surrogate("small-vgg"), self.vggs)
+        networks = [self.model(task, kind, epochs) for kind, stages in kinds for epochs in stages]
         networks += [self.robust(task)]
         self.climb(task, [functools.partial(wrong, network) for network in networks], self.steps)
 
@@ -267,6 +272,8 @@ class Along(Ascent):
 
 IDEAS: dict[str, Method] = {
     "stages": Stages(),
+    "stages-resnet": Stages(vggs=()),
+    "no-stages": Stages(resnets=(12,), vggs=(12,)),
     "stages-eot": Stages(augment=True, momentum=0.9),
     "robust": Robust(),
     "robust-both": Robust(kinds=("small-resnet", "small-vgg")),
