@@ -54,6 +54,17 @@ def test_an_embedding_is_called_what_it_was_trained_on(found, some):
     assert [one["embedding"] for one in frozen["estimates"]] == [clean, held_out]
 
 
+def test_embeddings_of_several_stages(some):
+    """Trained for 4 epochs and for one; the others of so short a training would be the same again."""
+    recipe = BEO(stages=4, epochs=4, steps=2, batch_size=16)
+    *crafting, _ = findings(recipe, some.select(range(60)))["estimates"]
+    clean = "small-resnet trained on clean images"
+    adversarially = "small-resnet trained adversarially on clean images"
+    assert [one["embedding"] for one in crafting] == [clean, f"{clean}, 1 of 4 epochs", adversarially]
+    assert all(one["protected"] > one["clean"] for one in crafting)
+    assert len({one["sigma"] for one in crafting}) == 3
+
+
 def test_more_steps_climb_higher(some):
     def reached(steps):
         return findings(BEO(epochs=3, batch_size=16, steps=steps, first_step=0.1, robust=False), some)["estimates"][0]
@@ -150,6 +161,7 @@ def test_the_recipe_of_the_paper():
         ({"objective": "margin"}, "got objective='margin'; expected one of None, 'max'"),
         ({"sigma": 0}, "got sigma=0; expected 'likelihood', 'median' or a number above zero"),
         ({"steps": 0}, "got steps=0; expected at least 1"),
+        ({"stages": 0}, "got stages=0; expected at least 1"),
         ({"refresh": "always"}, "got refresh='always'"),
     ],
 )

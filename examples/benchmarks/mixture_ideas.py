@@ -278,6 +278,7 @@ IDEAS: dict[str, Method] = {
     "robust": Robust(),
     "robust-both": Robust(kinds=("small-resnet", "small-vgg")),
     "beo-augment": BEO(augment=True, steps=40),
+    "beo-stages": BEO(stages=3),
     "onto-nearest": Onto(),
     "onto-assigned": Onto(choice="assigned"),
     "best-response": BestResponse(),

@@ -60,6 +60,10 @@ class BEO(Method, name="beo"):
         augment: crop and flip images at random in every step, differently for every image.
         robust: use adversarially trained embeddings beside the ordinary ones, trained with half the budget.
         epochs: passes over the images that train an embedding.
+        stages: of a model's life, from each of which there is an ordinary embedding in the reference mode: trained for
+            ``epochs``, for a quarter of them, for a quarter of those, and so on. On Fashion-MNIST at 16/255 three make
+            it more certain that a model which knows clean images is spoiled by protected ones that come later; photo
+            patches were protected less (``examples/benchmarks/NOTES.md``).
         refresh: ``"never"``; ``"continue"``: train on for ``refresh_epochs`` on the protected images before every step;
             ``"retrain"``: the same from new weights. The self mode only.
         refresh_epochs: see ``refresh``.
@@ -81,6 +85,7 @@ class BEO(Method, name="beo"):
     augment: bool = False
     robust: bool = True
     epochs: int = 12
+    stages: int = 1
     refresh: Literal["never", "continue", "retrain"] = "continue"
     refresh_epochs: int = 1
     batch_size: int = 64
@@ -100,7 +105,8 @@ class BEO(Method, name="beo"):
                 raise RecipeError(f"got {name}={getattr(self, name)!r}; expected one of {options}")
         if self.sigma not in ("likelihood", "median") and not (isinstance(self.sigma, (int, float)) and self.sigma > 0):
             raise RecipeError(f"got sigma={self.sigma!r}; expected 'likelihood', 'median' or a number above zero")
-        for name in ("steps", "epochs", "refresh_epochs", "batch_size", "embedding_batch_size", "reference_size"):
+        counts = "steps", "epochs", "stages", "refresh_epochs", "batch_size", "embedding_batch_size", "reference_size"
+        for name in counts:
             if getattr(self, name) < 1:
                 raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
 
@@ -127,11 +133,10 @@ class BEO(Method, name="beo"):
 
     def run(self, task: Task) -> None:
         """Train the embeddings, then ascend."""
-        kinds = (False, True) if self.robust and self.mode == "reference" else (False,)
-        pairs = [(surrogate, robust) for surrogate in task.surrogates for robust in kinds]
+        kinds = [(surrogate, *kind) for surrogate in task.surrogates for kind in self._trainings()]
         ascent = _Ascent(self, task)
         ascent.start()
-        embeddings = [_Embedding(self, task, number, *pair) for number, pair in enumerate(pairs)]
+        embeddings = [_Embedding(self, task, number, *kind) for number, kind in enumerate(kinds)]
         count = len(task.images)
         with Progress(
             f"{self.name}: ascent", self.steps * count, unit="image", done=ascent.step * count, enabled=task.progress
@@ -178,6 +183,13 @@ class BEO(Method, name="beo"):
             "upper_bound": error_upper_bound(seen[0] / seen[1], int(seen[1])),
             "mixtures": MIXTURE,
         }
+
+    def _trainings(self) -> list[tuple[int, bool]]:
+        """Of each surrogate: epochs, and whether adversarially."""
+        if self.mode == "self":
+            return [(self.epochs, False)]
+        stages = dict.fromkeys(max(1, self.epochs // 4**stage) for stage in range(self.stages))
+        return [(epochs, False) for epochs in stages] + [(self.epochs, True)] * self.robust
 
     def _training(self, epochs: int) -> Training:
         return Training(epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
@@ -242,11 +254,13 @@ class _Embedding:
         task: whose images.
         number: among the embeddings.
         surrogate: what is trained.
+        epochs: passes over the images.
         robust: adversarially.
     """
 
-    def __init__(self, recipe: BEO, task: Task, number: int, surrogate: Surrogate, robust: bool) -> None:
-        self.recipe, self.task, self.number, self.surrogate, self.robust = recipe, task, number, surrogate, robust
+    def __init__(self, recipe: BEO, task: Task, number: int, surrogate: Surrogate, epochs: int, robust: bool) -> None:
+        self.recipe, self.task, self.number, self.surrogate = recipe, task, number, surrogate
+        self.epochs, self.robust = epochs, robust
         self.labels = torch.from_numpy(task.images.labels).to(task.accelerator.device)
         self.voters: tuple[tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor | None] = (None, None)
         saved = task.checkpoints.saved(self._what)
@@ -255,7 +269,8 @@ class _Embedding:
     def __str__(self) -> str:
         refreshed = self.recipe.mode == "self" and self.recipe.refresh != "never"
         images = "the images as they were protected" if refreshed else "clean images"
-        return f"{self.surrogate} trained {'adversarially ' if self.robust else ''}on {images}"
+        early = "" if self.epochs == self.recipe.epochs else f", {self.epochs} of {self.recipe.epochs} epochs"
+        return f"{self.surrogate} trained {'adversarially ' if self.robust else ''}on {images}{early}"
 
     def refresh(self, round: int) -> None:
         """Train on, or anew, on what the images are now, unless that was done for this round."""
@@ -346,7 +361,7 @@ class _Embedding:
         self.network = task.train(
             surrogate,
             task.protected() if round else task.images,
-            recipe._training(recipe.refresh_epochs if round else recipe.epochs),
+            recipe._training(recipe.refresh_epochs if round else self.epochs),
             self.seed,
             self._what,
             defence=defence,
