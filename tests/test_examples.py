@@ -41,6 +41,7 @@ def test_protect_and_measure():
         ("protection_strength", "| fashion-mnist | 3000 | mi-ue | linf:8 |"),
         ("protection_strength", "| fashion-mnist | 5000 | linf:16 | mi-ue | 15 |"),
         ("protection_strength", "| photo-patches | 4000 | linf:8 | stages | 12 |"),
+        ("protection_strength", "| 60.2 ± 4.1 | -4.4 ± 4.5 | - | - |"),
         ("mixture_limit", "| worst | linf:16 | fashion-mnist | 5000 | 15 | 3 |"),
         ("mixture_limit", "| exchanged | none | photo-patches | 4000 | 12 | 3 |"),
         ("larger_images", "| photo-patches | 4000 | 4x |"),

@@ -165,7 +165,8 @@ def mixtures() -> str:
         report = Report.of(figures)
         victim, budget = report.victims[0], figures["protection"]["budget"]
         alone = report.values(CLEAN_PART, victim)
-        differences = [told(report.values(case, victim) - alone, "+.1f") for case in (MIX, SEQUENTIAL)]
+        measured = [report.values(case, victim) for case in (MIX, SEQUENTIAL)]
+        differences = [told(shares - alone if len(shares) else shares, "+.1f") for shares in measured]
         cells = [figures["set"], str(report.images), budget, figures["recipe"], str(report.training["epochs"])]
         lines.append([*cells, told(alone), *differences, percent(report, victim, PROTECTED)])
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *sorted(lines)])
