@@ -44,6 +44,7 @@ def test_protect_and_measure():
         ("protection_strength", "| 60.2 ± 4.1 | -4.4 ± 4.5 | - | - |"),
         ("mixture_limit", "| worst | linf:16 | fashion-mnist | 5000 | 15 | 3 |"),
         ("mixture_limit", "| exchanged | none | photo-patches | 4000 | 12 | 3 |"),
+        ("other_networks", "| small-resnet | large-stem | crop and flip | 3 |"),
         ("larger_images", "| photo-patches | 4000 | 4x |"),
         ("crafted_after_fit", "| fashion-mnist | 3000 | second half, crafted |"),
         ("bayes_error_speed", "| 5000 | 64 | ours |"),
