@@ -30,6 +30,11 @@ def to_unit(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / WHITE
 
 
+def at_one_size(gradients: torch.Tensor) -> torch.Tensor:
+    """The gradient of every image (B, C, H, W) at mean absolute value one, so that none speaks louder in a sum."""
+    return gradients / gradients.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How far a protected image may be from its original: a ball of ``radius`` 8-bit levels.

@@ -17,19 +17,20 @@ from typing import Literal
 
 import numpy as np
 import torch
-from mixture_limit import moved_both_ways
+from mixture_limit import Attacked, moved_both_ways
 from numpy.typing import NDArray
 from protection_strength import main
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
 from hf_unlearnable import BEO, Method, Surrogate, Training
+from hf_unlearnable.budget import at_one_size
 from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
 from hf_unlearnable.images import ImageSet
 from hf_unlearnable.measurement import split
 from hf_unlearnable.methods import Task
 from hf_unlearnable.surrogate import Network
-from hf_unlearnable.training import Run, embed, load, random_crop_flip
+from hf_unlearnable.training import embed, load, random_crop_flip
 
 ROWS = 250  # images that climb together
 Gain = Callable[[torch.Tensor, torch.Tensor, NDArray[np.int64]], torch.Tensor]  # of images, labels and their rows
@@ -62,7 +63,7 @@ class Ascent(Method):
                     own = at.detach().requires_grad_()
                     seen = random_crop_flip(images + own, generator) if self.augment else images + own
                     slope = torch.autograd.grad(gain(seen, labels, rows), own)[0]
-                    way += slope / slope.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
+                    way += at_one_size(slope)
                 at = task.budget.project(at + 2.5 / self.steps * task.budget.direction(way), images)
             task.store(rows, at)
 
@@ -80,8 +81,7 @@ class Ascent(Method):
 
     def robust(self, task: Task) -> Network:
         """One that withstands half the budget, as ``BEO`` has it."""
-        eps = task.budget.radius / 2
-        return self.model(task, task.surrogates[0], 12, AdversarialTraining(eps=eps, steps=1, step_size=1.25 * eps))
+        return self.model(task, task.surrogates[0], 12, AdversarialTraining.single_step(task.budget.radius / 2))
 
 
 def wrong(network: Network, images: torch.Tensor, labels: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -208,35 +208,29 @@ class BestResponse(Ascent):
         return gain
 
 
-class Answered(Run):
-    """The training of a thief whose ``attacked`` rows (N,) climb its loss at every step, from where they were before.
+class Answered(Attacked):
+    """The training of a thief whose attacked rows climb its loss at every step, from where they were before.
 
     The gradients that the thief learns by serve the images too, and those of one image add up with momentum, so that
     what it learns is good against the thief's past as well.
     """
 
-    attacked: torch.Tensor
     task: Task
     ways: torch.Tensor
     length: float
 
     def _step(self, rows: NDArray[np.int64]) -> float:
         images, labels, own = self.task.load(rows)
-        hit = self.attacked[rows][:, None, None, None]
+        hit = torch.from_numpy(self.attacked[rows])[:, None, None, None]
         own.requires_grad_()
-        self._optimiser.zero_grad()
-        seen = random_crop_flip(images + own * hit, self._generator)
-        loss = F.cross_entropy(self.network.train()(seen)[0], labels)
-        loss.backward()
-        self._optimiser.step()
-        self._schedule.step()
+        loss = self.learn(random_crop_flip(images + own * hit, self._generator), labels)
         assert own.grad is not None
-        way = 0.9 * self.ways[rows] + own.grad / own.grad.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
+        way = 0.9 * self.ways[rows] + at_one_size(own.grad)
         self.ways[rows] = torch.where(hit, way, self.ways[rows])
         budget, at = self.task.budget, own.detach()
         moved = budget.project(at + self.length * budget.direction(way), images)
         self.task.store(rows, torch.where(hit, moved, at))
-        return loss.item()
+        return loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +258,7 @@ class Along(Ascent):
             thief = Answered(
                 task.surrogates[0], task.images, training, iterations=steps, seed=seed, accelerator=task.accelerator
             )
-            thief.attacked = torch.from_numpy(split(task.images.labels, 0.5, seed))
+            thief.attacked = split(task.images.labels, 0.5, seed)
             thief.task, thief.ways = task, ways
             thief.length = self.length * (1 - 0.8 * number / (self.thieves - 1))
             thief.finish()

@@ -50,11 +50,25 @@ SHIFT = 0.1  # length of the victim's move along its gradient, for the differenc
 CLEAN_IMAGES = 96  # that this gradient is taken of
 
 
-class Worst(Run):
-    """The training of a victim whose ``attacked`` rows (N,) are perturbed at every step."""
+class Attacked(Run):
+    """The training of a victim whose ``attacked`` rows (N,) somebody changes at every step."""
+
+    attacked: np.ndarray
+
+    def learn(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+        """One step on the images (B, C, H, W) as the victim sees them; the loss, whose gradients stay."""
+        self._optimiser.zero_grad()
+        loss = F.cross_entropy(self.network.train()(images)[0], labels)
+        loss.backward()
+        self._optimiser.step()
+        self._schedule.step()
+        return loss.item()
+
+
+class Worst(Attacked):
+    """The rows are perturbed anew at every step."""
 
     bounded = True
-    attacked: np.ndarray
     epsilon: float
 
     def _step(self, rows: np.ndarray) -> float:
@@ -63,12 +77,7 @@ class Worst(Run):
         hit = torch.from_numpy(self.attacked[rows]).to(pixels.device)
         if hit.any():
             pixels[hit] = self.perturbed(pixels[hit], labels[hit])
-        self._optimiser.zero_grad()
-        loss = F.cross_entropy(self.network.train()(pixels)[0], labels)
-        loss.backward()
-        self._optimiser.step()
-        self._schedule.step()
-        return loss.item()
+        return self.learn(pixels, labels)
 
     def perturbed(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Images (B, C, H, W) at most ``epsilon`` from these, from a random start by sign steps up ``gain``."""

@@ -25,7 +25,7 @@ from hf_unlearnable.results import CLEAN, PROTECTED
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "other-networks.json"
-SURROGATES = ("small-resnet", "small-resnet and large-stem")
+SURROGATES = {"small-resnet": False, "small-resnet and large-stem": True}  # whether the second stands beside
 AUGMENT = {True: "crop and flip", False: "neither"}
 SURROGATE_SEED = 7
 
@@ -41,8 +41,8 @@ def large_stem(seed: int) -> Surrogate:
 def measure(surrogates: str, seeds: range) -> list[dict]:
     """Fit once; one cell for every victim."""
     train, test = load("fashion-mnist", 3000)
-    named = ["small-resnet", large_stem(SURROGATE_SEED)]
-    protected = train.map(MIUE().fit(train, budget=Budget(8), surrogate=named[: 1 + (surrogates == SURROGATES[1])]))
+    second = [large_stem(SURROGATE_SEED)] if SURROGATES[surrogates] else []
+    protected = train.map(MIUE().fit(train, budget=Budget(8), surrogate=["small-resnet", *second]))
     cells = []
     for augment, words in AUGMENT.items():
         for seed in seeds:

@@ -162,6 +162,11 @@ class AdversarialTraining(Defence, name="adversarial"):
         got = f"eps={self.eps}, steps={self.steps}, step_size={self.step_size}"
         check(self.eps > 0 and self.steps > 0 and self.step_size > 0, self.name, got, "positive numbers")
 
+    @classmethod
+    def single_step(cls, eps: float) -> AdversarialTraining:
+        """One step of five quarters of the radius (Wong et al. 2020, arXiv 2001.03994): twice an ordinary training."""
+        return cls(eps=eps, steps=1, step_size=1.25 * eps)
+
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """PGD from a random start, in evaluation mode, so that the statistics of the network stay those of training."""
         with _evaluating(network):
