@@ -63,7 +63,7 @@ class BEO(Method, name="beo"):
         epochs: passes over the images that train an embedding.
         stages: of a model's life, from each of which there is an ordinary embedding in the reference mode: trained for
             ``epochs``, a quarter of them, a quarter of those, and so on. With three, later protected images spoil
-            a model of clean ones more surely on clothes at 16/255, not on photographs (``examples/benchmarks/NOTES.md``).
+            a model of clean ones more surely on clothes at 16/255, photographs not (``examples/benchmarks/NOTES.md``).
         refresh: ``"never"``; ``"continue"``: train on for ``refresh_epochs`` on the protected images before every step;
             ``"retrain"``: the same from new weights. The self mode only.
         refresh_epochs: see ``refresh``.
