@@ -27,7 +27,7 @@ bench: $(VENV)/.dev             ## the figures of the README, anew (hours)
 	$(BIN)/python examples/benchmarks/protection_strength.py
 
 data/fashion-mnist: $(VENV)/.run
-	$(BIN)/python -c "from pathlib import Path; from hf_unlearnable.fashion_mnist import fashion_mnist; fashion_mnist(Path('$@'))"
+	$(BIN)/python -c "from pathlib import Path; from hf_unlearnable.data.fashion_mnist import fashion_mnist; fashion_mnist(Path('$@'))"
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from hf_unlearnable import EM, MIUE, Budget, Training, learnability
-from hf_unlearnable.fashion_mnist import fashion_mnist
+from hf_unlearnable.data.fashion_mnist import fashion_mnist
 
 parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
 parser.add_argument("--data", type=Path, default=Path("data/fashion-mnist"), help="where Fashion-MNIST is kept")

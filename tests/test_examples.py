@@ -10,15 +10,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import COLUMNS, FASHION_MNIST, ROOT
 from datasets import load_from_disk
+from helpers.datasets import COLUMNS, FASHION_MNIST, ROOT
 from PIL import Image
 
 from hf_unlearnable import Budget, RecipeError, Report, Surrogate
-from hf_unlearnable.fashion_mnist import CLASSES
-from hf_unlearnable.images import ImageSet
-from hf_unlearnable.results import CLEAN, PROTECTED, RATIO, Result
-from hf_unlearnable.training import load
+from hf_unlearnable.data.fashion_mnist import CLASSES
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED, RATIO, Result
+from hf_unlearnable.training.batches import load
 
 EXAMPLES = ROOT / "examples"
 NAMES = [name.replace("/", "-").replace(" ", "-") for name in CLASSES]  # as the callback logs them

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from helpers.datasets import ROOT
 
 import hf_unlearnable
 
@@ -84,7 +84,7 @@ import warnings, random
 import numpy, torch, logging
 before = (torch.get_default_dtype(), torch.initial_seed(), list(warnings.filters), numpy.random.get_state()[1].tolist(),
           random.getstate(), logging.getLogger().level, torch.is_grad_enabled())
-import hf_unlearnable.cli, hf_unlearnable.methods, hf_unlearnable.measurement
+import hf_unlearnable.cli, hf_unlearnable.methods, hf_unlearnable.evaluation.protocol
 after = (torch.get_default_dtype(), torch.initial_seed(), list(warnings.filters), numpy.random.get_state()[1].tolist(),
          random.getstate(), logging.getLogger().level, torch.is_grad_enabled())
 assert before[:2] + before[3:] == after[:2] + after[3:]
@@ -97,7 +97,7 @@ def test_freed_memory_is_kept():
     """Pages that come back from the kernel are faults of the process; those that were kept are not."""
     code = """
 import os, resource, sys
-from hf_unlearnable.allocator import keep_freed_memory
+from hf_unlearnable.cli.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
     os.environ["MALLOC_ARENA_MAX"] = "1"

@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from protection_strength import DATA
 
-from hf_unlearnable.fashion_mnist import fashion_mnist
-from hf_unlearnable.information import bandwidth, bayes_error
-from hf_unlearnable.outputs import write_whole
+from hf_unlearnable.data.fashion_mnist import fashion_mnist
+from hf_unlearnable.files import write_whole
+from hf_unlearnable.information.posterior import bandwidth, bayes_error
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "bayes-error-speed.json"

@@ -28,13 +28,13 @@ from datasets import Image
 from protection_strength import DATA, fitted, load, percent
 
 from hf_unlearnable import Budget, Defence, Protection, Report, Surrogate, Training, learnability
-from hf_unlearnable.columns import find_columns
-from hf_unlearnable.comparison import write_comparison
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.images import ImageSet
-from hf_unlearnable.outputs import whole
-from hf_unlearnable.results import CLEAN, PROTECTED
-from hf_unlearnable.training import Run
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.files import whole
+from hf_unlearnable.reports.comparison import write_comparison
+from hf_unlearnable.training.run import Run
 
 RESULTS = Path(__file__).parent / "results-countermeasures"
 SETS = {"fashion-mnist": 3000, "photo-patches": 4000}

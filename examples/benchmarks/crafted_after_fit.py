@@ -19,7 +19,7 @@ import torch
 from protection_strength import DATA, SETS, load, percent
 
 from hf_unlearnable import MIUE, Report, Training, learnability
-from hf_unlearnable.results import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
 
 RESULTS = Path(__file__).parent / "results-images"
 

@@ -22,10 +22,11 @@ from accelerate import Accelerator
 from protection_strength import RECIPES, load
 
 from hf_unlearnable import Budget, Surrogate, Training, load_metric
-from hf_unlearnable.columns import find_columns
-from hf_unlearnable.images import ImageSet
-from hf_unlearnable.outputs import write_whole
-from hf_unlearnable.training import Run, accuracy, embed
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.files import write_whole
+from hf_unlearnable.training.inference import accuracy, embed
+from hf_unlearnable.training.run import Run
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "feature-information.json"

@@ -22,9 +22,9 @@ from datasets import Image as ImageFeature
 from PIL import Image, ImageOps
 
 from hf_unlearnable import EM, Protection
-from hf_unlearnable.columns import Columns
-from hf_unlearnable.pixels import split_alpha, to_array
-from hf_unlearnable.reading import rows
+from hf_unlearnable.data.columns import Columns
+from hf_unlearnable.data.pixels import split_alpha, to_array
+from hf_unlearnable.data.reading import rows
 from hf_unlearnable.versions import versions
 
 HERE = Path(__file__).parent

@@ -26,7 +26,7 @@ from pathlib import Path
 from datasets import load_from_disk
 from protection_strength import load
 
-from hf_unlearnable.outputs import write_whole
+from hf_unlearnable.files import write_whole
 
 FILE = Path(__file__).parent / "results-scale" / "kill-and-resume.json"
 MAP = """

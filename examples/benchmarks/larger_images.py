@@ -22,7 +22,7 @@ from PIL import Image
 from protection_strength import DATA, load, percent
 
 from hf_unlearnable import MIUE, Report, Training, learnability
-from hf_unlearnable.results import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
 
 RESULTS = Path(__file__).parent / "results-images"
 SETS = ("fashion-mnist", "photo-patches")

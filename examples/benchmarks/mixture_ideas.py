@@ -25,12 +25,13 @@ from torch.nn import functional as F
 
 from hf_unlearnable import BEO, Method, Surrogate, Training
 from hf_unlearnable.budget import at_one_size
+from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
-from hf_unlearnable.images import ImageSet
-from hf_unlearnable.measurement import split
+from hf_unlearnable.evaluation.victims import split
 from hf_unlearnable.methods import Task
-from hf_unlearnable.surrogate import Network
-from hf_unlearnable.training import embed, load, random_crop_flip
+from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.training.batches import load, random_crop_flip
+from hf_unlearnable.training.inference import embed
 
 ROWS = 250  # images that climb together
 Gain = Callable[[torch.Tensor, torch.Tensor, NDArray[np.int64]], torch.Tensor]  # of images, labels and their rows

@@ -34,14 +34,16 @@ from protection_strength import SETS, load, told
 from torch.nn import functional as F
 
 from hf_unlearnable import Budget, Surrogate, Training
-from hf_unlearnable.columns import find_columns
-from hf_unlearnable.defences.batches import ascend
-from hf_unlearnable.images import ImageSet
-from hf_unlearnable.measurement import split
-from hf_unlearnable.outputs import write_whole
-from hf_unlearnable.surrogate import Network
-from hf_unlearnable.training import Run, accuracy, random_crop_flip
-from hf_unlearnable.training import load as load_rows
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.defences.adversarial import ascend
+from hf_unlearnable.evaluation.victims import split
+from hf_unlearnable.files import write_whole
+from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.training.batches import load as load_rows
+from hf_unlearnable.training.batches import random_crop_flip
+from hf_unlearnable.training.inference import accuracy
+from hf_unlearnable.training.run import Run
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "mixture-limit.json"

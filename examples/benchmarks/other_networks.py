@@ -20,8 +20,8 @@ from protection_strength import DATA, load, told
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from hf_unlearnable import MIUE, Budget, Surrogate, Training, learnability
-from hf_unlearnable.outputs import write_whole
-from hf_unlearnable.results import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.files import write_whole
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "other-networks.json"

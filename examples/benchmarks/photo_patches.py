@@ -22,7 +22,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable.debian import unpack_package
+from hf_unlearnable.data.debian import unpack_package
 from hf_unlearnable.errors import SourceError
 
 PACKAGE = "mate-backgrounds"

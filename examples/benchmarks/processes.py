@@ -23,8 +23,8 @@ from typing import Any
 from protection_strength import DATA, RECIPES, load, percent
 
 from hf_unlearnable import MIUE, Budget, Protection, Report, Training, learnability
-from hf_unlearnable.outputs import write_whole
-from hf_unlearnable.results import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.files import write_whole
 
 HERE = Path(__file__).parent
 FILE, TIMES = (HERE / "results-scale" / name for name in ("processes.json", "processes-times.json"))
@@ -33,7 +33,7 @@ CONFIGURATION = HERE.parent / "accelerate" / "cpu.yaml"
 
 def fit(output: Path, images: int, epochs: int | None) -> None:
     """In each of the processes."""
-    from hf_unlearnable.sharding import default_accelerator
+    from hf_unlearnable.training.processes import default_accelerator
 
     data, _ = load("fashion-mnist", images)
     method = RECIPES["mi-ue"] if epochs is None else MIUE(epochs=epochs)

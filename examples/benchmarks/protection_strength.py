@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from photo_patches import build_dataset
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, Method, Protection, Report, Training, learnability
-from hf_unlearnable.fashion_mnist import fashion_mnist
+from hf_unlearnable.data.fashion_mnist import fashion_mnist
+from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.files import whole, write_whole
 from hf_unlearnable.methods import Task
-from hf_unlearnable.outputs import whole, write_whole
-from hf_unlearnable.results import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "data"

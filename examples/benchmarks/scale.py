@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_unlearnable.outputs import write_whole
+from hf_unlearnable.files import write_whole
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results-scale"
@@ -70,7 +70,7 @@ def fit(folder: Path, images: int, side: int) -> dict[str, Any]:
 
     from hf_unlearnable import EM, Budget
     from hf_unlearnable.methods import Task
-    from hf_unlearnable.methods.schedules import SharedSchedule
+    from hf_unlearnable.methods.alternating.schedules import SharedSchedule
 
     class FewSteps(SharedSchedule):
         def _epochs(self, phase: str, count: int) -> Any:

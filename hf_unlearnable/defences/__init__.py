@@ -1,25 +1,12 @@
 """What a thief may do against a protection, by name: ``Defence.parse("jpeg:50")``."""
 
+from hf_unlearnable.defences.adversarial import AdversarialTraining
+from hf_unlearnable.defences.augmentation import Blur, CutMix, Cutout, Mixup, Noise
 from hf_unlearnable.defences.base import Defence, available_defences
-from hf_unlearnable.defences.batches import (
-    AdversarialTraining,
-    Blur,
-    CutMix,
-    Cutout,
-    Mixup,
-    Noise,
-    UEraserLite,
-    UEraserMax,
-)
-from hf_unlearnable.defences.once import (
-    JPEG,
-    BitDepth,
-    EarlyStopping,
-    Grayscale,
-    NoDefence,
-    OrthogonalProjection,
-    PretrainedStart,
-)
+from hf_unlearnable.defences.compression import JPEG, BitDepth, Grayscale
+from hf_unlearnable.defences.projection import OrthogonalProjection
+from hf_unlearnable.defences.training import EarlyStopping, NoDefence, PretrainedStart
+from hf_unlearnable.defences.ueraser import UEraserLite, UEraserMax
 
 __all__ = [
     "JPEG",

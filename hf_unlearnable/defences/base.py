@@ -13,12 +13,12 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_unlearnable.columns import find_columns
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.images import ImageSet
-from hf_unlearnable.pixels import split_alpha, to_array, to_image
+from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.registry import Registry
-from hf_unlearnable.surrogate import Network, Surrogate
 
 _defences: Registry[Defence] = Registry("defence", lone=True)
 

@@ -16,15 +16,17 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.columns import find_columns
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.reading import MIN_SIDE
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.protection import Protection
-from hf_unlearnable.reading import MIN_SIDE
+from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.registry import Registry
-from hf_unlearnable.sharding import default_accelerator
-from hf_unlearnable.surrogate import Surrogate
+from hf_unlearnable.training.processes import default_accelerator
+
+PAPERS = {"mi-ue": "2603.03725", "beo": "2511.08191", "em": "2101.04898"}
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
 

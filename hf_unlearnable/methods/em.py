@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from hf_unlearnable.methods.alternating import Alternating
+from hf_unlearnable.methods.alternating.alternating import Alternating
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,20 +26,21 @@ from huggingface_hub import constants
 from numpy.typing import NDArray
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.checkpoints import Checkpoints
-from hf_unlearnable.columns import Classes, Columns
+from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
+from hf_unlearnable.data.pairing import Pair
+from hf_unlearnable.data.reading import Survey, class_numbers, rows
 from hf_unlearnable.errors import DataWarning, DivergenceError, SourceError
-from hf_unlearnable.images import ImageSet, Originals, check_classes
+from hf_unlearnable.files import allocate, check_free, pieces
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.micro_batches import MicroBatches
-from hf_unlearnable.outputs import allocate, check_free, pieces
-from hf_unlearnable.patterns import class_patterns, write_patterns
-from hf_unlearnable.protection import Protection
-from hf_unlearnable.reading import Survey, class_numbers, rows
-from hf_unlearnable.release import release
-from hf_unlearnable.sharding import Shard, merged, together, told_by_main
-from hf_unlearnable.surrogate import BUILT_IN, Surrogate
-from hf_unlearnable.verification import Pair, compare
+from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
+from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
+from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.resample import release
+from hf_unlearnable.protection.verification import compare
+from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training.micro_batches import MicroBatches
+from hf_unlearnable.training.processes import Shard, merged, together, told_by_main
 from hf_unlearnable.versions import versions
 
 SAMPLE = 1000  # images that are verified at most,

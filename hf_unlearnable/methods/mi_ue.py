@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from hf_unlearnable.information import contrastive_loss, distance_loss
-from hf_unlearnable.methods.alternating import Alternating
+from hf_unlearnable.information.losses import contrastive_loss, distance_loss
+from hf_unlearnable.methods.alternating.alternating import Alternating
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,16 +13,17 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.checkpoints import Checkpoints
+from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DivergenceError
-from hf_unlearnable.images import ImageSet
-from hf_unlearnable.micro_batches import MicroBatches
-from hf_unlearnable.outputs import allocate, pieces
+from hf_unlearnable.files import allocate, pieces
+from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.sharding import Shard
-from hf_unlearnable.surrogate import Network, Surrogate
-from hf_unlearnable.training import Run, Training, load
+from hf_unlearnable.training.batches import load
+from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training.micro_batches import MicroBatches
+from hf_unlearnable.training.processes import Shard
+from hf_unlearnable.training.run import Run, Training
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
-"""The built-in models for small images: ordinary ``PreTrainedModel``s, registered with the Auto classes."""
+"""The built-in models for small images, ordinary ``PreTrainedModel``s known to the Auto classes, and surrogates."""
 
 from hf_unlearnable.modeling.base import SmallImageClassifier, SmallImageConfig
 from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
 from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
+from hf_unlearnable.modeling.surrogate import Network, Surrogate
 
 __all__ = [
+    "Network",
     "SmallImageClassifier",
     "SmallImageConfig",
     "SmallResNetConfig",
     "SmallResNetForImageClassification",
     "SmallVGGConfig",
     "SmallVGGForImageClassification",
+    "Surrogate",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.information import bandwidth, bayes_error
+from hf_unlearnable.information.posterior import bandwidth, bayes_error
 
 _DESCRIPTION = """
 The Bayes error of a labelled sample, estimated from its features: each row is told its class by the votes of its

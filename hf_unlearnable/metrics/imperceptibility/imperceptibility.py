@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from hf_unlearnable.budget import WHITE, Budget
+from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.perceptual import MIN_SIDE, Distance, load_lpips
-from hf_unlearnable.pixels import to_array
-from hf_unlearnable.verification import compare
+from hf_unlearnable.metrics.lpips import MIN_SIDE, Distance, load_lpips
+from hf_unlearnable.protection.verification import compare
 
 _DESCRIPTION = """
 The distance between released images and their originals: the largest change of a pixel, the Euclidean length of the

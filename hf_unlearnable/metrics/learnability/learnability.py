@@ -10,7 +10,7 @@ import evaluate
 import numpy as np
 
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.scores import class_accuracies, confusion, protection_score
+from hf_unlearnable.evaluation.scores import class_accuracies, confusion, protection_score
 
 _DESCRIPTION = """
 The accuracy, on clean test images, of a model that was trained on protected ones, and what that says about the

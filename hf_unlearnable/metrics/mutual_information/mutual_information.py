@@ -8,7 +8,7 @@ import datasets
 import evaluate
 
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.mutual_information import (
+from hf_unlearnable.information.mutual_information import (
     histogram_mutual_information,
     intra_class_cosine,
     intra_class_covariance,

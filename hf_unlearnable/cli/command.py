@@ -1,0 +1,83 @@
+"""The command ``hf-unlearnable``: its parts in the files beside this one, ``env``, and how errors are told.
+
+The heavy packages are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from hf_unlearnable.cli.allocator import keep_freed_memory
+from hf_unlearnable.cli.demo import demo
+from hf_unlearnable.cli.hub import pull, push, verify
+from hf_unlearnable.cli.measure import measure
+from hf_unlearnable.cli.protect import protect
+from hf_unlearnable.cli.report import report
+from hf_unlearnable.errors import UnlearnableError
+
+app = typer.Typer(
+    help="Make image datasets unlearnable, and measure how well that works.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in (protect, measure, report, push, pull, verify, demo):
+    app.command()(command)
+
+INTERRUPTED = 130  # the exit status of Ctrl-C
+
+
+@app.command()
+def env() -> None:
+    """Print versions and devices, for a bug report."""
+    import platform
+
+    import torch
+
+    from hf_unlearnable.methods import available_methods
+    from hf_unlearnable.versions import versions
+
+    for name, value in versions().items():
+        typer.echo(f"{name:<16} {value}")
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    typer.echo(f"{'platform':<16} {platform.platform()}")
+    typer.echo(f"{'cpu threads':<16} {torch.get_num_threads()}")
+    typer.echo(f"{'gpu':<16} {', '.join(devices) or 'none'}")
+    typer.echo(f"{'methods':<16} {', '.join(available_methods())}")
+
+
+def main() -> None:
+    """Run the command line: foreseen errors as one message without a traceback, Ctrl-C as exit status 130."""
+    keep_freed_memory()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    show = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        """Ours as a sentence, without the line of code that it came from."""
+        if issubclass(category, UserWarning):
+            typer.echo(f"Warning: {message}", err=True)
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = tell
+    try:
+        app()
+    except UnlearnableError as error:
+        _fail(str(error))
+    except OSError as error:  # a full disk, a read-only folder: the system's message says it all
+        _fail(f"{error}; nothing was left under the output's name")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("\nStopped; nothing was left under the output's name.", err=True)
+        raise
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"\nError: {message}", err=True)
+    sys.exit(1)

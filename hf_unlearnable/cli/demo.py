@@ -1,0 +1,54 @@
+"""The command that shows the whole path on Fashion-MNIST."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.cli.protect import Epochs, protect_dataset
+from hf_unlearnable.protection.layout import PUBLISH, REPORT
+
+if TYPE_CHECKING:
+    pass
+
+
+from hf_unlearnable.cli.measure import _measure
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")] = Path("demo"),
+    data: Annotated[Path, typer.Option(help="Where Fashion-MNIST is kept once it was fetched.")] = Path(
+        "data/fashion-mnist"
+    ),
+    images: Annotated[int, typer.Option(min=20, help="Training images.")] = 3000,
+    budget: Annotated[str, typer.Option(help="Largest change of a pixel.")] = "8/255",
+    seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 1,
+    epochs: Epochs = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Protect a part of Fashion-MNIST with MI-UE and show that models trained on it fail on real images."""
+    from hf_unlearnable.data.fashion_mnist import fashion_mnist
+    from hf_unlearnable.files import check_free
+    from hf_unlearnable.methods import MIUE
+
+    allowance = Budget.parse(budget)
+    check_free(output)
+    typer.echo("Getting Fashion-MNIST.")
+    splits = fashion_mnist(data)
+    train = splits["train"].select(range(min(images, len(splits["train"]))))
+    test = splits["test"].select(range(min(images, len(splits["test"]))))
+    method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
+    origin = {"dataset": str(data.absolute()), "split": "train", "rows": len(train)}
+    protect_dataset(train, output, method, {"budget": allowance}, origin)
+    from datasets import load_from_disk
+
+    protected = load_from_disk(str(output / PUBLISH))
+    report = _measure(protected, train, test, output / REPORT, seeds=seeds, epochs=12)
+    typer.echo(
+        f"\nA model that learned from the clean images names {100 * report.accuracy('clean'):.0f} of 100 new real "
+        f"images correctly, one that learned from the protected images {100 * report.accuracy('protected'):.0f}. "
+        f"Look at {output / REPORT / 'images.png'} and {output / REPORT / 'accuracy.png'}."
+    )

@@ -1,0 +1,147 @@
+"""The command that trains models on a protected set and prints what they learn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_unlearnable.cli.protect import Images, Labels
+from hf_unlearnable.errors import (
+    RecipeError,
+    SourceError,
+)
+from hf_unlearnable.protection.layout import CELLS, MEASURED, ORIGIN, PRIVATE, PUBLISH, REPORT, report_folder
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_unlearnable.evaluation.report import Report
+
+
+def measure(
+    output: Annotated[Path, typer.Argument(help="What protect wrote, or any protected dataset.")],
+    clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
+    clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
+    test: Annotated[str | None, typer.Option(help="Clean images to test on (default: as --clean).")] = None,
+    test_split: Annotated[
+        str | None, typer.Option(help="Their split (default: test, or the only one of --test).")
+    ] = None,
+    victim: Annotated[
+        list[str] | None,
+        typer.Option(help="small-resnet, small-vgg, small-vit, resnet-18, folder or Hub id; may be repeated."),
+    ] = None,
+    ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
+    defences: Annotated[str, typer.Option(help="What the thief does, such as none,jpeg,jpeg:50,grayscale.")] = "none",
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
+    image_column: Images = None,
+    label_column: Labels = None,
+) -> None:
+    """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report.
+
+    For a folder that another tool made they go to OUTPUT-report beside it.
+    """
+    from hf_unlearnable.data.sources import load_source
+
+    origin_file = output / PRIVATE / ORIGIN
+    origin = json.loads(origin_file.read_text()) if origin_file.exists() else {}
+    clean = clean or origin.get("dataset")
+    if clean is None:
+        if not output.is_dir():
+            raise SourceError(
+                f"got {str(output)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
+                f"--clean DATASET, any protected dataset"
+            )
+        raise SourceError(f"{str(output)!r} does not say what was protected; name the originals with --clean DATASET")
+    protected = load_source(str(output / PUBLISH if (output / PUBLISH).is_dir() else output))
+    config = origin.get("config") if clean == origin.get("dataset") else None
+    originals = load_source(clean, clean_split or origin.get("split", "train"), config)
+    if clean == origin.get("dataset") and clean_split is None and "rows" in origin:
+        originals = originals.select(range(origin["rows"]))
+    tests = load_source(test, test_split) if test else load_source(clean, test_split or "test", config)
+    _measure(
+        protected,
+        originals,
+        tests,
+        report_folder(output) if output.exists() else Path(f"{output.name}-{REPORT}"),  # here, for one on the Hub
+        victims=victim or ["small-resnet"],
+        defences=_listed(defences),
+        ratios=_ratios(ratios),
+        sequential=sequential,
+        seeds=seeds,
+        epochs=epochs,
+        image_column=image_column,
+        label_column=label_column,
+    )
+
+
+def _listed(text: str) -> list[str]:
+    """Entries between commas; one with an equals sign goes on with the one before: blur:kernel=5,sigma_low=1."""
+    entries: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if entries and "=" in part and ":" not in part:
+            entries[-1] += f",{part}"
+        else:
+            entries.append(part)
+    return entries
+
+
+def _ratios(text: str) -> list[float]:
+    try:
+        return [float(part) for part in _listed(text)]
+    except ValueError as error:
+        raise RecipeError(f"got --ratios {text}; expected shares of protected images, such as 0,0.5,1") from error
+
+
+def _measure(
+    protected: Dataset,
+    clean: Dataset,
+    test: Dataset,
+    folder: Path,
+    *,
+    seeds: int,
+    epochs: int,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    **what: Any,
+) -> Report:
+    from hf_unlearnable.evaluation.protocol import SEEDS, learnability
+    from hf_unlearnable.reports.charts import accuracy_chart
+    from hf_unlearnable.reports.images import image_grid
+    from hf_unlearnable.training.processes import default_accelerator
+    from hf_unlearnable.training.run import Training
+
+    accelerator = default_accelerator()
+    if accelerator.is_main_process:
+        typer.echo(
+            f"Training fresh models; what is finished is kept in {folder / CELLS}, so that a stopped run goes on."
+        )
+    report = learnability(
+        protected,
+        clean=clean,
+        test=test,
+        **what,
+        accelerator=accelerator,
+        keep_in=folder / CELLS,
+        training=Training(epochs=epochs),
+        seeds=[SEEDS[0] + index for index in range(seeds)],
+        image_column=image_column,
+        label_column=label_column,
+    )
+    if not accelerator.is_main_process:
+        return report
+    folder.mkdir(exist_ok=True)
+    report.save(folder / MEASURED)
+    report.save(folder / "learnability.csv")
+    accuracy_chart(report, folder / "accuracy.png")
+    image_grid(clean, protected, folder / "images.png", image_column=image_column, label_column=label_column)
+    typer.echo(f"\n{report}\n")
+    typer.echo(f"{folder}/learnability.json, learnability.csv, accuracy.png, images.png written")
+    typer.echo(f"To see it all on one page:  hf-unlearnable report {folder.parent}")
+    return report

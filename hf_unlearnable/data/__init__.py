@@ -1,0 +1,1 @@
+"""Datasets and pixels: columns, reading, sources, and whether two sets belong together."""

@@ -1,0 +1,173 @@
+"""Image datasets as one array, at the resolution that networks work at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.data.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
+from hf_unlearnable.data.reading import Survey, rows
+from hf_unlearnable.errors import DataError
+from hf_unlearnable.files import allocate
+from hf_unlearnable.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Originals:
+    """What is known of the images that an ``ImageSet`` was read from, row by row.
+
+    Attributes:
+        digests: (N,) of pixels at full size and label, 16 bytes each.
+        sizes: (N, 2) height and width.
+        conversions: how many images need each conversion of their mode to be released.
+    """
+
+    digests: NDArray[np.void]
+    sizes: NDArray[np.int32]
+    conversions: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A decoded data set at one size, on disk where it was read into a scratch folder.
+
+    Attributes:
+        pixels: (N, C, H, W) uint8, C 1 or 3: colour without alpha.
+        labels: (N,) int64 in [0, K).
+        names: the K class names.
+        originals: the images at full size; None for sets that were not read from a dataset.
+        cached: ``pixels`` on a device, to be copied there once and not batch by batch; None where they are not.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: list[str]
+    originals: Originals | None = None
+    cached: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of always answering the most frequent class, in [0, 1]."""
+        return float(np.bincount(self.labels).max() / len(self))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of shape, pixels and labels."""
+        hashed = hashlib.blake2b(repr(self.pixels.shape).encode(), digest_size=DIGEST_BYTES)
+        hashed.update(np.ascontiguousarray(self.pixels).data)
+        hashed.update(self.labels.tobytes())
+        return hashed.digest()
+
+    def to(self, device: torch.device) -> ImageSet:
+        """The same with its pixels on a device too."""
+        import torch  # here, so that a process that only protects does not load it
+
+        return replace(self, cached=torch.from_numpy(np.array(self.pixels)).to(device))
+
+    def select(self, indices: NDArray[np.int64]) -> ImageSet:
+        """The rows ``indices``, copied into memory."""
+        return ImageSet(self.pixels[indices], self.labels[indices], self.names)
+
+    @classmethod
+    def read(
+        cls,
+        dataset: Dataset,
+        columns: Columns,
+        *,
+        size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+        scratch: Path | None = None,
+        numbers: NDArray[np.int64] | None = None,
+        change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        progress: bool = False,
+    ) -> ImageSet:
+        """Decode every image of a dataset.
+
+        Args:
+            dataset: rows, at least one.
+            columns: as ``find_columns`` gives them.
+            size: the side, or height and width, that images are brought to (bilinear, antialiased); when left out they
+                must be of one size already.
+            channels: 1 or 3; when left out 1 where all images are greyscale, else 3.
+            scratch: a folder for a memory-mapped file that holds the pixels; in memory if left out.
+            numbers: the N rows to decode; all if left out.
+            change: of the (C, H, W) pixels of each image at full size, before they are resampled.
+            progress: show a bar.
+
+        Raises:
+            DataError: an empty set, an unreadable image, a missing label, or images of several sizes without ``size``.
+        """
+        if channels is None or size is None:
+            survey = Survey.of(dataset, columns, numbers)
+            channels = channels or survey.channels
+            if size is None and len(survey.sizes) > 1:
+                raise DataError(
+                    f"got images of {len(survey.sizes)} sizes, {survey}; expected one size. Say which they are to be "
+                    f"brought to (size=32), or resize them: dataset.map(lambda row: "
+                    f"{{{columns.image!r}: row[{columns.image!r}].resize((W, H))}})"
+                )
+            size = next(iter(survey.sizes)) if size is None else size
+        height, width = (size, size) if isinstance(size, int) else size
+        count = len(dataset) if numbers is None else len(numbers)
+        shape = (count, channels, height, width)
+        pixels = np.empty(shape, np.uint8) if scratch is None else allocate(scratch / "pixels", shape, np.uint8)
+        labels = np.empty(count, dtype=np.int64)
+        digests = np.empty(count, dtype=f"V{DIGEST_BYTES}")  # S would cut trailing zeros off
+        sizes = np.empty((count, 2), dtype=np.int32)
+        conversions: Counter[str] = Counter()
+        with Progress("reading images", count, unit="image", enabled=progress) as bar:
+            for index, row in enumerate(rows(dataset, columns, numbers)):
+                seen = row.pixels if change is None else change(row.pixels)
+                pixels[index], labels[index] = thumbnail(seen, channels, (height, width)), row.label
+                digests[index], sizes[index] = digest(row.pixels, row.label), row.pixels.shape[1:]
+                conversions.update([row.conversion] if row.conversion else [])
+                bar.advance()
+        originals = Originals(digests, sizes, dict(sorted(conversions.items())))
+        return cls(pixels, labels, Classes.of(dataset, columns).names, originals)
+
+
+def thumbnail(pixels: NDArray[np.uint8], channels: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """What a network sees of an image: its colour, (channels, *size) uint8, whatever the image's own size and mode."""
+    return match_channels(resize(split_alpha(pixels)[0], *size), channels)
+
+
+def check_classes(labels: NDArray[np.int64], names: list[str]) -> None:
+    """Refuse a set that cannot be protected class by class.
+
+    Args:
+        labels: (N,) in [0, K).
+        names: of the K classes.
+
+    Raises:
+        DataError: fewer than two classes, or classes with a single image.
+    """
+    counts = np.bincount(labels, minlength=len(names))
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        raise DataError(
+            f"got images of one class only ({names[present[0]]!r}); expected at least two, since the protection "
+            f"works by what tells classes apart"
+        )
+    lonely = [names[index] for index in present if counts[index] == 1]
+    if lonely:
+        raise DataError(
+            f"got classes with a single image: {', '.join(lonely[:5])}{', …' if len(lonely) > 5 else ''}; expected at "
+            f"least two of each, since features of one class are drawn together. Add images, merge these classes or "
+            f"filter them out"
+        )

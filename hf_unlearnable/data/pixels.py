@@ -1,0 +1,205 @@
+"""Between single images and 8-bit arrays: modes, orientation, resampling, digests, files.
+
+Arrays are channels first, (C, H, W), because that is what networks take; Pillow's are channels last. One channel is
+greyscale (L), two greyscale and alpha (LA), three RGB, four RGBA. The part before alpha is called *colour*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import ntpath
+import posixpath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+from hf_unlearnable.budget import WHITE
+from hf_unlearnable.errors import DataError, RecipeError
+
+DIGEST_BYTES = 16
+
+MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # what is released, and its channels
+
+CONVERSIONS = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
+
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+
+IMAGE_FORMATS = {"png": ".png", "webp": ".webp"}  # lossless both, as they are written here
+
+MAX_WEBP_SIDE = 16383
+
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+def released_mode(image: Image.Image) -> str:
+    """The mode in which an image is released: its own where 8-bit perturbations make sense in it.
+
+    L, LA, RGB and RGBA stay. The others cannot carry a perturbation of a few levels without breaking something, and
+    become the mode that shows the same picture:
+
+    * 1 (black and white) has no levels between: L.
+    * P has no more than 256 colours, too few for a perturbed picture: RGB.
+    * I;16 would keep the bits, but most loaders turn it to 8 bits in ways of their own, and budgets, surrogates and
+      victims know 8 bits only: L, linearly (65535 is 255).
+    * CMYK and YCbCr have no PNG, and budgets are about what is seen: 8 levels of both cyan and black are 16 of red.
+      RGB, by the plain formula (an embedded profile of inks is not applied).
+
+    A transparent colour (P, or L and RGB with a colour key) becomes an alpha channel.
+
+    Raises:
+        DataError: a mode without a picture of one defined range, such as I or F (32 bits) or LAB.
+    """
+    base = CONVERSIONS.get(image.mode, "L" if image.mode in SIXTEEN_BIT else image.mode)
+    keyed = "transparency" in image.info and image.mode not in SIXTEEN_BIT
+    mode = base + "A" if base in ("L", "RGB") and (keyed or image.mode == "PA") else base
+    if mode not in MODES:
+        raise DataError(
+            f"got an image of mode {image.mode}; expected {', '.join([*MODES, *CONVERSIONS, SIXTEEN_BIT[0]])}. Convert "
+            f"it first: dataset.map(lambda row: {{'image': row['image'].convert('RGB')}})"
+        )
+    return mode
+
+
+def conversion(image: Image.Image) -> str | None:
+    """What releasing an image changes beside its pixels' levels, in words such as ``"P to RGB"``; None if nothing."""
+    mode = released_mode(image)
+    changes = [] if mode == image.mode else [f"{image.mode} to {mode}"]
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its depth map
+        changes.append("animation to its first frame")
+    return ", ".join(changes) or None
+
+
+def to_array(image: Any) -> NDArray[np.uint8]:
+    """Decode one image into (C, H, W) uint8 of the mode that ``released_mode`` gives.
+
+    EXIF orientation is applied first, so that what is protected is what people see.
+
+    Args:
+        image: a Pillow image, or a uint8 array (H, W) or (H, W, 1 to 4) of a mode that is released as it is.
+
+    Raises:
+        DataError: anything else.
+    """
+    if isinstance(image, Image.Image):
+        mode = released_mode(image)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        if image.mode in SIXTEEN_BIT:
+            wide = np.asarray(image).astype(np.uint32)
+            array = ((wide * WHITE + 32767) // 65535).astype(np.uint8)
+        else:
+            array = np.asarray(image if image.mode == mode else image.convert(mode))
+    elif isinstance(image, np.ndarray):
+        array = image
+    else:
+        raise DataError(
+            f"got an image as {type(image).__module__}.{type(image).__name__}; expected a Pillow image or a uint8 "
+            f"array. Use dataset.with_format(None)"
+        )
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in MODES.values():
+        raise DataError(f"got an array of {array.dtype} {array.shape}; expected uint8 (H, W) or (H, W, 1 to 4)")
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def to_image(array: NDArray[np.uint8], icc_profile: bytes | None = None) -> Image.Image:
+    """The inverse of ``to_array``: (C, H, W) uint8 -> a Pillow image without any metadata but a colour profile.
+
+    ``datasets`` stores an image that has no source format as PNG, so that no byte of a perturbation is lost.
+    """
+    image = Image.fromarray(np.ascontiguousarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)))
+    if icc_profile:
+        image.info["icc_profile"] = icc_profile
+    return image
+
+
+def colour_profile(image: Any) -> bytes | None:
+    """The ICC profile that still describes an image once it is released; without it a photograph's colours shift."""
+    if not isinstance(image, Image.Image) or image.mode in ("CMYK", "YCbCr"):
+        return None  # describes inks that the released image does not have
+    return image.info.get("icc_profile")
+
+
+def split_alpha(array: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """The colour (1 or 3, H, W) and the alpha channel (H, W), which is None for an image without one."""
+    return (array, None) if len(array) % 2 else (array[:-1], array[-1])
+
+
+def match_channels(colour: NDArray[Any], channels: int) -> NDArray[Any]:
+    """Bring (C, H, W) values to 1 or 3 channels: grey is repeated, three channels are averaged."""
+    if len(colour) == channels:
+        return colour
+    if channels == 1:
+        return np.rint(colour.mean(axis=0, keepdims=True)).astype(colour.dtype)
+    return np.repeat(colour, channels, axis=0)
+
+
+def resize(
+    colour: NDArray[np.uint8], height: int, width: int, resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> NDArray[np.uint8]:
+    """Resample (C, H, W) uint8 with Pillow, as image processors do (antialiased when it shrinks)."""
+    if colour.shape[1:] == (height, width):
+        return colour
+    return np.stack([np.asarray(Image.fromarray(plane).resize((width, height), resample)) for plane in colour])
+
+
+def digest(array: NDArray[np.uint8], label: int) -> bytes:
+    """What a perturbation is looked up by: 16 bytes that tell the pixels (alpha too), their shape and the label."""
+    hashed = hashlib.blake2b(repr((array.shape, int(label))).encode(), digest_size=DIGEST_BYTES)
+    hashed.update(np.ascontiguousarray(array).data)
+    return hashed.digest()
+
+
+def encode(image: Image.Image, image_format: str) -> tuple[bytes, str]:
+    """Write what ``to_image`` made as a file without loss.
+
+    WebP would turn some images into another mode (greyscale, and RGBA where nothing is transparent), and holds at most
+    16,383 pixels a side: those become PNG.
+
+    Args:
+        image: of mode L, LA, RGB or RGBA.
+        image_format: ``"png"`` or ``"webp"``.
+
+    Returns:
+        The file's bytes and the ending of its name.
+
+    Raises:
+        RecipeError: another format.
+    """
+    check_format(image_format)
+    stream = io.BytesIO()
+    transparent = image.mode == "RGBA" and image.getchannel("A").getextrema() != (WHITE, WHITE)
+    if image_format == "webp" and max(image.size) <= MAX_WEBP_SIDE and (image.mode == "RGB" or transparent):
+        # exact: else the colour of invisible pixels is lost.
+        image.save(stream, "WEBP", lossless=True, exact=True, icc_profile=image.info.get("icc_profile"))
+        return stream.getvalue(), IMAGE_FORMATS["webp"]
+    # Half the time of zlib's level 6, and no larger for photographs: a perturbation leaves long matches little to find.
+    image.save(stream, "PNG", compress_level=4)
+    return stream.getvalue(), IMAGE_FORMATS["png"]
+
+
+def check_format(image_format: str) -> None:
+    """Refuse a file format that would lose a part of the perturbation.
+
+    Raises:
+        RecipeError: neither PNG nor WebP.
+    """
+    if image_format not in IMAGE_FORMATS:
+        raise RecipeError(
+            f"got the image format {image_format!r}; expected {' or '.join(IMAGE_FORMATS)}, which are written without "
+            f"loss. JPEG would take away a part of the perturbation, and with it of the protection"
+        )
+
+
+def file_name(path: str | None, ending: str) -> str | None:
+    """The name that a file keeps when it is released: no folder, no address, the right ending.
+
+    Args:
+        path: of the source: a file, an address, a member of an archive (``zip://a/b.jpg::x.zip``), or None.
+        ending: such as ``".png"``.
+    """
+    stem = posixpath.splitext(ntpath.basename((path or "").split("::")[0]))[0]
+    return stem + ending if stem else None

@@ -1,0 +1,38 @@
+"""Trainings that leave the images alone: the ordinary one, early stopping, a pre-trained start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from hf_unlearnable.defences.base import Defence
+from hf_unlearnable.modeling.surrogate import Surrogate
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDefence(Defence, name="none"):
+    """An ordinary training: what every other one is compared with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopping(Defence, name="early-stopping"):
+    """Keep the best epoch, as a thief with clean test images could: models may learn before a shortcut takes over."""
+
+    figure: ClassVar[Literal["last", "peak"]] = "peak"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedStart(Defence, name="pretrained"):
+    """Fine-tune a published model instead of training from scratch: the ordinary workflow on the Hub.
+
+    The victim is then that model, whatever the victim was, with a new head where the number of classes differs.
+
+    Args:
+        model: Hub id or folder of an image classifier that was trained on other data or classes.
+    """
+
+    model: str
+
+    def start(self, victim: Surrogate) -> Surrogate:
+        """The published weights."""
+        return Surrogate(self.model)  # with the normalisation that it was trained with, not the victim's

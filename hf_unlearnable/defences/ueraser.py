@@ -1,0 +1,90 @@
+"""The augmentation of UEraser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hf_unlearnable.budget import WHITE
+from hf_unlearnable.data.pixels import to_array, to_image
+from hf_unlearnable.defences.adversarial import evaluating
+from hf_unlearnable.defences.augmentation import Batch, load_kornia
+from hf_unlearnable.defences.base import Defence, check
+from hf_unlearnable.defences.compression import compressed
+from hf_unlearnable.modeling.surrogate import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class UEraserLite(Defence, name="ueraser-lite"):
+    """Strong augmentation made against unlearnable examples (Qin et al. 2023, arXiv 2303.15127), one draw.
+
+    Plasma brightness and contrast on every image, a shuffle of the channels on half of them, one operation of
+    TrivialAugment for the batch, of a strength drawn for each image; all by kornia.
+
+    Args:
+        jpeg: compress each image at a random quality of 10 to 99 first, against perturbations of the TAP and AR kind.
+    """
+
+    revision = 2  # plasma on every image, as its authors have it, not on half of them
+    jpeg: bool = False
+
+    def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
+        """Augment."""
+        return erase(images, generator, jpeg=self.jpeg), targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class UEraserMax(Defence, name="ueraser-max"):
+    """The same, but of several draws each image takes the one with the largest loss.
+
+    Args:
+        draws: to choose from.
+        jpeg: as for ``UEraserLite``.
+    """
+
+    revision = 2
+    draws: int = 5
+    jpeg: bool = False
+
+    def __post_init__(self) -> None:
+        check(self.draws >= 2, self.name, f"draws={self.draws}", "at least 2 to choose from")
+
+    def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
+        """Augment several times and keep the worst."""
+        draws = torch.stack([erase(images, generator, jpeg=self.jpeg) for _ in range(self.draws)])
+        with evaluating(network), torch.no_grad():
+            losses = torch.stack([F.cross_entropy(network(one)[0].float(), targets, reduction="none") for one in draws])
+        return draws[losses.argmax(dim=0), torch.arange(len(images), device=images.device)], targets
+
+
+def erase(images: torch.Tensor, generator: torch.Generator, *, jpeg: bool = False) -> torch.Tensor:
+    """One draw of UEraser's augmentation for each image of a batch (B, C, H, W) in [0, 1]."""
+    if jpeg:
+        qualities = torch.randint(10, 100, (len(images),), generator=generator).tolist()
+        levels = (images * WHITE).round().to(torch.uint8).cpu().numpy()
+        pairs = zip(levels, qualities, strict=True)
+        arrays = [to_array(compressed(to_image(one), quality)) for one, quality in pairs]
+        images = torch.from_numpy(np.stack(arrays)).to(images) / WHITE
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # kornia draws from the global state
+        torch.manual_seed(seed)
+        augmented: torch.Tensor = _ueraser()(images)
+    return augmented.clamp(0, 1)
+
+
+@cache
+def _ueraser() -> Callable[[torch.Tensor], torch.Tensor]:
+    augmentation = load_kornia().augmentation
+    return nn.Sequential(
+        augmentation.RandomPlasmaBrightness(roughness=(0.3, 0.7), intensity=(0.5, 1.0), p=1.0),
+        augmentation.RandomPlasmaContrast(roughness=(0.3, 0.7), p=1.0),
+        augmentation.RandomChannelShuffle(p=0.5),
+        augmentation.auto.TrivialAugment(),
+    )

@@ -1,0 +1,195 @@
+"""What a thief gains: fresh victims trained on protected, clean and mixed data, tested on clean images."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from datasets import Dataset
+
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.data.pairing import check_images, check_match, naming
+from hf_unlearnable.data.reading import Survey
+from hf_unlearnable.defences import Defence, NoDefence
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.evaluation.report import CLEAN_PART, MIX, RATIO, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.victims import Trial, Victims
+from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.training.processes import default_accelerator, merged
+from hf_unlearnable.training.run import Training
+from hf_unlearnable.versions import versions
+
+SEEDS = (101, 102, 103)  # none that a surrogate starts from by default
+
+RATIOS = (0.0, 0.5, 1.0)
+
+
+def learnability(
+    protected: Dataset,
+    *,
+    clean: Dataset,
+    test: Dataset,
+    victims: Sequence[Surrogate | str] | Surrogate | str = "small-resnet",
+    defences: Sequence[Defence | str] | Defence | str = "none",
+    ratios: Sequence[float] = RATIOS,
+    sequential: bool = False,
+    training: Training = Training(),
+    seeds: Sequence[int] = SEEDS,
+    resolution: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    accelerator: Accelerator | None = None,
+    keep_in: str | PathLike[str] | None = None,
+    progress: bool = True,
+) -> Report:
+    """Train fresh victims and test them on clean images: every victim, defence, ratio and seed with every other.
+
+    A ratio is the share of the rows that is protected. At 0 the victim is trained on the clean set, at 1 on the
+    protected one, in between on a mixture, whose clean and protected rows are drawn class by class and disjoint (each
+    image is in it once), and on the clean part of that mixture alone, without which the mixture says nothing. All with
+    the same number of optimiser steps, that of the full set.
+
+    Args:
+        protected: the released data set, made by this package or another tool.
+        clean: the same rows in the same order, unprotected.
+        test: clean images that nobody trained on, of the same size and classes.
+        victims: models as ``Surrogate`` takes them, each trained from the weights that it builds.
+        defences: what the thief does against the protection, as ``Defence.parse`` reads it; to clean data too.
+        ratios: shares of protected rows in [0, 1].
+        sequential: for each ratio in between, also train on the clean part first, and go on from there on the protected
+            part alone, for a quarter of the epochs at a fifth of the learning rate.
+        training: the victims' recipe.
+        seeds: one run of everything each.
+        resolution: side in pixels of the square that all images are resampled to; when left out, the clean images' own
+            size where they have one that the victims take, else as for ``Method.fit``.
+        image_column: of all three data sets; may be left out when there is exactly one.
+        label_column: likewise.
+        accelerator: device, precision and processes, which share out the victims; a fresh one when left out. Folders
+            must be on a disk that all processes see.
+        keep_in: a folder in which the result of every victim is kept as soon as it is there, under a digest of all that
+            it depends on. What lies there already is not trained again: a stopped measurement goes on, and measurements
+            with the same clean data share their baselines. Sequential trainings keep the weights that they go on from.
+        progress: show a bar, of the main process.
+
+    Raises:
+        DataError: data sets that do not belong together.
+        RecipeError: an unknown defence, a ratio out of range, or nothing to do.
+        DivergenceError: a victim's loss left the finite numbers.
+
+    Warns:
+        UserWarning: the protected images are the clean ones, or most of them look like other images than those.
+    """
+    accelerator = accelerator or default_accelerator()
+    specifications = [Surrogate.of(one) for one in ([victims] if isinstance(victims, (str, Surrogate)) else victims)]
+    parsed = [Defence.parse(one) for one in ([defences] if isinstance(defences, (str, Defence)) else defences)]
+    for name, given in (("victims", specifications), ("defences", parsed), ("ratios", ratios), ("seeds", seeds)):
+        if not given:
+            raise RecipeError(f"got no {name}; expected at least one")
+    if wrong := [ratio for ratio in ratios if not 0 <= ratio <= 1]:
+        raise RecipeError(f"got the ratios {wrong}; expected shares of protected rows, from 0 to 1")
+    if sequential and (starting := [str(one) for one in parsed if type(one).start is not Defence.start]):
+        raise RecipeError(
+            f"got sequential=True with the defence {starting[0]}, which replaces the weights that a training starts "
+            f"from; expected one or the other"
+        )
+    datasets = {"protected": protected, "clean": clean, "test": test}
+    columns, surveys = {}, {}
+    for name, dataset in datasets.items():
+        with naming(name):
+            columns[name] = find_columns(dataset, image_column, label_column)
+            surveys[name] = Survey.of(dataset, columns[name])
+    check_images(surveys)
+    largest = max(victim.image_size for victim in specifications)
+    size = (resolution, resolution) if resolution else surveys["clean"].working_size(largest)
+
+    def read(name: str, defence: Defence = NoDefence()) -> ImageSet:
+        with naming(name):
+            return ImageSet.read(
+                datasets[name],
+                columns[name],
+                size=size,
+                channels=surveys["clean"].channels,
+                change=defence.changed if defence.acts_on_images else None,
+                progress=progress and accelerator.is_main_process,
+            )
+
+    sets = {name: read(name) for name in datasets}
+    doubts = [
+        *check_match(sets["protected"], sets["clean"], sets["test"]),
+        *(f"the defence {one} changes no image, so it does nothing here" for one in parsed if _idle(one, sets)),
+    ]
+    for doubt in doubts if accelerator.is_main_process else []:
+        warnings.warn(doubt, stacklevel=2)
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Victims(
+            sets["clean"],
+            sets["protected"],
+            sets["test"],
+            training,
+            accelerator,
+            Path(keep_in or scratch).absolute(),
+            reread=read if any(list(survey.sizes) != [size] for survey in surveys.values()) else None,
+        )
+        cells = [
+            Trial(victim, defence, case, ratio, seed)
+            for victim in specifications
+            for defence in parsed
+            for seed in seeds
+            for case, ratio in _cases(ratios, sequential)
+        ]
+        own = _shared_out(cells, accelerator)
+        with Progress("victims", bench.steps * len(own), enabled=progress and accelerator.is_main_process) as bar:
+            found = {
+                index: bench.result(cells[index], bar, keep_weights=sequential and cells[index].case == CLEAN_PART)
+                for index in own
+            }
+        everything = {index: result for part in merged(accelerator, found) for index, result in part.items()}
+        results = tuple(everything[index] for index in range(len(cells)))
+    return Report(
+        results=results,
+        chance=sets["test"].chance,
+        images=len(clean),
+        test_images=len(test),
+        iterations=bench.steps,
+        training=training.as_dict(),
+        versions=versions(),
+        doubts=tuple(doubts),
+    )
+
+
+def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, float]]:
+    """Every case with its ratio, once."""
+    for ratio in dict.fromkeys(ratios):
+        for case, whole in RATIO.items():
+            if ratio == whole:
+                yield case, ratio
+        if 0 < ratio < 1:
+            yield MIX, ratio
+            yield CLEAN_PART, ratio
+            if sequential:
+                yield SEQUENTIAL, ratio
+
+
+def _shared_out(cells: Sequence[Trial], accelerator: Accelerator) -> list[int]:
+    """Which cells this process trains, each by itself, so that their number changes no result.
+
+    A clean part and what goes on from it belong together.
+    """
+    groups = [replace(cell, case=CLEAN_PART) if cell.case == SEQUENTIAL else cell for cell in cells]
+    order = list(dict.fromkeys(groups))
+    count, rank = accelerator.num_processes, accelerator.process_index
+    return [index for index, group in enumerate(groups) if order.index(group) % count == rank]
+
+
+def _idle(defence: Defence, sets: Mapping[str, ImageSet]) -> bool:
+    """Whether a defence that acts on images leaves them all as they are, as far as the first hundred tell."""
+    some = [one for images in sets.values() for one in images.pixels[:100]]
+    return defence.acts_on_images and all(np.array_equal(defence.changed(one), one) for one in some)

@@ -1,0 +1,133 @@
+"""What a thief regains, and from when on a protection is called broken: one rule for all pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hf_unlearnable.evaluation.report import CLEAN, NO_DEFENCE, PROTECTED, Report
+
+BROKEN, LEAKING = 0.5, 0.25  # shares regained from which on a protection is called broken, or leaking
+
+UNKNOWN = "not measured"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a thief with one model and one countermeasure regains, in [0, 1] and of what clean images would give.
+
+    Attributes:
+        victim: the model.
+        defence: the countermeasure.
+        clean: last-epoch clean test accuracy after training on clean data under the countermeasure.
+        protected: the same on protected data.
+        peak: of the protected data at the best epoch.
+        spread: standard deviation of ``protected`` over seeds; not a number for a single one.
+        best: the highest that this model reaches on clean data, with whatever countermeasure.
+        regained: (protected - chance) / (best - chance), last epoch; not a number where something was not measured.
+        regained_at_peak: the same of the best epoch.
+    """
+
+    victim: str
+    defence: str
+    clean: float
+    protected: float
+    peak: float
+    spread: float
+    best: float
+    regained: float
+    regained_at_peak: float
+
+    @classmethod
+    def of(cls, report: Report, victim: str, defence: str) -> Verdict:
+        """From the results of ``learnability``."""
+        reached = [report.accuracy(CLEAN, victim, defence=one) for one in report.defences]
+        best = max((one for one in reached if not math.isnan(one)), default=math.nan)
+        room = best - report.chance if best > report.chance else math.nan
+        protected, peak = (report.accuracy(PROTECTED, victim, figure, defence=defence) for figure in ("last", "peak"))
+        return cls(
+            victim=victim,
+            defence=defence,
+            clean=report.accuracy(CLEAN, victim, defence=defence),
+            protected=protected,
+            peak=peak,
+            spread=report.spread(PROTECTED, victim, defence=defence),
+            best=best,
+            regained=(protected - report.chance) / room,
+            regained_at_peak=(peak - report.chance) / room,
+        )
+
+    @property
+    def state(self) -> str:
+        """``"broken"``, ``"leaks"`` or ``"holds"``; ``"not measured"`` where that cannot be said."""
+        return _state(self.regained)
+
+    @property
+    def state_at_peak(self) -> str:
+        """The same for a thief who stops at the best epoch."""
+        return _state(self.regained_at_peak)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A field in a table of countermeasures.
+
+    Attributes:
+        accuracy: clean test accuracy after training on protected data, in [0, 1]; not a number if not measured.
+        spread: its standard deviation over seeds; not a number for a single one.
+        regained: that of ``Verdict``.
+        clean: the accuracy after training on clean data under the same countermeasure, last epoch.
+        state: ``"broken"``, ``"leaks"``, ``"holds"`` or ``"not measured"``.
+    """
+
+    accuracy: float
+    spread: float
+    regained: float
+    clean: float
+    state: str
+
+    @classmethod
+    def of(cls, report: Report, victim: str, defence: str, *, stopped: bool = False) -> Cell:
+        """Of the last epoch, or of the best one for a thief who stopped there."""
+        verdict = Verdict.of(report, victim, defence)
+        if not stopped:
+            return cls(verdict.protected, verdict.spread, verdict.regained, verdict.clean, verdict.state)
+        spread = report.spread(PROTECTED, victim, "peak", defence=defence)
+        return cls(verdict.peak, spread, verdict.regained_at_peak, verdict.clean, verdict.state_at_peak)
+
+
+def _state(regained: float) -> str:
+    if math.isnan(regained):
+        return UNKNOWN
+    return "broken" if regained >= BROKEN else "leaks" if regained >= LEAKING else "holds"
+
+
+def book_of(reports: Sequence[Report]) -> str:
+    """The thief by the book uses no countermeasure, where that was measured; else the first one of the first report.
+
+    Args:
+        reports: at least one, each with results.
+    """
+    known = {defence for report in reports for defence in report.defences}
+    return NO_DEFENCE if NO_DEFENCE in known else reports[0].defences[0]
+
+
+def stops_early(report: Report) -> bool:
+    """Whether stopping at the best epoch was measured as a countermeasure of its own."""
+    return any(defence.startswith("early-stopping") for defence in report.defences)
+
+
+def row_name(defence: str, *, stopped: bool = False) -> str:
+    """What the row of a countermeasure is called in a table."""
+    name = "no countermeasure" if defence == NO_DEFENCE else defence
+    if not stopped:
+        return name
+    return "stopping at the best epoch" if defence == NO_DEFENCE else f"{name}, and stopping at the best epoch"
+
+
+def worst(verdicts: Iterable[Verdict], *, peak: bool = False) -> Verdict | None:
+    """The one that regains most; None if of none that is known."""
+    figure = "regained_at_peak" if peak else "regained"
+    known = [verdict for verdict in verdicts if not math.isnan(getattr(verdict, figure))]
+    return max(known, key=lambda verdict: getattr(verdict, figure), default=None)

@@ -1,0 +1,191 @@
+"""Victims: which are trained on what, and what is kept of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save
+
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.defences import Defence, NoDefence
+from hf_unlearnable.errors import DivergenceError
+from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Result
+from hf_unlearnable.files import write_whole
+from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.training.inference import accuracy
+from hf_unlearnable.training.run import Run, Training
+from hf_unlearnable.versions import versions
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One entry of the cross product."""
+
+    victim: Surrogate
+    defence: Defence
+    case: str
+    ratio: float
+    seed: int
+
+
+class Victims:
+    """Trains the victims, or finds what was kept of them."""
+
+    def __init__(
+        self,
+        clean: ImageSet,
+        protected: ImageSet,
+        test: ImageSet,
+        training: Training,
+        accelerator: Accelerator,
+        folder: Path,
+        reread: Callable[[str, Defence], ImageSet] | None,
+    ) -> None:
+        self.clean, self.protected, self.test = clean, protected, test
+        self.training, self.accelerator, self.folder = training, accelerator, folder
+        self.steps = training.iterations(len(clean))
+        self._reread = reread  # where a defence that acts on images meets larger ones than the victims do
+        self._changed: tuple[Defence, ImageSet, ImageSet] | None = None  # of one defence at a time: cells are in order
+
+    def result(self, cell: Trial, bar: Progress, *, keep_weights: bool) -> Result:
+        """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
+        file = self._file(cell, "json")
+        if file.exists():
+            epochs = json.loads(file.read_text())["epochs"]
+            bar.advance(self.steps)
+        else:
+            epochs = self._train(cell, bar, keep_weights)
+            about = {"victim": str(cell.victim), "defence": str(cell.defence), "case": cell.case, "ratio": cell.ratio}
+            write_whole(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
+        if cell.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
+            epochs = epochs[: 1 + int(np.argmax(epochs))]
+        return Result(str(cell.victim), cell.case, cell.ratio, str(cell.defence), cell.seed, tuple(epochs))
+
+    def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> list[float]:
+        """Train one victim; its clean test accuracy after every epoch of the full set (of the last set's training)."""
+        images = self._training_set(cell)
+        if cell.case == SEQUENTIAL:
+            start = self._taught(replace(cell, case=CLEAN_PART), bar)
+            training = replace(
+                self.training,
+                epochs=max(1, self.training.epochs // 4),
+                learning_rate=self.training.learning_rate / 5,
+            )
+            _, reached = self._fit(cell, start, images, training, training.iterations(len(images)), None)
+        else:
+            network, reached = self._fit(cell, cell.victim, images, self.training, self.steps, bar)
+            if keep_weights:
+                weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+                write_whole(self._file(cell, "safetensors"), save(weights))
+        return reached
+
+    def _taught(self, cell: Trial, bar: Progress) -> Surrogate:
+        """What ``cell`` leaves, trained now or before, as the start of another training."""
+        file = self._file(cell, "safetensors")
+        if file.exists():
+            bar.advance(self.steps)
+        else:
+            self._train(cell, bar, keep_weights=True)
+        network = self._start(cell)
+        network.load_state_dict(load_file(file))
+        return network.as_surrogate()
+
+    def _start(self, cell: Trial) -> Network:
+        return cell.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
+
+    def _drawn_clean(self, cell: Trial) -> NDArray[np.bool_]:
+        """Which rows (N,) stay clean where a part does."""
+        return split(self.clean.labels, 1 - cell.ratio, cell.seed)
+
+    def _prepared(self, defence: Defence) -> bool:
+        """Whether the defence has acted on the images of ``_sets`` already."""
+        return self._reread is not None and defence.acts_on_images
+
+    def _sets(self, defence: Defence) -> tuple[ImageSet, ImageSet]:
+        """The clean and the protected images; as the defence leaves them where it acts before they are shrunk."""
+        if not self._prepared(defence):
+            return self.clean, self.protected
+        assert self._reread is not None
+        if self._changed is None or self._changed[0] != defence:
+            self._changed = defence, self._reread("clean", defence), self._reread("protected", defence)
+        return self._changed[1:]
+
+    def _training_set(self, cell: Trial) -> ImageSet:
+        """What the victim is trained on; where it was taught by the clean part before, what comes then."""
+        clean, protected = self._sets(cell.defence)
+        if cell.case == CLEAN:
+            return clean
+        if cell.case == PROTECTED:
+            return protected
+        stays_clean = self._drawn_clean(cell)
+        if cell.case == MIX:
+            mixed = np.where(stays_clean[:, None, None, None], clean.pixels, protected.pixels)
+            return ImageSet(mixed, clean.labels, clean.names)
+        if cell.case == CLEAN_PART:
+            return clean.select(np.flatnonzero(stays_clean))
+        return protected.select(np.flatnonzero(~stays_clean))
+
+    def _fit(
+        self, cell: Trial, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
+    ) -> tuple[Network, list[float]]:
+        run = Run(
+            victim,
+            images,
+            training,
+            iterations=steps,
+            seed=cell.seed,
+            accelerator=self.accelerator,
+            defence=cell.defence,
+            prepared=self._prepared(cell.defence),
+        )
+        reached: list[float] = []
+        epoch = max(1, steps // training.epochs)
+        for loss in run:
+            if not math.isfinite(loss):
+                raise DivergenceError(
+                    f"victim {cell.victim}, seed {cell.seed}: got a loss of {loss}; lower the learning rate of its "
+                    f"Training"
+                )
+            if bar is not None:
+                bar.advance(loss=loss)
+            if run.done % epoch == 0 or run.done == steps:
+                reached.append(accuracy(run.network, self.test, self.accelerator.device))
+        return run.network, [round(value, 6) for value in reached]
+
+    def _file(self, cell: Trial, suffix: str) -> Path:
+        """Named by all that a victim depends on: weights to start from, images, recipe, versions; by nothing else.
+
+        So measurements of two protections share the victims of the clean data.
+        """
+        clean, protected = self._sets(cell.defence)
+        sets = {CLEAN: [clean], PROTECTED: [protected], CLEAN_PART: [clean]}.get(cell.case, [clean, protected])
+        hashed = hashlib.blake2b(digest_size=16)
+        # Who only stops early has trained as those without a defence do.
+        defence = cell.defence if cell.defence.acts else NoDefence()
+        told = [cell.case, defence.as_dict(), cell.seed, self.steps, self.training.as_dict(), versions()]
+        told += [str(self.accelerator.device), self.accelerator.mixed_precision]
+        hashed.update(json.dumps(told).encode())
+        for images in (*sets, self.test):
+            hashed.update(images.digest)
+        hashed.update(self._drawn_clean(cell).tobytes())
+        self._start(cell).feed(hashed)
+        return self.folder / f"{hashed.hexdigest()}.{suffix}"
+
+
+def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Draw ``share`` of the rows of every class, rounded to the nearest row: (N,) of whether a row was drawn."""
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        drawn[members[: round(share * len(members))]] = True
+    return drawn

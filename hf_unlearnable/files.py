@@ -1,0 +1,184 @@
+"""Outputs that appear under their final name only when they are whole, and arrays on disk that have room."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hf_unlearnable.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two commands with one output are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
+
+ROOM = 1 << 22  # values of a set that are brought into memory at once
+
+
+def allocate(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """A memory-mapped array of zeros in a new file, with its room on disk taken at once.
+
+    A file that only promises its size would end the process without a word (SIGBUS) where the disk turns out full.
+
+    Raises:
+        OSError: no room.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    with file.open("wb") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+        else:  # macOS, Windows
+            for start in range(0, size, 1 << 20):
+                stream.write(bytes(min(1 << 20, size - start)))
+    return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def pieces(count: int, shape: Sequence[int]) -> Iterator[slice]:
+    """Cut ``count`` rows of ``shape`` into stretches that may be brought into memory at once.
+
+    Of ``ROOM`` values or one row: 4,096 rows are 50 MB of doubles at 32x32 in grey, but 5 GB at 224x224 in colour.
+    """
+    rows = max(1, ROOM // max(1, math.prod(shape)))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something already: nothing is ever overwritten.
+
+    Raises:
+        OutputError: it does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
+
+
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write a file that others find as it was before or as it is now, never in part; text as UTF-8."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", suffix=".part", delete=False) as stream:
+        scratch = Path(stream.name)
+        try:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+            scratch.chmod(0o666 & ~_umask())
+            scratch.replace(file)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+def file_digest(file: Path, start: bytes = b"") -> str:
+    """A hash, in 32 hexadecimal digits, of ``start`` and what is in a file."""
+    hashed = hashlib.blake2b(start, digest_size=16)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """Give a scratch folder beside ``folder`` and rename it to ``folder`` when the block ends without an error.
+
+    After an error, a full disk or Ctrl-C nothing is left under either name.
+
+    Raises:
+        OutputError: ``folder`` holds something already.
+    """
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+    try:
+        yield scratch
+        # mkdtemp makes folders that only the owner may read; the final one gets the usual permissions.
+        scratch.chmod(0o777 & ~_umask())
+        scratch.replace(folder)  # replaces an empty folder too
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def work_folders(folder: Path) -> tuple[Path, Path]:
+    """What ``resumable`` gives for an output."""
+    work = folder.parent / f".{folder.name}.part"
+    return work / "result", work / "checkpoints"
+
+
+@contextmanager
+def resumable(folder: Path, *, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
+    """Give a folder for the result and one for what helps to go on; what is in them outlives an error and a kill.
+
+    Both lie in a hidden folder beside ``folder``, which only its owner may read. When the block ends without an error
+    the first is renamed to ``folder`` and the rest removed. Nobody else gets the same two while the block runs.
+
+    Args:
+        folder: the output.
+        overwrite: replace what ``folder`` holds, at the end and not before.
+
+    Yields:
+        The folder of the result, which may not exist yet, and the one for the rest.
+
+    Raises:
+        OutputError: ``folder`` holds something already, or another process writes to it.
+    """
+    result, rest = work_folders(folder)
+    work, before = result.parent, result.parent / "before"
+    if before.exists() and not folder.exists():
+        before.replace(folder)  # a process was killed between two renames
+    if not overwrite:
+        check_free(folder)
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(work):
+        rest.mkdir(exist_ok=True)
+        try:
+            yield result, rest
+        except BaseException:
+            if not result.exists() and not any(rest.iterdir()):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        result.chmod(0o777 & ~_umask())
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            folder.replace(before)
+        result.replace(folder)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the system lets go of it when this one ends, however it does.
+
+    Raises:
+        OutputError: another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"got an output for which another process is at work in {str(folder)!r}; wait for it, or name another"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""Pull a dataset from the Hub and check what is published there."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from datasets import Dataset, load_dataset
+from huggingface_hub import HfFileSystem
+
+from hf_unlearnable.data.reading import rows
+from hf_unlearnable.errors import DataError, RecipeError, SourceError
+from hf_unlearnable.files import whole
+from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient
+from hf_unlearnable.protection.verification import Verification
+from hf_unlearnable.runs.folder import ProtectedFolder
+
+
+def pull(
+    repo_id: str,
+    folder: str | PathLike[str],
+    *,
+    config: str = "default",
+    split: str = "train",
+    revision: str | None = None,
+    token: str | None = None,
+    retry: Retry = Retry(),
+) -> Dataset:
+    """Load one split from the Hub into a folder, as ``save_to_disk`` writes it.
+
+    Args:
+        repo_id: USER/NAME.
+        folder: to write; must not hold anything yet.
+        config: of the dataset.
+        split: of the dataset.
+        revision: branch, tag or commit.
+        token: of the Hub; the one of ``hf auth login`` when left out.
+        retry: how often and how patiently to try.
+
+    Raises:
+        OutputError: the folder holds something already.
+        SourceError: no such repository, or none that this token may read.
+        RecipeError: no such config or split.
+        AccessError: a token that the Hub does not know.
+        HubError: the Hub could not be reached or failed for good.
+    """
+    with whole(Path(folder)) as scratch:
+        _load(repo_id, config, split, revision, token, retry).save_to_disk(scratch)
+    return Dataset.load_from_disk(str(folder))
+
+
+def verify(
+    output: str | PathLike[str],
+    repo_id: str | None = None,
+    *,
+    config: str = "default",
+    split: str | None = None,
+    revision: str | None = None,
+    clean: str | None = None,
+    clean_split: str | None = None,
+    token: str | None = None,
+    retry: Retry = Retry(),
+) -> Verification:
+    """Check published images against the private protection, their originals and the local copy.
+
+    Args:
+        output: the folder that ``protect`` wrote.
+        repo_id: USER/NAME; the local ``output/dataset`` alone is checked when left out.
+        config: of the dataset on the Hub.
+        split: of it; the one that was protected when left out.
+        revision: branch, tag or commit.
+        clean: the originals, where they are no longer where they were.
+        clean_split: of the originals.
+        token: of the Hub; the one of ``hf auth login`` when left out.
+        retry: how often and how patiently to try.
+
+    Returns:
+        The distances; ``violations`` counts images outside the budget.
+
+    Raises:
+        DataError: other rows, labels or pixels than in ``output/dataset``.
+        SourceError: nothing there.
+        AccessError: a token that the Hub does not know.
+        HubError: the Hub could not be reached or failed for good.
+    """
+    source = ProtectedFolder(output)
+    local = source.dataset
+    if repo_id is None:
+        return source.protection.verify(source.originals(clean, clean_split), local)
+    published = _load(repo_id, config, split or source.split, revision, token, retry)
+    columns = source.protection.columns
+    missing = {columns.image, columns.label} - set(published.features)
+    if missing or len(published) != len(local):
+        raise DataError(
+            f"got {len(published)} rows with the columns {', '.join(published.features)} from {repo_id}; expected the "
+            f"{len(local)} of {str(source.folder / 'dataset')!r} with {columns.image} and {columns.label}. Push again"
+        )
+    for index, (here, there) in enumerate(zip(rows(local, columns), rows(published, columns), strict=True)):
+        if here[1] != there[1] or here[0].shape != there[0].shape or (here[0] != there[0]).any():
+            raise DataError(f"row {index} of {repo_id} is not that of the local protected dataset. Push again")
+    return source.protection.verify(source.originals(clean, clean_split), published)
+
+
+def _load(repo_id: str, config: str, split: str, revision: str | None, token: str | None, retry: Retry) -> Dataset:
+    if Path(repo_id).exists():  # datasets would open that instead
+        raise RecipeError(
+            f"got {repo_id!r}, which is a folder here too; go to another folder to get the one on the Hub"
+        )
+
+    def work() -> Dataset:
+        return load_dataset(repo_id, config, split=split, revision=revision, token=token)
+
+    HfFileSystem.clear_instance_cache()
+    try:
+        return retry.run(work, f"pull of {repo_id}")
+    except CAUGHT as error:
+        # Not every one says that there is nothing: datasets raises it too for downloads that failed again and again.
+        if isinstance(error, FileNotFoundError) and not is_transient(error):
+            raise SourceError(
+                f"got {repo_id!r}, which is not on the Hub, or not for this token; check the name, and log in: "
+                f"hf auth login"
+            ) from error
+        raise explain(error, f"pull {repo_id}", "Nothing was written; repeat the command") from error

@@ -1,0 +1,204 @@
+"""Publishing on the Hub: push a protected dataset, pull it back, check what is there.
+
+Everything that is sent goes through ``datasets`` and ``huggingface_hub``; what is added here is what must not be sent,
+the card, repetition after transient faults, and errors that say how things stand.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.hub.card_header import carried
+from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
+from hf_unlearnable.hub.repository import README, Pushed, Repository
+from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain
+from hf_unlearnable.protection.privacy import check_dataset, check_protected
+from hf_unlearnable.reports.images import contact_sheet
+from hf_unlearnable.runs.folder import ProtectedFolder
+
+PREVIEW = "preview.png"
+
+
+def push(
+    output: str | PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = True,
+    config: str = "default",
+    split: str | None = None,
+    revision: str | None = None,
+    max_shard_size: str | int | None = None,
+    licence: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    drop_columns: Sequence[str] = (),
+    token: str | None = None,
+    retry: Retry = Retry(),
+) -> Pushed:
+    """Push what ``hf-unlearnable protect --output`` wrote: the protected images and their card, never the private part.
+
+    Pushing again changes nothing where nothing changed, and keeps what was written into the card by hand.
+
+    Args:
+        output: the folder that ``protect`` wrote; ``report/learnability.json`` goes into the card where it exists.
+        repo_id: USER/NAME, created if it does not exist.
+        private: whether others must not see it. A public repository is then refused, not pushed to.
+        config: of the dataset, for several in one repository.
+        split: name to publish it under; the one that was protected when left out.
+        revision: branch to push to, created if it does not exist.
+        max_shard_size: of one parquet file, such as ``"500MB"``.
+        licence: an identifier of the Hub (``cc-by-4.0``) or the name of another licence; that of the dataset that was
+            protected, where it has one, when left out.
+        title: of a new card.
+        description: of a new card, in Markdown.
+        drop_columns: columns to leave out.
+        token: of the Hub; the one of ``hf auth login`` when left out.
+        retry: how often and how patiently to try.
+
+    Raises:
+        SourceError: ``output`` is not such a folder.
+        PrivacyError: something private would be published, or private images in a public repository.
+        AccessError: no token, a wrong one, or one that may not write there.
+        RecipeError: a name, split or licence that the Hub does not take.
+        HubError: the Hub could not be reached or failed for good; says what is there and how to go on.
+    """
+    source = ProtectedFolder(output)
+    protection, split = source.protection, split or source.split
+    again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, drop_columns)
+    repository = Repository("dataset", repo_id, private, revision, token, again)
+    dataset = _without(source.dataset, drop_columns, keep=(protection.columns.image, protection.columns.label))
+    figures, read_back = source.verification
+    check_dataset(dataset, protection.columns.image, _private_words(source))
+    check_protected(dataset, protection, figures["unchanged"])
+    keys, origin = _carried(source, repository.api)
+    if licence is None and "-nd" in str(keys.get("license", "")):
+        warnings.warn(
+            f"the licence of the originals, {keys['license']}, does not allow sharing changed versions, which "
+            f"protected images are; publish them only if they are yours",
+            stacklevel=2,
+        )
+    facts = DatasetFacts(
+        repo_id=repo_id,
+        images=len(dataset),
+        about=protection.about,
+        verification=figures,
+        read_back=read_back,
+        config=config,
+        split=split,
+        report=source.report,
+        licence=licence,
+        carried=keys,
+        source=origin,
+        title=title,
+        description=description,
+        preview=PREVIEW,
+    )
+    preview = io.BytesIO()
+    contact_sheet(dataset, preview, protection.columns)
+
+    def work() -> None:
+        # What the card says is checked by the Hub, and how it fits into the one that is there, before anything is sent.
+        repository.validate(dataset_card(facts))
+        repository.open()
+        dataset_card(facts, repository.card(repository.head()))
+        dataset.push_to_hub(
+            repo_id,
+            config_name=config,
+            split=split,
+            revision=revision,
+            max_shard_size=max_shard_size,
+            token=token,
+            commit_message=f"Upload protected images ({config}, {split})",
+        )
+        repository.data_is_there = True
+        # The card comes last, as one commit with its picture: what datasets wrote above is only its header.
+        parent = repository.head()
+        text = dataset_card(facts, repository.card(parent))
+        repository.api.create_commit(
+            repo_id,
+            [
+                CommitOperationAdd(README, text.encode()),
+                CommitOperationAdd(PREVIEW, preview.getvalue()),
+            ],
+            commit_message="Describe the protection",
+            repo_type="dataset",
+            revision=revision,
+            parent_commit=parent,
+        )
+
+    return repository.run(retry, work)
+
+
+def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry()) -> None:
+    """Find out before something slow whether a push to ``repo_id`` could begin; nothing is created.
+
+    Raises:
+        RecipeError: not USER/NAME.
+        AccessError: no token, or one that the Hub does not accept.
+        HubError: the Hub cannot be reached.
+    """
+    repository = Repository("dataset", repo_id, True, None, token, "")
+    try:
+        retry.run(repository.api.whoami, f"push to {repo_id}")
+    except CAUGHT as error:
+        raise explain(error, f"push to {repo_id}", "Nothing was done yet") from error
+
+
+def _without(dataset: Dataset, columns: Sequence[str], keep: Sequence[str]) -> Dataset:
+    optional = [column for column in dataset.column_names if column not in keep]
+    wrong = [column for column in columns if column not in optional]
+    if wrong:
+        raise RecipeError(
+            f"got the columns {', '.join(wrong)} to leave out; expected some of {', '.join(optional) or '(none)'}"
+        )
+    return dataset.remove_columns(list(columns))
+
+
+def _private_words(source: ProtectedFolder) -> list[str]:
+    home = str(Path.home())
+    words = [str(source.folder), *([] if home == "/" else [home])]
+    known = source.origin.get("dataset", "")
+    return [*words, known] if Path(known).is_absolute() else words
+
+
+def _carried(source: ProtectedFolder, api: HfApi) -> tuple[dict[str, Any], str | None]:
+    known = source.origin.get("dataset")
+    if known is None:
+        return {}, None
+    try:
+        return carried(known, api)
+    except CAUGHT as error:
+        warnings.warn(
+            f"the licence of {known} could not be looked up ({describe(error)}); state it with --licence", stacklevel=3
+        )
+        return {}, None
+
+
+def _command(
+    output: str | PathLike[str],
+    repo_id: str,
+    private: bool,
+    config: str,
+    split: str,
+    revision: str | None,
+    max_shard_size: str | int | None,
+    licence: str | None,
+    drop_columns: Sequence[str],
+) -> str:
+    words = ["hf-unlearnable", "push", str(output), repo_id, "--private" if private else "--public"]
+    options = {"--config": config if config != "default" else None, "--split": split, "--revision": revision}
+    for name, value in {**options, "--max-shard-size": max_shard_size, "--licence": licence}.items():
+        words += [] if value is None else [name, str(value)]
+    for column in drop_columns:
+        words += ["--drop-column", column]
+    return shlex.join(words)

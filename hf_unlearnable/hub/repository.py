@@ -1,0 +1,151 @@
+"""One repository on the Hub while something is pushed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, HfFileSystem, RepoCard, get_token, hf_hub_download
+from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+from hf_unlearnable.errors import AccessError, PrivacyError, RecipeError, UnlearnableError
+from hf_unlearnable.hub.retry import CAUGHT, Retry, explain
+
+README = "README.md"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push left on the Hub.
+
+    Attributes:
+        repo_id: USER/NAME.
+        url: of its page.
+        commit: the newest one; the same as before where nothing had changed.
+        private: whether only its owner and their organisation can see it.
+    """
+
+    repo_id: str
+    url: str
+    commit: str
+    private: bool
+
+
+class Repository:
+    """A repository that is being pushed to: knows how far the push came, so that an error can say it.
+
+    Args:
+        kind: ``"dataset"`` or ``"model"``.
+        repo_id: USER/NAME.
+        private: whether others must not see it.
+        revision: branch to push to; main when None.
+        token: of the Hub; the one of ``hf auth login`` when None.
+        again: the command that repeats the push, for errors.
+
+    Raises:
+        RecipeError: not USER/NAME.
+        AccessError: there is no token.
+    """
+
+    def __init__(
+        self, kind: str, repo_id: str, private: bool, revision: str | None, token: str | None, again: str
+    ) -> None:
+        if repo_id.count("/") != 1:
+            raise RecipeError(f"got the name {repo_id!r}; expected USER/NAME")
+        if (token or get_token()) is None:
+            raise AccessError(
+                f"cannot push to {repo_id}: there is no token. Log in with one that may write: hf auth login"
+            )
+        self.api = HfApi(token=token)
+        self.kind, self.repo_id, self.private, self.revision, self.again = kind, repo_id, private, revision, again
+        self.before: str | None = None
+        self.data_is_there = False
+
+    def run(self, retry: Retry, work: Callable[[], Any]) -> Pushed:
+        """Do the whole work again after transient faults: repeating what did go through changes nothing.
+
+        Raises:
+            UnlearnableError: for good; says what is there, what is not, and the command to go on.
+        """
+        try:
+            retry.run(work, f"push to {self.repo_id}")
+            info = retry.run(lambda: self.api.repo_info(self.repo_id, repo_type=self.kind, revision=self.revision), "")
+        except CAUGHT as error:
+            if isinstance(error, UnlearnableError):
+                raise
+            raise explain(error, f"push to {self.repo_id}", self._standing()) from error
+        page = "" if self.kind == "model" else f"{self.kind}s/"
+        return Pushed(self.repo_id, f"{self.api.endpoint}/{page}{self.repo_id}", str(info.sha), bool(info.private))
+
+    def open(self) -> None:
+        """Find the repository or create it; never go on in one that shows more than was asked.
+
+        Raises:
+            PrivacyError: it is public, and private was asked.
+        """
+        HfFileSystem.clear_instance_cache()  # remembers which repositories do not exist
+        try:
+            info = self.api.repo_info(self.repo_id, repo_type=self.kind)
+        except RepositoryNotFoundError:
+            self.api.create_repo(self.repo_id, repo_type=self.kind, private=self.private, exist_ok=True)
+            info = self.api.repo_info(self.repo_id, repo_type=self.kind)
+        if self.private and not info.private:
+            # The clients ignore private=True here. Hiding it for its owner could break what others built on it, and
+            # would not take back what was downloaded, so that is left to them.
+            raise PrivacyError(
+                f"got the repository {self.repo_id}, which is public; expected a private one, or a name that is free. "
+                f"Nothing was sent. Make it private (hf repos settings {self.repo_id} --repo-type {self.kind} "
+                f"--private), name another one, or publish there: --public (private=False)"
+            )
+        if self.before is None:
+            self.before = self.head()
+
+    def validate(self, text: str) -> None:
+        """Let the Hub check the header of a card.
+
+        Raises:
+            RecipeError: a licence or another key that it does not take.
+        """
+        try:
+            RepoCard(text).validate(self.kind)
+        except ValueError as error:
+            raise RecipeError(
+                f"cannot push to {self.repo_id}: the Hub does not take the header of the card "
+                f"({' '.join(str(error).split())}). Nothing was sent"
+            ) from error
+
+    def head(self) -> str:
+        """The newest commit of the branch to push to; that of main where the branch does not exist yet."""
+        try:
+            return str(self.api.repo_info(self.repo_id, repo_type=self.kind, revision=self.revision).sha)
+        except RevisionNotFoundError:
+            return str(self.api.repo_info(self.repo_id, repo_type=self.kind).sha)
+
+    def card(self, commit: str) -> str | None:
+        """The card as it is in a commit, None if there is none."""
+        try:
+            file = hf_hub_download(self.repo_id, README, repo_type=self.kind, revision=commit, token=self.api.token)
+        except RemoteEntryNotFoundError:
+            return None
+        return Path(file).read_text(encoding="utf-8-sig")
+
+    def _standing(self) -> str:
+        try:
+            info = self.api.repo_info(self.repo_id, repo_type=self.kind)
+            now = self.head()
+        except RepositoryNotFoundError:
+            there = f"Nothing is there: the repository {self.repo_id} does not exist"
+        except CAUGHT:
+            arrived = "The data arrived" if self.data_is_there else "Nothing is known to have arrived"
+            there = f"{arrived}; the Hub cannot be asked what is there now"
+        else:
+            seen = "private" if info.private else "public"
+            if self.data_is_there:
+                there = f"The {seen} repository {self.repo_id} has the data; the card is missing or old"
+            elif self.before in (None, now):
+                there = f"The {seen} repository {self.repo_id} is there; nothing of this push is visible in it"
+            else:
+                there = f"The {seen} repository {self.repo_id} has a newer commit than before, perhaps of this push"
+        return f"{there}. To go on, repeat it; what has arrived is not sent twice: {self.again}"

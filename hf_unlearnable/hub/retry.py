@@ -1,0 +1,137 @@
+"""Trying again what the Hub refused for a moment, and one clear error for what it refuses for good."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from hf_unlearnable.errors import AccessError, HubError, RecipeError, UnlearnableError, first_line
+
+logger = logging.getLogger(__name__)
+
+# The base of all errors of the HTTP client under huggingface_hub (httpx or httpx2): a connection that is cut ends in
+# one of these, which is neither an OSError nor an HfHubHTTPError.
+HTTPError: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+
+CAUGHT = (HTTPError, RuntimeError, OSError, ValueError)  # what the clients raise for a failed push or pull
+
+# 409 and 412: another commit came in between. Neither huggingface_hub nor datasets tries these again.
+TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
+
+LONGEST = 300.0  # seconds of one wait
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how patiently to try.
+
+    Args:
+        attempts: in all, at least 1.
+        delay: seconds before the second attempt; each further wait is twice as long, with some jitter so that two
+            pushes do not meet again, or as long as the Hub asks for.
+    """
+
+    attempts: int = 5
+    delay: float = 2.0
+
+    def run(self, work: Callable[[], T], name: str) -> T:
+        """Do the work; after a transient fault say so and do it again.
+
+        Args:
+            work: what may be repeated whole.
+            name: of the work, for the message.
+
+        Raises:
+            Exception: whatever the last attempt raised.
+        """
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return work()
+            except CAUGHT as error:
+                if attempt >= self.attempts or not is_transient(error):
+                    raise
+                wait = min(LONGEST, max(self.delay * 2 ** (attempt - 1) * random.uniform(1, 1.5), _asked(error)))
+                logger.warning(
+                    "%s: %s. Attempt %d of %d in %.0f s.", name, describe(error), attempt + 1, self.attempts, wait
+                )
+                time.sleep(wait)
+        raise RecipeError(f"got {self.attempts} attempts; expected at least 1")
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    status = _status(error)
+    said = first_line(_http(error) or error)  # type: ignore[arg-type]
+    return f"the Hub answered {status} ({said})" if status else said
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may well succeed a little later."""
+    if isinstance(error, UnlearnableError) or any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
+        return False
+    status = _status(error)
+    if status is not None:
+        return status in TRANSIENT
+    # A connection refused, cut or timed out: the HTTP client's errors, or the builtin ones that datasets raises.
+    return _http(error) is not None or isinstance(error, (ConnectionError, TimeoutError))
+
+
+def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
+    """Turn what the clients raised into one of our errors.
+
+    Args:
+        error: any of ``CAUGHT``.
+        what: was tried, as in ``"push to me/art"``.
+        standing: what is there now, and how to go on.
+    """
+    status = _status(error)
+    if isinstance(error, UnlearnableError):
+        return error
+    if status == 401:
+        return AccessError(
+            f"cannot {what}: the Hub does not accept the token ({describe(error)}). Log in with a valid one: "
+            f"hf auth login. {standing}"
+        )
+    if status in (402, 403):
+        return AccessError(
+            f"cannot {what}: the token may not do that ({describe(error)}). Expected one with write access to this "
+            f"namespace; make it in the settings of your account and log in with it: hf auth login. {standing}"
+        )
+    if any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
+        return HubError(f"cannot {what}: HF_HUB_OFFLINE is set, which forbids the network; unset it. {standing}")
+    if status is None and isinstance(error, ValueError):
+        return RecipeError(f"cannot {what}: {' '.join(str(error).split())}. {standing}")
+    return HubError(f"cannot {what}: {describe(error)}. {standing}")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and those that led to it: an upload that failed for good is a bare RuntimeError with its cause."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _http(error: BaseException) -> Exception | None:
+    return next((link for link in _chain(error) if isinstance(link, HTTPError)), None)
+
+
+def _status(error: BaseException) -> int | None:
+    # Of the first one only: a connection that is cut while a 404 is being handled is no 404.
+    response = getattr(_http(error), "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def _asked(error: BaseException) -> float:
+    """The seconds that the Hub asks to wait for, 0 if it does not."""
+    response = getattr(_http(error), "response", None)
+    given = "" if response is None else response.headers.get("Retry-After", "")
+    return float(given) if given.isdigit() else 0.0

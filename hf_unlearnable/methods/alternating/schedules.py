@@ -1,0 +1,311 @@
+"""How the perturbations and the surrogates of ``Alternating`` take turns, in one process or several.
+
+Each schedule keeps all that a later process needs to go on from any batch.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from hf_unlearnable.files import pieces
+from hf_unlearnable.methods.alternating.networks import Learner, guides_of, learners_of
+from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
+from hf_unlearnable.methods.task import Task
+from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.training.batches import batches, load, paired_batches, random_crop_flip
+from hf_unlearnable.training.processes import random_order, random_pixels
+
+PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases of the shared schedule
+
+
+class Position:
+    """Where a run over the images is, and the randomness that it draws from: what a checkpoint keeps beside networks.
+
+    Args:
+        recipe: with the seed.
+        task: whose rows and checkpoints.
+    """
+
+    def __init__(self, recipe: AlternatingRecipe, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        rank = task.shard.rank
+        self.rng, self.generator = random_order(recipe.seed, rank), random_pixels(recipe.seed, rank)
+        self.phase, self.epoch, self.batch = "", 0, 0
+        self.drawn = self.rng.bit_generator.state
+        self.loss = math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ready for ``torch.save``."""
+        return {
+            **{name: getattr(self, name) for name in ("phase", "epoch", "batch", "drawn")},
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        for name in ("phase", "epoch", "batch", "drawn"):
+            setattr(self, name, state[name])
+        self.rng.bit_generator.state = self.drawn
+        self.generator.set_state(state["generator"])
+
+    def epochs(
+        self, phase: str, count: int, draw: Callable[[], list[NDArray[np.int64]]], *, passes: int = 1
+    ) -> Iterator[tuple[NDArray[np.int64], float]]:
+        """The rows of every batch of ``count`` epochs, and the share of them that is done; from where the run was.
+
+        Args:
+            phase: what is done with them, in the words of the progress bar; phases of a run differ in it.
+            count: epochs.
+            draw: the batches of an epoch; uses ``rng``.
+            passes: how much work a row is, in passes through a network.
+        """
+        if self.phase != phase:
+            self.phase, self.epoch, self.batch = phase, 0, 0
+        rows = len(self.task.images)
+        total, done = max(1, count * rows * passes), self.epoch * rows * passes
+        with Progress(
+            f"{self.recipe.name}: {phase}", total, unit="image", done=done, enabled=self.task.progress
+        ) as bar:
+            while self.epoch < count:
+                self.drawn = self.rng.bit_generator.state
+                for number, batch in enumerate(draw()):
+                    if number >= self.batch:
+                        yield batch, bar.share
+                        self.batch = number + 1
+                        self.task.checkpoints.tick()
+                    bar.advance(len(batch) * passes, loss=self.loss)
+                self.epoch, self.batch = self.epoch + 1, 0
+
+
+class SharedSchedule:
+    """The surrogates of a shared schedule, taking turns, and the perturbations that answer them."""
+
+    def __init__(self, recipe: AlternatingRecipe, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        self.guides = guides_of(recipe, task)
+        self.learners = learners_of(recipe, task)
+        self.position, self.steps = Position(recipe, task), 0
+        self.patterns = torch.zeros(
+            len(task.images.names), *task.images.pixels.shape[1:], device=task.accelerator.device
+        )
+        self.velocity = torch.zeros_like(self.patterns)
+        if (saved := task.checkpoints.keep("alternation", self.state_dict)) is not None:
+            self.steps = saved["steps"]
+            self.position.load_state_dict(saved["position"])
+            for learner, state in zip(self.learners, saved["learners"], strict=True):
+                learner.load_state_dict(state)
+            for name in ("patterns", "velocity"):
+                getattr(self, name).copy_(saved[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ready for ``torch.save``."""
+        return {
+            "steps": self.steps,
+            "position": self.position.state_dict(),
+            "learners": [learner.state_dict() for learner in self.learners],
+            "patterns": self.patterns,
+            "velocity": self.velocity,
+        }
+
+    def _epochs(self, phase: str, count: int) -> Iterator[tuple[NDArray[np.int64], float]]:
+        labels, shard = self.task.images.labels, self.task.shard
+        size = shard.share(self.recipe.batch_size)
+        yield from self.position.epochs(
+            phase, count, lambda: shard.equalise(paired_batches(labels, size, self.position.rng))
+        )
+
+    def fit_patterns(self, epochs: int) -> None:
+        """One perturbation for each class, from which those of its images start.
+
+        The gradient of a class, summed over its images and averaged over the past, points where no single image's does
+        while the surrogate still knows little: to what a fresh model learns before it learns what the images show.
+        """
+        recipe, task, patterns = self.recipe, self.task, self.patterns
+        if self.position.phase == IMAGES:
+            return  # done, by the process that this one goes on from
+        for rows, share in self._epochs(PATTERNS, epochs):
+            clean, labels = load(task.images, rows, patterns.device)
+            # The gradient is taken where the clipped perturbation is and passed on as if nothing had been clipped: a
+            # pattern that was once darker than black could not come back otherwise.
+            gradients = self._step(clean, task.budget.project(patterns[labels], clean), labels)
+            counts = task.shard.sum(torch.bincount(labels, minlength=len(patterns)))
+            present = torch.nonzero(counts)[:, 0]  # the others have nothing to go by
+            summed = [
+                task.shard.sum(torch.zeros_like(patterns).index_add_(0, labels, one))[present] for one in gradients
+            ]
+            gradient = self._weigh([one / one.abs().mean().clamp_min(1e-12) for one in summed])
+            self.velocity[present] = recipe.pattern_momentum * self.velocity[present] + gradient
+            move = task.budget.direction(self.velocity[present]) * recipe.step_size(share)
+            patterns[present] = task.budget.clip(patterns[present] - move)
+        for part in pieces(len(task.images), patterns.shape[1:]):
+            rows = np.arange(part.start, part.stop)
+            clean, labels = load(task.images, rows, patterns.device)
+            task.store(rows, task.budget.project(patterns[labels], clean))
+
+    def fit_images(self, epochs: int) -> None:
+        """The perturbation of every image, from the pattern of its class on."""
+        task = self.task
+        for rows, share in self._epochs(IMAGES, epochs):
+            clean, labels, perturbations = task.load(rows)
+            gradients = self._step(clean, perturbations, labels)
+            lengths = [one.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12) for one in gradients]
+            gradient = self._weigh([one / length for one, length in zip(gradients, lengths, strict=True)])
+            move = task.budget.direction(gradient) * self.recipe.step_size(share) / 2
+            task.store(rows, task.budget.project(perturbations - move, clean))
+
+    def _weigh(self, gradients: list[torch.Tensor]) -> torch.Tensor:
+        """The gradient of the perturbation loss, and the one of the guide if there is one."""
+        return gradients[0] if len(gradients) == 1 else gradients[0] + self.recipe.targeted_weight * gradients[1]
+
+    def _step(self, clean: torch.Tensor, perturbations: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """A step of the surrogate whose turn it is, and the gradients of the perturbations."""
+        learner = self.learners[self.steps % len(self.learners)]
+        guide = self.guides[self.steps % len(self.guides)] if self.guides else None
+        self.steps += 1
+        drawn, memory = self.position.generator.get_state(), self.task.memory
+
+        def attempt(parts: int) -> list[torch.Tensor]:
+            self.position.generator.set_state(drawn)
+            learner.optimiser.zero_grad()
+            gradients, losses = [], []
+            places = memory.split(len(labels), parts, labels.device)
+            for number, part in enumerate(places, 1):
+                with memory.gathering(learner.network, last=number == parts):
+                    share = len(part) / len(labels)
+                    found, loss = self._look(learner, guide, clean[part], perturbations[part], labels[part], share)
+                gradients.append(found)
+                losses.append(loss * share)
+            learner.optimiser.step()
+            self.position.loss = sum(losses)
+            return [torch.cat(one) for one in zip(*gradients, strict=True)]
+
+        result = memory.attempt(attempt, len(labels))
+        self.task.check(self.position.loss)
+        return result
+
+    def _look(
+        self,
+        learner: Learner,
+        guide: Network | None,
+        clean: torch.Tensor,
+        perturbations: torch.Tensor,
+        labels: torch.Tensor,
+        share: float,
+    ) -> tuple[list[torch.Tensor], float]:
+        """One forward pass for the gradients of the surrogate, which gathers them, and those of the perturbations.
+
+        Both see the images randomly cropped and flipped, as a victim does. A second gradient is the guide's.
+        """
+        perturbations = perturbations.detach().requires_grad_()
+        logits, features = learner.look(random_crop_flip(clean + perturbations, self.position.generator))
+        loss = self._perturbation_loss(features, logits, labels)
+        gradients = [learner.gradient(loss, perturbations)]
+        reached = learner.learn(logits, labels, share)
+        if guide is not None:
+            logits, _ = guide(random_crop_flip(clean + perturbations, self.position.generator))
+            classes = logits.shape[1]
+            targets = (labels + (3 if classes > 3 else 1)) % classes  # three classes on is the class itself if K is 3
+            loss = F.cross_entropy(logits.float(), targets)
+            gradients.append(torch.autograd.grad(learner.scale(loss), perturbations)[0])
+        return gradients, reached
+
+    def _perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of the batch of this process, or of those of all processes: then the others' features are constants."""
+        shard = self.task.shard
+        if self.recipe.gather_features and shard.count > 1:
+            features, logits, labels = (shard.joined(one) for one in (features, logits, labels))
+        return self.recipe.perturbation_loss(features, logits, labels)
+
+
+class PaperSchedule:
+    """As the authors' experiments do it, flips of the image under an unflipped perturbation included."""
+
+    def __init__(self, recipe: AlternatingRecipe, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        self.learners = learners_of(recipe, task)
+        self.schedules = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, recipe.epochs, eta_min=1e-6)
+            for learner in self.learners
+        ]
+        self.position, self.passes = Position(recipe, task), 0
+        if (saved := task.checkpoints.keep("paper recipe", self.state_dict)) is not None:
+            self.passes = saved["passes"]
+            self.position.load_state_dict(saved["position"])
+            for learner, schedule, (one, other) in zip(self.learners, self.schedules, saved["parts"], strict=True):
+                learner.load_state_dict(one)
+                schedule.load_state_dict(other)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ready for ``torch.save``."""
+        return {
+            "passes": self.passes,
+            "position": self.position.state_dict(),
+            "parts": [
+                (learner.state_dict(), schedule.state_dict())
+                for learner, schedule in zip(self.learners, self.schedules, strict=True)
+            ],
+        }
+
+    def run(self) -> None:
+        """For every epoch and surrogate a pass of the surrogate, then one of the perturbations."""
+        plan = [
+            (epoch, number, step)
+            for epoch in range(self.recipe.epochs)
+            for number in range(len(self.learners))
+            for step in (self._learn, self._answer)
+        ]
+        for epoch, number, step in plan[self.passes :]:
+            step(epoch, number)
+            self.passes += 1
+
+    def _epoch(self, epoch: int, number: int, what: str, size: int, passes: int) -> Iterator[NDArray[np.int64]]:
+        count, shard = len(self.task.images), self.task.shard
+        phase = f"paper recipe, epoch {epoch + 1} of {self.recipe.epochs}, {what} {number + 1}"
+        for rows, _ in self.position.epochs(
+            phase,
+            1,
+            lambda: shard.equalise(list(batches(count, shard.share(size), self.position.rng))),
+            passes=passes,
+        ):
+            yield rows
+
+    def _learn(self, epoch: int, number: int) -> None:
+        learner, task = self.learners[number], self.task
+        learner.network.train()
+        for rows in self._epoch(epoch, number, "surrogate", self.recipe.batch_size, 1):
+            images, labels, perturbations = task.load(rows)
+            seen = (_flip(images, self.position.generator) + perturbations).clamp(0, 1)
+            self.position.loss = learner.train_on(seen, labels)
+            task.check(self.position.loss)
+
+    def _answer(self, epoch: int, number: int) -> None:
+        recipe, learner, task = self.recipe, self.learners[number], self.task
+        learner.network.eval()
+        move = recipe.step_size(epoch / max(1, recipe.epochs - 1))
+        for rows in self._epoch(epoch, number, "perturbations", recipe.perturbation_batch_size, recipe.inner_steps):
+            images, labels, perturbations = task.load(rows)
+            images = _flip(images, self.position.generator)
+            for _ in range(recipe.inner_steps):
+                gradient = learner.answer(recipe.perturbation_loss, images, perturbations, labels)
+                step = task.budget.direction(gradient) * move
+                perturbations = task.budget.project(perturbations - step, images)
+            task.store(rows, perturbations)
+        with warnings.catch_warnings():
+            # The optimiser's steps may have been made by the process that this one goes on from.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self.schedules[number].step()
+
+
+def _flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mirror half of the images."""
+    mirrored = (torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5).to(images.device)
+    return torch.where(mirrored, images.flip(3), images)

@@ -1,0 +1,1 @@
+"""BEO: its settings, its embeddings, its ascent."""

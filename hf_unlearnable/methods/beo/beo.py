@@ -1,0 +1,131 @@
+"""BEO: raise the Bayes error of the protected data (arXiv 2511.08191)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_unlearnable.information.estimates import MIXTURE, bayes_error_estimates, error_upper_bound
+from hf_unlearnable.methods.beo.ascent import Ascent
+from hf_unlearnable.methods.beo.embedding import HELD_OUT_SEED, Embedding
+from hf_unlearnable.methods.beo.recipe import BEORecipe
+from hf_unlearnable.methods.task import Task
+from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.training.inference import accuracy, embed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BEO(BEORecipe, name="beo"):
+    """Move every image to where the classes of its neighbours contradict its own: projected gradient ascent.
+
+    All images move jointly: the features of the whole set are computed, the gradient of ``bayes_error`` is taken with
+    respect to them once, and pushed back through the embeddings batch by batch to the pixels.
+
+    Two modes. ``"reference"``, the default, asks how the CLEAN images would vote on the protected ones (the clean twin
+    has no vote), in several embeddings: a model of the clean images and one trained adversarially. It is made for
+    mixtures: a protected image among clean ones of another class is a contradiction that a mixture keeps.
+    ``"self"`` is the paper's: the protected images vote on one another, in an embedding that is trained anew on them;
+    ``BEO.paper()`` has the authors' schedule.
+
+    Args:
+        mode: see above.
+        kernel: of the votes, see ``bayes_error``.
+        sigma: of the kernel: ``"likelihood"`` or ``"median"`` (see ``bandwidth``, on the features of the clean images),
+            or a number as a fraction of the largest absolute value of the features, as the authors do.
+        objective: see ``bayes_error``; ``"log-label"`` for the reference mode and ``"max"`` for the other if left out.
+            ``"cross-entropy"`` is the control that the kernel has to beat: the same embeddings, each climbing the
+            cross-entropy of its own classifier (untargeted PGD).
+        steps: of the ascent.
+        first_step: as a fraction of the budget's radius, halved after 60 % of the steps; 2.5 / ``steps`` if left out.
+        optimiser: ``"steepest"``: the sign of the gradient, or its direction under an L2 budget; ``"adam"``: Adam with
+            ``first_step`` as its rate.
+        augment: crop and flip images at random in every step, differently for every image.
+        robust: use adversarially trained embeddings beside the ordinary ones, trained with half the budget.
+        epochs: passes over the images that train an embedding.
+        stages: of a model's life, from each of which there is an ordinary embedding in the reference mode: trained for
+            ``epochs``, a quarter of them, a quarter of those, and so on. With three, later protected images spoil
+            a model of clean ones more surely on clothes at 16/255, photographs not (``examples/benchmarks/NOTES.md``).
+        refresh: ``"never"``; ``"continue"``: train on for ``refresh_epochs`` on the protected images before every step;
+            ``"retrain"``: the same from new weights. The self mode only.
+        refresh_epochs: see ``refresh``.
+        batch_size: images of a training step.
+        learning_rate: of that training.
+        embedding_batch_size: images that are pushed through an embedding at once.
+        reference_size: most rows that vote; a larger set votes by an evenly drawn sample, which is another problem
+            where the kernel is narrow: with half of 60,000 voters the gradient keeps a cosine of 0.7 with the whole
+            one's, with a sixth 0.4 (``examples/benchmarks/bayes_error_speed.py``).
+    """
+
+    @classmethod
+    def paper(cls, **changes: Any) -> BEO:
+        """The recipe of the authors' experiments.
+
+        190 steps of Adam with a rate of 1e-3 on pixels in [0, 1], before each of which an embedding is trained from
+        scratch for 30 epochs on the protected images; RBF kernel, sigma 0.3 of the largest feature, objective "max".
+        The rate is relative to a budget of 8/255. Meant for ``Surrogate("resnet-18")``.
+        """
+        recipe: dict[str, Any] = {
+            "mode": "self",
+            "sigma": 0.3,
+            "steps": 190,
+            "optimiser": "adam",
+            "first_step": 1e-3 * 255 / 8,
+            "robust": False,
+            "epochs": 30,
+            "refresh": "retrain",
+            "refresh_epochs": 30,
+        }
+        return cls(**{**recipe, **changes})
+
+    def run(self, task: Task) -> None:
+        """Train the embeddings, then ascend."""
+        kinds = [(surrogate, *kind) for surrogate in task.surrogates for kind in self.embeddings()]
+        ascent = Ascent(self, task)
+        ascent.start()
+        embeddings = [Embedding(self, task, number, *kind) for number, kind in enumerate(kinds)]
+        count = len(task.images)
+        with Progress(
+            f"{self.name}: ascent", self.steps * count, unit="image", done=ascent.step * count, enabled=task.progress
+        ) as bar:
+            while ascent.step < self.steps:
+                step = ascent.step
+                if self.mode == "self" and self.refresh != "never":
+                    for embedding in embeddings:
+                        embedding.refresh(step + 1)
+                slopes = [embedding.slope(step) for embedding in embeddings]
+                pulled = [embedding.pull(slope, step) for embedding, slope in zip(embeddings, slopes, strict=True)]
+                for part in zip(*pulled, strict=True):
+                    rows = part[0][0]
+                    ascent.move(rows, torch.stack([gradient for _, gradient in part]).sum(dim=0), step)
+                    bar.advance(len(rows))
+                ascent.step += 1
+                task.checkpoints.tick()
+        task.findings["bayes_error"] = self._findings(task, embeddings)
+
+    def _findings(self, task: Task, embeddings: list[Embedding]) -> dict[str, Any]:
+        """Estimates where the ascent took place and in an embedding that had no part in it."""
+        protected, surrogate = task.protected(), task.surrogates[0]
+        training, seed = self.training(self.epochs), self.seed + HELD_OUT_SEED
+        held_out = task.train(surrogate, task.images, training, seed, f"{self.name}: held-out embedding")
+        order = np.random.default_rng(seed).permutation(len(protected))
+        learned, unseen = (protected.select(part) for part in np.array_split(order, 2))
+        classifier = task.train(surrogate, learned, training, seed + 1, f"{self.name}: held-out classifier")
+        several: dict[str, tuple[Network, float | None]] = {str(one): (one.network, one.sigma) for one in embeddings}
+        several[f"{surrogate} trained on clean images, held out"] = (held_out, None)
+        device, size = task.accelerator.device, self.embedding_batch_size
+        features = {
+            name: tuple(task.shard.gather(embed(network, images, device, size)) for images in (task.images, protected))
+            for name, (network, _) in several.items()
+        }
+        sigmas = {name: sigma for name, (_, sigma) in several.items()}
+        wrong = (1 - accuracy(classifier, unseen, device, size)) * len(unseen)
+        seen = task.shard.sum(torch.tensor([wrong, len(unseen)], device=device, dtype=torch.float64)).tolist()
+        return {
+            "estimates": bayes_error_estimates(task.shard.labels, features, sigmas, kernel=self.kernel),
+            "upper_bound": error_upper_bound(seen[0] / seen[1], int(seen[1])),
+            "mixtures": MIXTURE,
+        }

@@ -1,0 +1,242 @@
+"""Surrogates: the models that a method optimises against, and the victims that measure it.
+
+A ``Surrogate`` is only a specification; ``build`` makes a ``Network``, which takes images in [0, 1] and gives logits
+and features whatever model is inside.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+)
+from transformers.image_processing_base import ImageProcessingMixin
+
+from hf_unlearnable.errors import RecipeError, SourceError, first_line
+from hf_unlearnable.modeling.base import SmallImageClassifier
+from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
+from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
+from hf_unlearnable.modeling.small_vit import small_vit
+
+BuiltIn = Callable[[int, int], PreTrainedModel]
+
+
+def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> BuiltIn:
+    return lambda num_labels, channels: SmallResNetForImageClassification(
+        SmallResNetConfig(widths=widths, depths=depths, num_labels=num_labels, num_channels=channels)
+    )
+
+
+def _small_vgg(num_labels: int, channels: int) -> PreTrainedModel:
+    return SmallVGGForImageClassification(SmallVGGConfig(num_labels=num_labels, num_channels=channels))
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    "small-resnet": _resnet((8, 16, 32, 64), (1, 1, 1, 1)),
+    "resnet-18": _resnet((64, 128, 256, 512), (2, 2, 2, 2)),
+    "small-vgg": _small_vgg,
+    "small-vit": small_vit,
+}
+
+IMAGE_SIZE = 64  # pixels a side of what built-in models are for, and of models that do not say
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A specification of a classifier of images; nothing is loaded before ``build``.
+
+    Args:
+        model: the name of a built-in model (``small-resnet``, about 80,000 parameters, the default on a CPU;
+            ``resnet-18``, the default on a GPU; ``small-vgg``; ``small-vit``), which starts from random weights; or
+            the Hub id or folder of any ``*ForImageClassification``, which starts from its published weights with a new
+            head where the number of classes differs; or an instance of one, which is copied.
+        image_mean: what the model expects to be subtracted from pixels in [0, 1], one number a channel; read from the
+            checkpoint's image processor when left out (0.5 if it has none).
+        image_std: what the model expects pixels to be divided by after that; likewise (0.5 if it has none).
+    """
+
+    model: str | PathLike[str] | PreTrainedModel = "small-resnet"
+    image_mean: tuple[float, ...] | None = None
+    image_std: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, model: Surrogate | str | PathLike[str] | PreTrainedModel) -> Surrogate:
+        """Take a surrogate as it is; make one of anything that names a model."""
+        return model if isinstance(model, Surrogate) else cls(model)
+
+    @classmethod
+    def default(cls, device: torch.device) -> Surrogate:
+        """``small-resnet`` on a CPU, ``resnet-18`` on anything faster."""
+        return cls("small-resnet" if device.type == "cpu" else "resnet-18")
+
+    def __str__(self) -> str:
+        if isinstance(self.model, PreTrainedModel):
+            return self.model.name_or_path or type(self.model).__name__
+        return str(self.model)
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of the images that the model is meant for: its config's, its processor's, or 64."""
+        if not isinstance(self.model, PreTrainedModel) and str(self.model) in BUILT_IN:
+            return IMAGE_SIZE
+        size: Any = None
+        try:
+            if isinstance(self.model, PreTrainedModel):
+                config, source = self.model.config, self.model.name_or_path or ""
+            else:
+                config, source = AutoConfig.from_pretrained(self.model), str(self.model)
+            size = getattr(config, "image_size", None)
+            if size is None and source:
+                size = ImageProcessingMixin.get_image_processor_dict(source)[0].get("size")
+        except (OSError, ValueError):
+            pass  # whatever is wrong with the model, build says it
+        sides = size.values() if isinstance(size, dict) else size if isinstance(size, (list, tuple)) else [size]
+        return max((side for side in sides if isinstance(side, int)), default=IMAGE_SIZE)
+
+    def build(self, num_labels: int, channels: int, seed: int) -> Network:
+        """Make the network, its new weights drawn from ``seed`` without touching the global random state.
+
+        Args:
+            num_labels: K classes.
+            channels: of the images that it will be given, 1 or 3.
+            seed: of the initialisation.
+
+        Raises:
+            SourceError: no such built-in model, folder or Hub id.
+            RecipeError: a model without a linear head on K classes, or one that takes other channels than these.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if isinstance(self.model, PreTrainedModel):
+                model: Any = copy.deepcopy(self.model)
+                mean, std = self._normalisation(model, self.model.name_or_path or "")
+            elif (name := str(self.model)) in BUILT_IN:
+                model = BUILT_IN[name](num_labels, channels)
+                mean, std = self._normalisation(model, "")
+            else:
+                model = self._load(name, num_labels)
+                mean, std = self._normalisation(model, name)
+        return Network(model, num_labels, channels, mean, std)
+
+    @staticmethod
+    def _load(name: str, num_labels: int) -> PreTrainedModel:
+        try:
+            model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
+                name, num_labels=num_labels, ignore_mismatched_sizes=True
+            )
+        except (OSError, ValueError) as error:
+            where = (
+                "a folder without an image classifier"
+                if Path(name).is_dir()
+                else "neither a folder nor reachable on the Hub"
+            )
+            raise SourceError(
+                f"got the model {name!r}, {where} ({first_line(error)}); expected one of "
+                f"{', '.join(BUILT_IN)}, or the folder or Hub id of an image classifier"
+            ) from error
+        return model
+
+    def _normalisation(self, model: PreTrainedModel, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What the model wants pixels to be centred and divided by: given, in its config, in its processor, or 0.5."""
+        processor: dict[str, Any] = {}
+        if source and not hasattr(model.config, "image_mean"):
+            try:
+                processor, _ = ImageProcessingMixin.get_image_processor_dict(source)
+            except (OSError, ValueError):
+                processor = {}  # saved without an image processor: the documented 0.5 it is
+
+        def one(name: str) -> tuple[float, ...]:
+            value = getattr(self, name) or getattr(model.config, name, None) or processor.get(name) or 0.5
+            return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
+
+        return one("image_mean"), one("image_std")
+
+
+class Network(nn.Module):
+    """A classifier that takes images in [0, 1], of any size, and gives logits and features.
+
+    Args:
+        model: a ``*ForImageClassification``.
+        num_labels: K.
+        channels: of the images; one channel is repeated for a model that wants three.
+        mean: see ``Surrogate.image_mean``.
+        std: see ``Surrogate.image_std``.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, model: PreTrainedModel, num_labels: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        heads = [
+            layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.out_features == num_labels
+        ]
+        if not heads:
+            raise RecipeError(
+                f"got {type(model).__name__}, which has no linear layer with {num_labels} outputs; expected a "
+                f"classifier of {num_labels} classes. Load it with num_labels={num_labels}"
+            )
+        wanted = getattr(model.config, "num_channels", channels)
+        if wanted != channels and channels != 1:
+            raise RecipeError(f"got images of {channels} channels for a model that takes {wanted}")
+        self.model: PreTrainedModel = model
+        if isinstance(model, SmallImageClassifier):
+            # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).
+            nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.channels = wanted
+        self.side: int | None = _fixed_side(model)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self._head = [heads[-1]]  # in a list, so that it is not registered as a second child
+
+    def feed(self, hashed: hashlib.blake2b) -> None:
+        """Update a hash with the names and values of all weights and statistics."""
+        for name, tensor in self.state_dict().items():
+            hashed.update(name.encode())
+            hashed.update(tensor.detach().float().cpu().numpy().tobytes())
+
+    def as_surrogate(self) -> Surrogate:
+        """The network as it is now, as the start of another training."""
+        mean, std = (tuple(buffer.flatten().tolist()) for buffer in (self.mean, self.std))
+        return Surrogate(copy.deepcopy(self.model).requires_grad_(True), mean, std)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify images.
+
+        Args:
+            images: (B, C, H, W) in [0, 1]; resized (bilinear) for models that take one size only.
+
+        Returns:
+            Logits (B, K) and features (B, D): what enters the classifier head.
+        """
+        if self.side is not None and images.shape[-2:] != (self.side, self.side):
+            images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
+        pixel_values = ((images - self.mean) / self.std).expand(-1, self.channels, -1, -1)
+        entered: list[torch.Tensor] = []
+        hook = self._head[0].register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        try:
+            logits = self.model(pixel_values=pixel_values).logits
+        finally:
+            hook.remove()
+        return logits, entered[-1].flatten(1)
+
+
+def _fixed_side(model: PreTrainedModel) -> int | None:
+    """The side of the images that a model with position embeddings insists on; None for the others."""
+    has_positions = any("position_embedding" in name for name, _ in model.named_parameters())
+    side = getattr(model.config, "image_size", None)
+    return side if has_positions and isinstance(side, int) else None

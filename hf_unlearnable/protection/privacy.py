@@ -1,0 +1,177 @@
+"""What must not be published: looked for before anything is sent."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+from datasets import Image as ImageFeature
+from PIL import Image, UnidentifiedImageError
+
+from hf_unlearnable.data.reading import rows
+from hf_unlearnable.errors import DataError, PrivacyError
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.protection.class_patterns import FILE as PATTERNS
+from hf_unlearnable.protection.layout import ORIGIN, PRIVATE
+from hf_unlearnable.protection.protection import ABOUT, STORE, Protection
+from hf_unlearnable.protection.store import SCHEMA
+
+PRIVATE_NAMES = {STORE, ABOUT, PATTERNS, ORIGIN, PRIVATE}
+
+WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz", ".part"}
+
+PAGES = {".html", ".htm"}
+
+LOSSLESS = {"PNG", "WEBP", "TIFF", "BMP"}
+
+PRIVATE_PAGE = "private-report-with-clean-images"  # stands in the head of such a page
+
+METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop"}
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is, or holds, something private: perturbations, weights, where the originals are.
+
+    Raises:
+        PrivacyError: it does.
+    """
+    for path in [folder, *folder.rglob("*")]:
+        if (
+            path.name in PRIVATE_NAMES
+            or path.suffix in WEIGHTS
+            or (path.suffix == ".arrow" and _is_store(path))
+            or (path.suffix in PAGES and _is_private_page(path))
+        ):
+            raise PrivacyError(
+                f"got {str(folder)!r} to publish, with {path.name!r} in it; expected a folder without private parts. "
+                f"Perturbations, surrogates and reports with clean images undo the protection: move them out of the "
+                f"folder, and push the folder that hf-unlearnable protect --output wrote"
+            )
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        with pa.memory_map(str(path)) as source:
+            try:
+                schema = pa.ipc.open_file(source).schema
+            except pa.ArrowInvalid:
+                schema = pa.ipc.open_stream(source).schema
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return set(SCHEMA.names) <= set(schema.names)
+
+
+def _is_private_page(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return PRIVATE_PAGE.encode() in stream.read(1 << 12)
+
+
+def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -> None:
+    """Refuse a dataset that carries more than its protected images.
+
+    Args:
+        dataset: what is to be published.
+        image_column: with the protected images.
+        private: words that must stand nowhere, such as the paths of the originals.
+
+    Raises:
+        PrivacyError: another column with images or raw bytes, a local path, or metadata (EXIF) in an image.
+        DataError: an image that is not stored lossless, so that the budget cannot hold.
+    """
+    for column, feature in dataset.features.items():
+        if column != image_column and _holds_pixels(feature):
+            raise PrivacyError(
+                f"got the column {column!r}, which can hold images or other bytes that are not protected; expected "
+                f"them in {image_column!r} only. Leave it out: --drop-column {column}"
+            )
+    words = sorted({word for word in private if len(word) > 1})
+    for name, values in _texts(dataset.data.table):
+        for word in words:
+            if pc.any(pc.match_substring(values, word)).as_py():
+                raise PrivacyError(
+                    f"got the local path {word!r} in the column {name!r}; expected none in what is published. Leave "
+                    f"the column out: --drop-column {name.split('.')[0]}"
+                )
+    stored = (
+        dataset.with_format(None).select_columns([image_column]).cast_column(image_column, ImageFeature(decode=False))
+    )
+    for index, row in enumerate(stored):
+        _check_image(row[image_column], index)
+
+
+def check_protected(dataset: Dataset, protection: Protection, unchanged: int) -> None:
+    """Refuse a dataset with images that are as they were before they were protected.
+
+    Args:
+        dataset: what is to be published.
+        protection: of it.
+        unchanged: so many images are equal to their originals, since nothing was added to them.
+
+    Raises:
+        PrivacyError: more than those.
+    """
+    found = []
+    with Progress("checking images", len(dataset), unit="image") as bar:  # a quarter of an hour for 1e5 of 224x224
+        for index, row in enumerate(rows(dataset, protection.columns)):
+            if protection.is_original(row.pixels, row.label):
+                found.append(index)
+            bar.advance()
+    if len(found) > unchanged:
+        raise PrivacyError(
+            f"got {len(found)} original images to publish, such as row {found[0]}; expected {unchanged}, those that "
+            f"the protection left as they are. Is this the dataset that hf-unlearnable protect wrote?"
+        )
+
+
+def _holds_pixels(feature: Any) -> bool:
+    if isinstance(feature, Mapping):
+        return any(_holds_pixels(part) for part in feature.values())
+    if isinstance(feature, (list, tuple)):
+        return any(_holds_pixels(part) for part in feature)
+    if hasattr(feature, "feature"):  # List, Sequence
+        return _holds_pixels(feature.feature)
+    # Image, Video, Audio, Array2D and their like; a Value of raw bytes
+    return not hasattr(feature, "names") and not str(getattr(feature, "dtype", "")).startswith(
+        ("int", "uint", "float", "bool", "string", "large_string", "date", "time", "timestamp", "duration", "decimal")
+    )
+
+
+def _texts(table: pa.Table) -> Iterable[tuple[str, pa.ChunkedArray]]:
+    """Every column of text, however deep in structures and lists."""
+    for name, values in zip(table.column_names, table.columns, strict=True):
+        yield from _flat(name, values)
+
+
+def _flat(name: str, values: pa.ChunkedArray) -> Iterable[tuple[str, pa.ChunkedArray]]:
+    kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        yield name, values
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _flat(f"{name}.{field.name}", pc.struct_field(values, field.name))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _flat(name, pc.list_flatten(values))
+
+
+def _check_image(stored: Mapping[str, Any], index: int) -> None:
+    source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+    try:
+        with Image.open(source) as image:
+            kind, carried = image.format, METADATA & set(image.info) or dict(image.getexif())
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"row {index}: cannot read the image ({error}); protect the dataset again") from error
+    if kind not in LOSSLESS:
+        raise DataError(
+            f"row {index}: got an image stored as {kind}; expected {', '.join(sorted(LOSSLESS))}, since lossy "
+            f"compression leaves the budget and weakens the protection. Publish what map(protect) gave"
+        )
+    if carried:
+        raise PrivacyError(
+            f"row {index}: got an image with metadata ({', '.join(map(str, carried))}); expected none, since EXIF can "
+            f"tell who took it and where. Publish what map(protect) gave"
+        )

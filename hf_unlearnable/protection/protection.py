@@ -1,0 +1,309 @@
+"""A fitted protection: the callable for ``dataset.map`` and the store of perturbations behind it.
+
+The store undoes the protection (original = released - perturbation): it is private, and kept apart from what is
+published.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
+from datasets import Image as ImageFeature
+from numpy.typing import NDArray
+from PIL import Image
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.data.pairing import aligned_pairs
+from hf_unlearnable.data.pixels import (
+    check_format,
+    colour_profile,
+    conversion,
+    digest,
+    encode,
+    file_name,
+    to_array,
+    to_image,
+)
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
+from hf_unlearnable.files import file_digest, whole
+from hf_unlearnable.protection.class_patterns import FILE, read_patterns
+from hf_unlearnable.protection.resample import release
+from hf_unlearnable.protection.store import Store
+from hf_unlearnable.protection.verification import Verification, compare
+
+STORE = "perturbations.arrow"
+
+ABOUT = "protection.json"
+
+FORMAT = 2
+
+ROOM = 1 << 28  # bytes of released images that ``release`` holds in memory before it writes them
+
+AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset, IterableDatasetDict)
+
+
+class Protection:
+    """Adds to every image the perturbation that was fitted to it; pass it to ``dataset.map``.
+
+    Images are recognised by their pixels and label, so any order, subset, batch or process will do:
+
+        protected = dataset.map(protect)
+        protected = dataset.shuffle().map(protect, batched=True, num_proc=4)
+
+    Only the image column changes. Released images have the size and, where it can carry a perturbation, the mode of
+    their originals (``pixels.released_mode``), no metadata but a colour profile, and are stored as PNG. ``release``
+    keeps file names too, writes WebP where that is asked for, and bounds the memory that large images take.
+
+    Later JPEG compression or resizing of released images takes a part of the protection away.
+
+    Args:
+        folder: where ``save_pretrained`` or ``Method.fit`` wrote it.
+        image_format: of images that come as files, as in a column ``Image(decode=False)``, and go out as files:
+            ``"png"`` or ``"webp"``, without loss.
+
+    Raises:
+        SourceError: the folder holds no protection, or a damaged one.
+        RecipeError: another image format.
+    """
+
+    def __init__(self, folder: str | PathLike[str], *, image_format: str = "png") -> None:
+        check_format(image_format)
+        self.folder = Path(folder).absolute()
+        self.image_format = image_format
+        try:
+            self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text())
+            self.budget = Budget.parse(self.about["budget"])
+            self._store = Store(self.folder / STORE, self.budget.dtype)
+        except FileNotFoundError as error:
+            raise SourceError(
+                f"got {str(folder)!r}; expected a folder with {ABOUT} and {STORE}, as save_pretrained writes it"
+            ) from error
+        except (pa.ArrowInvalid, json.JSONDecodeError, KeyError) as error:
+            raise SourceError(
+                f"the protection in {str(folder)!r} is damaged ({error}); restore it from a copy"
+            ) from error
+        if self.about.get("format") != FORMAT or len(self._store) != self.about["images"]:
+            raise SourceError(
+                f"got a protection of format {self.about.get('format')!r} with {len(self._store)} images in "
+                f"{str(folder)!r}; expected format {FORMAT} with {self.about.get('images')}"
+            )
+        self.columns = Columns(self.about["image_column"], self.about["label_column"])
+        self.classes = Classes(self.about["classes"], self.about["label_values"])
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike[str]) -> Protection:
+        """Open what ``save_pretrained`` wrote; perturbations stay on disk, mapped into memory.
+
+        Raises:
+            SourceError: the folder holds no protection, or a damaged one.
+        """
+        return cls(folder)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Copy the protection to a folder that does not exist yet. Keep it private: it undoes the protection.
+
+        Raises:
+            OutputError: the folder holds something already.
+        """
+        with whole(Path(folder)) as scratch:
+            shutil.copyfile(self.folder / STORE, scratch / STORE)
+            shutil.copyfile(self.folder / ABOUT, scratch / ABOUT)
+            if "patterns" in self.about:
+                shutil.copyfile(self.folder / FILE, scratch / FILE)
+
+    @classmethod
+    def write(
+        cls, folder: Path, batches: Iterable[tuple[NDArray[np.void], NDArray[Any]]], about: Mapping[str, Any]
+    ) -> Protection:
+        """Write a protection to ``folder``, which must exist and hold none.
+
+        Args:
+            folder: where to.
+            batches: (digests, levels) as ``Budget.quantise`` made the levels; every one is checked once more.
+            about: the rest of ``protection.json``: ``budget``, columns, classes, method, recipe…
+
+        Raises:
+            BudgetError: levels outside the ball.
+        """
+        budget = Budget.parse(about["budget"])
+        count = Store.write(folder / STORE, batches, budget)
+        described = {"format": FORMAT, "images": count, **about}
+        described["digest"] = file_digest(folder / STORE, json.dumps(described, sort_keys=True).encode())
+        (folder / ABOUT).write_text(json.dumps(described, indent=2) + "\n")
+        return cls(folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A path and a digest, not the perturbations: cheap for num_proc, and a stable fingerprint for the cache of map.
+        return _reopen, (str(self.folder), self.digest, self.image_format)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __repr__(self) -> str:
+        return f"Protection({self.about['method']['name']}, {self.budget}, {len(self)} images, {str(self.folder)!r})"
+
+    @property
+    def digest(self) -> str:
+        """Tells this protection from every other: a hash of its perturbations and its description."""
+        return str(self.about["digest"])
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Protect one row, or a batch of rows as ``map(batched=True)`` passes them.
+
+        Returns:
+            The image column only: ``map`` keeps the others. Decoded images come back decoded; files (``{"bytes":
+            …, "path": …}``) come back as files.
+
+        Raises:
+            DataError: the image or label column is missing, or a label is of no class.
+            UnseenImageError: an image that was not fitted (never passed through clean).
+        """
+        for column in (self.columns.image, self.columns.label):
+            if column not in row:
+                raise DataError(
+                    f"got a row with the columns {', '.join(row)}; expected {column!r}, as in the dataset that the "
+                    f"protection was fitted to. Rename it with dataset.rename_column"
+                )
+        images, labels = row[self.columns.image], row[self.columns.label]
+        if isinstance(labels, (list, np.ndarray)):
+            protected: Any = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
+        else:
+            protected = self._protect_any(images, labels)
+        return {self.columns.image: protected}
+
+    def release(
+        self, dataset: AnyDataset, *, image_format: str | None = None, num_proc: int | None = None, **options: Any
+    ) -> AnyDataset:
+        """Protect a dataset like ``dataset.map(protect)``, file by file.
+
+        Files keep their names (the folder goes, the ending becomes that of the format), and so few images are held in
+        memory that large ones fit.
+
+        Args:
+            dataset: a split, a dictionary of splits, or a stream.
+            image_format: ``"png"`` or ``"webp"``; left out, that of this protection.
+            num_proc: processes; not for streams.
+            options: further ones of ``map``.
+
+        Raises:
+            DataError: as calling it does.
+            UnseenImageError: likewise.
+            RecipeError: another image format.
+        """
+        if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+            splits = {
+                name: self.release(split, image_format=image_format, num_proc=num_proc, **options)
+                for name, split in dataset.items()
+            }
+            return type(dataset)(splits)
+        column, features = self.columns.image, dataset.features
+        if features is None or not isinstance(features.get(column), ImageFeature):
+            raise DataError(
+                f"got a dataset whose column {column!r} is not known to hold images; expected an Image column. Use "
+                f"dataset.cast_column({column!r}, datasets.Image())"
+            )
+        protect = Protection(self.folder, image_format=image_format or self.image_format)
+        files = dataset.cast_column(column, ImageFeature(mode=features[column].mode, decode=False))
+        if isinstance(dataset, IterableDataset):
+            # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
+            return files.map(protect, **options).cast(Features(features))
+        largest = 4 * self.about["largest_image"]
+        options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
+        released = files.with_format(None).map(protect, **options).cast_column(column, features[column])
+        released.set_format(**dataset.format)
+        return released
+
+    def _protect_any(self, image: Any, label: Any) -> Any:
+        if not isinstance(image, dict):
+            return self.protect(image, label)
+        released = self.protect(ImageFeature(mode=self.about["image_mode"]).decode_example(image), label)
+        content, ending = encode(released, self.image_format)
+        return {"bytes": content, "path": file_name(image["path"], ending)}
+
+    def protect(self, image: Image.Image | NDArray[np.uint8], label: Any) -> Image.Image:
+        """Add its perturbation to one image.
+
+        Args:
+            image: as it was when ``fit`` saw it; or, with ``on_unseen="craft"``, any.
+            label: its class number, or the string or integer that the label column holds.
+
+        Raises:
+            DataError: a label of no class, or an image that cannot be used.
+            UnseenImageError: no perturbation was fitted to this image with this label.
+        """
+        number = self.classes.number(label)
+        if number is None:
+            raise DataError(f"got the label {label!r}; expected {self.classes.expected}")
+        pixels = to_array(image)
+        levels = self._store.find(digest(pixels, number))
+        if levels is None and "patterns" not in self.about:
+            raise UnseenImageError(
+                f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
+                f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
+                f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
+                f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
+            )
+        levels = self._craft(image, number) if levels is None else levels
+        return to_image(release(pixels, levels, self.budget), colour_profile(image))
+
+    def _craft(self, image: Any, label: int) -> NDArray[Any]:
+        if not isinstance(image, Image.Image):
+            # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
+            raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
+        if change := conversion(image):
+            warnings.warn(
+                f"an image that cannot carry a perturbation in its mode is converted: {change}",
+                DataWarning,
+                stacklevel=2,
+            )
+        pattern = self._patterns[label]
+        if not pattern.any():
+            raise UnseenImageError(
+                f"got an unseen image of the class {self.classes.names[label]!r}, of which fit saw no image; expected "
+                f"a class that it saw. Fit again with images of it"
+            )
+        return pattern
+
+    @cached_property
+    def _patterns(self) -> NDArray[Any]:
+        return read_patterns(self.folder, self.about["patterns"])
+
+    def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any) -> NDArray[np.int16]:
+        """What ``protect`` adds to an image, (C, H, W) in levels, 0 for alpha; raises like it."""
+        released = to_array(self.protect(image, label)).astype(np.int16)
+        return released - to_array(image)
+
+    def is_original(self, pixels: NDArray[np.uint8], label: int) -> bool:
+        """Whether these (C, H, W) pixels are an image as ``fit`` saw it: one that must not be published."""
+        return self._store.find(digest(pixels, label)) is not None
+
+    def verify(self, original: Dataset, protected: Dataset) -> Verification:
+        """Compare a protected dataset, as it was read back, with its originals row by row.
+
+        Args:
+            original: what was protected.
+            protected: the same rows in the same order.
+
+        Raises:
+            DataError: other rows, labels or image sizes.
+        """
+        size = tuple(self.about["image_shape"][1:])
+        return compare(aligned_pairs(original, protected, self.columns), self.budget, size)
+
+
+def _reopen(folder: str, expected: str, image_format: str) -> Protection:
+    protection = Protection(folder, image_format=image_format)
+    if protection.digest != expected:
+        raise SourceError(f"the protection in {folder!r} has changed since it was passed on; load it again")
+    return protection

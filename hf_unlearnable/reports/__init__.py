@@ -1,0 +1,1 @@
+"""Pictures and pages of a run, and of several side by side."""

@@ -1,0 +1,271 @@
+"""Several runs on one HTML page, side by side: a pure function from what was measured to text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.verdicts import (
+    BROKEN,
+    LEAKING,
+    UNKNOWN,
+    Cell,
+    Verdict,
+    book_of,
+    row_name,
+    stops_early,
+    worst,
+)
+from hf_unlearnable.protection.privacy import PRIVATE_PAGE
+from hf_unlearnable.protection.public_names import public_about
+from hf_unlearnable.reports.charts import COLOURS
+from hf_unlearnable.reports.comparability import SAME, baselines_met, differences, gaps, grouped, learned
+from hf_unlearnable.reports.public import public_reports
+from hf_unlearnable.reports.run_page import templates
+from hf_unlearnable.version import __version__
+
+MIX_WORDS = {MIX: "{:.0%} protected, mixed with clean ones", SEQUENTIAL: "{:.0%} protected, the clean ones first"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """A column of the page.
+
+    Attributes:
+        name: unlike that of every other run.
+        report: of ``learnability``, with results.
+        file: where that was read; empty where nobody is to know.
+        about: ``Protection.about``; None if it is not known.
+        verification: ``Verification.as_dict()`` of the released images and their originals; None if not known.
+        named: whether the name was chosen for the page, and may be shown to anyone.
+    """
+
+    name: str
+    report: Report
+    file: str = ""
+    about: Mapping[str, Any] | None = None
+    verification: Mapping[str, Any] | None = None
+    named: bool = False
+
+
+def method_name(about: Mapping[str, Any]) -> str:
+    """Method and budget, from ``Protection.about``.
+
+    Raises:
+        KeyError: it holds none.
+        BudgetError: a budget that is not one.
+    """
+    return f"{about['method']['name']} {Budget.parse(about['budget'])}"
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The same names, with a number where one was there before."""
+    given: list[str] = []
+    for name in names:
+        number, chosen = 1, name
+        while chosen in given:
+            number += 1
+            chosen = f"{name} ({number})"
+        given.append(chosen)
+    return given
+
+
+def for_the_public(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """The same without local names and paths and seeds: a run of no known method is called by its number."""
+    methods = [method_name(run.about) if run.about else f"run {index}" for index, run in enumerate(runs, 1)]
+    names = unique([run.name if run.named else method for run, method in zip(runs, methods, strict=True)])
+    reports = public_reports([run.report for run in runs])
+    return [
+        replace(run, name=name, report=report, file="", about=public_about(run.about) if run.about else None)
+        for run, name, report in zip(runs, names, reports, strict=True)
+    ]
+
+
+def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool = False) -> str:
+    """Render the page: HTML without scripts or pictures, that asks nobody for anything.
+
+    Args:
+        runs: at least two, in the order of the columns.
+        command: that made the page.
+        public: leave out local names and paths and seeds.
+    """
+    if public:
+        runs, command = for_the_public(runs), "hf-unlearnable report RUN RUN --public"
+    reports = {run.name: run.report for run in runs}
+    book = book_of(list(reports.values()))
+    victims = list(dict.fromkeys(victim for report in reports.values() for victim in report.victims))
+    tiles = [_tile(run, book) for run in runs]
+    words = {
+        "runs": runs,
+        "public": public,
+        "mark": "" if public else PRIVATE_PAGE,
+        "version": __version__,
+        "command": command,
+        "book": row_name(book),
+        "tiles": tiles,
+        "judged": [tile for tile in tiles if tile["judged"]],
+        "unbroken": [tile["name"] for tile in tiles if tile["judged"] and not tile["fell"]],
+        "differences": differences(reports, public=public),
+        "baselines_met": baselines_met(reports),
+        "gaps": gaps(reports),
+        "chances": grouped({name: f"{100 * report.chance:.1f}" for name, report in reports.items()}),
+        "tables": [_table(list(reports.values()), victim, book) for victim in victims],
+        "mixtures": [table for victim in victims if (table := _mixtures(list(reports.values()), victim, book))["rows"]],
+        "details": _details(runs, public),
+        "broken_from": BROKEN,
+        "leaking_from": LEAKING,
+        "colours": COLOURS,
+    }
+    return templates.get_template("comparison.html").render(words)
+
+
+def _tile(run: ComparedRun, book: str) -> dict[str, Any]:
+    """One run in a few words."""
+    report = run.report
+    verdicts = [Verdict.of(report, victim, defence) for victim in report.victims for defence in report.defences]
+    known = [verdict for verdict in verdicts if verdict.state != UNKNOWN]
+    counter = [verdict for verdict in known if verdict.defence != book]
+    broken = [verdict for verdict in counter if verdict.state == "broken"]
+    passed = []
+    for defence in dict.fromkeys(verdict.defence for verdict in broken):
+        by = [verdict.victim for verdict in broken if verdict.defence == defence]
+        tried = sum(verdict.defence == defence for verdict in counter)
+        passed.append(defence + (f" (for {', '.join(by)})" if len(by) < tried else ""))
+    return {
+        "name": run.name,
+        "headline": worst(verdict for verdict in known if verdict.defence == book),
+        "weakest": worst(counter),
+        "known": bool(known),
+        "in_vain": any(learned(report, victim) is False for victim in report.victims),
+        "several": len(report.victims) > 1,
+        "fell": any(verdict.state == "broken" for verdict in known),
+        "broken": len(broken),
+        "judged": len(counter),
+        "tried": any(one.case == PROTECTED and one.defence != book for one in report.results),
+        "passed": passed,
+    }
+
+
+def _table(reports: Sequence[Report], victim: str, book: str) -> dict[str, Any]:
+    """The countermeasures of one model: a row each, the ceiling of clean images, then a cell for every run."""
+    known = dict.fromkeys(defence for report in reports for defence in report.defences if _has(report, victim, defence))
+    defences = sorted(known, key=lambda defence: defence != book)
+    rows = [_row(reports, victim, defence) for defence in defences]
+    if book in known and not all(stops_early(report) for report in reports):
+        rows.insert(1, _row(reports, victim, book, stopped=True))
+    judged = [
+        {one for one in defences if one != book and Cell.of(report, victim, one).state != UNKNOWN} for report in reports
+    ]
+    shared = set[str].intersection(*(some for some in judged if some)) if any(judged) else set()
+    counts = []
+    for report, own in zip(reports, judged, strict=True):
+        broken = {one for one in own if Cell.of(report, victim, one).state == "broken"}
+        counts.append({"broken": len(broken), "judged": len(own), "of_shared": len(broken & shared)})
+    return {
+        "victim": victim,
+        "rows": rows,
+        "counts": counts if any(judged) else [],
+        "shared": len(shared) if sum(map(bool, judged)) > 1 and any(own > shared for own in judged) else None,
+    }
+
+
+def _has(report: Report, victim: str, defence: str) -> bool:
+    return any((one.victim, one.defence) == (victim, defence) for one in report.results)
+
+
+def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool = False) -> dict[str, Any]:
+    figure = "peak" if stopped else "last"
+    ceilings = [
+        (report.accuracy(CLEAN, victim, figure, defence=defence), report.spread(CLEAN, victim, figure, defence=defence))
+        for report in reports
+    ]
+    known = [ceiling for ceiling in ceilings if not math.isnan(ceiling[0])]
+    low, high = min(known, default=(math.nan, math.nan)), max(known, default=(math.nan, math.nan))
+    return {
+        "name": row_name(defence, stopped=stopped),
+        "stopped": stopped,
+        "low": low[0],
+        "high": high[0],
+        "spread": known[0][1] if known else math.nan,
+        "differ": bool(known) and high[0] - low[0] > SAME,
+        "cells": [
+            {
+                "own": ceiling[0],
+                "learned": learned(report, victim),
+                "measured": bool(len(report.values(PROTECTED, victim, defence=defence))),
+                "of": Cell.of(report, victim, defence, stopped=stopped),
+            }
+            for ceiling, report in zip(ceilings, reports, strict=True)
+        ],
+    }
+
+
+def _mixtures(reports: Sequence[Report], victim: str, book: str) -> dict[str, Any]:
+    """What protected images add for a thief who has clean ones too."""
+    rows = []
+    for ratio in sorted({ratio for report in reports for ratio in report.ratios}):
+        for case in (MIX, SEQUENTIAL):
+            choice: dict[str, Any] = {"ratio": ratio, "defence": book}
+            cells = [
+                {
+                    "gain": report.theft_gain(victim, case=case, **choice),
+                    "alone": report.accuracy(CLEAN_PART, victim, **choice),
+                    "alone_spread": report.spread(CLEAN_PART, victim, **choice),
+                    "both": report.accuracy(case, victim, **choice),
+                    "both_spread": report.spread(case, victim, **choice),
+                }
+                for report in reports
+            ]
+            if not all(math.isnan(cell["both"]) for cell in cells):
+                rows.append({"name": MIX_WORDS[case].format(ratio), "cells": cells})
+    return {"victim": victim, "rows": rows}
+
+
+def _details(runs: Sequence[ComparedRun], public: bool) -> list[dict[str, Any]]:
+    """What is known of every run, a line each; the last ones are to be equal for all."""
+    told = [
+        ("measurement", [run.file for run in runs], False),
+        ("recipe", [_recipe(run.about) for run in runs], False),
+        ("surrogates", [_joined(run.about.get("surrogates", ())) if run.about else "" for run in runs], False),
+        ("visibility", [_visibility(run.verification) for run in runs], False),
+        ("models", [", ".join(run.report.victims) for run in runs], True),
+        ("training images", [str(run.report.images) for run in runs], True),
+        ("test images", [str(run.report.test_images) for run in runs], True),
+        ("chance", [f"{100 * run.report.chance:.1f} %" for run in runs], True),
+        ("steps", [str(run.report.iterations) for run in runs], True),
+        ("training", [_listed(run.report.training) for run in runs], True),
+        ("seeds", [str(len(run.report.seeds)) if public else _joined(run.report.seeds) for run in runs], True),
+        ("versions", [_listed(run.report.versions) for run in runs], True),
+    ]
+    return [
+        {"what": what, "values": values, "equal": len(set(values)) == 1, "expected": expected}
+        for what, values, expected in told
+        if any(values)
+    ]
+
+
+def _recipe(about: Mapping[str, Any] | None) -> str:
+    if about is None:
+        return ""
+    settings = {key: value for key, value in about["method"].items() if key != "name"}
+    return _joined([about["method"]["name"], _listed(settings)])
+
+
+def _visibility(figures: Mapping[str, Any] | None) -> str:
+    if figures is None:
+        return ""
+    parts = [f"change at most {figures['max_perturbation']:g}, mean {figures['mean_perturbation']:.2f} levels of 255"]
+    parts += [f"PSNR {figures['psnr']:.1f} dB"] if figures["psnr"] is not None else []
+    return "; ".join([*parts, *([f"SSIM {figures['ssim']:.3f}"] if figures["ssim"] is not None else [])])
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return _joined([f"{key.replace('_', ' ')} {value}" for key, value in settings.items()])
+
+
+def _joined(words: Sequence[object]) -> str:
+    return ", ".join(str(word) for word in words if word != "")

@@ -1,0 +1,199 @@
+"""What a fit keeps while it runs, so that a process that was killed is no loss: the same call goes on.
+
+A checkpoint is one file of each process and a description that the main process writes last: without it, or where it
+names other files, the checkpoint before is the one that counts. It holds perturbations and is never published.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_unlearnable.errors import CheckpointError, first_line
+from hf_unlearnable.files import file_digest, write_whole
+from hf_unlearnable.training.processes import Shard, merged, together, told_by_main
+
+DESCRIPTION = "checkpoint.json"
+
+FINISHED, ANNOUNCED = "finished", "announced"
+
+ASK_EVERY = 10  # steps between two looks at the main process's clock, where there are several processes
+
+
+class Checkpoints:
+    """Keeps the states of a fit's parts in a folder, and gives back what an earlier process kept there.
+
+    Args:
+        folder: where to; None keeps nothing.
+        identity: all that the result depends on, ready for JSON: a checkpoint of another one is refused.
+        shard: of this process.
+        every: seconds between two checkpoints.
+
+    Raises:
+        CheckpointError: a checkpoint of another recipe, data or version, or a damaged one.
+    """
+
+    def __init__(self, folder: Path | None, identity: Mapping[str, Any], shard: Shard, every: float) -> None:
+        self.folder, self.shard, self.every = folder, shard, every
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.number = 0
+        self.finished: str | None = None
+        self.announced: str | None = None
+        self._digests: list[str] = []
+        self._parts: dict[str, Callable[[], Any]] = {}
+        self._saved: dict[str, Any] = {}
+        self._steps = 0
+        if folder is not None:
+            together(shard.accelerator, self._open)
+        self._last = time.monotonic()
+
+    def keep(self, name: str, state: Callable[[], Any]) -> Any:
+        """Keep what ``state`` returns from the next checkpoint on, instead of what was kept under ``name`` before.
+
+        Args:
+            name: of a part of the fit; the same in every process that goes on.
+            state: returns nested dictionaries and lists of tensors, numbers and text.
+
+        Returns:
+            What the checkpoint that the fit goes on from has under this name; None if it has none. Tensors are mapped
+            from the file: copy them.
+        """
+        self._parts[name] = state
+        return self._saved.pop(name, None)
+
+    def saved(self, name: str) -> Any:
+        """What ``keep`` will return."""
+        return self._saved.get(name)
+
+    def tick(self) -> None:
+        """Between two steps: write a checkpoint if it is time."""
+        if self.folder is None:
+            return
+        self._steps += 1
+        if self.shard.count > 1 and self._steps % ASK_EVERY:
+            return
+        if told_by_main(self.shard.accelerator, time.monotonic() - self._last >= self.every):
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint now; the one before stays until this one is whole.
+
+        Raises:
+            OSError: no room, or not writable. The checkpoint before is left as it was.
+        """
+        assert self.folder is not None
+        before, self.number = self.number, self.number + 1
+        file = self._file(self.number)
+        try:
+            with file.open("wb") as stream:
+                # With what an earlier process kept for parts that this one has not come to again.
+                torch.save({**self._saved, **{name: state() for name, state in self._parts.items()}}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except BaseException as error:
+            file.unlink(missing_ok=True)
+            self.number = before
+            # On a full disk torch raises that it could not finish the file, on top of the reason.
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        self._digests = merged(self.shard.accelerator, file_digest(file))
+        if self.shard.is_main:
+            self._describe()
+        self.shard.accelerator.wait_for_everyone()
+        self._file(before).unlink(missing_ok=True)
+        self._last = time.monotonic()
+
+    def announce(self, result: str) -> None:
+        """Note the digest of a result that is about to be moved to its place, so that it is known if it is found there.
+
+        For the main process only.
+        """
+        if self.folder is not None:
+            self._describe(**{ANNOUNCED: result})
+
+    def finish(self, result: str) -> None:
+        """Note that the fit is finished, with the digest of its result, and drop what only an unfinished one needs."""
+        if self.folder is None:
+            return
+        if self.shard.is_main:
+            self._describe(**{FINISHED: result})
+        self.shard.accelerator.wait_for_everyone()
+        self._file(self.number).unlink(missing_ok=True)
+
+    def _describe(self, **more: Any) -> None:
+        assert self.folder is not None
+        content = {"number": self.number, "digests": self._digests, "identity": self.identity, **more}
+        write_whole(self.folder / DESCRIPTION, json.dumps(content, indent=2) + "\n")
+
+    def _file(self, number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{number}-of-process-{self.shard.rank}"
+
+    def _open(self) -> None:
+        """Look what is there."""
+        assert self.folder is not None
+        described = told_by_main(self.shard.accelerator, self._description() if self.shard.is_main else None)
+        if described is not None:
+            self._compare(described["identity"])
+            self.number, self._digests = described["number"], described["digests"]
+            self.finished, self.announced = described.get(FINISHED), described.get(ANNOUNCED)
+            if self.finished is None and self._digests:
+                self._saved = self._load()
+        for file in self.folder.glob(f"*-of-process-{self.shard.rank}"):
+            if file != self._file(self.number):
+                file.unlink()  # of a checkpoint that was never completed
+
+    def _description(self) -> dict[str, Any] | None:
+        assert self.folder is not None
+        file = self.folder / DESCRIPTION
+        if not file.exists():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(file.read_text())
+            assert {"number", "digests", "identity"} <= set(content)
+            return content
+        except (ValueError, AssertionError) as error:
+            raise self._damaged(first_line(error) or "entries are missing") from error
+
+    def _load(self) -> dict[str, Any]:
+        file = self._file(self.number)
+        if not file.exists():
+            raise self._damaged(
+                f"{file.name} is missing; if there are several machines, the folder must be on a disk "
+                f"that all of them see"
+            )
+        if file_digest(file) != self._digests[self.shard.rank]:
+            raise self._damaged(f"{file.name} has changed")
+        # No arbitrary objects, and mapped into memory: perturbations can be larger than it.
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        return saved
+
+    def _damaged(self, why: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint in {str(self.folder)!r} is damaged ({why}); start afresh with --overwrite, or remove the "
+            f"folder"
+        )
+
+    def _compare(self, theirs: Mapping[str, Any]) -> None:
+        differing = [name for name in {**theirs, **self.identity} if theirs.get(name) != self.identity.get(name)]
+        if differing:
+            told = "; ".join(_difference(name, theirs.get(name), self.identity.get(name)) for name in differing)
+            raise CheckpointError(
+                f"the checkpoint in {str(self.folder)!r} is of another fit: {told}. Go on with the same data, recipe "
+                f"and versions, start afresh with --overwrite, or remove the folder"
+            )
+
+
+def _difference(name: str, theirs: Any, ours: Any) -> str:
+    """In words; of a dictionary only the entries that differ."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        entries = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+        return "; ".join(_difference(f"{name} {key}", theirs.get(key), ours.get(key)) for key in entries)
+    return f"{name} was {theirs!r} and is {ours!r}"

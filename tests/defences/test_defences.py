@@ -1,0 +1,212 @@
+"""What each defence does to an image, by its definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from helpers.datasets import batch, generator
+
+from hf_unlearnable import Defence, RecipeError, Surrogate, Training, available_defences
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.defences import (
+    JPEG,
+    AdversarialTraining,
+    BitDepth,
+    Blur,
+    EarlyStopping,
+    Mixup,
+    NoDefence,
+    PretrainedStart,
+    UEraserLite,
+    UEraserMax,
+)
+from hf_unlearnable.defences.base import _defences
+from hf_unlearnable.training.run import Run
+
+NAMES = {
+    "adversarial",
+    "bitdepth",
+    "blur",
+    "cutmix",
+    "cutout",
+    "early-stopping",
+    "grayscale",
+    "jpeg",
+    "mixup",
+    "noise",
+    "none",
+    "orthogonal-projection",
+    "pretrained",
+    "ueraser-lite",
+    "ueraser-max",
+}
+
+
+def example(name):
+    return Defence.parse(f"{name}:some/model" if name == "pretrained" else name)
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+
+
+def test_all_are_there():
+    assert set(available_defences()) == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_text_goes_out_and_comes_back(name):
+    defence = example(name)
+    assert defence.name == name
+    assert Defence.parse(str(defence)) == defence
+    assert Defence.parse(defence) is defence
+    assert defence.as_dict()["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("text", "defence", "written"),
+    [
+        ("jpeg", JPEG(quality=10), "jpeg:10"),
+        ("jpeg:50", JPEG(quality=50), "jpeg:50"),
+        ("bitdepth:3", BitDepth(bits=3), "bitdepth:3"),
+        ("adversarial:4", AdversarialTraining(eps=4), "adversarial:4"),
+        ("adversarial:eps=4,steps=3", AdversarialTraining(eps=4, steps=3), "adversarial:eps=4,steps=3"),
+        ("blur:sigma_low=1", Blur(sigma_low=1.0), "blur:kernel=3,sigma_low=1"),
+        ("ueraser-lite", UEraserLite(), "ueraser-lite"),
+        ("ueraser-lite:true", UEraserLite(jpeg=True), "ueraser-lite:jpeg=True"),
+        ("pretrained:a/b=c,d", PretrainedStart(model="a/b=c,d"), "pretrained:a/b=c,d"),
+        (" none ", NoDefence(), "none"),
+    ],
+)
+def test_text_means_what_it_says(text, defence, written):
+    assert Defence.parse(text) == defence
+    assert str(defence) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jpg", r"'jpg'; expected one of adversarial, .*ueraser-max"),
+        ("jpeg:high", "expected 'high' to be of type int"),
+        ("jpeg:bits=2,quality=3", "type int"),
+        ("jpeg:quality=3,bits=2", "settings among quality"),
+        ("none:1", "no settings"),
+        ("pretrained", "needs pretrained:MODEL"),
+        ("ueraser-lite:perhaps", "of type bool"),
+        ("jpeg:0", "quality=0; expected 1 to 100"),
+        ("bitdepth:9", "bits=9"),
+        ("blur:4", "kernel=4; expected an odd number"),
+        ("blur:sigma_high=0.1", "changes no 8-bit pixel"),
+        ("noise:0", r"sigma=0\.0"),
+        ("cutout:16", r"share=16\.0; expected a share"),
+        ("mixup:0", r"alpha=0\.0"),
+        ("cutmix:-1", r"alpha=-1\.0"),
+        ("adversarial:0", r"eps=0\.0"),
+        ("ueraser-max:1", "at least 2"),
+    ],
+)
+def test_wrong_names_and_settings(text, message):
+    with pytest.raises(RecipeError, match=message):
+        Defence.parse(text)
+
+
+def test_a_third_party_adds_one_class():
+    @dataclass(frozen=True, kw_only=True)
+    class Mirror(Defence, name="mirror"):
+        def prepare(self, images, *, seed=0):
+            return ImageSet(images.pixels[..., ::-1], images.labels, images.names)
+
+    try:
+        assert "mirror" in available_defences()
+        assert Defence.parse("mirror") == Mirror()
+        assert not Mirror().acts_on_batches
+        with pytest.raises(RecipeError, match="second defence with the name 'mirror'"):
+
+            class Again(Defence, name="mirror"):
+                pass
+
+        with pytest.raises(RecipeError, match="with both image and prepare"):
+
+            class Both(Mirror, name="both"):
+                def image(self, image):
+                    return image
+    finally:
+        _defences.remove("mirror")
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"pretrained"}))
+@pytest.mark.filterwarnings("ignore:grayscale")
+def test_the_contract(name, images):
+    """Shapes and ranges stay, inputs are left alone, the same seed gives the same result, global randomness stays."""
+    defence, channels = example(name), images.pixels.shape[1]
+    before = images.pixels.copy()
+    prepared = defence.prepare(images, seed=1)
+    assert np.array_equal(images.pixels, before)
+    assert (prepared.pixels.shape, prepared.pixels.dtype) == (before.shape, np.uint8)
+    assert prepared.names == images.names
+    assert np.array_equal(prepared.labels, images.labels)
+    assert np.array_equal(defence.prepare(images, seed=1).pixels, prepared.pixels)
+    victim = Surrogate("small-resnet")
+    assert defence.start(victim) is victim
+    trained = victim.build(3, channels, seed=0).train()
+    weights = {key: value.clone() for key, value in trained.state_dict().items()}
+    pixels, targets = batch(channels=channels)
+    original, state = pixels.clone(), torch.get_rng_state()
+    out, soft = defence.batch(pixels, targets, trained, generator(3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(pixels, original)
+    assert (out.shape, soft.shape) == (pixels.shape, targets.shape)
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert not out.requires_grad
+    assert torch.allclose(soft.sum(dim=1), torch.ones(len(soft)))
+    assert defence.acts_on_batches == (not torch.equal(out, pixels))
+    assert torch.equal(defence.batch(pixels, targets, trained, generator(3))[0], out)
+    assert trained.training
+    for key, value in trained.state_dict().items():
+        assert torch.equal(value, weights[key])
+    assert all(parameter.grad is None for parameter in trained.parameters())
+
+
+# --- in a training ----------------------------------------------------------------------------------------------------
+
+
+def run(images, defence):
+    training = Training(epochs=1, batch_size=8, augment=False)
+    options = {"iterations": 2, "seed": 0, "accelerator": Accelerator()}
+    return Run(Surrogate("small-resnet"), images, training, defence=defence, **options)
+
+
+def trained(images, defence):
+    return run(images, defence).finish()
+
+
+def same(one, other):
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_a_training_calls_all_hooks(colour, tmp_path):
+    plain = trained(colour, NoDefence())
+    assert same(plain, trained(colour, EarlyStopping()))
+    assert same(trained(colour, JPEG(quality=10)), trained(JPEG(quality=10).prepare(colour), NoDefence()))
+    assert not same(plain, trained(colour, JPEG(quality=10)))
+    for defence in (Mixup(), AdversarialTraining(steps=2), UEraserMax(draws=2)):
+        assert not same(plain, trained(colour, defence))
+        assert same(trained(colour, defence), trained(colour, defence))
+    plain.model.save_pretrained(tmp_path / "published")
+    tuned = trained(colour, PretrainedStart(model=str(tmp_path / "published")))
+    assert not same(plain, tuned)
+
+
+def test_hard_labels_in_soft_form_give_the_same_loss(colour):
+    """One-hot targets are the classes: a defence that changes nothing trains like none, but for the last bits."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Idle(Defence):
+        def batch(self, images, targets, network, generator):
+            return images, targets
+
+    assert list(run(colour, Idle())) == pytest.approx(list(run(colour, NoDefence())), abs=1e-4)

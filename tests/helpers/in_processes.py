@@ -1,0 +1,160 @@
+"""What ``test_processes`` starts in several processes: every method held to the contract, measured, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import load_from_disk
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a launched script knows its own folder only
+
+from helpers.methods import quick
+from hf_unlearnable import EM, MIUE, DataError, Training, available_methods, learnability
+from hf_unlearnable.methods import Task
+from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training.processes import Shard, default_accelerator, together
+
+
+def brief(name: str, **changes):
+    return quick(name, **{"steps": 3, "guide_accuracy": 0, **changes})
+
+
+@dataclass(frozen=True)
+class CountingTask(Task):
+    """Counts how often each row is stored."""
+
+    @cached_property
+    def moved(self) -> np.ndarray:
+        return np.zeros(len(self.images))
+
+    def store(self, rows, perturbations):
+        self.moved[rows] += 1
+        super().store(rows, perturbations)
+
+
+class Counting(EM):
+    """Tells which rows were moved, and how often, and whether the surrogates of all processes stay the same."""
+
+    def run(self, task: Task) -> None:
+        counting = CountingTask(**{one.name: getattr(task, one.name) for one in fields(task)})
+        super().run(counting)
+        moved = counting.moved
+        everywhere = np.zeros(len(task.shard.labels))
+        everywhere[task.shard.rows] = moved
+        task.findings["moved"] = task.shard.sum(torch.from_numpy(everywhere)).tolist()
+        learner = task.checkpoints._parts["alternation"]()["learners"][0]["network"]
+        guide = task.checkpoints._parts["em: guide 1"]()["network"]
+        # Batch normalisation's statistics are brought together with the next step, and when a training ends.
+        weights = [one.flatten().float() for name, one in learner.items() if "running" not in name]
+        weights += [one.flatten().float() for one in guide.values()]
+        apart = task.accelerator.gather(torch.cat(weights)[None])
+        task.findings["apart"] = float((apart - apart[0]).abs().max())
+
+
+def contract(data, folder: Path) -> dict:
+    """Fit every method; what the main process has to say."""
+    said = {}
+    for name in available_methods():
+        protection = brief(name).fit(data, output_dir=folder / name, progress=False)
+        figures = protection.verify(data, data.map(protection, desc=None))
+        said[name] = {"violations": figures.violations, "unchanged": figures.unchanged, "images": len(protection)}
+    said["again"] = brief("em").fit(data, output_dir=folder / "again", progress=False).digest
+    said["first"] = json.loads((folder / "em" / "protection.json").read_text())["digest"]
+    brief("beo", mode="self").fit(data, output_dir=folder / "self", progress=False)
+    MIUE.paper(epochs=1, inner_steps=1, batch_size=16).fit(data, output_dir=folder / "paper", progress=False)
+    crafted = MIUE(epochs=2, batch_size=16, targeted_weight=0, gather_features=True)
+    crafted.fit(data, output_dir=folder / "gathered", progress=False, on_unseen="craft")
+    counted = Counting(
+        epochs=2, batch_size=16, pattern_share=0.5, targeted_weight=1, guides=1, guide_epochs=1, guide_accuracy=0
+    ).fit(data, output_dir=folder / "counted", progress=False)
+    return {**said, **counted.about["findings"]}
+
+
+def measured(data, folder: Path) -> dict:
+    """The same figures in every process."""
+    report = learnability(
+        data,
+        clean=data,
+        test=data,
+        training=Training(epochs=1, batch_size=16),
+        seeds=[1, 2, 3],
+        ratios=[0, 0.5],
+        sequential=True,
+        keep_in=folder / "victims",
+        progress=False,
+    )
+    return report.as_dict()
+
+
+def faults(data, folder: Path) -> dict:
+    """An error of one process ends all of them, with its message."""
+    accelerator = default_accelerator()
+
+    def work() -> None:
+        if accelerator.process_index == 1:
+            raise DataError("row 7: unreadable")
+
+    try:
+        together(accelerator, work)
+    except DataError as error:
+        told = str(error)
+    try:
+        brief("em").fit(data.select([0, 3]), output_dir=folder / "few", progress=False)
+    except ValueError as error:
+        return {"told": told, "few": str(error)}
+    return {}
+
+
+def killed(data, folder: Path) -> dict:
+    """Fit with checkpoints; the first time the last process dies in the middle."""
+    tick, ticks = Checkpoints.tick, []
+
+    def counted(self):
+        tick(self)
+        ticks.append(None)
+        if len(ticks) == 25 and self.shard.rank == 1 and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), 9)
+
+    Checkpoints.tick = counted
+    options = {"checkpoint_every": 0, "progress": False}
+    method = MIUE(epochs=6, batch_size=16, guides=1, guide_epochs=1, guide_accuracy=0)
+    return {"digest": method.fit(data, checkpoint_dir=folder / "kept", **options).digest, "ticks": len(ticks)}
+
+
+def alone(data, folder: Path) -> dict:
+    """The same fit, undisturbed."""
+    method = MIUE(epochs=6, batch_size=16, guides=1, guide_epochs=1, guide_accuracy=0)
+    return {"digest": method.fit(data, output_dir=folder / "undisturbed", progress=False).digest}
+
+
+def gathering(data, folder: Path) -> dict:
+    """What processes tell one another is the same everywhere, in the order of the rows."""
+    labels = np.array(data["label"])
+    shard = Shard(default_accelerator(), labels)
+    rows = torch.from_numpy(shard.rows)
+    target = np.zeros((len(labels), 2), np.int8) if shard.is_main else None
+    shard.write(lambda part: np.stack([shard.rows[part]] * 2, axis=1).astype(np.int8), target, (2,))
+    joined = shard.joined(rows.float()[: 3 + shard.rank].requires_grad_())
+    joined.sum().backward()
+    return {
+        "gathered": shard.gather(rows).tolist(),
+        "written": target[:, 0].tolist() if target is not None else [],
+        "joined": len(joined),
+        "mean": shard.mean(float(shard.rank)),
+        "largest": shard.largest(shard.rank),
+    }
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1])
+    result = {name: globals()[name](load_from_disk(str(where / "data")), where) for name in sys.argv[2:]}
+    if default_accelerator().is_main_process:
+        (where / "said.json").write_text(json.dumps(result))

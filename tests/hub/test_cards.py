@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+
+import pytest
+import yaml
+from helpers.datasets import ROOT
+from helpers.loopback_hub import check_yaml
+from huggingface_hub import DatasetCard, ModelCard
+
+from hf_unlearnable import DataError, Report
+from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
+from hf_unlearnable.protection.public_names import public_name
+
+EXAMPLES = ROOT / "model_cards" / "examples"
+RESULTS = ROOT / "examples" / "benchmarks" / "results"
+
+
+def benchmark_report() -> Report:
+    """The figures of the README."""
+    return Report.load(RESULTS / "fashion-mnist-3000-mi-ue-linf-8.json")
+
+
+def facts(**changed) -> DatasetFacts:
+    protection = json.loads((RESULTS / "fashion-mnist-3000-mi-ue-linf-8.json").read_text())["protection"]
+    given = {
+        "repo_id": "me/fashion-mnist-protected",
+        "images": 3000,
+        "about": {**protection, "classes": [str(index) for index in range(10)], "digest": "d1ce5701"},
+        "verification": protection["verification"],
+        "read_back": False,
+        "report": benchmark_report(),
+        "carried": {"license": "mit"},
+        "source": "zalando-datasets/fashion_mnist",
+        "title": "Fashion-MNIST, protected",
+        "description": "3,000 images of clothes.",
+        "preview": "preview.png",
+    }
+    return DatasetFacts(**{**given, **changed})
+
+
+MODEL = ModelFacts(
+    repo_id="me/fashion-mnist-surrogate",
+    role="surrogate",
+    architecture="SmallResNetForImageClassification",
+    parameters=78042,
+    classes=10,
+    built_in=True,
+    method="mi-ue",
+    licence="apache-2.0",
+    title="A surrogate for Fashion-MNIST",
+    description="Kept for repeating the benchmark.",
+)
+VICTIM = dataclasses.replace(
+    MODEL, repo_id="me/fashion-mnist-victim", role="victim", title="A victim", case="protected", accuracy=0.298
+)
+CARDS = {
+    "dataset.md": lambda: dataset_card(facts()),
+    "dataset_not_measured.md": lambda: dataset_card(facts(report=None, source=None, carried={}, preview=None)),
+    "surrogate.md": lambda: model_card(MODEL),
+    "victim.md": lambda: model_card(VICTIM),
+}
+
+
+@pytest.mark.parametrize("file", CARDS)
+def test_cards_are_those_in_the_repository(file):
+    rendered = CARDS[file]()
+    # The version of the package changes with every release, the cards need not.
+    rendered = re.sub(r"(`hf_unlearnable` |version = \{)\d+\.\d+\.\d+\S*?([ }]|$)", r"\g<1>VERSION\2", rendered)
+    if os.environ.get("UPDATE_CARDS"):
+        (EXAMPLES / file).write_text(rendered)
+    assert rendered == (EXAMPLES / file).read_text()
+
+
+@pytest.mark.parametrize("file", CARDS)
+def test_the_hub_takes_them(file):
+    check_yaml(CARDS[file]())
+    kind = ModelCard if file in ("surrogate.md", "victim.md") else DatasetCard
+    card = kind(CARDS[file]())
+    assert "unlearnable-examples" in card.data.tags
+    text = card.text
+    for line in (lines := text.splitlines()):
+        if line.startswith("| ---"):  # every row of a table has the cells of its head
+            start = lines.index(line)
+            stop = next(index for index in range(start, len(lines)) if not lines[index].startswith("|"))
+            assert {row.count("|") for row in lines[start - 1 : stop]} == {line.count("|")}
+    assert "{{" not in text.replace("{{The hf_unlearnable", "")
+    assert "None" not in text
+
+
+def test_rendering_changes_nothing_the_second_time():
+    once = dataset_card(facts())
+    assert dataset_card(facts(), once) == once
+    assert dataset_card(facts(title="Other", description="Other"), once) == once
+    model = model_card(MODEL)
+    assert model_card(MODEL, model) == model
+
+
+def test_a_card_written_by_hand_is_kept_and_added_to():
+    header = "language: en\nlicense: cc-by-4.0\ntags:\n- boats\npretty_name: Boats\n"
+    mine = f"---\n{header}---\n# Boats\n\nMine, | and {{{{ this }}}}.\n"
+    card = DatasetCard(dataset_card(facts(), mine))
+    assert card.text.startswith("# Boats\n\nMine, | and {{ this }}.\n\n<!-- hf-unlearnable: begin about")
+    assert (card.data.license, card.data.pretty_name, card.data.language) == ("cc-by-4.0", "Boats", "en")
+    assert card.data.tags == ["boats", "unlearnable-examples", "hf-unlearnable", "hf-unlearnable:mi-ue"]
+    own = DatasetCard(dataset_card(facts(licence="All rights reserved"), mine))
+    assert (own.data.license, own.data.license_name) == ("other", "all-rights-reserved")
+    changed = DatasetCard(dataset_card(facts(licence="mit"), str(own)))
+    assert changed.data.license == "mit"
+    assert "license_name" not in changed.data.to_dict()
+    assert dataset_card(facts(), mine.replace("\n", "\r\n")) == dataset_card(facts(), mine)
+
+
+def test_every_split_has_its_own_part_before_the_sources():
+    card = dataset_card(facts(split="test", report=None), dataset_card(facts()))
+    marks = re.findall(r"<!-- hf-unlearnable: begin (.*?);", card)
+    assert marks == ["about", "split default/train", "split default/test", "sources"]
+    assert card.count("21.5 ± 1.4") == 1
+
+
+@pytest.mark.parametrize("mark", ["<!-- hf-unlearnable: end about -->", "<!-- hf-unlearnable: end sources -->"])
+def test_broken_marks_are_an_error_not_a_guess(mark):
+    card = dataset_card(facts())
+    for broken in (card.replace(mark, ""), card.replace(mark, mark + mark)):
+        with pytest.raises(DataError, match="expected one of each or none"):
+            dataset_card(facts(), broken)
+
+
+def test_seed_digest_and_local_names_stay_at_home(tmp_path):
+    about = facts().about
+    local = {**about, "surrogates": [str(tmp_path), "./mine", "microsoft/resnet-18", "small-vgg"]}
+    card = dataset_card(facts(about={**local, "method": {**about["method"], "seed": 987654}}))
+    assert "987654" not in card
+    assert about["digest"] not in card
+    assert "a model of the owner, a model of the owner, `microsoft/resnet-18`, `small-vgg`" in card
+    assert public_name("~/me/model") == public_name("C:\\me\\model") == public_name("/a/b") == "a model of the owner"
+
+
+def test_papers_are_those_of_the_citation_file():
+    cited = {reference["url"] for reference in yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]}
+    text = dataset_card(facts(about={**facts().about, "method": {"name": "em"}}))
+    assert set(re.findall(r"url = \{(.*?)\}", text)) == cited
+
+
+def test_a_surrogate_comes_with_a_warning():
+    assert "helps a thief" in model_card(MODEL)
+    assert "helps a thief" not in model_card(VICTIM)
+    assert "29.8 %" in model_card(VICTIM)

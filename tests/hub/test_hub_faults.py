@@ -1,0 +1,269 @@
+"""What a push does when the Hub fails: nothing half visible, and the repeat succeeds."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+from datasets import load_dataset
+from helpers.datasets import make_output
+from helpers.environment import HUB
+from helpers.loopback_hub import READ_TOKEN
+from huggingface_hub import constants
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+from hf_unlearnable import AccessError, HubError, PrivacyError, RecipeError, pull, push
+from hf_unlearnable.cli.command import main
+from hf_unlearnable.hub.retry import Retry, explain
+
+QUICK = Retry(attempts=3, delay=0.01)
+# Requests in the order of a push, and how many of the same kind go before the one that is meant.
+STEPS = {
+    "info": ("GET", "/api/datasets/{name}$", 0),
+    "create": ("POST", "/api/repos/create", 0),
+    "header": ("POST", "/api/validate-yaml", 0),
+    "preupload": ("POST", "/api/datasets/{name}/preupload/main", 0),
+    "lfs batch": ("POST", "/datasets/{name}.git/info/lfs/objects/batch", 0),
+    "lfs upload": ("PUT", "/lfs-storage/", 0),
+    "lfs verify": ("POST", "/api/lfs-verify", 0),
+    "data commit": ("POST", "/api/datasets/{name}/commit/main", 0),
+    "card commit": ("POST", "/api/datasets/{name}/commit/main", 1),
+}
+COMMITS = ["initial commit", "Upload protected images (default, train)", "Describe the protection"]
+
+pytestmark = pytest.mark.usefixtures("hub")
+
+
+@pytest.fixture(scope="module")
+def out(small, protection, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    small.save_to_disk(folder / "originals")
+    return make_output(folder / "out", small, protection, str(folder / "originals"))
+
+
+def fail(hub, step, action, name, **more):
+    method, pattern, after = STEPS[step]
+    return hub.fail(method, pattern.format(name=name), action, after=after, **more)
+
+
+def messages(name):
+    return [commit.message for commit in HUB.dataset(name).commits.values()]
+
+
+# The clients try the requests between info and commit again themselves, a second later: one kind of fault is enough.
+ONCE = [
+    *((step, action) for step in ("info", "create", "data commit", "card commit") for action in (503, 429)),
+    *((step, action) for step in ("create", "data commit", "card commit") for action in ("before", "after")),
+    *((step, action) for step in ("data commit", "card commit") for action in (409, 412)),
+    ("header", 503),
+    ("preupload", 503),
+    ("lfs batch", 429),
+    ("lfs upload", 503),
+    ("lfs verify", 503),
+]
+
+
+@pytest.mark.parametrize(("step", "action"), ONCE)
+def test_a_passing_fault_is_overcome(out, name, hub, step, action):
+    fault = fail(hub, step, action, name)
+    pushed = push(out, name, retry=QUICK)
+    assert fault.hits > fault.after, "the fault did not happen"
+    # Where the answer alone was lost, the repeat saw that everything was there and made no second commit.
+    assert messages(name) == COMMITS
+    assert pushed.commit == HUB.dataset(name).head.sha
+    assert HUB.dataset(name).private
+
+
+def test_every_wait_is_told(out, name, hub, caplog):
+    fail(hub, "data commit", 503, name, headers={})
+    fail(hub, "card commit", 429, name, headers={"Retry-After": "1"})
+    push(out, name, retry=QUICK)
+    told = [record.message for record in caplog.records if record.name.startswith("hf_unlearnable")]
+    assert [line.split(" (")[0] for line in told] == [
+        f"push to {name}: the Hub answered {status}" for status in (503, 429)
+    ]
+    assert told[0].endswith("Attempt 2 of 3 in 0 s.")
+    assert told[1].endswith("Attempt 3 of 3 in 1 s.")  # as the Hub asked
+
+
+@pytest.mark.parametrize(
+    ("step", "action", "there"),
+    [
+        ("create", 503, "Nothing is there: the repository"),
+        ("preupload", 403, "nothing of this push is visible"),
+        ("lfs upload", 403, "nothing of this push is visible"),
+        ("data commit", 503, "nothing of this push is visible"),
+        ("card commit", 503, "has the data; the card is missing or old"),
+        ("card commit", "before", "has the data; the card is missing or old"),
+    ],
+)
+def test_a_lasting_fault_says_what_is_there_and_how_to_go_on(out, name, hub, step, action, there):
+    fail(hub, step, action, name, times=100)
+    with pytest.raises((HubError, AccessError)) as caught:
+        push(out, name, retry=QUICK)
+    said = str(caught.value)
+    assert there in said
+    command = f"hf-unlearnable push {out} {name} --private --split train"
+    assert command in said
+    repo = hub.repos.get(("datasets", name))
+    assert repo is None or repo.private
+    # Only LFS objects, which nobody can see, or the whole data.
+    seen = [] if repo is None else messages(name)
+    assert seen == COMMITS[: {"create": 0, "card commit": 2}.get(step, 1)]
+    hub.forget()
+    push(out, name, retry=QUICK)
+    assert messages(name) == COMMITS
+
+
+@pytest.mark.parametrize("revision", [None, "draft"])
+def test_a_lost_answer_is_not_taken_for_nothing(out, name, hub, revision):
+    hub.fail("POST", f"{name}/commit/", "after")
+    with pytest.raises(HubError, match="has a newer commit than before, perhaps of this push"):
+        push(out, name, revision=revision, retry=Retry(1))
+    push(out, name, revision=revision, retry=Retry(1))
+    assert messages(name) == COMMITS
+
+
+def test_an_upload_that_failed_is_not_sent_twice(out, name, hub):
+    fail(hub, "data commit", 503, name, times=100)
+    with pytest.raises(HubError):
+        push(out, name, retry=Retry(1))
+    hub.forget()
+    push(out, name, retry=QUICK)
+    parquet = HUB.dataset(name).head.files["data/train-00000-of-00001.parquet"]
+    assert not [request for request in hub.received if request.method == "PUT" and request.body == parquet]
+
+
+def test_a_server_that_goes_away(out, name, hub):
+    for method in ("HEAD", "GET", "POST", "PUT"):
+        hub.fail(method, ".", "before", times=1000)
+    with pytest.raises(HubError, match="cannot be asked what is there now"):
+        push(out, name, retry=QUICK)
+    with pytest.raises(HubError, match="Nothing was written"):
+        pull(name, out.parent / "pulled", retry=Retry(1))
+    assert not (out.parent / "pulled").exists()
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [("hf_wrong", "does not accept the token"), (READ_TOKEN, "write access")],
+)
+def test_tokens_that_may_not(out, name, hub, token, message):
+    with pytest.raises(AccessError, match=message) as caught:
+        push(out, name, token=token, retry=QUICK)
+    assert token not in str(caught.value)
+    assert ("datasets", name) not in hub.repos
+    hub.create("datasets", name, private=True)
+    with pytest.raises(AccessError, match=message):
+        push(out, name, token=token, retry=QUICK)
+    assert messages(name) == COMMITS[:1]
+
+
+def test_no_token_and_no_name(out, name, hub, monkeypatch):
+    with pytest.raises(RecipeError, match="USER/NAME"):
+        push(out, "art")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(AccessError, match="there is no token"):
+        push(out, name)
+    assert hub.received == []
+
+
+def test_no_network_as_a_user_sees_it(out, name, monkeypatch, capsys):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr(sys, "argv", ["hf-unlearnable", "push", str(out), name, "--attempts", "1"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert f"Error: cannot push to {name}" in said
+    assert "the Hub cannot be asked what is there now" in said
+
+
+@contextmanager
+def little_room(size):
+    """No file may grow beyond ``size`` bytes: to a program the same as a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python does not notice that the bytecode of a module, first imported here, did not fit: all later imports fail.
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = before
+
+
+def test_a_full_disk(out, name, hub, tmp_path):
+    with little_room(2000), pytest.raises(HubError, match="nothing of this push is visible in it"):
+        push(out, name, retry=QUICK)
+    assert messages(name) == COMMITS[:1]
+    push(out, name, retry=QUICK)
+    assert messages(name) == COMMITS
+    with little_room(2000), pytest.raises((HubError, OSError)):
+        pull(name, tmp_path / "pulled", retry=QUICK)
+    assert list(tmp_path.iterdir()) == []
+    assert len(pull(name, tmp_path / "pulled", retry=QUICK)) == 48
+
+
+def test_offline_is_told_and_not_tried_again():
+    tries = []
+
+    def work():
+        tries.append(1)
+        raise ConnectionError("no") from OfflineModeIsEnabled("offline")
+
+    with pytest.raises(ConnectionError) as caught:
+        QUICK.run(work, "push")
+    assert len(tries) == 1
+    assert "HF_HUB_OFFLINE is set" in str(explain(caught.value, "push to me/art", ""))
+
+
+@pytest.mark.parametrize("splits", [("train", "train"), ("train", "test")])
+def test_two_pushes_at_once(out, name, hub, splits):
+    hub.commit_delay = 0.2
+    errors = []
+
+    def work(split):
+        try:
+            push(out, name, split=split, retry=Retry(attempts=8, delay=0.1))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(split,)) for split in splits]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert any("/commit/" in request.target for request in hub.received)
+    hub.commit_delay = 0.0
+    loaded = load_dataset(name)
+    assert {split: len(rows) for split, rows in loaded.items()} == dict.fromkeys(splits, 48)
+    text = HUB.dataset(name).head.files["README.md"].decode()
+    assert all(text.count(f"begin split default/{split};") == 1 for split in splits)
+
+
+def test_a_repository_that_somebody_else_makes_public_meanwhile(out, name, hub):
+    """Created with private=True, yet there before, and public: the check comes after the creation, not before it."""
+    fault = hub.fail("GET", f"/api/datasets/{name}$", 404, headers={"X-Error-Code": "RepoNotFound"})
+    hub.create("datasets", name, private=False)
+    with pytest.raises(PrivacyError, match="which is public"):
+        push(out, name, retry=QUICK)
+    assert fault.hits > 1
+    assert messages(name) == COMMITS[:1]
+
+
+def test_a_card_with_broken_marks_stops_before_anything_is_sent(out, name, hub):
+    from hf_unlearnable import DataError
+
+    push(out, name)
+    repo = HUB.dataset(name)
+    broken = repo.head.files["README.md"].replace(b"<!-- hf-unlearnable: end about -->", b"")
+    repo.add("main", {**repo.head.files, "README.md": broken}, "by hand")
+    hub.received.clear()
+    with pytest.raises(DataError, match="Repair README"):
+        push(out, name, retry=QUICK)
+    assert not [request for request in hub.received if request.method == "PUT" or "/commit/" in request.target]

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers.datasets import make_dataset, pixels_of
+
+from hf_unlearnable import BEO, Budget, RecipeError
+from hf_unlearnable.information.estimates import describe
+from hf_unlearnable.methods import Task
+from hf_unlearnable.methods.beo import embedding
+
+QUICK = {"epochs": 3, "steps": 3, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def some(fashion):
+    return fashion["train"].select(range(120))
+
+
+def findings(method, data, budget=16):
+    return method.fit(data, budget=budget, progress=False).about["findings"]["bayes_error"]
+
+
+@pytest.fixture(scope="module")
+def found(some):
+    """Of both modes."""
+    return {mode: findings(BEO(mode=mode, **QUICK), some) for mode in ("reference", "self")}
+
+
+@pytest.mark.parametrize("mode", ["reference", "self"])
+def test_the_estimate_rises_where_the_ascent_took_place(mode, found):
+    *crafting, held_out = found[mode]["estimates"]
+    assert len(crafting) == (2 if mode == "reference" else 1)
+    for one in crafting:
+        assert one["protected"] > one["clean"] + 0.02
+        low, high = one["interval"]
+        assert low <= one["protected"] <= high
+        assert one["sigma"] > 0
+    assert "held out" in held_out["embedding"]
+    bound = found[mode]["upper_bound"]
+    assert bound["images"] == 60
+    assert bound["upper_bound"] == pytest.approx(min(1, bound["error"] + math.sqrt(math.log(20) / 120)))
+
+
+def test_an_embedding_is_called_what_it_was_trained_on(found, some):
+    """An estimate says nothing without it."""
+    names = {mode: [one["embedding"] for one in found[mode]["estimates"]] for mode in found}
+    clean = "small-resnet trained on clean images"
+    held_out = f"{clean}, held out"
+    assert names["reference"] == [clean, "small-resnet trained adversarially on clean images", held_out]
+    assert names["self"] == ["small-resnet trained on the images as they were protected", held_out]
+    frozen = findings(BEO(mode="self", refresh="never", **QUICK), some)
+    assert [one["embedding"] for one in frozen["estimates"]] == [clean, held_out]
+
+
+def test_embeddings_of_several_stages(some):
+    """Trained for 4 epochs and for one; the others of so short a training would be the same again."""
+    recipe = BEO(stages=4, epochs=4, steps=2, batch_size=16)
+    *crafting, _ = findings(recipe, some.select(range(60)))["estimates"]
+    clean = "small-resnet trained on clean images"
+    adversarially = "small-resnet trained adversarially on clean images"
+    assert [one["embedding"] for one in crafting] == [clean, f"{clean}, 1 of 4 epochs", adversarially]
+    assert all(one["protected"] > one["clean"] for one in crafting)
+    assert len({one["sigma"] for one in crafting}) == 3
+
+
+def test_more_steps_climb_higher(some):
+    def reached(steps):
+        return findings(BEO(epochs=3, batch_size=16, steps=steps, first_step=0.1, robust=False), some)["estimates"][0]
+
+    assert reached(6)["protected"] > reached(1)["protected"]
+
+
+def test_the_findings_are_told_in_words(found):
+    text = describe({"bayes_error": found["reference"]})
+    for words in ("no bound on what a model can learn", "held out", "half and half", "confidence 95%"):
+        assert words in text
+    assert describe({}) == ""
+    for claim in ("provabl", "certif", "guarante"):
+        assert claim not in text.lower()
+
+
+def test_the_clean_twin_has_no_vote(monkeypatch):
+    seen = []
+    real = embedding.bayes_error
+
+    def watching(features, labels, **given):
+        seen.append(given)
+        return real(features, labels, **given)
+
+    monkeypatch.setattr(embedding, "bayes_error", watching)
+    data = make_dataset(48)
+    BEO(robust=False, **QUICK).fit(data, progress=False)
+    assert all(torch.equal(one["twins"], torch.arange(48)) for one in seen)
+    assert all(len(one["reference"][0]) == 48 and one["objective"] == "log-label" for one in seen)
+    seen.clear()
+    BEO(robust=False, reference_size=24, **QUICK).fit(data, progress=False)
+    assert all(len(one["reference"][0]) == 24 for one in seen)
+    assert all((one["twins"] >= 0).sum() == 24 and one["twins"].max() == 23 for one in seen)
+    seen.clear()
+    BEO(mode="self", **QUICK).fit(data, progress=False)
+    assert all(one["reference"] is None and one["objective"] == "max" for one in seen)
+
+
+@pytest.mark.parametrize("refresh", ["never", "continue", "retrain"])
+def test_the_self_mode_learns_what_was_protected_so_far(refresh, monkeypatch):
+    trained = []
+    real = Task.train
+
+    def watching(self, surrogate, images, *rest, **more):
+        trained.append((surrogate, images.pixels.copy()))
+        return real(self, surrogate, images, *rest, **more)
+
+    monkeypatch.setattr(Task, "train", watching)
+    data = make_dataset(48)
+    clean = pixels_of(data)
+    BEO(mode="self", refresh=refresh, **QUICK).fit(data, progress=False)
+    (_, first), *later = trained[:-2]  # the last two are the held-out ones
+    assert (first[:, 0] == clean).all()
+    assert len(later) == (0 if refresh == "never" else QUICK["steps"])
+    for surrogate, pixels in later:
+        assert (pixels[:, 0] != clean).any()
+        assert (surrogate.model == "small-resnet") == (refresh == "retrain")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimiser": "adam", "first_step": 0.1},
+        {"augment": True},
+        {"objective": "cross-entropy"},
+        {"kernel": "cosine", "sigma": 0.3},
+        {"sigma": "median"},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:sigma")
+def test_variants_keep_the_budget(changes):
+    data = make_dataset(48, channels=3)
+    for budget in (Budget(8), Budget(200, "l2")):
+        protection = BEO(**{**QUICK, **changes}).fit(data, budget=budget, progress=False)
+        figures = protection.verify(data, data.map(protection))
+        assert (figures.violations, figures.unchanged) == (0, 0)
+
+
+def test_the_recipe_of_the_paper():
+    recipe = BEO.paper()
+    assert (recipe.mode, recipe.sigma, recipe.optimiser, recipe.refresh, recipe.refresh_epochs, recipe.robust) == (
+        ("self", 0.3, "adam", "retrain", 30, False)
+    )
+    assert recipe.step_size(0) * 8 / 255 == pytest.approx(1e-3)
+    assert BEO().step_size(0) == pytest.approx(2.5 / 20)
+    assert BEO().step_size(12) == pytest.approx(1.25 / 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mode": "mixed"}, "got mode='mixed'; expected one of 'reference', 'self'"),
+        ({"objective": "margin"}, "got objective='margin'; expected one of None, 'max'"),
+        ({"sigma": 0}, "got sigma=0; expected 'likelihood', 'median' or a number above zero"),
+        ({"steps": 0}, "got steps=0; expected at least 1"),
+        ({"stages": 0}, "got stages=0; expected at least 1"),
+        ({"refresh": "always"}, "got refresh='always'"),
+    ],
+)
+def test_what_is_no_recipe(change, message):
+    with pytest.raises(RecipeError, match=message):
+        BEO(**change)

@@ -1,0 +1,285 @@
+"""Contract tests: every method that registers itself is held to them, without a new line here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from helpers.datasets import make_dataset, pixels_of
+from helpers.methods import methods, quick
+
+from hf_unlearnable import (
+    BEO,
+    EM,
+    MIUE,
+    Budget,
+    DataError,
+    DataWarning,
+    DivergenceError,
+    Method,
+    OutputError,
+    RecipeError,
+    get_method,
+)
+from hf_unlearnable.information.estimates import describe
+from hf_unlearnable.information.losses import contrastive_loss, distance_loss
+from hf_unlearnable.training.batches import paired_batches
+
+
+@methods
+@pytest.mark.parametrize("budget", [Budget(8), Budget(5), Budget(100, "l2")], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_image_is_changed_within_the_budget(method, budget, channels):
+    data = make_dataset(30, channels=channels)
+    protection = quick(method).fit(data, budget=budget, progress=False)
+    figures = protection.verify(data, data.map(protection))
+    assert figures.violations == 0
+    assert figures.unchanged == 0
+
+
+@methods
+def test_same_seed_same_bytes_and_other_seed_other_bytes(method):
+    data = make_dataset(30)
+    torch.manual_seed(1)
+    first = quick(method).fit(data, progress=False)
+    torch.manual_seed(2)  # the global state must not matter
+    second = quick(method).fit(data, progress=False)
+    other = quick(method, seed=1).fit(data, progress=False)
+    assert first.digest == second.digest
+    assert first.folder == second.folder  # named by its digest: the cache of map works from run to run
+    assert np.array_equal(pixels_of(data.map(first)), pixels_of(data.map(second)))
+    assert not np.array_equal(pixels_of(data.map(first)), pixels_of(data.map(other)))
+
+
+@methods
+def test_fit_leaves_no_trace_but_its_result(method, tmp_path):
+    state = torch.get_rng_state()
+    quick(method).fit(make_dataset(30), output_dir=tmp_path / "here" / "protection", progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["protection"]
+
+
+@methods
+def test_recipes_are_frozen_and_keyword_only(method):
+    recipe = method()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.seed = 3
+    with pytest.raises(TypeError):
+        method(3)
+    assert eval(repr(recipe), {method.__name__: method}) == recipe
+    assert inspect.getdoc(method)
+
+
+@methods
+def test_more_classes_than_rows_in_a_batch(method):
+    data = make_dataset(60, classes=12)
+    protection = quick(method, batch_size=6).fit(data, progress=False)
+    assert protection.about["verification"]["unchanged"] == 0
+
+
+@methods
+@pytest.mark.parametrize(
+    ("data", "arguments", "error", "message"),
+    [
+        (make_dataset().select([]), {}, DataError, "empty"),
+        (make_dataset(classes=1), {}, DataError, "one class only"),
+        (make_dataset(4), {}, DataError, "single image: class 1, class 2"),
+        (make_dataset().remove_columns("label"), {}, DataError, "ClassLabel"),
+        (make_dataset(), {"budget": 0}, ValueError, "at least 1"),
+        (make_dataset(), {"budget": "256/255"}, ValueError, "at most 255"),
+        (make_dataset(), {"surrogate": []}, RecipeError, "no surrogate"),
+    ],
+    ids=["empty", "one-class", "one-member", "no-label", "budget-0", "budget-256", "no-surrogate"],
+)
+def test_what_cannot_be_fitted(method, data, arguments, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        quick(method).fit(data, output_dir=tmp_path / "out", progress=False, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@methods
+def test_an_existing_output_is_refused_before_the_work(method, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        quick(method).fit(make_dataset(), output_dir=tmp_path, progress=False)
+    assert (tmp_path / "note.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("schedule", ["shared", "paper"])
+def test_a_loss_that_is_not_a_number_stops_the_fit(schedule, tmp_path):
+    method = quick(MIUE, schedule=schedule, learning_rate=1e30)
+    with pytest.raises(DivergenceError, match="lower learning_rate"):
+        method.fit(make_dataset(), output_dir=tmp_path / "out", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whatever_run_leaves_is_brought_back_into_the_budget():
+    class Careless(Method):
+        name = "careless"
+
+        def run(self, task):
+            task.perturbations.copy_(torch.linspace(-3, 3, task.perturbations.numel()).view_as(task.perturbations))
+
+    data = make_dataset()
+    figures = (protect := Careless().fit(data, budget=Budget(5), progress=False)).verify(data, data.map(protect))
+    assert figures.violations == 0
+    assert figures.max_perturbation == 5
+
+
+def test_a_perturbation_that_is_not_a_number_is_refused():
+    class Broken(Method):
+        name = "broken"
+
+        def run(self, task):
+            task.perturbations[3] = torch.nan
+
+    with pytest.raises(DivergenceError, match="not finite"):
+        Broken().fit(make_dataset(), progress=False)
+
+
+def test_registry():
+    assert get_method("mi-ue") is MIUE
+    assert get_method("em") is EM
+    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of beo, em, mi-ue"):
+        get_method("magic")
+    with pytest.raises(RecipeError, match="second method with the name 'em'"):
+        type("Again", (Method,), {"run": lambda self, task: None}, name="em")
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("mi-ue", MIUE()),
+        ("mi-ue:epochs=3,seed=4", MIUE(epochs=3, seed=4)),
+        ("beo:mode=self,refresh=retrain", BEO(mode="self", refresh="retrain")),
+        ("beo:sigma=0.3,first_step=0.5,augment=true", BEO(sigma=0.3, first_step=0.5, augment=True)),
+        ("beo:sigma=median,first_step=none,objective=cross-entropy", BEO(sigma="median", objective="cross-entropy")),
+    ],
+)
+def test_methods_are_read_from_text(text, method):
+    assert Method.parse(text) == method
+    assert Method.parse(method) is method
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("magic", r"got the method 'magic'; expected one of beo, em, mi-ue"),
+        ("beo:self", r"got the method 'beo:self'; expected for beo settings among seed, mode"),
+        ("beo:mode=both", r"got mode='both'; expected one of 'reference', 'self'"),
+        ("beo:steps=many", "expected 'many' to be of type int"),
+        ("beo:first_step=x", "expected 'x' to be of type float"),
+        ("em:epochs=1,mode=self", "settings among seed, schedule, epochs"),
+    ],
+)
+def test_text_that_is_no_method(text, message):
+    with pytest.raises(RecipeError, match=message):
+        Method.parse(text)
+
+
+@pytest.mark.parametrize(
+    "change", [{"schedule": "both"}, {"epochs": 0}, {"batch_size": 0}, {"pattern_share": 2}, {"guide_accuracy": 67}]
+)
+def test_recipes_that_make_no_sense(change):
+    with pytest.raises(RecipeError, match=r"got .*expected"):
+        MIUE(**change)
+
+
+def test_the_paper_recipe_has_the_listed_values():
+    recipe = MIUE.paper()
+    assert (recipe.epochs, recipe.batch_size, recipe.perturbation_batch_size, recipe.inner_steps) == (100, 128, 512, 10)
+    assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.1, 0.9, 1e-4)
+    assert (recipe.temperature, recipe.distance_weight, recipe.denominator) == (0.1, 0.1, "all")
+    levels = [recipe.step_size(epoch / 99) * Budget(8).radius for epoch in (0, 33, 66, 99)]
+    assert levels == pytest.approx([0.2, 0.2 + (0.4 - 0.2) / 3, 0.2 + 2 * (0.4 - 0.2) / 3, 4 / 10])
+    five = MIUE.paper(inner_steps=5, epochs=15)
+    assert (five.inner_steps, five.epochs) == (5, 15)
+    assert five.step_size(1.0) * Budget(8).radius == pytest.approx(4 / 5)
+
+
+def test_the_paper_schedule_is_followed(monkeypatch):
+    """Learning rates, modes, batch sizes and step sizes as the paper recipe lists them, seen from outside."""
+    from hf_unlearnable.methods.alternating import networks
+
+    seen = []
+    learn, project = networks.Learner.learn, Budget.project
+
+    def spy_learn(self, logits, labels, share=1.0):
+        seen.append(("learn", self.network.training, len(labels), self.optimiser.param_groups[0]["lr"]))
+        return learn(self, logits, labels, share)
+
+    def spy_project(self, perturbations, images):
+        seen.append(("project", None, len(images), None))
+        return project(self, perturbations, images)
+
+    monkeypatch.setattr(networks.Learner, "learn", spy_learn)
+    monkeypatch.setattr(Budget, "project", spy_project)
+    recipe = MIUE.paper(epochs=4, inner_steps=3, batch_size=10, perturbation_batch_size=20)
+    recipe.fit(make_dataset(60), progress=False)
+    epoch = ["learn"] * 6 + ["project"] * 9
+    assert [kind for kind, *_ in seen] == epoch * 4
+    assert {(training, count) for kind, training, count, _ in seen if kind == "learn"} == {(True, 10)}
+    assert {count for kind, _, count, _ in seen if kind == "project"} == {20}
+    rates = [seen[15 * index][3] for index in range(4)]
+    cosine = [1e-6 + (0.1 - 1e-6) * (1 + np.cos(np.pi * index / 4)) / 2 for index in range(4)]
+    assert rates == pytest.approx(cosine)
+
+
+def test_the_perturbation_losses_are_those_of_the_papers():
+    generator = torch.Generator().manual_seed(0)
+    features, logits = torch.randn(12, 8, generator=generator), torch.randn(12, 3, generator=generator)
+    labels = torch.arange(12) % 3
+    expected = contrastive_loss(features, labels, temperature=0.1) + 0.1 * distance_loss(features, labels)
+    torch.testing.assert_close(MIUE().perturbation_loss(features, logits, labels), expected)
+    torch.testing.assert_close(
+        MIUE(distance_weight=0).perturbation_loss(features, logits, labels),
+        contrastive_loss(features, labels, temperature=0.1),
+    )
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(EM().perturbation_loss(features, logits, labels), expected)
+
+
+@pytest.mark.parametrize(("classes", "size"), [(40, 16), (3, 16), (5, 4), (2, 1000)])
+def test_paired_batches(classes, size):
+    labels = np.random.default_rng(0).permutation(np.arange(203) % classes)
+    batches = paired_batches(labels, size, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches)) == list(range(203))
+    for batch in batches:
+        assert np.unique(labels[batch], return_counts=True)[1].min() >= 2
+        assert len(batch) <= size + 2
+    assert all(len(batch) >= size for batch in batches[:-1])
+
+
+def test_images_that_stay_as_they_are_are_told(small):
+    with pytest.warns(DataWarning, match=r"48 of 48 images .* round to zero levels"):
+        EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
+
+
+def test_guides_who_know_little_are_left_out():
+    """As if there had been no pull, to the byte; and the protection says so."""
+    data = make_dataset()
+    fits = {
+        accuracy: quick(MIUE, epochs=4, guide_accuracy=accuracy).fit(data, progress=False) for accuracy in (0.0, 1.0)
+    }
+    unguided = quick(MIUE, epochs=4, targeted_weight=0.0).fit(data, progress=False)
+    assert np.array_equal(pixels_of(data.map(fits[1.0])), pixels_of(data.map(unguided)))
+    assert not np.array_equal(pixels_of(data.map(fits[0.0])), pixels_of(data.map(unguided)))
+    assert [fit.about["findings"]["guides"]["used"] for fit in fits.values()] == [True, False]
+    assert "no guides, expected 100%" in describe(fits[1.0].about["findings"])
+    assert "guides" not in unguided.about["findings"]
+
+
+@pytest.mark.parametrize("schedule", ["shared", "paper"])
+def test_copies_are_several_surrogates_of_one_kind(schedule):
+    data = make_dataset()
+    recipe = quick(EM, schedule=schedule, copies=2)
+    listed = dataclasses.replace(recipe, copies=1).fit(data, surrogate=["small-resnet"] * 2, progress=False)
+    one = dataclasses.replace(recipe, copies=1).fit(data, progress=False)
+    two = pixels_of(data.map(recipe.fit(data, progress=False)))
+    assert np.array_equal(two, pixels_of(data.map(listed)))
+    assert not np.array_equal(two, pixels_of(data.map(one)))

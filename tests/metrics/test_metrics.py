@@ -1,0 +1,300 @@
+"""All metrics of the package: a new one is found, and tested as these are, without an edit here."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import runpy
+import subprocess
+import sys
+import zipfile
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import evaluate
+import numpy as np
+import pytest
+import torch
+from helpers.datasets import ROOT, make_dataset
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from transformers import EvalPrediction
+
+from hf_unlearnable import DataError, RecipeError, available_metrics, load_metric
+from hf_unlearnable.information.mutual_information import (
+    histogram_mutual_information,
+    intra_class_cosine,
+    intra_class_covariance,
+    ksg_mutual_information,
+    variational_mutual_information,
+)
+from hf_unlearnable.metrics import FOLDER
+from hf_unlearnable.metrics.lpips import load_lpips
+
+FILES = ["README.md", "app.py", "requirements.txt"]
+
+
+def test_every_folder_is_a_metric():
+    folders = [path.name for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert available_metrics() == sorted(folders)
+    assert set(available_metrics()) >= {"learnability", "mutual_information", "imperceptibility"}
+
+
+@pytest.mark.parametrize("name", available_metrics())
+def test_documented_examples_run(name):
+    module = importlib.import_module(f"hf_unlearnable.metrics.{name}.{name}")
+    examples = doctest.DocTestParser().get_doctest(module._KWARGS_DESCRIPTION, {}, name, None, 0)
+    results = doctest.DocTestRunner(verbose=False).run(examples)
+    assert results.attempted >= 4
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", available_metrics())
+def test_a_folder_is_a_space(name):
+    """evaluate itself loads it by its path, as app.py does, and its own checks of a module hold."""
+    module = evaluate.load(str(FOLDER / name))
+    assert isinstance(module, evaluate.EvaluationModule)
+    assert module.name == name
+    for text in (module.description, module.inputs_description, module.citation):
+        assert text.strip()
+    card = (FOLDER / name / "README.md").read_text()
+    for needed in (
+        "sdk: gradio",
+        "app_file: app.py",
+        "- evaluate",
+        "- metric",
+        "## Limitations",
+        f'load_metric("{name}")',
+    ):
+        assert needed in card
+    assert "hf-unlearnable[metrics]" in (FOLDER / name / "requirements.txt").read_text()
+    assert "sdk_version: 6." in card  # older ones need an older huggingface-hub and Pillow than this package
+
+
+@pytest.mark.parametrize("name", available_metrics())
+def test_the_app_of_a_space_answers(name, monkeypatch):
+    """As it starts, with what it shows at first; Gradio itself is too much for a test."""
+    shown = []
+
+    def component(**options):
+        return options.get("value", Image.new("RGB", (8, 8)))
+
+    def interface(*, fn, inputs, **rest):
+        shown.append((fn, inputs))
+        return MagicMock()
+
+    gradio = MagicMock(Interface=interface, Error=RuntimeError)
+    for kind in ("Textbox", "Number", "Dropdown", "CheckboxGroup", "Image"):
+        setattr(gradio, kind, component)
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
+    monkeypatch.chdir(FOLDER / name)
+    runpy.run_path("app.py")
+    ((answer, inputs),) = shown
+    results = answer(*inputs)
+    assert results
+    assert all(np.isfinite(value) for value in results.values())
+    with pytest.raises(RuntimeError, match=r"expected two images|Expecting value"):  # on the page, not only in a log
+        answer(None if name == "imperceptibility" else "[", *inputs[1:])
+
+
+def test_the_wheel_holds_the_spaces(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for name in available_metrics():
+        assert {f"hf_unlearnable/metrics/{name}/{file}" for file in (*FILES, f"{name}.py")} <= held
+
+
+def test_unknown_metric():
+    with pytest.raises(RecipeError, match=r"'accuracy'; expected one of .*learnability"):
+        load_metric("accuracy")
+
+
+def test_learnability_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    named, true = rng.integers(0, 4, 200), rng.integers(0, 4, 200)
+    results = load_metric("learnability").compute(predictions=named, references=true, baseline=0.8, chance=0.25)
+    accuracy = accuracy_score(true, named)
+    assert results["clean_accuracy"] == pytest.approx(accuracy)
+    assert results["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, named))
+    assert results["protection_score"] == pytest.approx((0.8 - accuracy) / 0.55)
+    own = load_metric("learnability").compute(predictions=named, references=true)
+    assert own["chance"] == np.bincount(true).max() / 200
+    assert "protection_score" not in own
+    with pytest.raises(RecipeError, match="baseline=80"):
+        load_metric("learnability").compute(predictions=named, references=true, baseline=80)
+
+
+def test_combined_and_in_batches():
+    both = evaluate.combine([load_metric("learnability", baseline=0.9), load_metric("learnability", baseline=0.5)])
+    for start in (0, 2):
+        both.add_batch(predictions=[0, 1, 1, 0][start : start + 2], references=[0, 1, 0, 1][start : start + 2])
+    results = both.compute()
+    assert results["learnability_0_clean_accuracy"] == results["learnability_1_clean_accuracy"] == 0.5
+    assert results["protection_score"] == pytest.approx(1)
+    assert "learnability_1_protection_score" not in results  # its baseline is no better than chance
+    features = np.random.default_rng(0).standard_normal((40, 3)).tolist()
+    mixed = evaluate.combine({"one": load_metric("mutual_information"), "two": load_metric("mutual_information")})
+    results = mixed.compute(predictions=features, references=features)
+    assert results["one_mutual_information_histogram"] == results["two_mutual_information_histogram"] > 1
+
+
+def test_as_compute_metrics_of_a_trainer():
+    learnability = load_metric("learnability", baseline=1.0, chance=0.0)
+    logits, labels = np.array([[0.2, 0.8], [0.9, 0.1], [0.3, 0.7], [0.6, 0.4]]), np.array([1, 0, 0, 1])
+    evaluated = EvalPrediction(predictions=logits, label_ids=labels)
+    results = learnability.compute(predictions=evaluated.predictions.argmax(-1), references=evaluated.label_ids)
+    assert (results["clean_accuracy"], results["protection_score"]) == (0.5, 0.5)
+    assert all(isinstance(value, float) for value in results.values())  # what trackers take
+
+
+def test_mutual_information_is_the_functions():
+    rng = np.random.default_rng(0)
+    clean, labels = rng.standard_normal((60, 3)).astype(np.float32), rng.integers(0, 3, 60)
+    poisoned = (clean + rng.standard_normal((60, 3))).astype(np.float32)
+    results = load_metric("mutual_information").compute(
+        predictions=poisoned,
+        references=clean,
+        estimators=["histogram", "ksg", "variational"],
+        labels=labels,
+        bins=5,
+        neighbours=4,
+        components=2,
+        steps=20,
+        seed=1,
+    )
+    assert results == {
+        "mutual_information_histogram": histogram_mutual_information(clean, poisoned, bins=5),
+        "mutual_information_ksg": ksg_mutual_information(clean, poisoned, neighbours=4, components=2, seed=1),
+        "mutual_information_variational": variational_mutual_information(clean, poisoned, steps=20, seed=1),
+        "intra_class_covariance": intra_class_covariance(poisoned, labels),
+        "intra_class_cosine": intra_class_cosine(poisoned, labels),
+    }
+    with pytest.raises(RecipeError, match="'mine'"):
+        load_metric("mutual_information").compute(predictions=clean, references=clean, estimators=["mine"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_imperceptibility_against_its_definitions(channels):
+    originals = make_dataset(4, channels=channels, side=16)["image"][:]
+    rng = np.random.default_rng(0)
+    arrays = [np.asarray(image) for image in originals]
+    released = [np.clip(array + rng.integers(-8, 9, array.shape), 0, 255).astype(np.uint8) for array in arrays]
+    released[3] = arrays[3]
+    results = load_metric("imperceptibility").compute(predictions=released, references=originals)
+    changes = [one.astype(float) - other for one, other in zip(released, arrays, strict=True)]
+    assert results["linf"] == max(np.abs(change).max() for change in changes)
+    assert results["l2"] == pytest.approx(np.mean([np.sqrt((change**2).sum()) for change in changes]))
+    assert results["mean_change"] == pytest.approx(np.mean(np.abs(changes)))
+    assert results["unchanged"] == 1
+    pairs = list(zip(arrays, released, strict=True))
+    assert results["psnr"] == pytest.approx(np.mean([peak_signal_noise_ratio(*pair) for pair in pairs[:3]]))
+    axis = None if channels == 1 else 2
+    assert results["ssim"] == pytest.approx(
+        np.mean([structural_similarity(*pair, channel_axis=axis) for pair in pairs])
+    )
+    assert "lpips" not in results
+
+
+def test_lpips_is_given_what_the_package_of_that_name_takes():
+    seen = []
+
+    def distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        seen.append((one, other))
+        return (one - other).abs().mean()
+
+    original, released = np.zeros((6, 6), np.uint8), np.full((6, 6), 255, np.uint8)
+    results = load_metric("imperceptibility").compute(predictions=[released], references=[original], lpips=distance)
+    assert results["lpips"] == pytest.approx(2)
+    assert [tensor.shape for tensor in seen[0]] == [(1, 3, 6, 6)] * 2
+    assert (seen[0][0].unique().tolist(), seen[0][1].unique().tolist()) == ([-1.0], [1.0])
+
+
+def weights_here(monkeypatch, folder):
+    """Stand-ins for torchvision, which tells where weights come from, and torchmetrics, which loads them."""
+    made = []
+
+    def model(net_type):
+        made.append(net_type)
+        return lambda one, other: (one - other).abs().mean()
+
+    monkeypatch.setitem(sys.modules, "torchvision", MagicMock())
+    weights = SimpleNamespace(DEFAULT=SimpleNamespace(url="https://nowhere/models/net-1234.pth"))
+    models = MagicMock(get_model_weights=lambda name: weights)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    for module in ("torchmetrics", "torchmetrics.image"):
+        monkeypatch.setitem(sys.modules, module, MagicMock())
+    lpip = MagicMock(LearnedPerceptualImagePatchSimilarity=model)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", lpip)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    return made
+
+
+def test_lpips_where_its_weights_are(monkeypatch, tmp_path):
+    load_lpips.cache_clear()
+    made = weights_here(monkeypatch, tmp_path)
+    metric = load_metric("imperceptibility")
+
+    def results(side, **options):
+        released, original = np.full((side, side), 255, np.uint8), np.zeros((side, side), np.uint8)
+        return metric.compute(predictions=[released, original], references=[original, original], **options)
+
+    assert "lpips" not in results(32)
+    with pytest.raises(RecipeError, match=r"vgg16, which are not at .*checkpoints.*vgg16\(weights='DEFAULT'\)"):
+        results(32, lpips="vgg")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "net-1234.pth").touch()
+    assert results(32)["lpips"] == pytest.approx(1)  # the mean of a pair that is 2 apart and of an equal one
+    assert results(32, lpips="vgg")["lpips"] == pytest.approx(1)
+    assert made == ["alex", "vgg"]
+    assert "lpips" not in results(32, lpips=None)
+    assert "lpips" not in results(30)
+    with pytest.raises(DataError, match="images of 30 pixels a side for lpips='alex'"):
+        results(30, lpips="alex")
+    with pytest.raises(RecipeError, match="LPIPS network 'resnet'; expected one of alex, vgg, squeeze"):
+        results(32, lpips="resnet")
+    load_lpips.cache_clear()
+
+
+def test_lpips_without_its_packages(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
+    with pytest.raises(RecipeError, match="needs torchmetrics and torchvision"):
+        load_lpips("squeeze")
+
+
+def test_images_of_other_sizes():
+    with pytest.raises(DataError, match=r"row 0: got a released image of \(1, 5, 5\)"):
+        load_metric("imperceptibility").compute(
+            predictions=[np.zeros((5, 5), np.uint8)], references=[np.zeros((6, 6), np.uint8)]
+        )
+
+
+def test_bayes_error_is_the_vote_of_the_others():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 30)
+    features = (rng.standard_normal((30, 2)) + labels[:, None]).astype(np.float32)
+
+    def error(keys, key_labels, sigma, masked):
+        weights = np.exp(-((features[:, None] - keys[None]) ** 2).sum(axis=-1) / (2 * sigma**2))
+        weights[masked] = 0
+        posterior = np.stack([weights[:, key_labels == one].sum(axis=1) for one in range(3)], axis=1)
+        return (1 - (posterior / posterior.sum(axis=1, keepdims=True)).max(axis=1)).mean()
+
+    metric = load_metric("bayes_error")
+    results = metric.compute(features=features, labels=labels, sigma=0.8)
+    assert results == {"bayes_error": pytest.approx(error(features, labels, 0.8, np.diag_indices(30))), "sigma": 0.8}
+    held_out = metric.compute(
+        features=features,
+        labels=labels,
+        sigma=0.8,
+        reference_features=features[:20],
+        reference_labels=labels[:20],
+        twins=[*range(20), *[-1] * 10],
+    )
+    masked = (np.arange(20), np.arange(20))
+    assert held_out["bayes_error"] == pytest.approx(error(features[:20], labels[:20], 0.8, masked), rel=1e-5)
+    with pytest.raises(DataError, match="a part of a reference"):
+        metric.compute(features=features, labels=labels, reference_features=features)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from datasets import DatasetDict, concatenate_datasets, load_from_disk
+from datasets import Image as ImageFeature
+from datasets.fingerprint import Hasher
+from helpers.datasets import make_dataset, pixels_of
+
+from hf_unlearnable import EM, Budget, BudgetError, DataError, OutputError, Protection, SourceError, UnseenImageError
+from hf_unlearnable.data.pixels import digest
+
+
+@pytest.fixture(scope="module")
+def expected(small, protection):
+    """Protected pixels by row name."""
+    return {row["name"]: np.asarray(row["image"]) for row in small.map(protection)}
+
+
+def agree(dataset, expected):
+    rows = list(dataset)
+    assert rows
+    for row in rows:
+        assert np.array_equal(np.asarray(row["image"]), expected[row["name"]])
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda data, protect: data.map(protect, batched=True, batch_size=7),
+        lambda data, protect: data.map(protect, num_proc=2),
+        lambda data, protect: data.map(protect, batched=True, num_proc=2),
+        lambda data, protect: data.shuffle(seed=1).map(protect),
+        lambda data, protect: data.select(range(5, 20)).map(protect),
+        lambda data, protect: data.filter(lambda row: row["label"] == 1).map(protect),
+        lambda data, protect: data.shard(3, 1).map(protect),
+        lambda data, protect: data.train_test_split(0.25, seed=0)["test"].map(protect),
+        lambda data, protect: DatasetDict({"a": data.select(range(9)), "b": data}).map(protect)["b"],
+        lambda data, protect: data.to_iterable_dataset(num_shards=3).shuffle(seed=0).map(protect),
+        lambda data, protect: data.to_iterable_dataset().map(protect, batched=True, batch_size=5),
+        lambda data, protect: data.with_format("numpy").map(protect).with_format(None),
+        lambda data, protect: data.with_format("numpy").map(protect, batched=True).with_format(None),
+        lambda data, protect: concatenate_datasets([data, data]).map(protect),
+        lambda data, protect: data.map(Protection.from_pretrained(protect.folder)),
+    ],
+    ids=[
+        "batched",
+        "num_proc",
+        "batched+num_proc",
+        "shuffle",
+        "select",
+        "filter",
+        "shard",
+        "split",
+        "dict",
+        "iterable",
+        "iterable+batched",
+        "numpy",
+        "numpy+batched",
+        "twice",
+        "reopened",
+    ],
+)
+def test_every_way_of_map_gives_the_same_bytes(small, protection, expected, variant):
+    agree(variant(small, protection), expected)
+
+
+def test_other_columns_order_and_features_are_untouched(small, protection):
+    protected = small.map(protection)
+    assert protected.features == small.features
+    assert protected["name"] == small["name"]
+    assert protected["label"] == small["label"]
+
+
+def test_released_images_keep_the_budget_after_disk(small, protection, tmp_path):
+    small.map(protection).save_to_disk(tmp_path / "out")
+    stored = load_from_disk(str(tmp_path / "out"))
+    figures = protection.verify(small, stored)
+    assert figures.violations == 0
+    assert figures.unchanged == 0
+    assert 0 < figures.max_perturbation <= 8
+    assert np.abs(pixels_of(stored).astype(int) - pixels_of(small)).max() == figures.max_perturbation
+    raw = stored.cast_column("image", ImageFeature(decode=False))[0]["image"]
+    assert raw["path"] is None
+    assert raw["bytes"].startswith(b"\x89PNG")
+
+
+def test_verify_sees_what_was_tampered_with(small, protection):
+    protected = small.map(protection)
+    assert protection.verify(small, small).unchanged == len(small)
+    lighter = protected.map(lambda row: {"image": row["image"].point(lambda level: min(255, level + 30))})
+    assert protection.verify(small, lighter).violations == len(small)
+    with pytest.raises(DataError, match="row 0: got the label"):
+        protection.verify(small, protected.select([1, 0, *range(2, len(small))]))
+    with pytest.raises(DataError, match=r"got 3 protected rows; expected 48"):
+        protection.verify(small, protected.select(range(3)))
+
+
+def test_psnr_of_a_known_change():
+    from hf_unlearnable.protection.verification import compare
+
+    flat = np.full((1, 8, 8), 100, dtype=np.uint8)
+    figures = compare([(flat, flat + 5), (flat, flat)], Budget(8))
+    assert figures.psnr == pytest.approx(20 * np.log10(255 / 5))
+    assert (figures.max_perturbation, figures.mean_perturbation, figures.unchanged) == (5, 2.5, 1)
+
+
+def test_the_second_map_comes_from_the_cache(small, protection, tmp_path):
+    small.save_to_disk(tmp_path / "data")
+    data = load_from_disk(str(tmp_path / "data"))
+    first, second = data.map(protection), data.map(Protection.from_pretrained(protection.folder))
+    assert first.cache_files == second.cache_files != []
+    assert first._fingerprint == second._fingerprint
+
+
+def test_pickle_is_small_and_stable(protection):
+    assert len(pickle.dumps(protection)) < 1000
+    again = pickle.loads(pickle.dumps(protection))
+    assert again.digest == protection.digest
+    assert Hasher.hash(again) == Hasher.hash(protection)
+
+
+def test_pickle_notices_that_the_protection_has_changed(small, protection, tmp_path):
+    protection.save_pretrained(tmp_path / "copy")
+    pickled = pickle.dumps(Protection(tmp_path / "copy"))
+    shutil.rmtree(tmp_path / "copy")
+    EM(epochs=4, batch_size=8, seed=5).fit(small, output_dir=tmp_path / "copy", progress=False)
+    with pytest.raises(SourceError, match="has changed"):
+        pickle.loads(pickled)
+
+
+def test_save_and_load(small, protection, expected, tmp_path):
+    protection.save_pretrained(tmp_path / "kept")
+    loaded = Protection.from_pretrained(tmp_path / "kept")
+    assert (loaded.digest, loaded.budget, len(loaded)) == (protection.digest, protection.budget, len(small))
+    agree(small.map(loaded), expected)
+    with pytest.raises(OutputError, match="exists already"):
+        protection.save_pretrained(tmp_path / "kept")
+
+
+def test_about_says_how_it_was_made(protection):
+    about = json.loads((protection.folder / "protection.json").read_text())
+    assert about["method"]["name"] == "em"
+    assert about["method"]["epochs"] == 6
+    assert about["budget"] == "linf:8"
+    assert about["verification"]["violations"] == 0
+    assert "torch" in about["versions"]
+
+
+def test_store_takes_one_byte_a_value(protection):
+    size = (protection.folder / "perturbations.arrow").stat().st_size
+    assert size < 48 * 12 * 12 + 48 * 40 + 4096
+
+
+@pytest.mark.parametrize("damage", ["missing", "store", "json", "format"])
+def test_damaged_protections_are_refused(protection, tmp_path, damage):
+    folder = tmp_path / "damaged"
+    if damage != "missing":
+        protection.save_pretrained(folder)
+    if damage == "store":
+        (folder / "perturbations.arrow").write_bytes(b"x" * 100)
+    if damage == "json":
+        (folder / "protection.json").write_text("{")
+    if damage == "format":
+        (folder / "protection.json").write_text('{"format": 99, "images": 48}')
+    with pytest.raises(SourceError, match=r"damaged|expected"):
+        Protection.from_pretrained(folder)
+
+
+def test_unseen_images_are_never_passed_through(protection):
+    with pytest.raises(UnseenImageError, match=r"not among the 48 .*fitted"):
+        make_dataset(seed=9).map(protection)
+
+
+def test_a_protected_image_is_not_protected_again(small, protection):
+    with pytest.raises(UnseenImageError, match="protected before"):
+        small.map(protection).map(protection)
+
+
+def test_another_label_is_another_image(small, protection):
+    image, label = small[0]["image"], small[0]["label"]
+    with pytest.raises(UnseenImageError):
+        protection.protect(image, label + 1)
+
+
+def test_missing_columns_in_map(small, protection):
+    with pytest.raises(DataError, match=r"columns name, label; expected 'image'"):
+        small.remove_columns("image").map(protection)
+
+
+def test_every_digest_is_found_whatever_its_last_byte(tmp_path):
+    """Numpy cuts trailing zero bytes off byte strings: one digest in 256 ends in one."""
+    array = np.zeros((1, 4, 4), dtype=np.uint8)
+    arrays = []
+    for value in range(4000):
+        array = array.copy()
+        array[0, 0, 0], array[0, 0, 1] = divmod(value, 256)
+        if len(arrays) < 3 or digest(array, 0).endswith(b"\0"):
+            arrays.append(array)
+    assert sum(digest(array, 0).endswith(b"\0") for array in arrays) > 5
+    pixels = np.stack(arrays)
+    about = {"budget": "linf:8", "image_column": "image", "label_column": "label", "method": {"name": "none"}}
+    about |= {"classes": ["only"], "label_values": None}
+    digests = np.array([digest(array, 0) for array in arrays], dtype="V16")
+    protection = Protection.write(tmp_path, [(digests, np.ones_like(pixels, dtype=np.int8))], about)
+    for array in pixels:
+        assert (protection.perturbation(array.transpose(1, 2, 0), 0) == 1).all()
+
+
+def test_levels_outside_the_budget_are_not_stored(tmp_path):
+    about = {"budget": "linf:8", "image_column": "image", "label_column": "label"}
+    for levels in (9, -9, -128):
+        with pytest.raises(BudgetError, match=r"to store; expected at most linf:8"):
+            Protection.write(tmp_path, [(np.zeros(1, "V16"), np.full((1, 1, 4, 4), levels, dtype=np.int8))], about)
+
+
+def test_perturbation_is_what_protect_adds(small, protection):
+    row = small[3]
+    added = protection.perturbation(row["image"], row["label"])
+    released = np.asarray(protection.protect(row["image"], row["label"]))
+    assert np.array_equal(np.asarray(row["image"]).astype(int) + added[0], released)

@@ -1,0 +1,199 @@
+"""A fit that is killed goes on where it was, and ends with the bytes of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from helpers.datasets import make_dataset
+from helpers.methods import QUICK, methods, quick
+from transformers import ViTConfig, ViTForImageClassification
+
+from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, SourceError, Surrogate
+from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
+
+DATA = make_dataset(30)
+
+
+class Killed(BaseException):
+    """What no code catches, as it does not catch a kill."""
+
+
+def store_of(protection) -> bytes:
+    return (protection.folder / "perturbations.arrow").read_bytes()
+
+
+def kill_at(monkeypatch, number: int) -> None:
+    """Let a checkpoint be written at every step, and the process end after a number of them."""
+    tick, seen = Checkpoints.tick, []
+
+    def counted(self):
+        tick(self)
+        seen.append(None)
+        if len(seen) == number:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "tick", counted)
+
+
+def fit_and_kill(method: Method, folder, monkeypatch, number: int, **options) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, number)
+        with pytest.raises(Killed):
+            fit(method, folder, **options)
+
+
+def fit(method: Method, folder, **options):
+    options = {"checkpoint_every": 0, "progress": False, **options}
+    return method.fit(DATA, checkpoint_dir=folder, **options)
+
+
+VARIANTS = {
+    "shared": MIUE(epochs=3, guides=2, guide_epochs=1, guide_accuracy=0, batch_size=8),
+    "paper": MIUE.paper(epochs=2, inner_steps=2, batch_size=8, perturbation_batch_size=8),
+    "em": EM(epochs=2, batch_size=8, pattern_share=0),
+    "reference": BEO(steps=2, epochs=1, batch_size=8),
+    "continue": BEO(mode="self", steps=2, epochs=1, batch_size=8),
+    "retrain": BEO(mode="self", steps=3, epochs=1, batch_size=8, refresh="retrain", optimiser="adam"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
+    method = VARIANTS[name]
+    undisturbed = fit(method, None)
+    for number in (1, 3, 2):  # each process gets that much further than the one before
+        fit_and_kill(method, tmp_path / "kept", monkeypatch, number)
+    again = fit(method, tmp_path / "kept")
+    assert store_of(again) == store_of(undisturbed)
+    assert again.digest == undisturbed.digest  # what was found out about it too
+
+
+def test_dropout_goes_on_with_its_draws(tmp_path, monkeypatch):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(image_size=12, patch_size=4, num_channels=1, num_labels=3, hidden_dropout_prob=0.5, **sizes)
+    method, surrogate = VARIANTS["em"], ViTForImageClassification(config)
+    undisturbed = fit(method, None, surrogate=surrogate)
+    torch.manual_seed(5)  # the user's own draws have no part in it
+    fit_and_kill(method, tmp_path, monkeypatch, 3, surrogate=surrogate)
+    assert store_of(fit(method, tmp_path, surrogate=surrogate)) == store_of(undisturbed)
+
+
+@methods
+def test_every_method_goes_on(method, tmp_path, monkeypatch):
+    """The contract: whatever a method keeps, killed in its last third it comes to the same end."""
+    ticks = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "tick", lambda self: ticks.append(None))
+        undisturbed = fit(quick(method), None)
+    fit_and_kill(quick(method), tmp_path, monkeypatch, max(1, len(ticks) * 2 // 3))
+    assert store_of(fit(quick(method), tmp_path)) == store_of(undisturbed)
+
+
+def test_steps_are_not_done_again(tmp_path, monkeypatch):
+    seen = []
+    step = Budget.direction
+    monkeypatch.setattr(Budget, "direction", lambda self, gradient: seen.append(None) or step(self, gradient))
+    fit(VARIANTS["em"], None)
+    whole = len(seen)
+    seen.clear()
+    fit_and_kill(VARIANTS["em"], tmp_path, monkeypatch, 2)
+    fit(VARIANTS["em"], tmp_path)
+    assert len(seen) == whole
+
+
+def test_a_finished_fit_is_opened_again(tmp_path, monkeypatch):
+    first = fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / "out")
+    assert [file.name for file in (tmp_path / "kept").iterdir()] == [DESCRIPTION]
+    monkeypatch.setattr(EM, "run", None)
+    again = fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / "out")
+    assert again.digest == first.digest
+    with pytest.raises(OutputError):
+        fit(EM(**QUICK_EM), None, output_dir=tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(SourceError):
+        fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / "out")
+
+
+QUICK_EM = {name: value for name, value in QUICK.items() if name in ("epochs", "batch_size")}
+
+
+@pytest.fixture
+def killed(tmp_path, monkeypatch):
+    """The checkpoints of a fit that did not come to its end."""
+    fit_and_kill(EM(**QUICK_EM), tmp_path / "kept", monkeypatch, 2)
+    return tmp_path / "kept"
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (EM(**QUICK_EM, seed=3), {}, "method seed was 0 and is 3"),
+        (MIUE(**QUICK_EM), {}, "method name was 'em' and is 'mi-ue'"),
+        (EM(**QUICK_EM), {"budget": Budget(4)}, "budget was 'linf:8' and is 'linf:4'"),
+        (EM(**QUICK_EM), {"on_unseen": "craft"}, "on_unseen was 'error' and is 'craft'"),
+        (EM(**QUICK_EM), {"surrogate": "small-vgg"}, "surrogates was"),
+    ],
+)
+def test_a_checkpoint_of_another_fit_is_refused(killed, method, options, message):
+    with pytest.raises(CheckpointError, match=message):
+        fit(method, killed, **options)
+    fit(EM(**QUICK_EM), killed)  # it is still there
+
+
+def test_a_checkpoint_of_a_surrogate_with_other_weights_is_refused(tmp_path, monkeypatch):
+    method, networks = VARIANTS["em"], [Surrogate("small-resnet").build(3, 1, seed).model for seed in (0, 1)]
+    fit_and_kill(method, tmp_path, monkeypatch, 2, surrogate=networks[0])
+    with pytest.raises(CheckpointError, match="surrogate weights was"):
+        fit(method, tmp_path, surrogate=networks[1])
+
+
+def test_a_checkpoint_of_other_data_or_versions_is_refused(killed):
+    with pytest.raises(CheckpointError, match="data was"):
+        EM(**QUICK_EM).fit(DATA.shuffle(seed=1), checkpoint_dir=killed, progress=False)
+    described = json.loads((killed / DESCRIPTION).read_text())
+    described["identity"]["versions"]["torch"] = "1.0"
+    (killed / DESCRIPTION).write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match=r"versions torch was '1.0' and is"):
+        fit(EM(**QUICK_EM), killed)
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "description"])
+def test_a_damaged_checkpoint_is_refused(killed, harm):
+    (file,) = killed.glob("*-of-process-0")
+    if harm == "flip":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif harm == "cut":
+        os.truncate(file, 1000)
+    elif harm == "remove":
+        file.unlink()
+    else:
+        (killed / DESCRIPTION).write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        fit(EM(**QUICK_EM), killed)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(killed, monkeypatch):
+    before = sorted(file.name for file in killed.iterdir())
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            fit(EM(**QUICK_EM), killed)
+    assert sorted(file.name for file in killed.iterdir()) == before
+    assert store_of(fit(EM(**QUICK_EM), killed)) == store_of(fit(EM(**QUICK_EM), None))
+
+
+def test_perturbations_on_the_device_are_the_same(tmp_path, monkeypatch):
+    method = VARIANTS["shared"]
+    assert store_of(fit(method, None, cache="device")) == store_of(fit(method, None))
+    fit_and_kill(method, tmp_path, monkeypatch, 12, cache="device")
+    assert store_of(fit(method, tmp_path, cache="device")) == store_of(fit(method, None))

@@ -1,0 +1,108 @@
+"""Several processes fit one protection: every row is owned once, and all end with the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.datasets import ROOT, make_dataset
+
+from hf_unlearnable import Training, available_methods, learnability
+from hf_unlearnable.training.processes import owners
+
+CONFIGURATION = ROOT / "examples" / "accelerate" / "cpu.yaml"
+SCRIPT = ROOT / "tests" / "helpers" / "in_processes.py"
+DATA = make_dataset(62)
+
+
+def start(*words: object) -> subprocess.CompletedProcess[str]:
+    """A script or module in two processes."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
+    command += ["--main_process_port", "0", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def launch(folder: Path, *names: str, check: bool = True) -> dict:
+    """Run parts of ``in_processes`` in two processes."""
+    if not (folder / "data").exists():
+        DATA.save_to_disk(folder / "data")
+    done = start(SCRIPT, folder, *names)
+    assert done.returncode == 0 or not check, done.stderr[-3000:]
+    return json.loads((folder / "said.json").read_text()) if done.returncode == 0 else {"stderr": done.stderr}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What two processes have to say, in one go: starting them takes longer than the work."""
+    folder = tmp_path_factory.mktemp("processes")
+    return launch(folder, "contract", "measured", "faults", "gathering") | {"folder": folder}
+
+
+@pytest.mark.parametrize("name", available_methods())
+def test_every_method_protects_every_image(said, name):
+    assert said["contract"][name] == {"violations": 0, "unchanged": 0, "images": len(DATA)}
+
+
+def test_every_row_is_moved_by_one_process_once_an_epoch(said):
+    assert said["contract"]["moved"] == [2.0] * len(DATA)  # the pattern of its class, then one epoch of its own
+
+
+def test_surrogates_of_all_processes_are_one(said):
+    assert said["contract"]["apart"] == 0
+
+
+def test_the_same_processes_give_the_same_bytes(said):
+    assert said["contract"]["first"] == said["contract"]["again"]
+
+
+def test_measuring_is_shared_out_and_gives_what_one_process_gives(said, tmp_path):
+    training = Training(epochs=1, batch_size=16)
+    options = {"seeds": [1, 2, 3], "ratios": [0, 0.5], "sequential": True, "training": training}
+    with pytest.warns(UserWarning, match="identical"):
+        report = learnability(DATA, clean=DATA, test=DATA, keep_in=tmp_path, progress=False, **options)
+    assert json.loads(json.dumps(report.as_dict())) == said["measured"]
+
+
+def test_an_error_of_one_is_raised_by_all(said):
+    assert said["faults"]["told"] == "row 7: unreadable"
+    assert "2 processes for 2 images" in said["faults"]["few"]
+
+
+def test_what_processes_tell_one_another(said):
+    told, rows = said["gathering"], list(range(len(DATA)))
+    assert told["gathered"] == told["written"] == rows
+    assert told["joined"] == 3 + 4
+    assert told["largest"] == 1
+    assert told["mean"] == pytest.approx(np.mean(owners(np.array(DATA["label"]), 2)))
+
+
+def test_a_rank_that_is_killed_ends_the_others_and_the_next_start_goes_on(tmp_path):
+    assert "stderr" in launch(tmp_path, "killed", check=False)
+    assert (tmp_path / "died").exists()
+    resumed = launch(tmp_path, "killed", "alone")
+    assert resumed["killed"]["digest"] == resumed["alone"]["digest"]
+    assert resumed["killed"]["ticks"] < 24  # of 6 epochs of 4 batches and the guide's: it did not begin anew
+
+
+def test_the_command_speaks_and_writes_once(tmp_path):
+    DATA.save_to_disk(tmp_path / "data")
+    options = ["--method", "em", "--epochs", 2, "--output", tmp_path / "out"]
+    done = start("-m", "hf_unlearnable", "protect", tmp_path / "data", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Protecting 62 images") == done.stdout.count("62 images, 0 unchanged, 0 outside") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_owners(processes):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 5], [31, 2, 8, 40]))
+    owner = owners(labels, processes)
+    for label in np.unique(labels):
+        counts = np.bincount(owner[labels == label], minlength=processes)
+        assert counts.sum() == (labels == label).sum()
+        assert 1 not in counts  # never alone in its class
+        assert counts.max() - counts.min() <= 3
