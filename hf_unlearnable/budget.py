@@ -30,7 +30,7 @@ def to_unit(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / WHITE
 
 
-def at_one_size(gradients: torch.Tensor) -> torch.Tensor:
+def normalise_gradients(gradients: torch.Tensor) -> torch.Tensor:
     """The gradient of every image (B, C, H, W) at mean absolute value one, so that none speaks louder in a sum."""
     return gradients / gradients.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-30)
 

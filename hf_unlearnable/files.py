@@ -26,7 +26,7 @@ except ImportError:  # Windows: two commands with one output are not kept apart 
 ROOM = 1 << 22  # values of a set that are brought into memory at once
 
 
-def allocate(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+def allocate_memmap(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """A memory-mapped array of zeros in a new file, with its room on disk taken at once.
 
     A file that only promises its size would end the process without a word (SIGBUS) where the disk turns out full.
@@ -44,7 +44,7 @@ def allocate(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[An
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
-def pieces(count: int, shape: Sequence[int]) -> Iterator[slice]:
+def chunks(count: int, shape: Sequence[int]) -> Iterator[slice]:
     """Cut ``count`` rows of ``shape`` into stretches that may be brought into memory at once.
 
     Of ``ROOM`` values or one row: 4,096 rows are 50 MB of doubles at 32x32 in grey, but 5 GB at 224x224 in colour.
@@ -53,7 +53,7 @@ def pieces(count: int, shape: Sequence[int]) -> Iterator[slice]:
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
-def check_free(folder: Path) -> None:
+def require_empty(folder: Path) -> None:
     """Refuse a folder that holds something already: nothing is ever overwritten.
 
     Raises:
@@ -63,7 +63,7 @@ def check_free(folder: Path) -> None:
         raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
 
 
-def write_whole(file: Path, content: str | bytes) -> None:
+def atomic_write(file: Path, content: str | bytes) -> None:
     """Write a file that others find as it was before or as it is now, never in part; text as UTF-8."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", suffix=".part", delete=False) as stream:
@@ -95,7 +95,7 @@ def _umask() -> int:
 
 
 @contextmanager
-def whole(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give a scratch folder beside ``folder`` and rename it to ``folder`` when the block ends without an error.
 
     After an error, a full disk or Ctrl-C nothing is left under either name.
@@ -103,7 +103,7 @@ def whole(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: ``folder`` holds something already.
     """
-    check_free(folder)
+    require_empty(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
     try:
@@ -143,7 +143,7 @@ def resumable(folder: Path, *, overwrite: bool = False) -> Iterator[tuple[Path, 
     if before.exists() and not folder.exists():
         before.replace(folder)  # a process was killed between two renames
     if not overwrite:
-        check_free(folder)
+        require_empty(folder)
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(work):
         rest.mkdir(exist_ok=True)

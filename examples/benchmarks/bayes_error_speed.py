@@ -30,7 +30,7 @@ import torch
 from protection_strength import DATA
 
 from hf_unlearnable.data.fashion_mnist import fashion_mnist
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.information.posterior import bandwidth, bayes_error
 from hf_unlearnable.versions import versions
 
@@ -147,7 +147,7 @@ def sampling() -> list[dict[str, float]]:
         places = torch.full((len(rows),), -1).scatter(0, chosen, torch.arange(voters))
         reference = (rows.detach()[chosen], labels[chosen])
         started = time.process_time()
-        value = bayes_error(rows, labels, sigma=sigma, objective="log-label", reference=reference, twins=places)
+        value = bayes_error(rows, labels, sigma=sigma, objective="log-label", reference=reference, self_index=places)
         value.backward()
         seconds = time.process_time() - started
         assert rows.grad is not None
@@ -190,7 +190,7 @@ def measure() -> None:
         "device": "1 CPU thread",
         "versions": versions(),
     }
-    write_whole(FILE, json.dumps(figures, indent=2) + "\n")
+    atomic_write(FILE, json.dumps(figures, indent=2) + "\n")
 
 
 def table() -> str:

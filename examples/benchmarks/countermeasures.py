@@ -32,9 +32,9 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
-from hf_unlearnable.files import whole
+from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.reports.comparison import write_comparison
-from hf_unlearnable.training.run import Run
+from hf_unlearnable.training.run import TrainingRun
 
 RESULTS = Path(__file__).parent / "results-countermeasures"
 SETS = {"fashion-mnist": 3000, "photo-patches": 4000}
@@ -70,9 +70,11 @@ def pretrained(name: str, channels: int) -> str:
         data = data.cast_column("image", Image(mode="L" if channels == 1 else "RGB"))
         images, training = ImageSet.read(data, find_columns(data)), Training(epochs=12)
         steps = training.iterations(len(images))
-        run = Run(Surrogate("small-resnet"), images, training, iterations=steps, seed=100, accelerator=Accelerator())
+        run = TrainingRun(
+            Surrogate("small-resnet"), images, training, iterations=steps, seed=100, accelerator=Accelerator()
+        )
         folder.parent.mkdir(exist_ok=True)
-        with whole(folder) as scratch:
+        with atomic_folder(folder) as scratch:
             run.finish().model.save_pretrained(scratch)
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
 

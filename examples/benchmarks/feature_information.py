@@ -24,9 +24,9 @@ from protection_strength import RECIPES, load
 from hf_unlearnable import Budget, Surrogate, Training, load_metric
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.training.inference import accuracy, embed
-from hf_unlearnable.training.run import Run
+from hf_unlearnable.training.run import TrainingRun
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "feature-information.json"
@@ -53,7 +53,9 @@ def measure(images: int, epochs: int, seeds: int) -> None:
         for seed in range(101, 101 + seeds):
             steps = training.iterations(len(protected))
             victim = Surrogate("small-resnet")
-            network = Run(victim, protected, training, iterations=steps, seed=seed, accelerator=accelerator).finish()
+            network = TrainingRun(
+                victim, protected, training, iterations=steps, seed=seed, accelerator=accelerator
+            ).finish()
             before, after = (embed(network, one, accelerator.device).cpu().numpy() for one in (clean, protected))
             figures = metric.compute(
                 predictions=after,
@@ -66,7 +68,7 @@ def measure(images: int, epochs: int, seeds: int) -> None:
             rows.append({"trained on": kind, "seed": seed, **figures, "accuracy": reached})
             print(rows[-1], flush=True)
     about = {"command": " ".join(["python", *sys.argv]), "images": images, "training": training.as_dict()}
-    write_whole(FILE, json.dumps({**about, "rows": rows, "versions": versions()}, indent=2) + "\n")
+    atomic_write(FILE, json.dumps({**about, "rows": rows, "versions": versions()}, indent=2) + "\n")
 
 
 def table() -> str:

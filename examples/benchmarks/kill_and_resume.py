@@ -26,7 +26,7 @@ from pathlib import Path
 from datasets import load_from_disk
 from protection_strength import load
 
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 
 FILE = Path(__file__).parent / "results-scale" / "kill-and-resume.json"
 MAP = """
@@ -139,7 +139,7 @@ def measure(images: int, kills: int, seed: int) -> None:
                 }
             )
     about = {"command": " ".join(["python", *sys.argv]), "images": images, "seed": seed, "scenarios": found}
-    write_whole(FILE, json.dumps(about, indent=2) + "\n")
+    atomic_write(FILE, json.dumps(about, indent=2) + "\n")
 
 
 def table() -> str:

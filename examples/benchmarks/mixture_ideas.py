@@ -24,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
 from hf_unlearnable import BEO, Method, Surrogate, Training
-from hf_unlearnable.budget import at_one_size
+from hf_unlearnable.budget import normalise_gradients
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
 from hf_unlearnable.evaluation.victims import split
@@ -64,7 +64,7 @@ class Ascent(Method):
                     own = at.detach().requires_grad_()
                     seen = random_crop_flip(images + own, generator) if self.augment else images + own
                     slope = torch.autograd.grad(gain(seen, labels, rows), own)[0]
-                    way += at_one_size(slope)
+                    way += normalise_gradients(slope)
                 at = task.budget.project(at + 2.5 / self.steps * task.budget.direction(way), images)
             task.store(rows, at)
 
@@ -226,7 +226,7 @@ class Answered(Attacked):
         own.requires_grad_()
         loss = self.learn(random_crop_flip(images + own * hit, self._generator), labels)
         assert own.grad is not None
-        way = 0.9 * self.ways[rows] + at_one_size(own.grad)
+        way = 0.9 * self.ways[rows] + normalise_gradients(own.grad)
         self.ways[rows] = torch.where(hit, way, self.ways[rows])
         budget, at = self.task.budget, own.detach()
         moved = budget.project(at + self.length * budget.direction(way), images)

@@ -38,12 +38,12 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.adversarial import ascend
 from hf_unlearnable.evaluation.victims import split
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.training.batches import load as load_rows
 from hf_unlearnable.training.batches import random_crop_flip
 from hf_unlearnable.training.inference import accuracy
-from hf_unlearnable.training.run import Run
+from hf_unlearnable.training.run import TrainingRun
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "mixture-limit.json"
@@ -52,7 +52,7 @@ SHIFT = 0.1  # length of the victim's move along its gradient, for the differenc
 CLEAN_IMAGES = 96  # that this gradient is taken of
 
 
-class Attacked(Run):
+class Attacked(TrainingRun):
     """The training of a victim whose ``attacked`` rows (N,) somebody changes at every step."""
 
     attacked: np.ndarray
@@ -201,7 +201,7 @@ def main() -> None:
         reached = measure(attack, budget, arguments.set, **settings)
         command = " ".join(["python", *sys.argv])
         cells.append({**about, "reached": reached, "command": command, "versions": versions()})
-        write_whole(FILE, json.dumps({"cells": cells}, indent=2) + "\n")
+        atomic_write(FILE, json.dumps({"cells": cells}, indent=2) + "\n")
     print(table(cells))
 
 

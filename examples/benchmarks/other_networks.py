@@ -21,7 +21,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from hf_unlearnable import MIUE, Budget, Surrogate, Training, learnability
 from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.versions import versions
 
 FILE = Path(__file__).parent / "results" / "other-networks.json"
@@ -95,7 +95,7 @@ def main() -> None:
     for surrogates in SURROGATES if not arguments.table else ():
         if all(cell["surrogates"] != surrogates for cell in found["cells"]):
             found["cells"] += measure(surrogates, range(101, 101 + arguments.seeds))
-            write_whole(FILE, json.dumps(found, indent=2) + "\n")
+            atomic_write(FILE, json.dumps(found, indent=2) + "\n")
     print(table(found["cells"]))
 
 

@@ -24,7 +24,7 @@ from protection_strength import DATA, RECIPES, load, percent
 
 from hf_unlearnable import MIUE, Budget, Protection, Report, Training, learnability
 from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 
 HERE = Path(__file__).parent
 FILE, TIMES = (HERE / "results-scale" / name for name in ("processes.json", "processes-times.json"))
@@ -101,7 +101,7 @@ def main() -> None:
     if not arguments.table:
         runs = [run(count, arguments) for count in arguments.processes or [1, 2]]
         about = {"command": " ".join(["python", *sys.argv]), "images": arguments.images, "runs": runs}
-        write_whole(FILE if arguments.victims else TIMES, json.dumps(about, indent=2) + "\n")
+        atomic_write(FILE if arguments.victims else TIMES, json.dumps(about, indent=2) + "\n")
     print(table())
 
 

@@ -31,7 +31,7 @@ from photo_patches import build_dataset
 from hf_unlearnable import BEO, EM, MIUE, Budget, Method, Protection, Report, Training, learnability
 from hf_unlearnable.data.fashion_mnist import fashion_mnist
 from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
-from hf_unlearnable.files import whole, write_whole
+from hf_unlearnable.files import atomic_folder, atomic_write
 from hf_unlearnable.methods import Task
 
 HERE = Path(__file__).parent
@@ -73,7 +73,7 @@ def load(name: str, images: int) -> tuple[Dataset, Dataset]:
         count = 3000 if images < 60000 else 10000
         return splits["train"].select(range(images)), splits["test"].select(range(count))
     if not (DATA / name).exists():
-        with whole(DATA / name) as scratch:
+        with atomic_folder(DATA / name) as scratch:
             build_dataset().save_to_disk(scratch)
     splits = load_from_disk(str(DATA / name))
     return splits["train"], splits["test"]
@@ -95,7 +95,7 @@ def fitted(
         folder.parent.mkdir(exist_ok=True)
         started = time.process_time()
         recipes[recipe].fit(data, budget=budget, surrogate=surrogate, output_dir=folder)
-        write_whole(note, json.dumps({"fit_seconds": round(time.process_time() - started, 1)}) + "\n")
+        atomic_write(note, json.dumps({"fit_seconds": round(time.process_time() - started, 1)}) + "\n")
     return folder, json.loads(note.read_text())["fit_seconds"]
 
 
@@ -132,7 +132,7 @@ def run(
         "device": device,
         **report.as_dict(),
     }
-    write_whole(file, json.dumps(figures, indent=2) + "\n")
+    atomic_write(file, json.dumps(figures, indent=2) + "\n")
     print(f"\n{name}, {recipe}, {budget}: fitted in {seconds} s\n{report}\n", flush=True)
 
 

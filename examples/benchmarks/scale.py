@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results-scale"
@@ -171,7 +171,7 @@ def measure(images: int, side: int, stages: list[str]) -> None:
             found[stage] = run(stage, Path(temporary), images, side)
             print(f"{images} images of {side} pixels, {stage}: {found[stage]}", flush=True)
             about = {"command": " ".join(["python", *sys.argv]), "images": images, "side": side}
-            write_whole(file, json.dumps({**about, "steps": STEPS, "stages": found}, indent=2) + "\n")
+            atomic_write(file, json.dumps({**about, "steps": STEPS, "stages": found}, indent=2) + "\n")
 
 
 def table() -> str:

@@ -31,11 +31,11 @@ def demo(
 ) -> None:
     """Protect a part of Fashion-MNIST with MI-UE and show that models trained on it fail on real images."""
     from hf_unlearnable.data.fashion_mnist import fashion_mnist
-    from hf_unlearnable.files import check_free
+    from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import MIUE
 
     allowance = Budget.parse(budget)
-    check_free(output)
+    require_empty(output)
     typer.echo("Getting Fashion-MNIST.")
     splits = fashion_mnist(data)
     train = splits["train"].select(range(min(images, len(splits["train"]))))

@@ -13,7 +13,7 @@ from hf_unlearnable.errors import (
     RecipeError,
     SourceError,
 )
-from hf_unlearnable.protection.layout import CELLS, MEASURED, ORIGIN, PRIVATE, PUBLISH, REPORT, report_folder
+from hf_unlearnable.protection.layout import MEASURED, ORIGIN, PRIVATE, PUBLISH, REPORT, VICTIMS, report_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -120,7 +120,7 @@ def _measure(
     accelerator = default_accelerator()
     if accelerator.is_main_process:
         typer.echo(
-            f"Training fresh models; what is finished is kept in {folder / CELLS}, so that a stopped run goes on."
+            f"Training fresh models; what is finished is kept in {folder / VICTIMS}, so that a stopped run goes on."
         )
     report = learnability(
         protected,
@@ -128,7 +128,7 @@ def _measure(
         test=test,
         **what,
         accelerator=accelerator,
-        keep_in=folder / CELLS,
+        keep_in=folder / VICTIMS,
         training=Training(epochs=epochs),
         seeds=[SEEDS[0] + index for index in range(seeds)],
         image_column=image_column,

@@ -14,7 +14,7 @@ import typer
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli.hub import push
 from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError, UnlearnableError
-from hf_unlearnable.files import check_free, resumable, work_folders
+from hf_unlearnable.files import require_empty, resumable, work_folders
 from hf_unlearnable.protection.layout import ORIGIN, PRIVATE, PROTECTION, PUBLISH, VERIFIED
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def protect(
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     check_format(image_format)
     if not overwrite:
-        check_free(output)
+        require_empty(output)
     if push_to:
         from hf_unlearnable.hub.publish import check_login
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from hf_unlearnable.data.debian import unpack_package
 from hf_unlearnable.errors import SourceError, first_line
-from hf_unlearnable.files import whole
+from hf_unlearnable.files import atomic_folder
 
 HUB_ID = "zalando-datasets/fashion_mnist"
 
@@ -50,7 +50,7 @@ def fashion_mnist(folder: Path) -> DatasetDict:
     """
     if not folder.exists():
         data = _fetch()
-        with whole(folder) as scratch:
+        with atomic_folder(folder) as scratch:
             data.save_to_disk(scratch)
     loaded = load_from_disk(str(folder))
     if not isinstance(loaded, DatasetDict):

@@ -18,7 +18,7 @@ from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.files import allocate
+from hf_unlearnable.files import allocate_memmap
 from hf_unlearnable.progress import Progress
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class ImageSet:
         height, width = (size, size) if isinstance(size, int) else size
         count = len(dataset) if numbers is None else len(numbers)
         shape = (count, channels, height, width)
-        pixels = np.empty(shape, np.uint8) if scratch is None else allocate(scratch / "pixels", shape, np.uint8)
+        pixels = np.empty(shape, np.uint8) if scratch is None else allocate_memmap(scratch / "pixels", shape, np.uint8)
         labels = np.empty(count, dtype=np.int64)
         digests = np.empty(count, dtype=f"V{DIGEST_BYTES}")  # S would cut trailing zeros off
         sizes = np.empty((count, 2), dtype=np.int32)

@@ -35,7 +35,7 @@ from transformers.integrations.integration_utils import (
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import count_predictions
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.versions import versions
 
 FILE = "learnability.json"
@@ -197,7 +197,7 @@ class LearnabilityCallback(TrainerCallback):
             "test_images": len(self.clean_eval),
             "versions": versions(),
         }
-        write_whole(folder / FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
+        atomic_write(folder / FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 class StopWhenLearned(TrainerCallback):

@@ -23,7 +23,7 @@ from hf_unlearnable.evaluation.report import CLEAN_PART, MIX, RATIO, SEQUENTIAL,
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.training.processes import default_accelerator, merged
+from hf_unlearnable.training.processes import default_accelerator, gather_objects
 from hf_unlearnable.training.run import Training
 from hf_unlearnable.versions import versions
 
@@ -145,13 +145,13 @@ def learnability(
             for seed in seeds
             for case, ratio in _cases(ratios, sequential)
         ]
-        own = _shared_out(cells, accelerator)
+        own = _assigned(cells, accelerator)
         with Progress("victims", bench.steps * len(own), enabled=progress and accelerator.is_main_process) as bar:
             found = {
                 index: bench.result(cells[index], bar, keep_weights=sequential and cells[index].case == CLEAN_PART)
                 for index in own
             }
-        everything = {index: result for part in merged(accelerator, found) for index, result in part.items()}
+        everything = {index: result for part in gather_objects(accelerator, found) for index, result in part.items()}
         results = tuple(everything[index] for index in range(len(cells)))
     return Report(
         results=results,
@@ -178,7 +178,7 @@ def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, flo
                 yield SEQUENTIAL, ratio
 
 
-def _shared_out(cells: Sequence[Trial], accelerator: Accelerator) -> list[int]:
+def _assigned(cells: Sequence[Trial], accelerator: Accelerator) -> list[int]:
     """Which cells this process trains, each by itself, so that their number changes no result.
 
     A clean part and what goes on from it belong together.

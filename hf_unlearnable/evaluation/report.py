@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.evaluation import scores
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 
 CLEAN, PROTECTED, MIX, CLEAN_PART, SEQUENTIAL = "clean", "protected", "mix", "clean part alone", "sequential"
 
@@ -237,17 +237,17 @@ class Report:
         path = Path(file)
         kind = path.suffix.lower()
         if kind in ("", ".json"):
-            write_whole(path, json.dumps(self.as_dict(), indent=2) + "\n")
+            atomic_write(path, json.dumps(self.as_dict(), indent=2) + "\n")
         elif kind == ".csv":
             table, text = self.rows(), io.StringIO()
             writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
-            write_whole(path, text.getvalue())
+            atomic_write(path, text.getvalue())
         elif kind == ".parquet":
             columns = io.BytesIO()
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self.rows()), columns)
-            write_whole(path, columns.getvalue())
+            atomic_write(path, columns.getvalue())
         else:
             raise RecipeError(f"got the file {str(path)!r}; expected an ending of .json, .csv or .parquet")
 

@@ -103,7 +103,7 @@ def _state(regained: float) -> str:
     return "broken" if regained >= BROKEN else "leaks" if regained >= LEAKING else "holds"
 
 
-def book_of(reports: Sequence[Report]) -> str:
+def baseline_defence(reports: Sequence[Report]) -> str:
     """The thief by the book uses no countermeasure, where that was measured; else the first one of the first report.
 
     Args:

@@ -18,11 +18,11 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DivergenceError
 from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Result
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.inference import accuracy
-from hf_unlearnable.training.run import Run, Training
+from hf_unlearnable.training.run import Training, TrainingRun
 from hf_unlearnable.versions import versions
 
 
@@ -65,7 +65,7 @@ class Victims:
         else:
             epochs = self._train(cell, bar, keep_weights)
             about = {"victim": str(cell.victim), "defence": str(cell.defence), "case": cell.case, "ratio": cell.ratio}
-            write_whole(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
+            atomic_write(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
         if cell.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
             epochs = epochs[: 1 + int(np.argmax(epochs))]
         return Result(str(cell.victim), cell.case, cell.ratio, str(cell.defence), cell.seed, tuple(epochs))
@@ -74,7 +74,7 @@ class Victims:
         """Train one victim; its clean test accuracy after every epoch of the full set (of the last set's training)."""
         images = self._training_set(cell)
         if cell.case == SEQUENTIAL:
-            start = self._taught(replace(cell, case=CLEAN_PART), bar)
+            start = self._pretrained_on_clean_part(replace(cell, case=CLEAN_PART), bar)
             training = replace(
                 self.training,
                 epochs=max(1, self.training.epochs // 4),
@@ -85,10 +85,10 @@ class Victims:
             network, reached = self._fit(cell, cell.victim, images, self.training, self.steps, bar)
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-                write_whole(self._file(cell, "safetensors"), save(weights))
+                atomic_write(self._file(cell, "safetensors"), save(weights))
         return reached
 
-    def _taught(self, cell: Trial, bar: Progress) -> Surrogate:
+    def _pretrained_on_clean_part(self, cell: Trial, bar: Progress) -> Surrogate:
         """What ``cell`` leaves, trained now or before, as the start of another training."""
         file = self._file(cell, "safetensors")
         if file.exists():
@@ -137,7 +137,7 @@ class Victims:
     def _fit(
         self, cell: Trial, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
     ) -> tuple[Network, list[float]]:
-        run = Run(
+        run = TrainingRun(
             victim,
             images,
             training,

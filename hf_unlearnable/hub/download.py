@@ -10,7 +10,7 @@ from huggingface_hub import HfFileSystem
 
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
-from hf_unlearnable.files import whole
+from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import ProtectedFolder
@@ -44,7 +44,7 @@ def pull(
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
-    with whole(Path(folder)) as scratch:
+    with atomic_folder(Path(folder)) as scratch:
         _load(repo_id, config, split, revision, token, retry).save_to_disk(scratch)
     return Dataset.load_from_disk(str(folder))
 

@@ -27,7 +27,7 @@ BLOCK = {True: 1 << 20, False: 1 << 27}  # kernel values held at once: what a CP
 
 
 @dataclass(frozen=True)
-class Vote:
+class KernelScores:
     """Who votes on whom, with the logarithm of every kernel as a product: ``queries @ keys.T + bias`` (M,).
 
     A row of votes is only used up to a constant, so that the RBF kernel needs ``-|z_j|^2 / 2`` and not the whole
@@ -38,7 +38,7 @@ class Vote:
     keys: torch.Tensor
     bias: torch.Tensor
     key_labels: torch.Tensor
-    twins: torch.Tensor
+    self_index: torch.Tensor
     logistic: bool
 
     @classmethod
@@ -49,8 +49,8 @@ class Vote:
         kernel: str,
         sigma: float,
         reference: tuple[torch.Tensor, torch.Tensor] | None,
-        twins: torch.Tensor | None,
-    ) -> Vote:
+        self_index: torch.Tensor | None,
+    ) -> KernelScores:
         """Check and prepare; the arguments are those of ``information.bayes_error``."""
         if kernel not in KERNELS:
             raise RecipeError(f"got the kernel {kernel!r}; expected one of {', '.join(KERNELS)}")
@@ -61,7 +61,7 @@ class Vote:
         if not sigma > 0:
             raise RecipeError(f"got sigma={sigma}; expected a number above zero, in units of the features")
         queries = at_least_float32(features)
-        keys, key_labels, twins = voters(queries, labels, reference, twins)
+        keys, key_labels, self_index = references(queries, labels, reference, self_index)
         bias = keys.new_zeros(len(keys))
         # Shifted to the centre of the voters, which changes no row by more than a constant: float32 errors grow with
         # the lengths of the vectors.
@@ -76,15 +76,15 @@ class Vote:
             bias = keys @ centre / sigma
         else:
             queries = queries / sigma
-        return cls(queries, keys, bias, key_labels, twins, kernel == "logistic")
+        return cls(queries, keys, bias, key_labels, self_index, kernel == "logistic")
 
     def logits(self, rows: slice | torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logarithm of the kernel (B, M) up to a constant a row, own twins at -inf; and the bare products."""
+        """The logarithm of the kernel (B, M) up to a constant a row, own self_index at -inf; and the bare products."""
         products = torch.addmm(self.bias, queries[rows], self.keys.T)
         logits = F.logsigmoid(products) if self.logistic else products
-        twins = self.twins[rows]
-        with_twin = torch.nonzero(twins >= 0)[:, 0]
-        logits[with_twin, twins[with_twin]] = -torch.inf
+        self_index = self.self_index[rows]
+        with_twin = torch.nonzero(self_index >= 0)[:, 0]
+        logits[with_twin, self_index[with_twin]] = -torch.inf
         return logits, products
 
     def blocks(self, classes: int) -> Iterator[tuple[slice, tuple[torch.Tensor, torch.Tensor], torch.Tensor]]:
@@ -104,7 +104,7 @@ class Vote:
     def warn_of_bandwidth(self, sample: int = 128) -> None:
         """Look at a few evenly spaced rows."""
         step = max(1, len(self.queries) // sample)
-        part = replace(self, queries=self.queries[::step], twins=self.twins[::step])
+        part = replace(self, queries=self.queries[::step], self_index=self.self_index[::step])
         shares = torch.bincount(self.key_labels).to(self.keys.dtype) / len(self.key_labels)
         neighbours, apart = [], []
         for _, (weights, _), mass in part.blocks(len(shares)):
@@ -138,7 +138,7 @@ class MeanObjective(torch.autograd.Function):
         keys: torch.Tensor,
         bias: torch.Tensor,
         labels: torch.Tensor,
-        vote: Vote,
+        vote: KernelScores,
         objective: str,
     ) -> torch.Tensor:
         """The value, and its gradients where they are wanted."""
@@ -198,7 +198,7 @@ def _slopes(posterior: torch.Tensor, labels: torch.Tensor, objective: str) -> tu
 
 
 def _log_label(
-    vote: Vote, rows: torch.Tensor, queries: torch.Tensor, labels: torch.Tensor
+    vote: KernelScores, rows: torch.Tensor, queries: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """-log p_y (B,) and its slope in the log kernels (B, M), in logarithms throughout: p_y is below any float."""
     logits, _ = vote.logits(rows, queries)
@@ -207,24 +207,26 @@ def _log_label(
     return values, logits.softmax(dim=1) - own.softmax(dim=1)
 
 
-def voters(
+def references(
     features: torch.Tensor,
     labels: torch.Tensor,
     reference: tuple[torch.Tensor, torch.Tensor] | None,
-    twins: torch.Tensor | None,
+    self_index: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features, labels and twins of the rows that vote."""
+    """Features, labels and self_index of the rows that vote."""
     if reference is None:
-        if twins is not None:
-            raise RecipeError("got twins without a reference; expected them with one: without, a row is its own twin")
-        keys, key_labels, twins = features, labels, torch.arange(len(features), device=features.device)
+        if self_index is not None:
+            raise RecipeError(
+                "got self_index without a reference; expected them with one: without, a row is its own twin"
+            )
+        keys, key_labels, self_index = features, labels, torch.arange(len(features), device=features.device)
     else:
         keys, key_labels = at_least_float32(reference[0]), reference[1]
-        if twins is None:
-            twins = torch.full((len(features),), -1, device=features.device)
-    if len(keys) < (2 if bool((twins >= 0).any()) else 1):
+        if self_index is None:
+            self_index = torch.full((len(features),), -1, device=features.device)
+    if len(keys) < (2 if bool((self_index >= 0).any()) else 1):
         raise RecipeError(f"got {len(keys)} rows to vote; expected at least two, since no row votes on itself")
-    return keys.to(features.dtype), key_labels, twins
+    return keys.to(features.dtype), key_labels, self_index
 
 
 def at_least_float32(features: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.information.kernel import OBJECTIVES, MeanObjective, Vote, at_least_float32, voters
+from hf_unlearnable.information.kernel import OBJECTIVES, KernelScores, MeanObjective, at_least_float32, references
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def kernel_posterior(
     kernel: str = "rbf",
     sigma: float | None = None,
     reference: tuple[torch.Tensor, torch.Tensor] | None = None,
-    twins: torch.Tensor | None = None,
+    self_index: torch.Tensor | None = None,
     num_classes: int | None = None,
 ) -> torch.Tensor:
     """The class probabilities of every row by the vote of its neighbours, each with the weight of a kernel.
@@ -33,14 +33,14 @@ def kernel_posterior(
         kernel: see there.
         sigma: see there.
         reference: see there.
-        twins: see there.
+        self_index: see there.
         num_classes: K; the highest label plus one when left out.
 
     Returns:
         (N, K) floats whose rows sum to one.
     """
-    sigma = _chosen(features, labels, kernel, sigma, reference, twins)
-    vote = Vote.of(features, labels, kernel, sigma, reference, twins)
+    sigma = _chosen(features, labels, kernel, sigma, reference, self_index)
+    vote = KernelScores.of(features, labels, kernel, sigma, reference, self_index)
     classes = num_classes or int(max(labels.max(), vote.key_labels.max())) + 1
     result = vote.queries.new_empty(len(features), classes)
     for rows, _, mass in vote.blocks(classes):
@@ -56,6 +56,7 @@ def bayes_error(
     sigma: float | None = None,
     objective: str = "max",
     reference: tuple[torch.Tensor, torch.Tensor] | None = None,
+    self_index: torch.Tensor | None = None,
     twins: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The Bayes error of a labelled sample, estimated by the kernel posterior of its features (BEO, arXiv 2511.08191).
@@ -75,8 +76,9 @@ def bayes_error(
         objective: ``"max"``: ``1 - max_c p_c``; ``"label"``: ``1 - p_y`` of the row's own label; ``"log-label"``:
             ``-log p_y``; ``"entropy"``: ``-sum_c p_c log p_c``. The last two are not errors but grow with them.
         reference: features (M, D) and labels (M,) of the rows that vote; the other rows of the set when left out.
-        twins: (N,) integers: which row of the reference is the row itself and has no vote, -1 for none. Without a
+        self_index: (N,) integers: which row of the reference is the row itself and has no vote, -1 for none. Without a
             reference it is the row's own place.
+        twins: the former name of ``self_index``.
 
     Returns:
         A differentiable scalar.
@@ -91,12 +93,13 @@ def bayes_error(
     """
     if objective not in OBJECTIVES:
         raise RecipeError(f"got the objective {objective!r}; expected one of {', '.join(OBJECTIVES)}")
-    sigma = _chosen(features, labels, kernel, sigma, reference, twins)
-    vote = Vote.of(features, labels, kernel, sigma, reference, twins)
+    self_index = twins if self_index is None else self_index
+    sigma = _chosen(features, labels, kernel, sigma, reference, self_index)
+    vote = KernelScores.of(features, labels, kernel, sigma, reference, self_index)
     if objective == "log-label":
         counts = torch.bincount(vote.key_labels, minlength=int(labels.max()) + 1)[labels]
-        own = vote.twins >= 0
-        counts = counts - (own & (vote.key_labels[vote.twins.clamp_min(0)] == labels)).long()
+        own = vote.self_index >= 0
+        counts = counts - (own & (vote.key_labels[vote.self_index.clamp_min(0)] == labels)).long()
         if (lonely := int((counts == 0).sum())) > 0:
             raise RecipeError(
                 f"got {lonely} rows without another row of their class to compare with; expected at least one, since "
@@ -115,7 +118,7 @@ def bandwidth(
     kernel: str = "rbf",
     rule: str = "likelihood",
     reference: tuple[torch.Tensor, torch.Tensor] | None = None,
-    twins: torch.Tensor | None = None,
+    self_index: torch.Tensor | None = None,
     sample: int = 500,
 ) -> float:
     """A bandwidth for the kernel of ``bayes_error``.
@@ -127,7 +130,7 @@ def bandwidth(
         rule: ``"likelihood"``: the sigma under which the labels are most likely, each predicted by the others
             (leave-one-out); ``"median"``: the median distance between rows (RBF only).
         reference: see ``bayes_error``.
-        twins: see ``bayes_error``.
+        self_index: see ``bayes_error``.
         sample: rows, evenly spaced, that are predicted; all rows vote.
 
     Raises:
@@ -136,9 +139,9 @@ def bandwidth(
     if rule not in ("likelihood", "median") or (rule == "median" and kernel != "rbf"):
         raise RecipeError(f"got the rule {rule!r} for the kernel {kernel!r}; expected 'likelihood', or 'median' (rbf)")
     features = at_least_float32(features)
-    keys, key_labels, twins = voters(features, labels, reference, twins)
+    keys, key_labels, self_index = references(features, labels, reference, self_index)
     chosen = torch.linspace(0, len(features) - 1, min(sample, len(features)), device=features.device).round().long()
-    some, their_labels, their_twins = features[chosen], labels[chosen], twins[chosen]
+    some, their_labels, their_self_index = features[chosen], labels[chosen], self_index[chosen]
     scale = 1.0
     if kernel == "rbf":
         distances = torch.cdist(some, keys[:: max(1, len(keys) // sample)])
@@ -146,14 +149,14 @@ def bandwidth(
         if rule == "median":
             return scale
     counts = torch.bincount(key_labels, minlength=int(labels.max()) + 1)[their_labels]
-    heard = counts > ((their_twins >= 0) & (key_labels[their_twins.clamp_min(0)] == their_labels)).long()
+    heard = counts > ((their_self_index >= 0) & (key_labels[their_self_index.clamp_min(0)] == their_labels)).long()
     if not heard.any():
         raise RecipeError("got no two rows of one class; expected at least one pair to choose the bandwidth by")
-    some, their_labels, their_twins = some[heard], their_labels[heard], their_twins[heard]
+    some, their_labels, their_self_index = some[heard], their_labels[heard], their_self_index[heard]
 
     def unlikelihood(log_sigma: float) -> float:
         sigma = scale * math.exp(log_sigma)
-        vote = Vote.of(some, their_labels, kernel, sigma, (keys, key_labels), their_twins)
+        vote = KernelScores.of(some, their_labels, kernel, sigma, (keys, key_labels), their_self_index)
         return float(MeanObjective.apply(vote.queries, vote.keys, vote.bias, their_labels, vote, "log-label"))  # type: ignore[no-untyped-call]
 
     # Not convex: a coarse look first, then the best interval.
@@ -171,10 +174,10 @@ def _chosen(
     kernel: str,
     sigma: float | None,
     reference: tuple[torch.Tensor, torch.Tensor] | None,
-    twins: torch.Tensor | None,
+    self_index: torch.Tensor | None,
 ) -> float:
     """The given sigma, or the likely one."""
     if sigma is not None:
         return sigma
     detached = None if reference is None else (reference[0].detach(), reference[1])
-    return bandwidth(features.detach(), labels, kernel=kernel, reference=detached, twins=twins)
+    return bandwidth(features.detach(), labels, kernel=kernel, reference=detached, self_index=self_index)

@@ -31,16 +31,16 @@ from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.reading import Survey, class_numbers, rows
 from hf_unlearnable.errors import DataWarning, DivergenceError, SourceError
-from hf_unlearnable.files import allocate, check_free, pieces
+from hf_unlearnable.files import allocate_memmap, chunks, require_empty
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.protection.resample import release
+from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.verification import compare
 from hf_unlearnable.training.checkpoints import Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
-from hf_unlearnable.training.processes import Shard, merged, together, told_by_main
+from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 from hf_unlearnable.versions import versions
 
 SAMPLE = 1000  # images that are verified at most,
@@ -111,13 +111,13 @@ class Fitting:
             levels = None
             if self._shard.is_main:
                 shape = (len(self.dataset), *images.pixels.shape[1:])
-                levels = allocate(scratch / "levels", shape, self.budget.dtype)
+                levels = allocate_memmap(scratch / "levels", shape, self.budget.dtype)
             self._shard.write(task.levels, levels, images.pixels.shape[1:])
             folder = None
             if levels is not None:
                 about["verification"] = self._verify(levels, survey)
                 folder = self._write(levels, originals, about, patterns, scratch, kept)
-            folder = told_by_main(self.accelerator, folder)
+            folder = broadcast(self.accelerator, folder)
             assert folder is not None
             protection = Protection(folder)
             kept.finish(protection.digest)
@@ -129,7 +129,7 @@ class Fitting:
 
     def _check_output(self) -> None:
         if self.output is not None:
-            check_free(self.output)
+            require_empty(self.output)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -154,10 +154,10 @@ class Fitting:
     def _read(self, scratch: Path) -> tuple[Survey, ImageSet]:
         """What all images are like, and the pixels of those that this process owns."""
         numbers = None if self._shard.count == 1 else self._shard.rows
-        own = together(self.accelerator, lambda: Survey.of(self.dataset, self.columns, numbers))
-        survey = functools.reduce(operator.or_, merged(self.accelerator, own))
+        own = run_on_all(self.accelerator, lambda: Survey.of(self.dataset, self.columns, numbers))
+        survey = functools.reduce(operator.or_, gather_objects(self.accelerator, own))
         size = (self.resolution, self.resolution) if self.resolution else survey.working_size(self._largest_side)
-        images = together(
+        images = run_on_all(
             self.accelerator,
             lambda: ImageSet.read(
                 self.dataset,
@@ -185,7 +185,7 @@ class Fitting:
         digests = torch.from_numpy(own.digests.view(np.uint8).reshape(len(own.digests), -1))
         sizes = torch.from_numpy(own.sizes)
         gathered = [shard.gather(part.to(self.accelerator.device)).cpu().numpy() for part in (digests, sizes)]
-        conversions: Counter[str] = sum(map(Counter, merged(self.accelerator, own.conversions)), Counter())
+        conversions: Counter[str] = sum(map(Counter, gather_objects(self.accelerator, own.conversions)), Counter())
         return Originals(
             np.ascontiguousarray(gathered[0]).view(own.digests.dtype)[:, 0],
             gathered[1],
@@ -252,12 +252,12 @@ class Fitting:
 
     def _task(self, images: ImageSet, kept: Checkpoints, scratch: Path) -> Task:
         """With the perturbations as a checkpoint has them, or zero."""
-        perturbations = torch.from_numpy(allocate(scratch / "working", images.pixels.shape, np.float32))
+        perturbations = torch.from_numpy(allocate_memmap(scratch / "working", images.pixels.shape, np.float32))
         if self.cache == "device":
             perturbations = torch.zeros(perturbations.shape, device=self.accelerator.device)
         saved = kept.keep("perturbations", lambda: perturbations)
         if saved is not None:
-            for part in pieces(len(saved), saved.shape[1:]):
+            for part in chunks(len(saved), saved.shape[1:]):
                 perturbations[part] = saved[part].to(perturbations.device)
         return Task(
             images=images,
@@ -269,7 +269,7 @@ class Fitting:
             shard=self._shard,
             checkpoints=kept,
             progress=self.progress,
-            memory=MicroBatches(self.accelerator),
+            micro_batches=MicroBatches(self.accelerator),
         )
 
     def _go_on(self, kept: Checkpoints) -> None:
@@ -295,7 +295,7 @@ class Fitting:
 
         def pairs() -> Iterator[Pair]:
             for index, row in zip(chosen, rows(self.dataset, self.columns, chosen), strict=True):
-                yield row.pixels, release(row.pixels, levels[index], self.budget)
+                yield row.pixels, resample_and_apply(row.pixels, levels[index], self.budget)
 
         verified = compare(pairs(), self.budget, levels.shape[2:])
         if verified.unchanged:

@@ -16,14 +16,14 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DivergenceError
-from hf_unlearnable.files import allocate, pieces
+from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.checkpoints import Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard
-from hf_unlearnable.training.run import Run, Training
+from hf_unlearnable.training.run import Training, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Task:
         checkpoints: where to keep what a killed fit goes on from.
         findings: what ``run`` learned about its result and ``protection.json`` should tell, ready for JSON.
         progress: show bars.
-        memory: how batches are passed through networks where they are too large for the device.
+        micro_batches: how batches are passed through networks where they are too large for the device.
     """
 
     images: ImageSet
@@ -55,7 +55,7 @@ class Task:
     shard: Shard
     checkpoints: Checkpoints
     progress: bool
-    memory: MicroBatches
+    micro_batches: MicroBatches
     findings: dict[str, Any] = field(default_factory=dict)
 
     def load(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -70,12 +70,12 @@ class Task:
     def is_finite(self) -> bool:
         """Whether all perturbations are finite numbers."""
         extent = len(self.perturbations), self.perturbations.shape[1:]
-        return all(bool(self.perturbations[part].isfinite().all()) for part in pieces(*extent))
+        return all(bool(self.perturbations[part].isfinite().all()) for part in chunks(*extent))
 
     def protected(self) -> ImageSet:
         """The images with the perturbations as they are now, as they would be released; pixels in ``scratch``."""
-        pixels = allocate(self.scratch / "protected", self.images.pixels.shape, np.uint8)
-        for part in pieces(len(self.images), self.images.pixels.shape[1:]):
+        pixels = allocate_memmap(self.scratch / "protected", self.images.pixels.shape, np.uint8)
+        for part in chunks(len(self.images), self.images.pixels.shape[1:]):
             pixels[part] = self.budget.apply(self.images.pixels[part], self.levels(part))
         return ImageSet(pixels, self.images.labels, self.images.names)
 
@@ -106,7 +106,7 @@ class Task:
             DivergenceError: the loss left the finite numbers.
         """
         steps = training.iterations(int(self.shard.sum(torch.tensor(len(images), device=self.accelerator.device))))
-        run = Run(
+        run = TrainingRun(
             surrogate,
             images,
             training,
@@ -115,7 +115,7 @@ class Task:
             accelerator=self.accelerator,
             defence=defence,
             together=True,
-            memory=self.memory,
+            micro_batches=self.micro_batches,
         )
         saved = self.checkpoints.keep(what, run.state_dict)
         if saved is not None and saved["seed"] == seed:

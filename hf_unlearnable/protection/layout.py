@@ -7,7 +7,7 @@ from pathlib import Path
 # What `protect` writes below its output folder: one part to publish, one to keep.
 PUBLISH, PRIVATE, REPORT = "dataset", "private", "report"
 MEASURED = "learnability.json"  # below REPORT: what `measure` found
-CELLS = "victims"  # below REPORT: what is finished of a measurement
+VICTIMS = "victims"  # below REPORT: what is finished of a measurement
 PROTECTION, ORIGIN, VERIFIED = "protection", "origin.json", "verification.json"
 
 

@@ -36,9 +36,9 @@ from hf_unlearnable.data.pixels import (
     to_image,
 )
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
-from hf_unlearnable.files import file_digest, whole
+from hf_unlearnable.files import atomic_folder, file_digest
 from hf_unlearnable.protection.class_patterns import FILE, read_patterns
-from hf_unlearnable.protection.resample import release
+from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
 
@@ -48,7 +48,7 @@ ABOUT = "protection.json"
 
 FORMAT = 2
 
-ROOM = 1 << 28  # bytes of released images that ``release`` holds in memory before it writes them
+ROOM = 1 << 28  # bytes of released images that ``Protection.release`` holds in memory before it writes them
 
 AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset, IterableDatasetDict)
 
@@ -116,7 +116,7 @@ class Protection:
         Raises:
             OutputError: the folder holds something already.
         """
-        with whole(Path(folder)) as scratch:
+        with atomic_folder(Path(folder)) as scratch:
             shutil.copyfile(self.folder / STORE, scratch / STORE)
             shutil.copyfile(self.folder / ABOUT, scratch / ABOUT)
             if "patterns" in self.about:
@@ -255,7 +255,7 @@ class Protection:
                 f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
             )
         levels = self._craft(image, number) if levels is None else levels
-        return to_image(release(pixels, levels, self.budget), colour_profile(image))
+        return to_image(resample_and_apply(pixels, levels, self.budget), colour_profile(image))
 
     def _craft(self, image: Any, label: int) -> NDArray[Any]:
         if not isinstance(image, Image.Image):

@@ -12,7 +12,7 @@ from hf_unlearnable.budget import MAX_BYTE, Budget
 from hf_unlearnable.data.pixels import match_channels, resize, split_alpha
 
 
-def release(pixels: NDArray[np.uint8], levels: NDArray[Any], budget: Budget) -> NDArray[np.uint8]:
+def resample_and_apply(pixels: NDArray[np.uint8], levels: NDArray[Any], budget: Budget) -> NDArray[np.uint8]:
     """Add a perturbation to an image of any size.
 
     The perturbation is resampled to the image's size, kept away from invisible pixels, brought back into the budget and

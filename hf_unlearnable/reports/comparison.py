@@ -12,7 +12,7 @@ from typing import Any
 
 from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceError, first_line
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.layout import MEASURED, PRIVATE, PROTECTION, REPORT, VERIFIED
 from hf_unlearnable.protection.privacy import PAGES
 from hf_unlearnable.protection.protection import ABOUT
@@ -74,7 +74,7 @@ def write_comparison(
         )
         for name, one in zip(names or _names(measured), measured, strict=True)
     ]
-    write_whole(page, comparison_page(compared, command=command, public=public))
+    atomic_write(page, comparison_page(compared, command=command, public=public))
     return page
 
 

@@ -15,7 +15,7 @@ from hf_unlearnable.evaluation.verdicts import (
     UNKNOWN,
     Cell,
     Verdict,
-    book_of,
+    baseline_defence,
     row_name,
     stops_early,
     worst,
@@ -96,7 +96,7 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
     if public:
         runs, command = for_the_public(runs), "hf-unlearnable report RUN RUN --public"
     reports = {run.name: run.report for run in runs}
-    book = book_of(list(reports.values()))
+    book = baseline_defence(list(reports.values()))
     victims = list(dict.fromkeys(victim for report in reports.values() for victim in report.victims))
     tiles = [_tile(run, book) for run in runs]
     words = {

@@ -19,7 +19,7 @@ from hf_unlearnable.evaluation.verdicts import (
     UNKNOWN,
     Cell,
     Verdict,
-    book_of,
+    baseline_defence,
     row_name,
     stops_early,
     worst,
@@ -110,7 +110,7 @@ def page(facts: PageFacts) -> str:
     """
     report = facts.report if facts.report and facts.report.results else None
     verdicts = [Verdict.of(report, victim, defence) for victim, defence in _pairs(report)] if report else []
-    book = book_of([report]) if report else ""
+    book = baseline_defence([report]) if report else ""
     by_the_book = [verdict for verdict in verdicts if verdict.defence == book]
     about = facts.about or {}
     words = {

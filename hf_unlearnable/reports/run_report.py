@@ -17,8 +17,8 @@ from hf_unlearnable.data.pairing import sampled_pairs
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError, first_line
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.files import write_whole
-from hf_unlearnable.protection.layout import CELLS, MEASURED, PRIVATE, PROTECTION, PUBLISH, REPORT, report_folder
+from hf_unlearnable.files import atomic_write
+from hf_unlearnable.protection.layout import MEASURED, PRIVATE, PROTECTION, PUBLISH, REPORT, VICTIMS, report_folder
 from hf_unlearnable.protection.verification import compare
 from hf_unlearnable.reports.charts import accuracy_chart, change_histogram, change_shares, learning_curves
 from hf_unlearnable.reports.images import image_grid, samples
@@ -61,7 +61,7 @@ def write_report(
     source = Run.find(Path(run))
     facts = source.facts(clean, clean_split, image_column, label_column, command)
     file = source.named(PUBLIC_PAGE if public else PAGE)
-    write_whole(file, page(facts.for_the_public() if public else facts))
+    atomic_write(file, page(facts.for_the_public() if public else facts))
     return [file] if public else [file, *source.write_pictures(facts)]
 
 
@@ -184,7 +184,7 @@ class Run:
         """Why there is no measurement, and what to do; empty if there is one."""
         if self.measured.exists():
             return ""
-        finished = len(list((self.measured.parent / CELLS).glob("*.json")))
+        finished = len(list((self.measured.parent / VICTIMS).glob("*.json")))
         begun = (
             f"A measurement was begun: {finished} models are trained and kept, the rest is missing. The same command "
             f"goes on from there."

@@ -13,7 +13,7 @@ from hf_unlearnable.budget import to_unit
 from hf_unlearnable.data.image_set import ImageSet
 
 
-def chunks_of(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+def row_chunks(count: int, size: int) -> Iterator[NDArray[np.int64]]:
     """The row numbers 0 to ``count`` - 1 in stretches of ``size``, in order."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))

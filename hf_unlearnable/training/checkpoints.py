@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from hf_unlearnable.errors import CheckpointError, first_line
-from hf_unlearnable.files import file_digest, write_whole
-from hf_unlearnable.training.processes import Shard, merged, together, told_by_main
+from hf_unlearnable.files import atomic_write, file_digest
+from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 
 DESCRIPTION = "checkpoint.json"
 
@@ -50,7 +50,7 @@ class Checkpoints:
         self._saved: dict[str, Any] = {}
         self._steps = 0
         if folder is not None:
-            together(shard.accelerator, self._open)
+            run_on_all(shard.accelerator, self._open)
         self._last = time.monotonic()
 
     def keep(self, name: str, state: Callable[[], Any]) -> Any:
@@ -78,7 +78,7 @@ class Checkpoints:
         self._steps += 1
         if self.shard.count > 1 and self._steps % ASK_EVERY:
             return
-        if told_by_main(self.shard.accelerator, time.monotonic() - self._last >= self.every):
+        if broadcast(self.shard.accelerator, time.monotonic() - self._last >= self.every):
             self.save()
 
     def save(self) -> None:
@@ -103,7 +103,7 @@ class Checkpoints:
             if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
-        self._digests = merged(self.shard.accelerator, file_digest(file))
+        self._digests = gather_objects(self.shard.accelerator, file_digest(file))
         if self.shard.is_main:
             self._describe()
         self.shard.accelerator.wait_for_everyone()
@@ -130,7 +130,7 @@ class Checkpoints:
     def _describe(self, **more: Any) -> None:
         assert self.folder is not None
         content = {"number": self.number, "digests": self._digests, "identity": self.identity, **more}
-        write_whole(self.folder / DESCRIPTION, json.dumps(content, indent=2) + "\n")
+        atomic_write(self.folder / DESCRIPTION, json.dumps(content, indent=2) + "\n")
 
     def _file(self, number: int) -> Path:
         assert self.folder is not None
@@ -139,7 +139,7 @@ class Checkpoints:
     def _open(self) -> None:
         """Look what is there."""
         assert self.folder is not None
-        described = told_by_main(self.shard.accelerator, self._description() if self.shard.is_main else None)
+        described = broadcast(self.shard.accelerator, self._description() if self.shard.is_main else None)
         if described is not None:
             self._compare(described["identity"])
             self.number, self._digests = described["number"], described["digests"]

@@ -11,7 +11,7 @@ import torch
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.training.batches import load
-from hf_unlearnable.training.micro_batches import halved
+from hf_unlearnable.training.micro_batches import retry_in_halves
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def _outputs(
     network.eval()
     for start in range(0, len(images), batch_size):
         pixels, _ = load(images, np.arange(start, min(start + batch_size, len(images))), device)
-        yield halved(functools.partial(_output, network, pixels, which), len(pixels))
+        yield retry_in_halves(functools.partial(_output, network, pixels, which), len(pixels))
 
 
 def _output(network: Network, pixels: torch.Tensor, which: int, part: slice) -> torch.Tensor:

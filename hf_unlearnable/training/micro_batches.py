@@ -75,7 +75,7 @@ class MicroBatches:
         return context
 
 
-def halved(work: Callable[[slice], torch.Tensor], rows: int) -> torch.Tensor:
+def retry_in_halves(work: Callable[[slice], torch.Tensor], rows: int) -> torch.Tensor:
     """``work`` for all rows at once, or for half and half where that does not fit the device.
 
     For what treats every row by itself, so that the parts make no difference.

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 
 from hf_unlearnable.errors import RecipeError, UnlearnableError
-from hf_unlearnable.files import pieces
+from hf_unlearnable.files import chunks
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def owners(labels: NDArray[np.int64], processes: int) -> NDArray[np.int64]:
     return result
 
 
-def started() -> int:
+def world_size() -> int:
     """How many processes whoever started this one has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -58,7 +58,7 @@ def default_accelerator() -> Accelerator:
 
     Without a GPU Accelerate takes each of several processes for a single one, unless it is told to use the CPU.
     """
-    return Accelerator(cpu=True) if started() > 1 and not torch.cuda.is_available() else Accelerator()
+    return Accelerator(cpu=True) if world_size() > 1 and not torch.cuda.is_available() else Accelerator()
 
 
 def share_of(batch_size: int, processes: int) -> int:
@@ -66,12 +66,12 @@ def share_of(batch_size: int, processes: int) -> int:
     return batch_size if processes == 1 else max(2, batch_size // processes)
 
 
-def random_order(seed: int, rank: int) -> np.random.Generator:
+def numpy_generator(seed: int, rank: int) -> np.random.Generator:
     """What a process draws rows with; the main one's does not depend on how many there are."""
     return np.random.default_rng([seed, rank] if rank else seed)
 
 
-def random_pixels(seed: int, rank: int) -> torch.Generator:
+def torch_generator(seed: int, rank: int) -> torch.Generator:
     """What a process draws crops, flips and noise with, on the CPU; likewise."""
     return torch.Generator().manual_seed(seed + 7919 * rank)
 
@@ -89,9 +89,9 @@ class Shard:
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if self.count == 1 < started():
+        if self.count == 1 < world_size():
             raise RecipeError(
-                f"got an accelerator that knows of one process where {started()} were started; expected it to know "
+                f"got an accelerator that knows of one process where {world_size()} were started; expected it to know "
                 f"all, or each would protect everything. Use Accelerator(cpu=True) on a machine without GPUs"
             )
         if self.count > 1 and min(map(len, self._all)) == 0:
@@ -153,7 +153,7 @@ class Shard:
             result[torch.from_numpy(rows).to(part.device)] = entries
         return result
 
-    def joined(self, batch: torch.Tensor) -> torch.Tensor:
+    def gather_with_grad(self, batch: torch.Tensor) -> torch.Tensor:
         """The batches (B, ...) of all processes, one behind the other; gradients flow back to this process's own."""
         if self.count == 1:
             return batch
@@ -175,7 +175,7 @@ class Shard:
         """
         if self.count == 1:
             assert target is not None
-            for rows in pieces(len(target), shape):
+            for rows in chunks(len(target), shape):
                 target[rows] = read(rows)
             return
         device = self.accelerator.device
@@ -187,7 +187,7 @@ class Shard:
         self, read: Callable[[slice], torch.Tensor], shape: Sequence[int]
     ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         """Row numbers of the whole set and their entries, from every process in turn, in pieces of bounded size."""
-        for piece in pieces(max(map(len, self._all)), shape):
+        for piece in chunks(max(map(len, self._all)), shape):
             parts = [rows[piece] for rows in self._all]
             longest = max(map(len, parts))
             entries = read(slice(piece.start, piece.start + len(parts[self.rank])))
@@ -197,7 +197,7 @@ class Shard:
             for rank, rows in enumerate(parts):
                 yield rows, everything[rank * longest : rank * longest + len(rows)]
 
-    def equalise(self, batches: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    def equal_batch_counts(self, batches: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
         """The same number of batches on every process, since they take each step together: the largest are halved."""
         missing = self.largest(len(batches)) - len(batches)
         for _ in range(missing):
@@ -206,7 +206,7 @@ class Shard:
         return batches
 
 
-def together(accelerator: Accelerator, work: Callable[[], T]) -> T:
+def run_on_all(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """Do what every process does by itself; an error of one is raised by all, or the others would wait for it forever.
 
     Raises:
@@ -227,7 +227,7 @@ def together(accelerator: Accelerator, work: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def told_by_main(accelerator: Accelerator, value: T) -> T:
+def broadcast(accelerator: Accelerator, value: T) -> T:
     """What the main process has for ``value``."""
     if accelerator.num_processes == 1:
         return value
@@ -236,6 +236,6 @@ def told_by_main(accelerator: Accelerator, value: T) -> T:
     return told[0]
 
 
-def merged(accelerator: Accelerator, value: T) -> list[T]:
+def gather_objects(accelerator: Accelerator, value: T) -> list[T]:
     """``value`` of every process, in the order of their ranks."""
     return [value] if accelerator.num_processes == 1 else gather_object([value])

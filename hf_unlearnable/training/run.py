@@ -19,7 +19,7 @@ from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.training.batches import batches, load, random_crop_flip
 from hf_unlearnable.training.micro_batches import MicroBatches
-from hf_unlearnable.training.processes import random_order, random_pixels, share_of
+from hf_unlearnable.training.processes import numpy_generator, share_of, torch_generator
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Training:
         return torch.optim.lr_scheduler.MultiStepLR(optimiser, steps)
 
 
-class Run:
+class TrainingRun:
     """The training of one classifier: iterate over it for the loss of every step; ``state_dict`` at any step goes on.
 
     Args:
@@ -84,7 +84,7 @@ class Run:
         defence: what is done to the images, the batches and the starting weights on top of ``training``.
         prepared: ``images`` are what the defence makes of a training set already.
         together: the processes of ``accelerator`` train one network, each on a part of every batch; else each its own.
-        memory: in how many parts batches are passed through; its own if left out.
+        micro_batches: in how many parts batches are passed through; its own if left out.
 
     Attributes:
         network: as trained so far, bare.
@@ -103,12 +103,12 @@ class Run:
         defence: Defence = NoDefence(),
         prepared: bool = False,
         together: bool = False,
-        memory: MicroBatches | None = None,
+        micro_batches: MicroBatches | None = None,
     ) -> None:
         self.images = images if prepared else defence.prepare(images, seed=seed)
         self.training, self.defence = training, defence
         self.iterations, self.seed, self.accelerator, self.done = iterations, seed, accelerator, 0
-        self._memory = memory or MicroBatches(accelerator)
+        self._micro_batches = micro_batches or MicroBatches(accelerator)
         network = defence.start(surrogate).build(len(images.names), images.pixels.shape[1], seed)
         self._optimiser: Any = torch.optim.SGD(
             network.parameters(),
@@ -126,7 +126,7 @@ class Run:
         count = accelerator.num_processes if together else 1
         self._batch_size = share_of(training.batch_size, count)
         rank = accelerator.process_index if together else 0
-        self._rng, self._generator = random_order(seed, rank), random_pixels(seed, rank)
+        self._rng, self._generator = numpy_generator(seed, rank), torch_generator(seed, rank)
         self._drawn, self._position = self._rng.bit_generator.state, 0
 
     def __iter__(self) -> Iterator[float]:
@@ -166,18 +166,18 @@ class Run:
             self._generator.set_state(drawn)
             self._optimiser.zero_grad()
             total = 0.0
-            for number, part in enumerate(self._memory.split(len(pixels), parts, pixels.device), 1):
+            for number, part in enumerate(self._micro_batches.split(len(pixels), parts, pixels.device), 1):
                 seen, named = pixels[part], labels[part]
                 if self.defence.acts_on_batches:
                     seen, named = self.defence.batch(seen, named, self.network, self._generator)
                 self._model.train()
-                with self._memory.gathering(self._model, last=number == parts):
+                with self._micro_batches.gathering(self._model, last=number == parts):
                     loss = F.cross_entropy(self._model(seen)[0].float(), named)  # of classes, or their probabilities
-                    self._memory.backward(loss, share := len(part) / len(pixels))
+                    self._micro_batches.backward(loss, share := len(part) / len(pixels))
                 total += loss.item() * share
             return total
 
-        loss = self._memory.attempt(attempt, len(pixels))
+        loss = self._micro_batches.attempt(attempt, len(pixels))
         self._optimiser.step()
         self._schedule.step()
         return loss

@@ -19,7 +19,7 @@ from PIL import Image
 from hf_unlearnable import Budget, BudgetError, DataError, Protection, RecipeError
 from hf_unlearnable.data.pixels import encode, file_name, to_array, to_image
 from hf_unlearnable.data.reading import Survey
-from hf_unlearnable.protection.resample import enlarge, release
+from hf_unlearnable.protection.resample import enlarge, resample_and_apply
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
 import image_kinds
@@ -135,7 +135,7 @@ def test_invisible_pixels_are_left_alone_and_the_others_changed():
     rng = np.random.default_rng(0)
     pixels = rng.integers(20, 230, (4, 30, 40), dtype=np.uint8)
     pixels[3, :10], pixels[3, 10:] = 0, rng.integers(1, 256, (20, 40))
-    released = release(pixels, rng.integers(-8, 9, (3, 8, 8), dtype=np.int8), Budget(8))
+    released = resample_and_apply(pixels, rng.integers(-8, 9, (3, 8, 8), dtype=np.int8), Budget(8))
     assert np.array_equal(released[3], pixels[3])
     assert np.array_equal(released[:, :10], pixels[:, :10])
     assert (released[:3, 10:] != pixels[:3, 10:]).mean() > 0.7
@@ -151,7 +151,7 @@ def test_the_budget_holds_at_every_size(budget, shape):
     levels = rng.choice([-limit, 0, limit], (3, 8, 8)).astype(budget.dtype)
     if budget.norm == "l2":
         levels = np.clip(levels, -12, 12)
-    released = release(pixels, levels, budget)
+    released = resample_and_apply(pixels, levels, budget)
     colour = len(pixels) - 1 + len(pixels) % 2
     reached = budget.measure(pixels[None, :colour], released[None, :colour])[0]
     assert 0 < reached <= budget.radius
@@ -161,7 +161,7 @@ def test_the_budget_holds_at_every_size(budget, shape):
 
 def test_an_l2_budget_that_cannot_change_a_large_image_says_so():
     with pytest.raises(BudgetError, match=r"l2:10 for an image of 900x800 .* L-inf"):
-        release(np.full((1, 800, 900), 128, np.uint8), np.full((1, 8, 8), 2, np.int8), Budget(10, "l2"))
+        resample_and_apply(np.full((1, 800, 900), 128, np.uint8), np.full((1, 8, 8), 2, np.int8), Budget(10, "l2"))
 
 
 def test_most_of_a_perturbation_survives_the_downscale():

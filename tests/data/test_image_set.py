@@ -176,10 +176,10 @@ def test_digest_tells_pixels_shape_and_label():
 
 
 def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path):
-    from hf_unlearnable.files import allocate
+    from hf_unlearnable.files import allocate_memmap
 
     with pytest.raises(OSError, match=r"(?i)space|large|limit"):
-        allocate(tmp_path / "pixels", (1 << 60,), np.uint8)
-    array = allocate(tmp_path / "small", (3, 4), np.float32)
+        allocate_memmap(tmp_path / "pixels", (1 << 60,), np.uint8)
+    array = allocate_memmap(tmp_path / "small", (3, 4), np.float32)
     assert array.shape == (3, 4)
     assert not array.any()

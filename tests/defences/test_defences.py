@@ -25,7 +25,7 @@ from hf_unlearnable.defences import (
     UEraserMax,
 )
 from hf_unlearnable.defences.base import _defences
-from hf_unlearnable.training.run import Run
+from hf_unlearnable.training.run import TrainingRun
 
 NAMES = {
     "adversarial",
@@ -177,7 +177,7 @@ def test_the_contract(name, images):
 def run(images, defence):
     training = Training(epochs=1, batch_size=8, augment=False)
     options = {"iterations": 2, "seed": 0, "accelerator": Accelerator()}
-    return Run(Surrogate("small-resnet"), images, training, defence=defence, **options)
+    return TrainingRun(Surrogate("small-resnet"), images, training, defence=defence, **options)
 
 
 def trained(images, defence):

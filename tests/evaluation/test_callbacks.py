@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, ViTImagePr
 
 from hf_unlearnable import DataError, LearnabilityCallback, RecipeError, SourceError, StopWhenLearned
 from hf_unlearnable.evaluation.scores import class_accuracies, confusion, protection_score
-from hf_unlearnable.files import write_whole
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
 
 
@@ -303,11 +303,11 @@ def test_watching_nothing_is_said(tmp_path, caplog):
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     file = tmp_path / "folder" / "file.json"
-    write_whole(file, "before")
+    atomic_write(file, "before")
     with pytest.raises(UnicodeEncodeError):
-        write_whole(file, "a" * 100_000 + "\ud800")
+        atomic_write(file, "a" * 100_000 + "\ud800")
     assert file.read_text() == "before"
-    write_whole(file, "after")
+    atomic_write(file, "after")
     assert [path.name for path in file.parent.iterdir()] == ["file.json"]
     assert file.read_text() == "after"
     assert file.stat().st_mode & 0o777 == file.parent.stat().st_mode & 0o666

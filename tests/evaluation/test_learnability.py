@@ -21,7 +21,7 @@ from hf_unlearnable.evaluation.victims import split
 from hf_unlearnable.reports.charts import accuracy_chart
 from hf_unlearnable.training.batches import random_crop_flip
 from hf_unlearnable.training.processes import default_accelerator
-from hf_unlearnable.training.run import Run
+from hf_unlearnable.training.run import TrainingRun
 
 QUICK = {"training": Training(epochs=2, batch_size=16), "seeds": (1, 2), "progress": False}
 
@@ -61,7 +61,7 @@ def rates(small, training):
     """The learning rate of every step."""
     images = ImageSet.read(small, Columns("image", "label"))
     options = {"iterations": 10, "seed": 1, "accelerator": default_accelerator()}
-    run = Run(Surrogate("small-resnet"), images, training, **options)
+    run = TrainingRun(Surrogate("small-resnet"), images, training, **options)
     found = [run._optimiser.param_groups[0]["lr"]]
     found += [run._optimiser.param_groups[0]["lr"] for _ in run]
     return found[:10]
@@ -116,7 +116,7 @@ def test_the_chart_leaves_out_what_was_not_measured(tmp_path):
 
 
 def watched(monkeypatch):
-    """The training sets of all victims from here on, as they are given to ``Run``."""
+    """The training sets of all victims from here on, as they are given to ``TrainingRun``."""
     seen = []
     real = victims.Run
 
@@ -233,7 +233,7 @@ def test_a_defence_on_images_acts_at_their_own_size(monkeypatch):
 
     def recorded(surrogate, images, *arguments, **settings):
         trained[len(trained)] = images.pixels
-        return Run(surrogate, images, *arguments, **settings)
+        return TrainingRun(surrogate, images, *arguments, **settings)
 
     monkeypatch.setattr(victims, "Run", recorded)
     options = {**QUICK, "seeds": [1], "ratios": [0.5, 1], "resolution": 12}

@@ -19,7 +19,7 @@ from helpers.methods import quick
 from hf_unlearnable import EM, MIUE, DataError, Training, available_methods, learnability
 from hf_unlearnable.methods import Task
 from hf_unlearnable.training.checkpoints import Checkpoints
-from hf_unlearnable.training.processes import Shard, default_accelerator, together
+from hf_unlearnable.training.processes import Shard, default_accelerator, run_on_all
 
 
 def brief(name: str, **changes):
@@ -102,7 +102,7 @@ def faults(data, folder: Path) -> dict:
             raise DataError("row 7: unreadable")
 
     try:
-        together(accelerator, work)
+        run_on_all(accelerator, work)
     except DataError as error:
         told = str(error)
     try:
@@ -142,7 +142,7 @@ def gathering(data, folder: Path) -> dict:
     rows = torch.from_numpy(shard.rows)
     target = np.zeros((len(labels), 2), np.int8) if shard.is_main else None
     shard.write(lambda part: np.stack([shard.rows[part]] * 2, axis=1).astype(np.int8), target, (2,))
-    joined = shard.joined(rows.float()[: 3 + shard.rank].requires_grad_())
+    joined = shard.gather_with_grad(rows.float()[: 3 + shard.rank].requires_grad_())
     joined.sum().backward()
     return {
         "gathered": shard.gather(rows).tolist(),

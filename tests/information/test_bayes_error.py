@@ -23,10 +23,10 @@ def sample(rows=60, size=8, classes=4, seed=0, offset=0.0):
     return features.double(), labels
 
 
-def log_posterior(z, y, kernel, sigma, reference=None, twins=None):
+def log_posterior(z, y, kernel, sigma, reference=None, self_index=None):
     """The definition, with every pair written out and autograd left to do the rest."""
     voters, their = (z, y) if reference is None else reference
-    twins = torch.arange(len(z)) if reference is None else twins
+    self_index = torch.arange(len(z)) if reference is None else self_index
     if kernel == "rbf":
         logits = -(z[:, None] - voters[None]).square().sum(dim=2) / (2 * sigma**2)
     elif kernel == "cosine":
@@ -34,15 +34,15 @@ def log_posterior(z, y, kernel, sigma, reference=None, twins=None):
     else:
         logits = F.logsigmoid(z @ voters.T / sigma)
     masked = torch.zeros(len(z), len(voters), dtype=torch.bool)
-    if twins is not None:
-        masked[torch.arange(len(z))[twins >= 0], twins[twins >= 0]] = True
+    if self_index is not None:
+        masked[torch.arange(len(z))[self_index >= 0], self_index[self_index >= 0]] = True
     votes = logits.masked_fill(masked, -torch.inf).log_softmax(dim=1)
     classes = int(max(y.max(), their.max())) + 1
     return torch.stack([votes.masked_fill(their != c, -torch.inf).logsumexp(dim=1) for c in range(classes)], dim=1)
 
 
-def naive(z, y, kernel, sigma, objective, reference=None, twins=None):
-    logarithms = log_posterior(z, y, kernel, sigma, reference, twins)
+def naive(z, y, kernel, sigma, objective, reference=None, self_index=None):
+    logarithms = log_posterior(z, y, kernel, sigma, reference, self_index)
     if objective == "max":
         return (1 - logarithms.exp().amax(dim=1)).mean()
     own = logarithms.gather(1, y[:, None])
@@ -56,7 +56,7 @@ def naive(z, y, kernel, sigma, objective, reference=None, twins=None):
 CASES = [
     (kernel, objective, voters, offset)
     for kernel, objective, voters, offset in itertools.product(
-        KERNELS, OBJECTIVES, ("own set", "reference", "twins"), (0.0, 100.0)
+        KERNELS, OBJECTIVES, ("own set", "reference", "self_index"), (0.0, 100.0)
     )
     if offset == 0.0 or kernel == "rbf"  # the others depend on where the origin is: other values, nothing to compare
 ]
@@ -71,15 +71,15 @@ def test_value_and_gradient_are_those_of_autograd(kernel, objective, voters, off
         if voters == "own set":
             return z, y, None, None
         reference, their = sample(40, classes=5, seed=1, offset=offset)
-        twins = torch.where(torch.arange(60) < 40, torch.arange(60), -1) if voters == "twins" else None
-        return z, y, (reference.to(dtype).requires_grad_(), their), twins
+        self_index = torch.where(torch.arange(60) < 40, torch.arange(60), -1) if voters == "self_index" else None
+        return z, y, (reference.to(dtype).requires_grad_(), their), self_index
 
-    z, y, reference, twins = arguments(torch.float64)
-    expected = naive(z, y, kernel, SIGMA[kernel], objective, reference, twins)
+    z, y, reference, self_index = arguments(torch.float64)
+    expected = naive(z, y, kernel, SIGMA[kernel], objective, reference, self_index)
     expected.backward()
-    ours, y, our_reference, twins = arguments(dtype)
+    ours, y, our_reference, self_index = arguments(dtype)
     got = bayes_error(
-        ours, y, kernel=kernel, sigma=SIGMA[kernel], objective=objective, reference=our_reference, twins=twins
+        ours, y, kernel=kernel, sigma=SIGMA[kernel], objective=objective, reference=our_reference, self_index=self_index
     )
     got.backward()
     assert got.dtype == dtype
@@ -176,7 +176,7 @@ def test_useless_bandwidths_are_warned_of():
         ({"kernel": "linear"}, "got the kernel 'linear'; expected one of rbf, cosine, logistic"),
         ({"objective": "min"}, "got the objective 'min'; expected one of max, label, log-label, entropy"),
         ({"sigma": 0.0}, "got sigma=0.0; expected a number above zero"),
-        ({"twins": torch.arange(60)}, "got twins without a reference"),
+        ({"self_index": torch.arange(60)}, "got self_index without a reference"),
         ({"labels": torch.arange(59)}, r"got features of shape \(60, 8\) and 59 labels"),
     ],
 )

@@ -207,7 +207,7 @@ def test_the_paper_schedule_is_followed(monkeypatch):
     from hf_unlearnable.methods.alternating import networks
 
     seen = []
-    learn, project = networks.Learner.learn, Budget.project
+    learn, project = networks.Learner.backward, Budget.project
 
     def spy_learn(self, logits, labels, share=1.0):
         seen.append(("learn", self.network.training, len(labels), self.optimiser.param_groups[0]["lr"]))

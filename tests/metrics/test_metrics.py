@@ -292,7 +292,7 @@ def test_bayes_error_is_the_vote_of_the_others():
         sigma=0.8,
         reference_features=features[:20],
         reference_labels=labels[:20],
-        twins=[*range(20), *[-1] * 10],
+        self_index=[*range(20), *[-1] * 10],
     )
     masked = (np.arange(20), np.arange(20))
     assert held_out["bayes_error"] == pytest.approx(error(features[:20], labels[:20], 0.8, masked), rel=1e-5)

@@ -28,7 +28,7 @@ class Learner:
         optimiser = torch.optim.SGD(
             network.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
-        self.accelerator, self.memory = task.accelerator, task.memory
+        self.accelerator, self.micro_batches = task.accelerator, task.micro_batches
         self.network, self.optimiser = task.accelerator.prepare(network.train(), optimiser)
 
     def state_dict(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Learner:
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and features in float32, so that losses are."""
         logits, features = self.network(images)
         return logits.float(), features.float()
@@ -55,10 +55,10 @@ class Learner:
         scaler = self.accelerator.scaler
         return loss if scaler is None else scaler.scale(loss)
 
-    def learn(self, logits: torch.Tensor, labels: torch.Tensor, share: float = 1.0) -> float:
+    def backward(self, logits: torch.Tensor, labels: torch.Tensor, share: float = 1.0) -> float:
         """Add the gradient of the cross-entropy on ``share`` of a batch; the loss."""
         loss = F.cross_entropy(logits, labels)
-        self.memory.backward(loss, share, inputs=list(self.network.parameters()))
+        self.micro_batches.backward(loss, share, inputs=list(self.network.parameters()))
         return loss.item()
 
     def train_on(self, images: torch.Tensor, labels: torch.Tensor) -> float:
@@ -67,30 +67,30 @@ class Learner:
         def attempt(parts: int) -> float:
             self.optimiser.zero_grad()
             total = 0.0
-            for number, part in enumerate(self.memory.split(len(images), parts, images.device), 1):
-                with self.memory.gathering(self.network, last=number == parts):
+            for number, part in enumerate(self.micro_batches.split(len(images), parts, images.device), 1):
+                with self.micro_batches.gathering(self.network, last=number == parts):
                     share = len(part) / len(images)
-                    total += share * self.learn(self.look(images[part])[0], labels[part], share)
+                    total += share * self.backward(self.forward(images[part])[0], labels[part], share)
             return total
 
-        loss = self.memory.attempt(attempt, len(images))
+        loss = self.micro_batches.attempt(attempt, len(images))
         self.optimiser.step()
         return loss
 
-    def answer(
+    def perturbation_gradient(
         self, loss_of: Loss, images: torch.Tensor, perturbations: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
         """The gradient of a loss of features, logits and labels with respect to perturbations (B, C, H, W)."""
 
         def attempt(parts: int) -> torch.Tensor:
             gradients = []
-            for part in self.memory.split(len(images), parts, images.device):
+            for part in self.micro_batches.split(len(images), parts, images.device):
                 own = perturbations[part].detach().requires_grad_()
-                logits, features = self.look(images[part] + own)
+                logits, features = self.forward(images[part] + own)
                 gradients.append(self.gradient(loss_of(features, logits, labels[part]), own))
             return torch.cat(gradients)
 
-        return self.memory.attempt(attempt, len(images))
+        return self.micro_batches.attempt(attempt, len(images))
 
 
 def learners_of(recipe: AlternatingRecipe, task: Task) -> list[Learner]:

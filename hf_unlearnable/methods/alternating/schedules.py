@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from hf_unlearnable.files import pieces
+from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.networks import Learner, guides_of, learners_of
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import batches, load, paired_batches, random_crop_flip
-from hf_unlearnable.training.processes import random_order, random_pixels
+from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
 PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases of the shared schedule
 
 
-class Position:
+class Cursor:
     """Where a run over the images is, and the randomness that it draws from: what a checkpoint keeps beside networks.
 
     Args:
@@ -38,7 +38,7 @@ class Position:
     def __init__(self, recipe: AlternatingRecipe, task: Task) -> None:
         self.recipe, self.task = recipe, task
         rank = task.shard.rank
-        self.rng, self.generator = random_order(recipe.seed, rank), random_pixels(recipe.seed, rank)
+        self.rng, self.generator = numpy_generator(recipe.seed, rank), torch_generator(recipe.seed, rank)
         self.phase, self.epoch, self.batch = "", 0, 0
         self.drawn = self.rng.bit_generator.state
         self.loss = math.nan
@@ -93,14 +93,14 @@ class SharedSchedule:
         self.recipe, self.task = recipe, task
         self.guides = guides_of(recipe, task)
         self.learners = learners_of(recipe, task)
-        self.position, self.steps = Position(recipe, task), 0
+        self.cursor, self.steps = Cursor(recipe, task), 0
         self.patterns = torch.zeros(
             len(task.images.names), *task.images.pixels.shape[1:], device=task.accelerator.device
         )
         self.velocity = torch.zeros_like(self.patterns)
         if (saved := task.checkpoints.keep("alternation", self.state_dict)) is not None:
             self.steps = saved["steps"]
-            self.position.load_state_dict(saved["position"])
+            self.cursor.load_state_dict(saved["position"])
             for learner, state in zip(self.learners, saved["learners"], strict=True):
                 learner.load_state_dict(state)
             for name in ("patterns", "velocity"):
@@ -110,7 +110,7 @@ class SharedSchedule:
         """Ready for ``torch.save``."""
         return {
             "steps": self.steps,
-            "position": self.position.state_dict(),
+            "position": self.cursor.state_dict(),
             "learners": [learner.state_dict() for learner in self.learners],
             "patterns": self.patterns,
             "velocity": self.velocity,
@@ -119,8 +119,8 @@ class SharedSchedule:
     def _epochs(self, phase: str, count: int) -> Iterator[tuple[NDArray[np.int64], float]]:
         labels, shard = self.task.images.labels, self.task.shard
         size = shard.share(self.recipe.batch_size)
-        yield from self.position.epochs(
-            phase, count, lambda: shard.equalise(paired_batches(labels, size, self.position.rng))
+        yield from self.cursor.epochs(
+            phase, count, lambda: shard.equal_batch_counts(paired_batches(labels, size, self.cursor.rng))
         )
 
     def fit_patterns(self, epochs: int) -> None:
@@ -130,7 +130,7 @@ class SharedSchedule:
         while the surrogate still knows little: to what a fresh model learns before it learns what the images show.
         """
         recipe, task, patterns = self.recipe, self.task, self.patterns
-        if self.position.phase == IMAGES:
+        if self.cursor.phase == IMAGES:
             return  # done, by the process that this one goes on from
         for rows, share in self._epochs(PATTERNS, epochs):
             clean, labels = load(task.images, rows, patterns.device)
@@ -146,7 +146,7 @@ class SharedSchedule:
             self.velocity[present] = recipe.pattern_momentum * self.velocity[present] + gradient
             move = task.budget.direction(self.velocity[present]) * recipe.step_size(share)
             patterns[present] = task.budget.clip(patterns[present] - move)
-        for part in pieces(len(task.images), patterns.shape[1:]):
+        for part in chunks(len(task.images), patterns.shape[1:]):
             rows = np.arange(part.start, part.stop)
             clean, labels = load(task.images, rows, patterns.device)
             task.store(rows, task.budget.project(patterns[labels], clean))
@@ -171,25 +171,25 @@ class SharedSchedule:
         learner = self.learners[self.steps % len(self.learners)]
         guide = self.guides[self.steps % len(self.guides)] if self.guides else None
         self.steps += 1
-        drawn, memory = self.position.generator.get_state(), self.task.memory
+        drawn, micro_batches = self.cursor.generator.get_state(), self.task.micro_batches
 
         def attempt(parts: int) -> list[torch.Tensor]:
-            self.position.generator.set_state(drawn)
+            self.cursor.generator.set_state(drawn)
             learner.optimiser.zero_grad()
             gradients, losses = [], []
-            places = memory.split(len(labels), parts, labels.device)
+            places = micro_batches.split(len(labels), parts, labels.device)
             for number, part in enumerate(places, 1):
-                with memory.gathering(learner.network, last=number == parts):
+                with micro_batches.gathering(learner.network, last=number == parts):
                     share = len(part) / len(labels)
                     found, loss = self._look(learner, guide, clean[part], perturbations[part], labels[part], share)
                 gradients.append(found)
                 losses.append(loss * share)
             learner.optimiser.step()
-            self.position.loss = sum(losses)
+            self.cursor.loss = sum(losses)
             return [torch.cat(one) for one in zip(*gradients, strict=True)]
 
-        result = memory.attempt(attempt, len(labels))
-        self.task.check(self.position.loss)
+        result = micro_batches.attempt(attempt, len(labels))
+        self.task.check(self.cursor.loss)
         return result
 
     def _look(
@@ -206,12 +206,12 @@ class SharedSchedule:
         Both see the images randomly cropped and flipped, as a victim does. A second gradient is the guide's.
         """
         perturbations = perturbations.detach().requires_grad_()
-        logits, features = learner.look(random_crop_flip(clean + perturbations, self.position.generator))
+        logits, features = learner.forward(random_crop_flip(clean + perturbations, self.cursor.generator))
         loss = self._perturbation_loss(features, logits, labels)
         gradients = [learner.gradient(loss, perturbations)]
-        reached = learner.learn(logits, labels, share)
+        reached = learner.backward(logits, labels, share)
         if guide is not None:
-            logits, _ = guide(random_crop_flip(clean + perturbations, self.position.generator))
+            logits, _ = guide(random_crop_flip(clean + perturbations, self.cursor.generator))
             classes = logits.shape[1]
             targets = (labels + (3 if classes > 3 else 1)) % classes  # three classes on is the class itself if K is 3
             loss = F.cross_entropy(logits.float(), targets)
@@ -222,7 +222,7 @@ class SharedSchedule:
         """Of the batch of this process, or of those of all processes: then the others' features are constants."""
         shard = self.task.shard
         if self.recipe.gather_features and shard.count > 1:
-            features, logits, labels = (shard.joined(one) for one in (features, logits, labels))
+            features, logits, labels = (shard.gather_with_grad(one) for one in (features, logits, labels))
         return self.recipe.perturbation_loss(features, logits, labels)
 
 
@@ -236,10 +236,10 @@ class PaperSchedule:
             torch.optim.lr_scheduler.CosineAnnealingLR(learner.optimiser, recipe.epochs, eta_min=1e-6)
             for learner in self.learners
         ]
-        self.position, self.passes = Position(recipe, task), 0
+        self.cursor, self.passes = Cursor(recipe, task), 0
         if (saved := task.checkpoints.keep("paper recipe", self.state_dict)) is not None:
             self.passes = saved["passes"]
-            self.position.load_state_dict(saved["position"])
+            self.cursor.load_state_dict(saved["position"])
             for learner, schedule, (one, other) in zip(self.learners, self.schedules, saved["parts"], strict=True):
                 learner.load_state_dict(one)
                 schedule.load_state_dict(other)
@@ -248,7 +248,7 @@ class PaperSchedule:
         """Ready for ``torch.save``."""
         return {
             "passes": self.passes,
-            "position": self.position.state_dict(),
+            "position": self.cursor.state_dict(),
             "parts": [
                 (learner.state_dict(), schedule.state_dict())
                 for learner, schedule in zip(self.learners, self.schedules, strict=True)
@@ -270,10 +270,10 @@ class PaperSchedule:
     def _epoch(self, epoch: int, number: int, what: str, size: int, passes: int) -> Iterator[NDArray[np.int64]]:
         count, shard = len(self.task.images), self.task.shard
         phase = f"paper recipe, epoch {epoch + 1} of {self.recipe.epochs}, {what} {number + 1}"
-        for rows, _ in self.position.epochs(
+        for rows, _ in self.cursor.epochs(
             phase,
             1,
-            lambda: shard.equalise(list(batches(count, shard.share(size), self.position.rng))),
+            lambda: shard.equal_batch_counts(list(batches(count, shard.share(size), self.cursor.rng))),
             passes=passes,
         ):
             yield rows
@@ -283,9 +283,9 @@ class PaperSchedule:
         learner.network.train()
         for rows in self._epoch(epoch, number, "surrogate", self.recipe.batch_size, 1):
             images, labels, perturbations = task.load(rows)
-            seen = (_flip(images, self.position.generator) + perturbations).clamp(0, 1)
-            self.position.loss = learner.train_on(seen, labels)
-            task.check(self.position.loss)
+            seen = (_flip(images, self.cursor.generator) + perturbations).clamp(0, 1)
+            self.cursor.loss = learner.train_on(seen, labels)
+            task.check(self.cursor.loss)
 
     def _answer(self, epoch: int, number: int) -> None:
         recipe, learner, task = self.recipe, self.learners[number], self.task
@@ -293,9 +293,9 @@ class PaperSchedule:
         move = recipe.step_size(epoch / max(1, recipe.epochs - 1))
         for rows in self._epoch(epoch, number, "perturbations", recipe.perturbation_batch_size, recipe.inner_steps):
             images, labels, perturbations = task.load(rows)
-            images = _flip(images, self.position.generator)
+            images = _flip(images, self.cursor.generator)
             for _ in range(recipe.inner_steps):
-                gradient = learner.answer(recipe.perturbation_loss, images, perturbations, labels)
+                gradient = learner.perturbation_gradient(recipe.perturbation_loss, images, perturbations, labels)
                 step = task.budget.direction(gradient) * move
                 perturbations = task.budget.project(perturbations - step, images)
             task.store(rows, perturbations)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_unlearnable.files import allocate
+from hf_unlearnable.files import allocate_memmap
 from hf_unlearnable.methods.beo.recipe import BEORecipe
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.training.batches import chunks_of, load
-from hf_unlearnable.training.processes import random_pixels
+from hf_unlearnable.training.batches import load, row_chunks
+from hf_unlearnable.training.processes import torch_generator
 
 ADAM = (0.9, 0.999)  # decay of the two averages
 
@@ -21,35 +21,35 @@ class Ascent:
     """The perturbations, how many steps they have made, and what an optimiser remembers of them."""
 
     def __init__(self, recipe: BEORecipe, task: Task) -> None:
-        self.recipe, self.task, self.step = recipe, task, 0
+        self.recipe, self.task, self.done = recipe, task, 0
         self.memory: list[torch.Tensor] = []
         if recipe.optimiser == "adam":  # two numbers a value, on disk like the perturbations
             shape = task.images.pixels.shape
             files = (task.scratch / "mean", task.scratch / "square")
-            self.memory = [torch.from_numpy(allocate(file, shape, np.float32)) for file in files]
+            self.memory = [torch.from_numpy(allocate_memmap(file, shape, np.float32)) for file in files]
 
     def state_dict(self) -> dict[str, Any]:
         """Ready for ``torch.save``."""
-        return {"step": self.step, "memory": self.memory}
+        return {"step": self.done, "memory": self.memory}
 
     def start(self) -> None:
         """Go on, or begin uniformly in half the ball: many gradients vanish at the clean images themselves."""
         saved = self.task.checkpoints.keep("ascent", self.state_dict)
         if saved is not None:
-            self.step = saved["step"]
+            self.done = saved["step"]
             for past, kept in zip(self.memory, saved["memory"], strict=True):
-                for rows in chunks_of(len(past), self.recipe.embedding_batch_size):
+                for rows in row_chunks(len(past), self.recipe.embedding_batch_size):
                     past[rows] = kept[rows]
             return
         rank = self.task.shard.rank
-        generator, budget = random_pixels(self.recipe.seed, rank), self.task.budget
-        for rows in chunks_of(len(self.task.images), self.recipe.embedding_batch_size):
+        generator, budget = torch_generator(self.recipe.seed, rank), self.task.budget
+        for rows in row_chunks(len(self.task.images), self.recipe.embedding_batch_size):
             images, _ = load(self.task.images, rows, torch.device("cpu"))
             noise = 2 * torch.rand(images.shape, generator=generator) - 1
             noise = noise * budget.epsilon if budget.norm == "linf" else budget.direction(noise)
             self.task.store(rows, budget.project(noise / 2, images))
 
-    def move(self, rows: NDArray[np.int64], gradient: torch.Tensor, step: int) -> None:
+    def step(self, rows: NDArray[np.int64], gradient: torch.Tensor, step: int) -> None:
         """One step up for the perturbations of ``rows``, along their gradient (B, C, H, W)."""
         budget, size = self.task.budget, self.recipe.step_size(step)
         if self.memory:

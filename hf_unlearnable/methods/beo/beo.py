@@ -89,20 +89,22 @@ class BEO(BEORecipe, name="beo"):
         embeddings = [Embedding(self, task, number, *kind) for number, kind in enumerate(kinds)]
         count = len(task.images)
         with Progress(
-            f"{self.name}: ascent", self.steps * count, unit="image", done=ascent.step * count, enabled=task.progress
+            f"{self.name}: ascent", self.steps * count, unit="image", done=ascent.done * count, enabled=task.progress
         ) as bar:
-            while ascent.step < self.steps:
-                step = ascent.step
+            while ascent.done < self.steps:
+                step = ascent.done
                 if self.mode == "self" and self.refresh != "never":
                     for embedding in embeddings:
                         embedding.refresh(step + 1)
-                slopes = [embedding.slope(step) for embedding in embeddings]
-                pulled = [embedding.pull(slope, step) for embedding, slope in zip(embeddings, slopes, strict=True)]
+                slopes = [embedding.feature_gradient(step) for embedding in embeddings]
+                pulled = [
+                    embedding.pixel_gradients(slope, step) for embedding, slope in zip(embeddings, slopes, strict=True)
+                ]
                 for part in zip(*pulled, strict=True):
                     rows = part[0][0]
-                    ascent.move(rows, torch.stack([gradient for _, gradient in part]).sum(dim=0), step)
+                    ascent.step(rows, torch.stack([gradient for _, gradient in part]).sum(dim=0), step)
                     bar.advance(len(rows))
-                ascent.step += 1
+                ascent.done += 1
                 task.checkpoints.tick()
         task.findings["bayes_error"] = self._findings(task, embeddings)
 

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from hf_unlearnable.budget import at_one_size
+from hf_unlearnable.budget import normalise_gradients
 from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
 from hf_unlearnable.information.posterior import bandwidth, bayes_error
 from hf_unlearnable.methods.beo.recipe import CONTROL, BEORecipe
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
-from hf_unlearnable.training.batches import chunks_of, random_crop_flip
+from hf_unlearnable.training.batches import random_crop_flip, row_chunks
 from hf_unlearnable.training.inference import embed
-from hf_unlearnable.training.micro_batches import halved
-from hf_unlearnable.training.processes import random_pixels
+from hf_unlearnable.training.micro_batches import retry_in_halves
+from hf_unlearnable.training.processes import torch_generator
 
 FIRST_SEED, HELD_OUT_SEED = 2000, 3000  # apart from those of other methods' models and of victims
 
@@ -67,18 +67,23 @@ class Embedding:
         eps = budget.radius / 2 if budget.norm == "linf" else max(1.0, budget.radius / 2 / count**0.5)
         return AdversarialTraining.single_step(eps)
 
-    def slope(self, step: int) -> torch.Tensor | None:
+    def feature_gradient(self, step: int) -> torch.Tensor | None:
         """The gradient of the Bayes error in the features of the protected images (N, D); None for the control."""
         if self.recipe.objective == CONTROL:
             return None
         shard = self.task.shard
         with torch.no_grad():
-            parts = [halved(functools.partial(self._features, seen), len(seen)) for _, _, seen in self._seen(step)]
+            parts = [
+                retry_in_halves(functools.partial(self._features, seen), len(seen)) for _, _, seen in self._seen(step)
+            ]
             features = torch.cat(parts).requires_grad_()
-        reference, twins = self.voters
+        reference, self_index = self.voters
         alone = reference is None and shard.count == 1
         if reference is None and not alone:  # every process counts the votes on its rows, by all rows
-            reference, twins = (shard.gather(features.detach()).requires_grad_(), self._all_labels), self._own_places
+            reference, self_index = (
+                (shard.gather(features.detach()).requires_grad_(), self._all_labels),
+                self._own_places,
+            )
         with torch.enable_grad(), warnings.catch_warnings():
             if step or isinstance(self.recipe.sigma, str):  # a sigma that somebody chose is worth one word, not many
                 warnings.simplefilter("ignore", RuntimeWarning)
@@ -89,7 +94,7 @@ class Embedding:
                 sigma=self.sigma,
                 objective=self.recipe.objective or ("max" if self.recipe.mode == "self" else "log-label"),
                 reference=reference,
-                twins=twins,
+                self_index=self_index,
             )
             value = value * (len(features) / len(shard.labels))  # the means of the processes add up to that of all
         self.task.check(value.item())
@@ -99,7 +104,9 @@ class Embedding:
         of_queries, of_voters = torch.autograd.grad(value, (features, reference[0]))
         return of_queries + shard.sum(of_voters)[self._own_places]
 
-    def pull(self, slope: torch.Tensor | None, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    def pixel_gradients(
+        self, slope: torch.Tensor | None, step: int
+    ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         """Rows and the gradient of their perturbations (B, C, H, W), at mean absolute value one for every image.
 
         So no embedding, and no image far from the others, speaks louder than another.
@@ -116,8 +123,8 @@ class Embedding:
                     loss = (features.float() * slope[rows[part]]).sum() * len(self.task.shard.labels)
                 return torch.autograd.grad(loss, pixels)[0]
 
-            gradient = torch.autograd.grad(seen, perturbations, halved(of_pixels, len(rows)))[0]
-            yield rows, at_one_size(gradient)
+            gradient = torch.autograd.grad(seen, perturbations, retry_in_halves(of_pixels, len(rows)))[0]
+            yield rows, normalise_gradients(gradient)
 
     def _features(self, seen: torch.Tensor, part: slice) -> torch.Tensor:
         features: torch.Tensor = self.network(seen[part])[1]
@@ -125,8 +132,8 @@ class Embedding:
 
     def _seen(self, step: int) -> Iterator[tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]]:
         """Rows, perturbations, and the protected images as ``step`` crops and flips them."""
-        generator = random_pixels(self.seed + step, self.task.shard.rank)
-        for rows in chunks_of(len(self.task.images), self.recipe.embedding_batch_size):
+        generator = torch_generator(self.seed + step, self.task.shard.rank)
+        for rows in row_chunks(len(self.task.images), self.recipe.embedding_batch_size):
             images, _, perturbations = self.task.load(rows)
             seen = images + perturbations.requires_grad_()
             yield rows, perturbations, random_crop_flip(seen, generator) if self.recipe.augment else seen

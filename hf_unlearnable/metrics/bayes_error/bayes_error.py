@@ -29,7 +29,8 @@ Args:
     reference_features (list of list of float, optional): held-out rows that vote instead of the sample's own, such as
         those of clean images.
     reference_labels (list of int, optional): their classes.
-    twins (list of int, optional): which row of the reference is the row itself and has no vote, -1 for none.
+    self_index (list of int, optional): which row of the reference is the row itself and has no vote, -1 for none;
+        twins, its former name, is taken too.
 
 Returns:
     bayes_error (float): in [0, 1 - 1/K] for the objective "max".
@@ -85,19 +86,21 @@ class BayesError(evaluate.Metric):
         objective: str = "max",
         reference_features: Any = None,
         reference_labels: Any = None,
+        self_index: Any = None,
         twins: Any = None,
     ) -> dict[str, float]:
-        if (reference_features is None) != (reference_labels is None) or (twins and reference_features is None):
+        self_index = twins if self_index is None else self_index
+        if (reference_features is None) != (reference_labels is None) or (self_index and reference_features is None):
             raise DataError("got a part of a reference; expected reference_features and reference_labels together")
         rows, classes = _rows(features), torch.as_tensor(np.asarray(labels))
         reference = None
         if reference_features is not None:
             reference = (_rows(reference_features), torch.as_tensor(np.asarray(reference_labels)))
-        own = None if twins is None else torch.as_tensor(np.asarray(twins))
+        own = None if self_index is None else torch.as_tensor(np.asarray(self_index))
         if sigma is None:
-            sigma = bandwidth(rows, classes, kernel=kernel, reference=reference, twins=own)
+            sigma = bandwidth(rows, classes, kernel=kernel, reference=reference, self_index=own)
         value = bayes_error(
-            rows, classes, kernel=kernel, sigma=sigma, objective=objective, reference=reference, twins=own
+            rows, classes, kernel=kernel, sigma=sigma, objective=objective, reference=reference, self_index=own
         )
         return {"bayes_error": float(value), "sigma": float(sigma)}
 
