@@ -15,11 +15,11 @@ from typing import Any, Literal
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, NO_DEFENCE, PROTECTED, SEQUENTIAL, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, set_licence
 from hf_unlearnable.methods.base import PAPERS
+from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET, public_name
 from hf_unlearnable.version import __version__
 
@@ -63,7 +63,7 @@ class DatasetFacts:
     Attributes:
         repo_id: USER/NAME.
         images: how many are published.
-        about: ``Protection.about``; seed, digest and anything local in it are left out of the card.
+        protection: what it says of itself; seed, digest and anything local in it are left out of the card.
         verification: ``Verification.as_dict()`` of released images and their originals.
         read_back: whether those are all images as they were read back, else a sample at fitting.
         config: of the dataset.
@@ -79,7 +79,7 @@ class DatasetFacts:
 
     repo_id: str
     images: int
-    about: Mapping[str, Any]
+    protection: Description
     verification: Mapping[str, Any]
     read_back: bool = True
     config: str = "default"
@@ -140,7 +140,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     words = {
         **_shared(facts.repo_id, facts.title, facts.description),
         **{key: getattr(facts, key) for key in ("config", "split", "preview", "source")},
-        "method": facts.about["method"]["name"],
+        "method": facts.protection.method_name,
         "countermeasures": COUNTERMEASURES,
     }
     parts = {
@@ -204,16 +204,16 @@ def _render(template: str, words: Mapping[str, Any]) -> str:
 
 
 def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
-    about, figures = facts.about, facts.verification
-    budget = Budget.parse(about["budget"])
+    described, figures = facts.protection, facts.verification
+    budget = described.budget
     norm = "every channel of every pixel" if budget.norm == "linf" else "Euclidean norm of the change of an image"
     return {
-        "paper": PAPERS.get(about["method"]["name"]),
+        "paper": PAPERS.get(described.method_name),
         "budget": f"`{budget}`: {norm} by at most {budget.radius:g} levels of 255",
-        "surrogates": ", ".join(public_name(name) for name in about["surrogates"]),
+        "surrogates": ", ".join(public_name(name) for name in described.surrogates),
         "images": facts.images,
-        "classes": len(about["classes"]),
-        "recipe": ", ".join(f"{key} {value}" for key, value in about["method"].items() if key not in SECRET),
+        "classes": len(described.classes.names),
+        "recipe": ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET),
         "verification": figures,
         "verified": "all images, as they were read back" if facts.read_back else "a sample, when they were made",
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",
