@@ -139,7 +139,7 @@ def test_pull_and_verify(out, small, name, tmp_path):
     with pytest.raises(DataError, match="row 7: got other pixels"):
         verify(out, name)
     small.select(range(40)).push_to_hub(name)
-    with pytest.raises(DataError, match="got 40 rows"):
+    with pytest.raises(DataError, match="got 40 protected rows"):
         verify(out, name)
     (out / "private" / "origin.json").unlink()
     with pytest.raises(SourceError, match="--clean DATASET"):
