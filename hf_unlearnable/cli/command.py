@@ -31,6 +31,10 @@ for command in (protect, measure, report, push, pull, verify, demo):
     app.command()(command)
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
+LEFT = {
+    **dict.fromkeys(("protect", "pull", "demo"), "; nothing was left under the output's name"),
+    "measure": "; what is finished of the measurement is kept: the same command goes on from there",
+}
 
 
 @app.command()
@@ -71,11 +75,17 @@ def main() -> None:
     except UnlearnableError as error:
         _fail(str(error))
     except OSError as error:  # a full disk, a read-only folder: the system's message says it all
-        _fail(f"{error}; nothing was left under the output's name")
+        _fail(f"{error}{_what_is_left()}")
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("\nStopped; nothing was left under the output's name.", err=True)
+            typer.echo(f"\nStopped{_what_is_left()}.", err=True)
         raise
+
+
+def _what_is_left() -> str:
+    """What a command that did not come to its end leaves, in words; nothing for commands that write no output."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return LEFT.get(command, "")
 
 
 def _fail(message: str) -> None:

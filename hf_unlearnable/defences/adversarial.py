@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.augmentation import Batch
-from hf_unlearnable.defences.base import Defence, check
+from hf_unlearnable.defences.base import Defence, check, evaluating
 from hf_unlearnable.modeling.surrogate import Network
 
 
@@ -81,16 +81,3 @@ def ascend(
             slope = torch.autograd.grad(gain(moved), moved)[0]
         moved = (moved.detach() + step * slope.sign()).clamp(images - eps, images + eps).clamp(0, 1)
     return moved.detach()
-
-
-class evaluating:
-    """A network in evaluation mode for a while."""
-
-    def __init__(self, network: Network) -> None:
-        self._network, self._training = network, network.training
-
-    def __enter__(self) -> None:
-        self._network.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self._network.train(self._training)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -215,3 +217,14 @@ def check(condition: bool, defence: str, got: str, expected: str) -> None:
 
 def _write(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """Keep a network in evaluation mode inside the block, so that its statistics stay those of training."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

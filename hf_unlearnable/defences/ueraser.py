@@ -13,9 +13,8 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.pixels import to_array, to_image
-from hf_unlearnable.defences.adversarial import evaluating
 from hf_unlearnable.defences.augmentation import Batch, load_kornia
-from hf_unlearnable.defences.base import Defence, check
+from hf_unlearnable.defences.base import Defence, check, evaluating
 from hf_unlearnable.defences.compression import compressed
 from hf_unlearnable.modeling.surrogate import Network
 
