@@ -13,6 +13,7 @@ import typer
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli.hub import push
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError, UnlearnableError
 from hf_unlearnable.files import require_empty, resumable, work_folders
 from hf_unlearnable.protection.layout import ORIGIN, PRIVATE, PROTECTION, PUBLISH, VERIFIED
@@ -49,7 +50,8 @@ def protect(
     epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes (default: the recipe's, 0).")] = None,
     surrogate: Annotated[
-        list[str] | None, typer.Option(help="Built-in name, folder or Hub id; may be given several times.")
+        list[str] | None,
+        typer.Option(help="A victim that env lists, folder or Hub id; may be given several times."),
     ] = None,
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
     overwrite: Annotated[
@@ -63,6 +65,7 @@ def protect(
     ] = "disk",
     image_column: Images = None,
     label_column: Labels = None,
+    plugin: Plugins = None,
     push_to: Annotated[
         str | None,
         typer.Option("--push", metavar="USER/NAME", help="Push to the Hub too, privately; the command push says more."),
@@ -196,7 +199,7 @@ def _release(
     """Write the protected images, read them back and say how they compare."""
     from datasets import load_from_disk
 
-    from hf_unlearnable.information.estimates import describe
+    from hf_unlearnable.methods import describe_findings
 
     private = result / PRIVATE
     private.chmod(0o700)
@@ -223,7 +226,7 @@ def _release(
     released.save_to_disk(result / PUBLISH)
     for file in private.glob("map*.arrow"):
         file.unlink()
-    if found := describe(protection.about["findings"]):
+    if found := describe_findings(protection.about["method"]["name"], protection.about["findings"]):
         typer.echo(found)
     verified = protection.verify(data, load_from_disk(str(result / PUBLISH)))
     (private / VERIFIED).write_text(json.dumps(verified.as_dict(), indent=2) + "\n")

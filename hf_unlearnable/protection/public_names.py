@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_unlearnable.modeling.surrogate import BUILT_IN
+from hf_unlearnable.modeling.surrogate import MODELS
 
 SECRET = {"name", "seed"}  # of a recipe; whoever has the seed can repeat how the surrogate began
 
@@ -15,8 +15,8 @@ UNNAMED = "a model of the owner"
 
 
 def public_name(model: str) -> str:
-    """How a model may be called in public: a built-in name or a Hub id, never a local path."""
-    if model in BUILT_IN:
+    """How a model may be called in public: a name that models are known by here, or a Hub id, never a local path."""
+    if model in MODELS:
         return f"`{model}`"
     is_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) and not Path(model).exists()
     return f"`{model}`" if is_id else UNNAMED

@@ -24,7 +24,7 @@ from hf_unlearnable.evaluation.verdicts import (
     stops_early,
     worst,
 )
-from hf_unlearnable.methods.base import PAPERS
+from hf_unlearnable.methods import find_paper
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
 from hf_unlearnable.protection.public_names import public_about
 from hf_unlearnable.reports.charts import COLOURS, change_histogram, learning_curves
@@ -120,7 +120,7 @@ def page(facts: PageFacts) -> str:
         "report": report,
         "book": book,
         "budget": Budget.parse(about["budget"]) if about else None,
-        "paper": PAPERS.get(about["method"]["name"]) if about else None,
+        "paper": find_paper(about["method"]["name"]) if about else None,
         "recipe": {key: value for key, value in about["method"].items() if key != "name"} if about else {},
         "pictures": [_pictures(sample) for sample in facts.samples],
         "histogram": _histogram(facts.shares),

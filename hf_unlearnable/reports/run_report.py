@@ -200,9 +200,9 @@ class Run:
 def _findings(about: Mapping[str, Any]) -> str:
     if not about.get("findings"):
         return ""
-    from hf_unlearnable.information.estimates import describe
+    from hf_unlearnable.methods import describe_findings
 
-    return describe(about["findings"])
+    return describe_findings(about["method"]["name"], about["findings"])
 
 
 def read_report(file: Path) -> Report:
