@@ -8,7 +8,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from helpers.datasets import make_dataset, pixels_of
+from helpers.datasets import ROOT, make_dataset, pixels_of
 from helpers.methods import methods, quick
 
 from hf_unlearnable import (
@@ -217,6 +217,15 @@ def test_every_method_refuses_settings_of_another_type(method):
 def test_every_method_describes_what_it_finds_and_only_that(method):
     assert method.describe({}) == ""
     assert isinstance(method.describe(quick(method).fit(make_dataset(30), progress=False).about["findings"]), str)
+
+
+def test_papers_are_cited_alike_in_the_metrics():
+    texts = [file.read_text() for file in (ROOT / "hf_unlearnable" / "metrics").glob("*/*.py")]
+    for paper in (MIUE.citation, BEO.citation):
+        citing = [text for text in texts if f"{{{paper.key}," in text]
+        assert citing
+        for text in citing:
+            assert all(line.rstrip(",") in text for line in paper.bibtex.splitlines()[:5])
 
 
 def test_a_method_that_is_not_installed_has_no_paper_and_nothing_to_say():
