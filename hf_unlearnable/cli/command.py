@@ -16,6 +16,7 @@ from hf_unlearnable.cli.allocator import keep_freed_memory
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
 from hf_unlearnable.cli.measure import measure
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
 from hf_unlearnable.cli.report import report
 from hf_unlearnable.errors import UnlearnableError
@@ -38,13 +39,16 @@ LEFT = {
 
 
 @app.command()
-def env() -> None:
-    """Print versions and devices, for a bug report."""
+def env(plugin: Plugins = None) -> None:
+    """Print versions, devices and the names of methods, defences and victims, for a bug report."""
     import platform
 
     import torch
 
+    from hf_unlearnable.defences import available_defences
     from hf_unlearnable.methods import available_methods
+    from hf_unlearnable.modeling import available_victims
+    from hf_unlearnable.registry import installed_plugins
     from hf_unlearnable.versions import versions
 
     for name, value in versions().items():
@@ -53,7 +57,10 @@ def env() -> None:
     typer.echo(f"{'platform':<16} {platform.platform()}")
     typer.echo(f"{'cpu threads':<16} {torch.get_num_threads()}")
     typer.echo(f"{'gpu':<16} {', '.join(devices) or 'none'}")
+    typer.echo(f"{'plugins':<16} {', '.join([*installed_plugins(), *(plugin or [])]) or 'none'}")
     typer.echo(f"{'methods':<16} {', '.join(available_methods())}")
+    typer.echo(f"{'defences':<16} {', '.join(available_defences())}")
+    typer.echo(f"{'victims':<16} {', '.join(available_victims())}")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import Images, Labels
 from hf_unlearnable.errors import RecipeError
 
@@ -25,10 +26,10 @@ def measure(
     ] = None,
     victim: Annotated[
         list[str] | None,
-        typer.Option(help="small-resnet, small-vgg, small-vit, resnet-18, folder or Hub id; may be repeated."),
+        typer.Option(help="small-resnet or another one that env lists, folder or Hub id; may be repeated."),
     ] = None,
     ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
-    defences: Annotated[str, typer.Option(help="What the thief does, such as none,jpeg,jpeg:50,grayscale.")] = "none",
+    defences: Annotated[str, typer.Option(help="What the thief does, as env lists them: none,jpeg,jpeg:50.")] = "none",
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
     ] = False,
@@ -36,6 +37,7 @@ def measure(
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
     image_column: Images = None,
     label_column: Labels = None,
+    plugin: Plugins = None,
 ) -> None:
     """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report.
 

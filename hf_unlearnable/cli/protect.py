@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_unlearnable.cli.hub import push
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.errors import DataWarning, RecipeError
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def protect(
     epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes (default: the recipe's, 0).")] = None,
     surrogate: Annotated[
-        list[str] | None, typer.Option(help="Built-in name, folder or Hub id; may be given several times.")
+        list[str] | None,
+        typer.Option(help="A victim that env lists, folder or Hub id; may be given several times."),
     ] = None,
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
     overwrite: Annotated[
@@ -59,6 +61,7 @@ def protect(
     ] = "disk",
     image_column: Images = None,
     label_column: Labels = None,
+    plugin: Plugins = None,
     push_to: Annotated[
         str | None,
         typer.Option("--push", metavar="USER/NAME", help="Push to the Hub too, privately; the command push says more."),

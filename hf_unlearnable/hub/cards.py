@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
+from huggingface_hub.repocard_data import CardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, NO_DEFENCE, PROTECTED, SEQUENTIAL, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, set_licence
-from hf_unlearnable.methods.base import PAPERS
+from hf_unlearnable.methods import find_paper
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET, public_name
 from hf_unlearnable.version import __version__
@@ -30,6 +31,8 @@ CASE_NAMES = {
     CLEAN_PART: "its clean part alone (control)",
     SEQUENTIAL: "its clean part first, then its protected part",
 }
+
+TAG = "hf-unlearnable:"  # what follows is the method of a dataset, or the role of a model
 
 # From the papers, on CIFAR-10 if nothing else is said: this package has not measured them for the dataset of a card.
 COUNTERMEASURES = (
@@ -151,12 +154,12 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     given = DatasetCardData(
         pretty_name=facts.title or name,
         task_categories=["image-classification"],
-        tags=["unlearnable-examples", "hf-unlearnable", f"hf-unlearnable:{words['method']}"],
+        tags=["unlearnable-examples", "hf-unlearnable", f"{TAG}{words['method']}"],
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
     merge(card, given.to_dict())
     set_licence(card, facts.licence, facts.carried)
-    parts["sources"] = _render("sources", {**words, "licence": licence_name(card.data)})
+    parts["sources"] = _render("sources", {**words, **_sources(card.data)})
     card.text = _assemble(card.text, "dataset_given", words, parts)
     return str(card)
 
@@ -174,13 +177,13 @@ def model_card(facts: ModelFacts, existing: str | None = None) -> str:
     given = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-classification",
-        tags=["unlearnable-examples", "hf-unlearnable", f"hf-unlearnable:{facts.role}"],
+        tags=["unlearnable-examples", "hf-unlearnable", f"{TAG}{facts.role}"],
     )
     merge(card, given.to_dict())
     set_licence(card, facts.licence, {})
     parts = {
         "about": _render("model_about", words),
-        "sources": _render("sources", {**words, "licence": licence_name(card.data)}),
+        "sources": _render("sources", {**words, **_sources(card.data, facts.method)}),
     }
     card.text = _assemble(card.text, "model_given", words, parts)
     return str(card)
@@ -199,6 +202,14 @@ def _shared(repo_id: str, title: str | None, description: str | None) -> dict[st
     }
 
 
+def _sources(header: CardData, *methods: str | None) -> dict[str, Any]:
+    """The licence, and the papers to cite: of these methods, and of those that the tags of a header name."""
+    tags = header.to_dict().get("tags") or []
+    tagged = [str(tag).removeprefix(TAG) for tag in tags if str(tag).startswith(TAG)]
+    papers = [find_paper(method) for method in [*methods, *tagged]]
+    return {"licence": licence_name(header), "papers": list(dict.fromkeys(filter(None, papers)))}
+
+
 def _render(template: str, words: Mapping[str, Any]) -> str:
     return _templates.get_template(f"{template}.md").render(words).strip() + "\n"
 
@@ -208,7 +219,7 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
     budget = described.budget
     norm = "every channel of every pixel" if budget.norm == "linf" else "Euclidean norm of the change of an image"
     return {
-        "paper": PAPERS.get(described.method_name),
+        "paper": find_paper(described.method_name),
         "budget": f"`{budget}`: {norm} by at most {budget.radius:g} levels of 255",
         "surrogates": ", ".join(public_name(name) for name in described.surrogates),
         "images": facts.images,

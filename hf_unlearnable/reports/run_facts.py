@@ -11,7 +11,7 @@ from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.pairing import sampled_pairs
 from hf_unlearnable.errors import DataError, SourceError
-from hf_unlearnable.information.estimates import describe
+from hf_unlearnable.methods import describe_findings
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.protection.verification import compare
 from hf_unlearnable.reports.charts import change_shares
@@ -103,9 +103,10 @@ def run_facts(
 def _ours(run: RunFolder, clean: str | None) -> _Protected:
     """What ``protect`` wrote, after looking that nothing private lies among what is published."""
     run = RunFolder.open(run)
+    described = run.protection.description
     known: dict[str, Any] = {
-        "protection": run.protection.description,
-        "findings": describe(run.protection.description.findings),
+        "protection": described,
+        "findings": describe_findings(described.method_name, described.findings),
         "origin": clean or str(run.origin or ""),
     }
     if verified := run.verification:

@@ -23,7 +23,7 @@ from hf_unlearnable.evaluation.verdicts import (
     stops_early,
     worst,
 )
-from hf_unlearnable.methods.base import PAPERS
+from hf_unlearnable.methods import find_paper
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
 from hf_unlearnable.protection.public_names import public_description
@@ -120,7 +120,7 @@ def page(facts: PageFacts) -> str:
         "report": report,
         "book": book,
         "budget": described.budget if described else None,
-        "paper": PAPERS.get(described.method_name) if described else None,
+        "paper": find_paper(described.method_name) if described else None,
         "recipe": described.settings if described else {},
         "pictures": [_pictures(sample) for sample in facts.samples],
         "histogram": _histogram(facts.shares),

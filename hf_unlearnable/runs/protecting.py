@@ -17,8 +17,7 @@ from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import CheckpointError, OutputError, RecipeError, UnlearnableError
 from hf_unlearnable.files import require_empty, resumable, work_folders
-from hf_unlearnable.information.estimates import describe
-from hf_unlearnable.methods.base import AnySurrogate, Method
+from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
@@ -73,7 +72,7 @@ class ProtectedRun(PathLike[str]):
             f"Modes: {count} of {described.images} images go from {change}: theirs cannot carry a perturbation."
             for change, count in described.conversions.items()
         ]
-        return [*lines, *filter(None, [describe(described.findings)])]
+        return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
 
 
 def protect(

@@ -11,7 +11,7 @@ from helpers.datasets import ROOT, described
 from helpers.loopback_hub import check_yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_unlearnable import DataError, Report
+from hf_unlearnable import DataError, Report, available_methods, get_method
 from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
 from hf_unlearnable.protection.public_names import public_name
@@ -150,8 +150,26 @@ def test_seed_digest_and_local_names_stay_at_home(tmp_path):
 
 def test_papers_are_those_of_the_citation_file():
     cited = {reference["url"] for reference in yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]}
-    text = dataset_card(facts(protection=described(method={"name": "em"})))
-    assert set(re.findall(r"url = \{(.*?)\}", text)) == cited
+    assert {get_method(name).citation.url for name in available_methods()} == cited
+
+
+def test_a_card_cites_the_methods_that_were_used():
+    def of(method, split="train"):
+        return facts(protection=described(method={"name": method}), split=split)
+
+    def cited(card):
+        return re.findall(r"@article\{(.*?),", card)
+
+    card = dataset_card(of("em"))
+    assert cited(card) == ["huang2021unlearnable"]
+    assert "the paper of the method and the tool" in card
+    card = dataset_card(of("beo", split="test"), card)  # the other split was protected by EM
+    assert cited(card) == ["huang2021unlearnable", "zhang2025provably"]
+    assert "the papers of the methods and the tool" in card
+    card = dataset_card(of("not-installed-here"))
+    assert cited(card) == []
+    assert "| method | `not-installed-here` |" in card
+    assert "Please cite the tool" in card
 
 
 def test_a_surrogate_comes_with_a_warning():
