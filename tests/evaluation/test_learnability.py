@@ -118,13 +118,13 @@ def test_the_chart_leaves_out_what_was_not_measured(tmp_path):
 def watched(monkeypatch):
     """The training sets of all victims from here on, as they are given to ``TrainingRun``."""
     seen = []
-    real = victims.Run
+    real = victims.TrainingRun
 
     def watching(surrogate, images, training, **rest):
         seen.append((images, training, rest["iterations"]))
         return real(surrogate, images, training, **rest)
 
-    monkeypatch.setattr(victims, "Run", watching)
+    monkeypatch.setattr(victims, "TrainingRun", watching)
     return seen
 
 
@@ -145,13 +145,13 @@ def test_mixtures_are_disjoint_stratified_and_seeded(small, protection, monkeypa
 
 
 def test_sequential_victims_go_on_from_what_clean_images_taught(small, protection, monkeypatch):
-    def starts(*arguments, real=victims.Run, **rest):
+    def starts(*arguments, real=victims.TrainingRun, **rest):
         started.append({name: tensor.clone() for name, tensor in arguments[0].build(3, 1, 1).state_dict().items()})
         left.append(real(*arguments, **rest))
         return left[-1]
 
     started, left = [], []
-    monkeypatch.setattr(victims, "Run", starts)
+    monkeypatch.setattr(victims, "TrainingRun", starts)
     report = learnability(
         small.map(protection), clean=small, test=small, ratios=(0.5,), sequential=True, **{**QUICK, "seeds": (1,)}
     )
@@ -235,7 +235,7 @@ def test_a_defence_on_images_acts_at_their_own_size(monkeypatch):
         trained[len(trained)] = images.pixels
         return TrainingRun(surrogate, images, *arguments, **settings)
 
-    monkeypatch.setattr(victims, "Run", recorded)
+    monkeypatch.setattr(victims, "TrainingRun", recorded)
     options = {**QUICK, "seeds": [1], "ratios": [0.5, 1], "resolution": 12}
     learnability(released, clean=clean, test=clean, defences=[jpeg], **options)
     before, after = (ImageSet.read(jpeg.apply(one), columns, size=12).pixels for one in (clean, released))
