@@ -1,25 +1,13 @@
-"""What anyone may know: names of models and recipes without seeds, paths and local names."""
+"""What anyone may know of a protection: its recipe without seeds, paths and local names."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from hf_unlearnable.modeling.surrogate import BUILT_IN
+from hf_unlearnable.modeling.public_names import public_name
 
 SECRET = {"name", "seed"}  # of a recipe; whoever has the seed can repeat how the surrogate began
-
-UNNAMED = "a model of the owner"
-
-
-def public_name(model: str) -> str:
-    """How a model may be called in public: a built-in name or a Hub id, never a local path."""
-    if model in BUILT_IN:
-        return f"`{model}`"
-    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) and not Path(model).exists()
-    return f"`{model}`" if is_id else UNNAMED
 
 
 def public_about(about: Mapping[str, Any]) -> dict[str, Any]:
