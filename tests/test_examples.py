@@ -17,7 +17,7 @@ from PIL import Image
 from hf_unlearnable import Budget, RecipeError, Report, Surrogate
 from hf_unlearnable.data.fashion_mnist import CLASSES
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED, RATIO, Result
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED, Result, case_of
 from hf_unlearnable.training.batches import load
 
 EXAMPLES = ROOT / "examples"
@@ -115,7 +115,7 @@ def test_countermeasures_measured_later_join_those_that_are_there(monkeypatch):
     def report(figures, **changes):
         cells = [(defence, case, value) for defence, values in figures.items() for case, value in values.items()]
         results = tuple(
-            Result("small-resnet", case, RATIO[case], defence, 101, (value,)) for defence, case, value in cells
+            Result("small-resnet", case, case_of(case).ratio, defence, 101, (value,)) for defence, case, value in cells
         )
         given = {"chance": 0.1, "images": 3000, "test_images": 3000, "iterations": 552, "training": {"epochs": 12}}
         return Report(results=results, versions={}, **{**given, **changes})

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     import torch
 
 
+def chance_of(counts: NDArray[np.int64]) -> float:
+    """The accuracy of always answering the most frequent class, in [0, 1].
+
+    Args:
+        counts: (K,) images of each class.
+    """
+    return float(counts.max() / counts.sum())
+
+
 @dataclass(frozen=True)
 class Originals:
     """What is known of the images that an ``ImageSet`` was read from, row by row.
@@ -63,8 +72,8 @@ class ImageSet:
 
     @property
     def chance(self) -> float:
-        """The accuracy of always answering the most frequent class, in [0, 1]."""
-        return float(np.bincount(self.labels).max() / len(self))
+        """That of its classes, as ``chance_of`` computes it."""
+        return chance_of(np.bincount(self.labels))
 
     @cached_property
     def digest(self) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from abc import ABC
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -24,10 +25,15 @@ from hf_unlearnable.registry import DEFENCES, Recipes, check_fields
 
 _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 
+PRIVATE_SETTING = "a setting of the owner"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Defence(ABC):
     """What a thief does against the protection, on top of an ordinary training.
+
+    Pages and cards call it a countermeasure, which is what it is to the owner of the images: the two words name one
+    thing. "Defence" is the literature's word.
 
     A further defence is one file with one subclass: a frozen keyword-only dataclass that gives its name in the class
     statement and overrides one hook or more (``image`` or ``prepare``, not both). ``Defence.parse``,
@@ -196,21 +202,57 @@ class Defence(ABC):
 
     def __str__(self) -> str:
         """The text that ``parse`` reads: a number or name that comes first always, others where they were changed."""
+        return self._written({field.name: _write(getattr(self, field.name)) for field in dataclasses.fields(self)})
+
+    def public_name(self) -> str:
+        """The text of ``str`` as anyone may read it: never a path or another local name.
+
+        Numbers and choices among a few words are told, any other text is not. A class with a setting that holds a text
+        which may be known overrides this.
+        """
+        types_of = get_type_hints(type(self))
+        settings = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            told = value is None or isinstance(value, (bool, int, float)) or _is_choice(value, types_of[field.name])
+            settings[field.name] = _write(value) if told else PRIVATE_SETTING
+        return self._written(settings)
+
+    def _written(self, settings: Mapping[str, str]) -> str:
+        """The name with those settings that say something; ``settings`` holds the text of each."""
         fields = dataclasses.fields(self)
-        changed = [field for field in fields if getattr(self, field.name) != field.default]
+        changed = [field.name for field in fields if getattr(self, field.name) != field.default]
         # "jpeg:10" says more than "jpeg"; "ueraser-lite:False" does not say more than "ueraser-lite".
-        always = [field for field in fields[:1] if not isinstance(getattr(self, field.name), bool)]
-        told = list(dict.fromkeys([*always, *changed]))
-        if told == always:
-            settings = [_write(getattr(self, field.name)) for field in told]
-        else:
-            settings = [f"{field.name}={_write(getattr(self, field.name))}" for field in told]
-        return ":".join([self.name, ",".join(settings)] if settings else [self.name])
+        always = [field.name for field in fields[:1] if not isinstance(getattr(self, field.name), bool)]
+        written = list(dict.fromkeys([*always, *changed]))
+        texts = [settings[name] if written == always else f"{name}={settings[name]}" for name in written]
+        return ":".join([self.name, ",".join(texts)] if texts else [self.name])
 
     def as_dict(self) -> dict[str, Any]:
         """Name and settings, ready for JSON; and the revision from the second on."""
         revision = {"revision": self.revision} if self.revision > 1 else {}
         return {"name": self.name, **revision, **dataclasses.asdict(self)}
+
+
+def public_defence(text: str) -> str:
+    """What a defence may be called in public that is known as a text alone, as reports hold it.
+
+    The class of its name decides. Where no class has that name, since the package that brought it is not installed,
+    nobody knows what its settings mean: they are told if all are numbers or switches, and left out otherwise.
+
+    Args:
+        text: as ``str`` of a defence writes it.
+    """
+    try:
+        return Defence.parse(text).public_name()
+    except Exception:  # unknown here, or a class of another package that refuses with an error of its own
+        name, _, settings = text.partition(":")
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        return "a countermeasure of the owner"
+    plain = r"([A-Za-z]\w*=)?(-?\d+(\.\d+)?(e[+-]?\d+)?|true|false|none)"
+    if settings and not all(re.fullmatch(plain, part, re.IGNORECASE) for part in settings.split(",")):
+        return f"{name}: {PRIVATE_SETTING}"
+    return text
 
 
 def available_defences() -> list[str]:
@@ -220,6 +262,11 @@ def available_defences() -> list[str]:
         UserWarning: for each plugin that cannot be used.
     """
     return _defences.names()
+
+
+def _is_choice(value: object, kind: Any) -> bool:
+    """Whether a value is one of the words that a setting's type lists, as ``Literal`` or in a union with one."""
+    return value in get_args(kind) or any(_is_choice(value, part) for part in get_args(kind))
 
 
 def _write(value: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_unlearnable.defences.base import Defence
+from hf_unlearnable.modeling.public_names import UNNAMED, public_name
 from hf_unlearnable.modeling.surrogate import Surrogate
 
 
@@ -32,6 +33,11 @@ class PretrainedStart(Defence, name="pretrained"):
     """
 
     model: str
+
+    def public_name(self) -> str:
+        """With a model that anyone may know, else with the word that there is one."""
+        model = public_name(self.model).strip("`")
+        return f"{self.name}: {UNNAMED}" if model == UNNAMED else f"{self.name}:{model}"
 
     def start(self, victim: Surrogate) -> Surrogate:
         """The published weights."""

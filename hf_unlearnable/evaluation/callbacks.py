@@ -32,6 +32,7 @@ from transformers.integrations.integration_utils import (
     get_reporting_integration_callbacks,
 )
 
+from hf_unlearnable.data.image_set import chance_of
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import count_predictions
@@ -154,7 +155,7 @@ class LearnabilityCallback(TrainerCallback):
         counts = count_predictions(self.clean_eval, rows, args, model, train_dataloader.collate_fn, processing_class)
         names = [str(name) for name in (getattr(model.config, "id2label", None) or {}).values()]
         names = names if len(names) == len(counts) else [str(index) for index in range(len(counts))]
-        chance = float(counts.sum(axis=1).max() / counts.sum())
+        chance = chance_of(counts.sum(axis=1))
         clean = float(counts.trace() / counts.sum())
         figures: dict[str, Any] = {CLEAN: clean}
         train = self._train_accuracy(args, model, train_dataloader)

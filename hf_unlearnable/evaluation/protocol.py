@@ -19,7 +19,7 @@ from hf_unlearnable.data.pairing import check_images, check_match, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.evaluation.report import CLEAN_PART, MIX, RATIO, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Report
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
@@ -168,10 +168,11 @@ def learnability(
 def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, float]]:
     """Every case with its ratio, once."""
     for ratio in dict.fromkeys(ratios):
-        for case, whole in RATIO.items():
-            if ratio == whole:
-                yield case, ratio
-        if 0 < ratio < 1:
+        if ratio == 0:
+            yield CLEAN, ratio
+        elif ratio == 1:
+            yield PROTECTED, ratio
+        else:
             yield MIX, ratio
             yield CLEAN_PART, ratio
             if sequential:

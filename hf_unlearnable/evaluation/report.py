@@ -17,17 +17,106 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.evaluation import scores
 from hf_unlearnable.files import atomic_write
 
 CLEAN, PROTECTED, MIX, CLEAN_PART, SEQUENTIAL = "clean", "protected", "mix", "clean part alone", "sequential"
 
-CASES = (CLEAN, PROTECTED, MIX, CLEAN_PART, SEQUENTIAL)
-
-RATIO = {CLEAN: 0.0, PROTECTED: 1.0}  # the share of protected rows; the other cases have one by choice
-
 NO_DEFENCE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a victim may be trained on, with all that tables, cards, pages and charts need to show it.
+
+    Words may hold ``{:.0%}``, where the share of protected rows is put.
+
+    Attributes:
+        key: its name in files.
+        text: its name in the printed table and in charts; the share follows it where that is a choice.
+        page: its name on the page of a run.
+        card: its name in the table of a dataset card.
+        colour: of its bars and curves.
+        ratio: the share of the rows that is protected, in [0, 1]; None where the user chooses it.
+        mixture: whether the victim has clean and protected images, so that what the protected ones add is its accuracy
+            less that of the clean part alone.
+        comparison: for a mixture, its name on a page that compares runs; as on the page of a run where it is empty.
+        order: for a mixture, how its two parts follow each other; empty where they do not.
+    """
+
+    key: str
+    text: str
+    page: str
+    card: str
+    colour: str
+    ratio: float | None = None
+    mixture: bool = False
+    comparison: str = ""
+    order: str = ""
+
+    @property
+    def place(self) -> int:
+        """Where it stands in ``CASES``."""
+        return CASES.index(self)
+
+
+CASES = (
+    Case(
+        key=CLEAN,
+        text="clean",
+        page="clean images",
+        card="clean (baseline)",
+        colour="#4c72b0",
+        ratio=0.0,
+    ),
+    Case(
+        key=PROTECTED,
+        text="protected",
+        page="protected images",
+        card="**protected**",
+        colour="#c44e52",
+        ratio=1.0,
+    ),
+    Case(
+        key=MIX,
+        text="mix",
+        page="{:.0%} protected, the rest clean",
+        card="mixture, {:.0%} protected",
+        colour="#8172b3",
+        mixture=True,
+        comparison="{:.0%} protected, mixed with clean ones",
+    ),
+    Case(
+        key=CLEAN_PART,
+        text="clean part alone",
+        page="that clean part alone",
+        card="its clean part alone (control)",
+        colour="#8c8c8c",
+    ),
+    Case(
+        key=SEQUENTIAL,
+        text="sequential",
+        page="that clean part first, then its protected part",
+        card="its clean part first, then its protected part",
+        colour="#937860",
+        mixture=True,
+        comparison="{:.0%} protected, the clean ones first",
+        order="clean part first",
+    ),
+)
+
+
+def case_of(key: str) -> Case:
+    """The case of that name in files.
+
+    Raises:
+        DataError: there is none.
+    """
+    for case in CASES:
+        if case.key == key:
+            return case
+    raise DataError(f"got the case {key!r}; expected one of {', '.join(case.key for case in CASES)}")
 
 
 @dataclass(frozen=True)
@@ -36,7 +125,7 @@ class Result:
 
     Attributes:
         victim: the model, as given.
-        case: what it was trained on, one of ``CASES``.
+        case: what it was trained on, the key of one of ``CASES``.
         ratio: the share of the rows that is protected, in [0, 1]; that of its mixture for ``CLEAN_PART``.
         defence: what the thief did against the protection.
         seed: of its weights, order, augmentation and of the split of a mixture.
@@ -59,6 +148,102 @@ class Result:
     def peak(self) -> float:
         """The highest after any epoch: what a thief gets who stops early and happens to be lucky."""
         return max(self.epochs)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Clean test accuracy over the seeds.
+
+    Attributes:
+        mean: in [0, 1]; not a number where nothing was measured.
+        spread: the sample standard deviation; not a number for less than two seeds.
+    """
+
+    mean: float
+    spread: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Accuracy:
+        """From one accuracy for each seed."""
+        return cls(
+            float(values.mean()) if len(values) else math.nan,
+            float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        )
+
+    @property
+    def low(self) -> float:
+        """One standard deviation below the mean, at least 0."""
+        return max(0.0, self.mean - self.spread)
+
+    @property
+    def high(self) -> float:
+        """One standard deviation above the mean, at most 1."""
+        return min(1.0, self.mean + self.spread)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table of results: one case of one victim that meets one defence, over all seeds.
+
+    Attributes:
+        victim: the model, as given.
+        defence: what the thief did against the protection.
+        case: what the victim was trained on.
+        ratio: the share of the rows that is protected, in [0, 1].
+        seeds: how many victims were trained; 0 where this was not measured for this victim and defence.
+        last: of the last epoch.
+        peak: of the best epoch.
+        clean_part: of a mixture, what its clean part alone gives at the last epoch; None for other cases.
+        protection_score: ``Report.protection_score``; None for other cases than the protected images.
+        theft_gain: of a mixture, ``Report.theft_gain``; None for other cases.
+    """
+
+    victim: str
+    defence: str
+    case: Case
+    ratio: float
+    seeds: int
+    last: Accuracy
+    peak: Accuracy
+    clean_part: Accuracy | None = None
+    protection_score: float | None = None
+    theft_gain: float | None = None
+
+    @property
+    def text(self) -> str:
+        """What the line is called in the printed table and in charts."""
+        return self.case.text + (f", {self.ratio:.0%} protected" if self.case.ratio is None else "")
+
+    @property
+    def page(self) -> str:
+        """What the line is called on the page of a run."""
+        return self.case.page.format(self.ratio)
+
+    @property
+    def card(self) -> str:
+        """What the line is called in the table of a dataset card, where it is a column."""
+        return self.case.card.format(self.ratio)
+
+    @property
+    def comparison(self) -> str:
+        """What the line is called on a page that compares runs."""
+        return (self.case.comparison or self.case.page).format(self.ratio)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON: an entry of the summary, with None where a figure is not a number."""
+        entry: dict[str, Any] = {
+            "victim": self.victim,
+            "defence": self.defence,
+            "case": self.case.key,
+            "ratio": self.ratio,
+            "last": {"mean": _number(self.last.mean), "std": _number(self.last.spread)},
+            "peak": {"mean": _number(self.peak.mean), "std": _number(self.peak.spread)},
+        }
+        if self.protection_score is not None:
+            entry["protection_score"] = _number(self.protection_score)
+        if self.theft_gain is not None:
+            entry["theft_gain"] = _number(self.theft_gain)
+        return entry
 
 
 @dataclass(frozen=True)
@@ -99,30 +284,62 @@ class Report:
         return list(dict.fromkeys(result.defence for result in self.results))
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every victim with every defence."""
+        return [(victim, defence) for victim in self.victims for defence in self.defences]
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds of every case."""
         return list(dict.fromkeys(result.seed for result in self.results))
 
     @property
     def cases(self) -> list[str]:
-        """The cases that were measured, in the order of ``CASES``."""
+        """The keys of the cases that were measured, in the order of ``CASES``."""
         measured = {result.case for result in self.results}
-        return [case for case in CASES if case in measured]
+        return [case.key for case in CASES if case.key in measured]
 
     @property
     def ratios(self) -> list[float]:
         """The shares of protected rows in the mixtures, in the order they were given."""
-        return list(dict.fromkeys(result.ratio for result in self.results if result.case not in RATIO))
+        return list(dict.fromkeys(result.ratio for result in self.results if case_of(result.case).ratio is None))
 
-    def lines(self) -> Iterator[tuple[str, float]]:
-        """The cases that were measured with each of their ratios, in a natural order: the lines of a table."""
-        for case in (CLEAN, PROTECTED):
-            if case in self.cases:
-                yield case, RATIO[case]
-        for ratio in self.ratios:
-            for case in self.cases:
-                if case not in RATIO and any((one.case, one.ratio) == (case, ratio) for one in self.results):
-                    yield case, ratio
+    def table(self, victim: str | None = None, defence: str | None = None) -> list[Line]:
+        """The results as a table: for each victim and defence a line for every case that was measured for any of them.
+
+        Args:
+            victim: the lines of this one alone.
+            defence: likewise.
+        """
+        return [
+            self._line(*pair, case, ratio)
+            for pair in self.pairs
+            if victim in (None, pair[0]) and defence in (None, pair[1])
+            for case, ratio in self._cases()
+        ]
+
+    def _line(self, victim: str, defence: str, case: Case, ratio: float) -> Line:
+        choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
+        last, peak = (self.values(case.key, victim, figure, **choice) for figure in ("last", "peak"))
+        return Line(
+            victim=victim,
+            defence=defence,
+            case=case,
+            ratio=ratio,
+            seeds=len(last),
+            last=Accuracy.of(last),
+            peak=Accuracy.of(peak),
+            clean_part=Accuracy.of(self.values(CLEAN_PART, victim, **choice)) if case.mixture else None,
+            protection_score=self.protection_score(victim, defence) if case.key == PROTECTED else None,
+            theft_gain=self.theft_gain(victim, case=case.key, **choice) if case.mixture else None,
+        )
+
+    def _cases(self) -> list[tuple[Case, float]]:
+        """The cases that were measured with each of their ratios: those of a fixed ratio, then ratio by ratio."""
+        measured = {(result.case, result.ratio) for result in self.results}
+        fixed = [(case, case.ratio) for case in CASES if case.ratio is not None and case.key in self.cases]
+        chosen = [(case, ratio) for ratio in self.ratios for case in CASES if case.ratio is None]
+        return fixed + [(case, ratio) for case, ratio in chosen if (case.key, ratio) in measured]
 
     def values(
         self,
@@ -136,36 +353,39 @@ class Report:
         """The accuracies of one case over its seeds, in [0, 1].
 
         Args:
-            case: one of ``CASES``.
+            case: the key of one of ``CASES``.
             victim: the first one when left out.
             figure: ``"last"`` or ``"peak"``.
             ratio: of a mixture; the first one when left out.
             defence: the first one when left out.
         """
-        chosen = [getattr(one, figure) for one in self._of(case, victim, ratio, defence)]
+        chosen = [getattr(result, figure) for result in self._of(case, victim, ratio, defence)]
         return np.array(chosen, dtype=np.float64)
 
     def curves(
         self, case: str, victim: str | None = None, *, ratio: float | None = None, defence: str | None = None
     ) -> list[tuple[float, ...]]:
         """Clean test accuracy in [0, 1] after every epoch, one curve a seed; arguments as of ``values``."""
-        return [one.epochs for one in self._of(case, victim, ratio, defence)]
+        return [result.epochs for result in self._of(case, victim, ratio, defence)]
 
     def _of(self, case: str, victim: str | None, ratio: float | None, defence: str | None) -> list[Result]:
-        if ratio is None or case in RATIO:
-            ratio = RATIO.get(case, self.ratios[0] if self.ratios else math.nan)
+        fixed = case_of(case).ratio
+        if fixed is not None:
+            ratio = fixed
+        elif ratio is None:
+            ratio = self.ratios[0] if self.ratios else math.nan
         wanted = (case, ratio, victim or self.victims[0], defence or self.defences[0])
-        return [one for one in self.results if (one.case, one.ratio, one.victim, one.defence) == wanted]
+        return [
+            result for result in self.results if (result.case, result.ratio, result.victim, result.defence) == wanted
+        ]
 
     def accuracy(self, case: str, victim: str | None = None, figure: str = "last", **choice: Any) -> float:
         """The mean of ``values``."""
-        values = self.values(case, victim, figure, **choice)
-        return float(values.mean()) if len(values) else math.nan
+        return Accuracy.of(self.values(case, victim, figure, **choice)).mean
 
     def spread(self, case: str, victim: str | None = None, figure: str = "last", **choice: Any) -> float:
         """The sample standard deviation of ``values``; not a number for a single seed."""
-        values = self.values(case, victim, figure, **choice)
-        return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        return Accuracy.of(self.values(case, victim, figure, **choice)).spread
 
     def protection_score(self, victim: str | None = None, defence: str | None = None) -> float:
         """(clean - protected) / (clean - chance): 1 when protected data teach nothing, 0 when they teach all.
@@ -189,41 +409,21 @@ class Report:
         """A tidy table: one row for each victim that was trained."""
         return [
             {
-                "victim": one.victim,
-                "defence": one.defence,
-                "case": one.case,
-                "ratio": one.ratio,
-                "seed": one.seed,
-                "last": round(one.last, 6),
-                "peak": round(one.peak, 6),
-                "peak_epoch": 1 + one.epochs.index(one.peak),
+                "victim": result.victim,
+                "defence": result.defence,
+                "case": result.case,
+                "ratio": result.ratio,
+                "seed": result.seed,
+                "last": round(result.last, 6),
+                "peak": round(result.peak, 6),
+                "peak_epoch": 1 + result.epochs.index(result.peak),
             }
-            for one in self.results
+            for result in self.results
         ]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-
-        def number(value: float) -> float | None:
-            return None if math.isnan(value) else round(value, 6)
-
-        summary = []
-        for victim in self.victims:
-            for defence in self.defences:
-                for case, ratio in self.lines():
-                    entry: dict[str, Any] = {"victim": victim, "defence": defence, "case": case, "ratio": ratio}
-                    for figure in ("last", "peak"):
-                        choice = {"ratio": ratio, "defence": defence}
-                        entry[figure] = {
-                            "mean": number(self.accuracy(case, victim, figure, **choice)),
-                            "std": number(self.spread(case, victim, figure, **choice)),
-                        }
-                    if case == PROTECTED:
-                        entry["protection_score"] = number(self.protection_score(victim, defence))
-                    if case in (MIX, SEQUENTIAL):
-                        entry["theft_gain"] = number(self.theft_gain(victim, ratio=ratio, defence=defence, case=case))
-                    summary.append(entry)
-        return {"summary": summary, **asdict(self)}
+        return {"summary": [line.as_dict() for line in self.table()], **asdict(self)}
 
     def save(self, file: str | PathLike[str]) -> None:
         """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
@@ -258,39 +458,47 @@ class Report:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Report:
-        """The inverse of ``as_dict``; other entries than its own are left alone, and older files have no doubts."""
+        """The inverse of ``as_dict``; other entries than its own are left alone, and older files have no doubts.
+
+        Raises:
+            DataError: a case that is not known.
+        """
         results = tuple(Result(**{**result, "epochs": tuple(result["epochs"])}) for result in stored["results"])
+        for key in dict.fromkeys(result.case for result in results):
+            case_of(key)
         own = {"results": results, "doubts": tuple(stored.get("doubts", ()))}
         return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name not in own} | own)
 
     def __str__(self) -> str:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
-        for victim in self.victims:
-            for defence in self.defences:
-                named = victim if self.defences == [NO_DEFENCE] else f"{victim}, {defence}"
-                lines.append(f"{named:<28}{'last epoch':>12}{'peak epoch':>15}")
-                lines += self._block(victim, defence)
+        for victim, defence in self.pairs:
+            title = victim if self.defences == [NO_DEFENCE] else f"{victim}, {defence}"
+            lines.append(f"{title:<28}{'last epoch':>12}{'peak epoch':>15}")
+            lines += self._block(self.table(victim, defence))
         return "\n".join(lines)
 
-    def _block(self, victim: str, defence: str) -> Iterator[str]:
-        for case, ratio in self.lines():
-            choice = {"ratio": ratio, "defence": defence}
-            cells = []
-            for figure in ("last", "peak"):
-                spread = self.spread(case, victim, figure, **choice)
-                cells.append(
-                    f"{100 * self.accuracy(case, victim, figure, **choice):5.1f}"
-                    + ("       " if math.isnan(spread) else f" ± {100 * spread:4.1f}")
-                )
-            share = "" if case in RATIO else f", {ratio:.0%} protected"
-            yield f"  {case + share:<34}{cells[0]:>12}   {cells[1]:>12}"
-        score = self.protection_score(victim, defence)
-        if not math.isnan(score):
-            yield f"  protection score {score:.2f} (1: protected data teach nothing, 0: all)"
-        elif {CLEAN, PROTECTED} <= set(self.cases):
-            yield "  no protection score: the victim learns nothing from clean data either"
-        for ratio in self.ratios:
-            for case in (MIX, SEQUENTIAL):
-                gain = self.theft_gain(victim, ratio=ratio, defence=defence, case=case)
-                if not math.isnan(gain):
-                    yield f"  theft gain {100 * gain:+.1f} points ({case} - clean part alone, {ratio:.0%} protected)"
+    def _block(self, lines: list[Line]) -> Iterator[str]:
+        """The lines of one victim and defence, then what follows from them."""
+
+        def cell(accuracy: Accuracy) -> str:
+            spread = "       " if math.isnan(accuracy.spread) else f" ± {100 * accuracy.spread:4.1f}"
+            return f"{100 * accuracy.mean:5.1f}{spread}"
+
+        for line in lines:
+            yield f"  {line.text:<34}{cell(line.last):>12}   {cell(line.peak):>12}"
+        for line in lines:
+            if line.protection_score is None:
+                continue
+            if not math.isnan(line.protection_score):
+                yield f"  protection score {line.protection_score:.2f} (1: protected data teach nothing, 0: all)"
+            elif CLEAN in self.cases:
+                yield "  no protection score: the victim learns nothing from clean data either"
+        alone = case_of(CLEAN_PART).text
+        for line in lines:
+            if line.theft_gain is not None and not math.isnan(line.theft_gain):
+                which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
+                yield f"  theft gain {100 * line.theft_gain:+.1f} points ({which})"
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

@@ -42,8 +42,8 @@ class Verdict:
     @classmethod
     def of(cls, report: Report, victim: str, defence: str) -> Verdict:
         """From the results of ``learnability``."""
-        reached = [report.accuracy(CLEAN, victim, defence=one) for one in report.defences]
-        best = max((one for one in reached if not math.isnan(one)), default=math.nan)
+        ceilings = [report.accuracy(CLEAN, victim, defence=each) for each in report.defences]
+        best = max((ceiling for ceiling in ceilings if not math.isnan(ceiling)), default=math.nan)
         room = best - report.chance if best > report.chance else math.nan
         protected, peak = (report.accuracy(PROTECTED, victim, figure, defence=defence) for figure in ("last", "peak"))
         return cls(
@@ -104,13 +104,15 @@ def _state(regained: float) -> str:
 
 
 def baseline_defence(reports: Sequence[Report]) -> str:
-    """The thief by the book uses no countermeasure, where that was measured; else the first one of the first report.
+    """What a thief does without countermeasure, to be compared with: no defence, where that was measured.
+
+    Else it is the first one of the first report.
 
     Args:
         reports: at least one, each with results.
     """
-    known = {defence for report in reports for defence in report.defences}
-    return NO_DEFENCE if NO_DEFENCE in known else reports[0].defences[0]
+    measured = {defence for report in reports for defence in report.defences}
+    return NO_DEFENCE if NO_DEFENCE in measured else reports[0].defences[0]
 
 
 def stops_early(report: Report) -> bool:

@@ -14,23 +14,17 @@ from typing import Any, Literal
 
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 from huggingface_hub.repocard_data import CardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hf_unlearnable.defences.base import public_defence
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, NO_DEFENCE, PROTECTED, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.report import NO_DEFENCE, Line, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, set_licence
 from hf_unlearnable.methods import find_paper
+from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.protection.description import Description
-from hf_unlearnable.protection.public_names import SECRET, public_name
+from hf_unlearnable.protection.public_names import SECRET
+from hf_unlearnable.reports.rendering import templates_of
 from hf_unlearnable.version import __version__
-
-CASE_NAMES = {
-    CLEAN: "clean (baseline)",
-    PROTECTED: "**protected**",
-    MIX: "mixture",
-    CLEAN_PART: "its clean part alone (control)",
-    SEQUENTIAL: "its clean part first, then its protected part",
-}
 
 TAG = "hf-unlearnable:"  # what follows is the method of a dataset, or the role of a model
 
@@ -49,14 +43,7 @@ COUNTERMEASURES = (
      "they were measured"),
 )  # fmt: skip
 
-_templates = Environment(
-    loader=PackageLoader("hf_unlearnable.hub"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,  # Markdown, not HTML
-)
+_templates = templates_of("hf_unlearnable.hub", escape=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +202,8 @@ def _render(template: str, words: Mapping[str, Any]) -> str:
 
 
 def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
-    described, figures = facts.protection, facts.verification
+    described, figures, report = facts.protection, facts.verification, facts.report
+    blocks = [report.table(*pair) for pair in report.pairs] if report else []
     budget = described.budget
     norm = "every channel of every pixel" if budget.norm == "linf" else "Euclidean norm of the change of an image"
     return {
@@ -229,36 +217,23 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "verified": "all images, as they were read back" if facts.read_back else "a sample, when they were made",
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",
         "ssim": "not defined" if figures["ssim"] is None else f"{figures['ssim']:.3f}",
-        "report": facts.report,
-        "columns": [] if facts.report is None else [_column(*line) for line in facts.report.lines()],
-        "rows": [] if facts.report is None else _rows(facts.report),
+        "report": report,
+        "columns": [line.card for line in blocks[0]] if blocks else [],
+        "rows": [_row(lines) for lines in blocks],
+        "mixtures": any(line.case.mixture for lines in blocks for line in lines),
     }
 
 
-def _column(case: str, ratio: float) -> str:
-    return CASE_NAMES[case] + (f", {ratio:.0%} protected" if case == MIX else "")
-
-
-def _rows(report: Report) -> list[list[str]]:
+def _row(lines: list[Line]) -> list[str]:
     """The model, what was done against the protection where that was measured, and every case."""
-    rows = []
-    for victim in report.victims:
-        for defence in report.defences:
-            cells = [public_name(victim) + ("" if defence == NO_DEFENCE else f", with {_shown(defence)}")]
-            for case, ratio in report.lines():
-                choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
-                spread = report.spread(case, victim, **choice)
-                last = f"{100 * report.accuracy(case, victim, **choice):.1f}"
-                last += "" if math.isnan(spread) else f" ± {100 * spread:.1f}"
-                cells.append(f"{last} ({100 * report.accuracy(case, victim, 'peak', **choice):.1f})")
-            rows.append(cells)
-    return rows
+    victim, defence = lines[0].victim, lines[0].defence
+    name = public_name(victim) + ("" if defence == NO_DEFENCE else f", with {public_defence(defence)}")
+    return [name, *(_cell(line) for line in lines)]
 
 
-def _shown(defence: str) -> str:
-    """Without a path, which a pre-trained start may hold."""
-    name, _, value = defence.partition(":")
-    return f"{name}:{public_name(value)}" if name == "pretrained" else defence
+def _cell(line: Line) -> str:
+    spread = "" if math.isnan(line.last.spread) else f" ± {100 * line.last.spread:.1f}"
+    return f"{100 * line.last.mean:.1f}{spread} ({100 * line.peak.mean:.1f})"
 
 
 def _assemble(text: str, given: str, words: Mapping[str, Any], parts: Mapping[str, str]) -> str:

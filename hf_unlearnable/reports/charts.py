@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.report import PROTECTED, Report, case_of
 
-COLOURS = {CLEAN: "#4c72b0", PROTECTED: "#c44e52", MIX: "#8172b3", CLEAN_PART: "#8c8c8c", SEQUENTIAL: "#937860"}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def load_pyplot() -> Any:
-    """Matplotlib's ``pyplot``.
+def new_figure(width: float, height: float) -> Figure:
+    """A figure to be written into a file.
+
+    It needs no display, and pyplot knows nothing of it: the backend of a notebook stays as it is.
+
+    Args:
+        width: in inches.
+        height: likewise.
 
     Raises:
         RecipeError: matplotlib is not installed.
     """
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise RecipeError("pictures need matplotlib; install it with: pip install 'hf-unlearnable[figures]'") from error
-    matplotlib.use("Agg")  # files only: no display is needed
-    from matplotlib import pyplot
-
-    return pyplot
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def change_shares(pairs: Iterable[Pair]) -> dict[int, float]:
@@ -45,10 +48,9 @@ def change_shares(pairs: Iterable[Pair]) -> dict[int, float]:
     counts = np.zeros(2 * WHITE + 1, dtype=np.int64)
     for before, after in pairs:
         counts += np.bincount((after.astype(np.int64) - before + WHITE).ravel(), minlength=len(counts))
-    found = np.flatnonzero(counts)
-    return {
-        int(index) - WHITE: float(counts[index] / counts.sum()) for index in range(int(found[0]), int(found[-1]) + 1)
-    }
+    occurring = np.flatnonzero(counts)
+    levels = range(int(occurring[0]), int(occurring[-1]) + 1)
+    return {index - WHITE: float(counts[index] / counts.sum()) for index in levels}
 
 
 def accuracy_chart(report: Report, file: Path) -> None:
@@ -63,23 +65,22 @@ def accuracy_chart(report: Report, file: Path) -> None:
     Raises:
         RecipeError: matplotlib is not installed.
     """
-    lines = list(report.lines())
-    width = 0.8 / len(lines)
-    figure, axis = _axes(3.2 + 0.55 * len(lines) * len(report.victims), 4)
-    for index, (case, ratio) in enumerate(lines):
-        measured = [victim for victim in report.victims if not math.isnan(report.accuracy(case, victim, ratio=ratio))]
-        places = (
-            np.array([report.victims.index(victim) for victim in measured]) + (index - (len(lines) - 1) / 2) * width
-        )
-        heights = [100 * report.accuracy(case, victim, ratio=ratio) for victim in measured]
-        spreads = [100 * np.nan_to_num(report.spread(case, victim, ratio=ratio)) for victim in measured]
-        peaks = [100 * report.accuracy(case, victim, "peak", ratio=ratio) for victim in measured]
-        share = f", {ratio:.0%} protected" if len(report.ratios) > 1 and case not in RATIO else ""
-        bars = axis.bar(places, heights, width * 0.92, yerr=spreads, capsize=3, color=COLOURS[case], label=case + share)
+    victims = report.victims
+    columns = list(zip(*(report.table(victim, report.defences[0]) for victim in victims), strict=True))
+    width = 0.8 / len(columns)
+    figure, axis = _axes(3.2 + 0.55 * len(columns) * len(victims), 4)
+    for index, column in enumerate(columns):
+        measured = [line for line in column if line.seeds]
+        places = np.array([victims.index(line.victim) for line in measured]) + (index - (len(columns) - 1) / 2) * width
+        heights = [100 * line.last.mean for line in measured]
+        spreads = [100 * np.nan_to_num(line.last.spread) for line in measured]
+        peaks = [100 * line.peak.mean for line in measured]
+        case, label = column[0].case, column[0].text if len(report.ratios) > 1 else column[0].case.text
+        bars = axis.bar(places, heights, width * 0.92, yerr=spreads, capsize=3, color=case.colour, label=label)
         axis.bar_label(bars, fmt="%.0f", label_type="center", color="white", fontsize=9)
         axis.scatter(places, peaks, marker="_", s=160, color="black", zorder=3, label=None if index else "peak epoch")
     _percentages(axis, report.chance, "accuracy on clean test images (%)")
-    axis.set_xticks(np.arange(len(report.victims)), report.victims, parse_math=False)
+    axis.set_xticks(np.arange(len(victims)), victims, parse_math=False)
     axis.set_title("What a model learns", fontsize=11)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     _save(figure, file, "png")
@@ -100,22 +101,20 @@ def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[b
     """
     figure, axis = _axes(4.6, 3.1)
     styles = ("-", "--", ":", "-.")
-    for case, ratio in report.lines():
-        curves = report.curves(case, victim, ratio=ratio, defence=defence)
-        if not curves:
+    for line in report.table(victim, defence):
+        if not line.seeds:
             continue
-        style = styles[report.ratios.index(ratio) % len(styles)] if ratio in report.ratios else "-"
-        share = f", {ratio:.0%} protected" if case not in RATIO else ""
+        curves = report.curves(line.case.key, victim, ratio=line.ratio, defence=defence)
+        colour = line.case.colour
+        style = styles[report.ratios.index(line.ratio) % len(styles)] if line.ratio in report.ratios else "-"
         for curve in curves if len(curves) > 1 else ():
-            axis.plot(range(1, len(curve) + 1), 100 * np.array(curve), color=COLOURS[case], linewidth=0.6, alpha=0.5)
+            axis.plot(range(1, len(curve) + 1), 100 * np.array(curve), color=colour, linewidth=0.6, alpha=0.5)
         # A thief who stops at the best epoch has curves of several lengths: their mean ends with the shortest.
         mean = 100 * np.array([curve[: min(map(len, curves))] for curve in curves]).mean(axis=0)
         epochs = np.arange(1, len(mean) + 1)
-        axis.plot(epochs, mean, style, color=COLOURS[case], linewidth=2, label=case + share)
-        axis.plot(epochs[-1], mean[-1], "o", color=COLOURS[case], markersize=5)
-        axis.plot(
-            1 + mean.argmax(), mean.max(), "o", markerfacecolor="none", markeredgecolor=COLOURS[case], markersize=10
-        )
+        axis.plot(epochs, mean, style, color=colour, linewidth=2, label=line.text)
+        axis.plot(epochs[-1], mean[-1], "o", color=colour, markersize=5)
+        axis.plot(1 + mean.argmax(), mean.max(), "o", markerfacecolor="none", markeredgecolor=colour, markersize=10)
     _percentages(axis, report.chance, "clean test accuracy (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("epoch")
@@ -135,16 +134,17 @@ def change_histogram(shares: Mapping[int, float], file: Path | IO[bytes], kind: 
         RecipeError: matplotlib is not installed.
     """
     figure, axis = _axes(4.6, 2.6)
-    axis.bar(list(shares), [100 * share for share in shares.values()], width=0.9, color=COLOURS[PROTECTED])
+    axis.bar(list(shares), [100 * share for share in shares.values()], width=0.9, color=case_of(PROTECTED).colour)
     axis.set_xlabel("change of a colour value (levels of 255)")
     axis.set_ylabel("share of all values (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, file, kind)
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any]:
+def _axes(width: float, height: float) -> tuple[Figure, Any]:
     """A figure of so many inches and its one pair of axes."""
-    figure, axis = load_pyplot().subplots(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
+    axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
     return figure, axis
 
@@ -156,9 +156,8 @@ def _percentages(axis: Any, chance: float, what: str) -> None:
     axis.set_ylabel(what)
 
 
-def _save(figure: Any, file: Path | IO[bytes], kind: str) -> None:
+def _save(figure: Figure, file: Path | IO[bytes], kind: str) -> None:
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "hf-unlearnable"}):  # or ids in the file would be random
         figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    matplotlib.pyplot.close(figure)

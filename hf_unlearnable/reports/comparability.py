@@ -20,12 +20,12 @@ class Difference:
 
     Attributes:
         what: it is.
-        found: every value, with the runs that have it in words.
+        values: every value, with the runs that have it in words.
         means: what follows for the reader.
     """
 
     what: str
-    found: tuple[tuple[str, str], ...]
+    values: tuple[tuple[str, str], ...]
     means: str
 
 
@@ -45,29 +45,34 @@ def differences(reports: Reports, *, public: bool = False) -> list[Difference]:
 
     keys = dict.fromkeys(key for report in reports.values() for key in report.training)
     differing = [key for key in keys if len({str(report.training.get(key)) for report in reports.values()}) > 1]
-    told = [
+    checked = [
         _difference(
-            reports, "test images", lambda one: str(one.test_images), "Figures of other test images do not compare."
+            reports,
+            "test images",
+            lambda report: str(report.test_images),
+            "Figures of other test images do not compare.",
         ),
         _difference(
             reports,
             "chance",
-            lambda one: f"{100 * one.chance:.2f} %",
+            lambda report: f"{100 * report.chance:.2f} %",
             "The test images are others: their classes are not of the same sizes.",
         ),
-        _difference(reports, "training images", lambda one: str(one.images), "More images teach more."),
-        _difference(reports, "training steps", lambda one: str(one.iterations), "Longer training may learn more."),
+        _difference(reports, "training images", lambda report: str(report.images), "More images teach more."),
+        _difference(
+            reports, "training steps", lambda report: str(report.iterations), "Longer training may learn more."
+        ),
         _difference(reports, "training recipe", recipe, "The models were not trained in the same way."),
         _difference(
             reports,
             "seeds",
             seeds,
             "The models began and met the images in other ways; luck does not cancel out.",
-            lambda one: frozenset(one.seeds),
+            lambda report: frozenset(report.seeds),
         ),
         _clean(reports),
     ]
-    return [one for one in told if one is not None]
+    return [difference for difference in checked if difference is not None]
 
 
 def _difference(
@@ -78,42 +83,48 @@ def _difference(
     value: Callable[[Report], Hashable] | None = None,
 ) -> Difference | None:
     """None where the value (the text, if nothing else is said) is the same in all runs."""
-    groups: dict[Hashable, list[str]] = {}
+    runs_by_value: dict[Hashable, list[str]] = {}
     for name, report in reports.items():
-        groups.setdefault((value or text)(report), []).append(name)
-    found = [(text(reports[names[0]]), names) for names in groups.values()]
-    return Difference(what, in_words(found), means) if len(found) > 1 else None
+        runs_by_value.setdefault((value or text)(report), []).append(name)
+    if len(runs_by_value) < 2:
+        return None
+    return Difference(what, in_words([(text(reports[names[0]]), names) for names in runs_by_value.values()]), means)
 
 
-def in_words(found: Sequence[tuple[str, list[str]]]) -> tuple[tuple[str, str], ...]:
-    """Values with the names of the runs that have them; the largest group is not listed but called the others."""
-    most = max(range(len(found)), key=lambda index: len(found[index][1]))
-    others = len(found) > 1 and len(found[most][1]) > 1
-    told = [
-        (value, "all others" if others and index == most else _and(names)) for index, (value, names) in enumerate(found)
-    ]
-    return tuple(sorted(told, key=lambda one: one[1] == "all others"))
+def in_words(groups: Sequence[tuple[str, list[str]]]) -> tuple[tuple[str, str], ...]:
+    """Values with the names of the runs that have them; the largest group is not listed but called the others.
+
+    Args:
+        groups: each value with the names of its runs, at least one.
+    """
+    largest = max(range(len(groups)), key=lambda index: len(groups[index][1]))
+    if len(groups) == 1 or len(groups[largest][1]) == 1:
+        return tuple((value, _and(names)) for value, names in groups)
+    value_of_most, _ = groups[largest]
+    few = [(value, _and(names)) for index, (value, names) in enumerate(groups) if index != largest]
+    return (*few, (value_of_most, "all others"))
 
 
 def grouped(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The same of a value a run."""
-    groups: dict[str, list[str]] = {}
+    """The same, from the value of every run."""
+    runs_by_value: dict[str, list[str]] = {}
     for name, value in values.items():
-        groups.setdefault(value, []).append(name)
-    return in_words(list(groups.items()))
+        runs_by_value.setdefault(value, []).append(name)
+    return in_words(list(runs_by_value.items()))
 
 
 def _clean(reports: Reports) -> Difference | None:
     """Models that learned differently from the clean images, which are to be the same ones in all runs."""
     baselines = _baselines(reports)
-    apart = {trained: max(known.values()) - min(known.values()) for trained, known in baselines.items()}
-    differing = [trained for trained, gap in apart.items() if gap > SAME]
+    gap = {trained: max(by_run.values()) - min(by_run.values()) for trained, by_run in baselines.items()}
+    differing = [trained for trained in baselines if gap[trained] > SAME]
     if not differing:
         return None
-    victim, defence = most = max(differing, key=lambda trained: apart[trained])
+    most = max(differing, key=lambda trained: gap[trained])
+    victim, defence = most
     return Difference(
         f"accuracy after clean images ({victim}, {row_name(defence)})",
-        grouped({name: f"{100 * value:.1f} %" for name, value in baselines[most].items()}),
+        grouped({name: f"{100 * accuracy:.1f} %" for name, accuracy in baselines[most].items()}),
         f"They differ in {len(differing)} of {len(baselines)} comparisons, most in this one. Equal images, recipe, "
         f"seeds and versions on one machine give equal models: some of that was not equal, most likely the images.",
     )
@@ -121,14 +132,14 @@ def _clean(reports: Reports) -> Difference | None:
 
 def _baselines(reports: Reports) -> dict[tuple[str, str], dict[str, float]]:
     """Model and countermeasure -> accuracy after clean images by run, where at least two runs have it."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for trained in dict.fromkeys((one.victim, one.defence) for report in reports.values() for one in report.results):
-        victim, defence = trained
-        reached = {name: report.accuracy(CLEAN, victim, defence=defence) for name, report in reports.items()}
-        known = {name: value for name, value in reached.items() if not math.isnan(value)}
-        if len(known) > 1:
-            found[trained] = known
-    return found
+    baselines: dict[tuple[str, str], dict[str, float]] = {}
+    trained = dict.fromkeys((result.victim, result.defence) for report in reports.values() for result in report.results)
+    for victim, defence in trained:
+        accuracies = {name: report.accuracy(CLEAN, victim, defence=defence) for name, report in reports.items()}
+        measured = {name: accuracy for name, accuracy in accuracies.items() if not math.isnan(accuracy)}
+        if len(measured) > 1:
+            baselines[victim, defence] = measured
+    return baselines
 
 
 def baselines_met(reports: Reports) -> bool:
@@ -150,37 +161,51 @@ def learned(report: Report, victim: str) -> bool | None:
 
 def gaps(reports: Reports) -> list[str]:
     """What was measured for some runs only, and runs that look wrong or say nothing: a sentence each."""
-    found = [f"Something is odd about {name}: {doubt}." for name, report in reports.items() for doubt in report.doubts]
+    sentences = [
+        f"Something is odd about {name}: {doubt}." for name, report in reports.items() for doubt in report.doubts
+    ]
     if unknown := [name for name, report in reports.items() if CLEAN not in report.cases]:
-        found.append(
+        sentences.append(
             f"No model was trained on the clean images for {_and(unknown)}. So it cannot be said what share of their "
             f"lesson gets through there, nor whether they are the images of the other runs. To measure that: "
             f"hf-unlearnable measure RUN --ratios 0,1"
         )
     for victim in dict.fromkeys(victim for report in reports.values() for victim in report.victims):
         if in_vain := [name for name, report in reports.items() if learned(report, victim) is False]:
-            found.append(
+            sentences.append(
                 f"{victim} learned nothing from the clean images for {_and(in_vain)}, so it cannot tell there what "
                 f"protection takes away. Longer training may help: hf-unlearnable measure RUN --epochs 30"
             )
     victims = {name: report.victims for name, report in reports.items()}
     defences = {
-        name: dict.fromkeys(row_name(one.defence) for one in report.results if one.case == PROTECTED)
+        name: [row_name(result.defence) for result in report.results if result.case == PROTECTED]
         for name, report in reports.items()
     }
-    return [*found, *_only(victims, "Models"), *_only(defences, "Countermeasures")]
+    return [*sentences, *_not_in_all(victims, "Models"), *_not_in_all(defences, "Countermeasures")]
 
 
-def _only(measured: Mapping[str, Iterable[str]], what: str) -> Iterator[str]:
-    """What not every run has, told by the fewer of those that have it and those that have not."""
-    by_runs: dict[tuple[str, ...], list[str]] = {}
-    for one in dict.fromkeys(one for ones in measured.values() for one in ones):
-        by_runs.setdefault(tuple(name for name, ones in measured.items() if one in ones), []).append(one)
-    for runs, ones in by_runs.items():
-        lacking = [name for name in measured if name not in runs]
-        if lacking:
-            few = f"measured for {_and(runs)} only" if len(runs) < len(lacking) else f"not measured for {_and(lacking)}"
-            yield f"{what} {few}: {', '.join(ones)}."
+def _not_in_all(measured: Mapping[str, Sequence[str]], what: str) -> Iterator[str]:
+    """A sentence for all that the same runs lack; it names the runs that lack it, or those that have it if fewer.
+
+    Args:
+        measured: the name of a run -> the names of what was measured for it.
+        what: these are, in the plural: "Models".
+    """
+    runs_with: dict[str, list[str]] = {}
+    for run, names in measured.items():
+        for name in dict.fromkeys(names):
+            runs_with.setdefault(name, []).append(run)
+    names_by_runs: dict[tuple[str, ...], list[str]] = {}
+    for name, runs in runs_with.items():
+        names_by_runs.setdefault(tuple(runs), []).append(name)
+    for having, names in names_by_runs.items():
+        lacking = [run for run in measured if run not in having]
+        if not lacking:
+            continue
+        if len(having) < len(lacking):
+            yield f"{what} measured for {_and(having)} only: {', '.join(names)}."
+        else:
+            yield f"{what} not measured for {_and(lacking)}: {', '.join(names)}."
 
 
 def _and(names: Iterable[str]) -> str:

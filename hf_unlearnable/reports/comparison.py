@@ -56,7 +56,10 @@ def write_comparison(
             f"got {runs!r} to compare; expected at least two runs. For the page of one: hf-unlearnable report RUN"
         )
     if names is not None and (len(names) != len(runs) or len({*names, ""}) <= len(names)):
-        raise RecipeError(f"got the names {list(names)} for {len(runs)} runs; expected as many, each another")
+        raise RecipeError(
+            f"got the names {list(names)} for {len(runs)} runs; expected {len(runs)} different names, "
+            "none of them empty"
+        )
     page = _checked_output(Path(output) if output is not None else Path(PUBLIC_PAGE if public else PAGE))
     places = [(str(run), RunFolder.find(run)) for run in runs]
     _refuse_twice(places)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.report import CLEAN, PROTECTED, Line, Report, case_of
 from hf_unlearnable.evaluation.verdicts import (
     BROKEN,
     LEAKING,
@@ -22,13 +22,10 @@ from hf_unlearnable.evaluation.verdicts import (
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
 from hf_unlearnable.protection.public_names import public_description
-from hf_unlearnable.reports.charts import COLOURS
 from hf_unlearnable.reports.comparability import SAME, baselines_met, differences, gaps, grouped, learned
 from hf_unlearnable.reports.public import public_reports
 from hf_unlearnable.reports.run_page import templates
 from hf_unlearnable.version import __version__
-
-MIX_WORDS = {MIX: "{:.0%} protected, mixed with clean ones", SEQUENTIAL: "{:.0%} protected, the clean ones first"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +89,17 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
     if public:
         runs, command = for_the_public(runs), "hf-unlearnable report RUN RUN --public"
     reports = {run.name: run.report for run in runs}
-    book = baseline_defence(list(reports.values()))
+    baseline = baseline_defence(list(reports.values()))
     victims = list(dict.fromkeys(victim for report in reports.values() for victim in report.victims))
-    tiles = [_tile(run, book) for run in runs]
+    tiles = [_tile(run, baseline) for run in runs]
+    mixtures = [_mixtures(list(reports.values()), victim, baseline) for victim in victims]
     words = {
         "runs": runs,
         "public": public,
         "mark": "" if public else PRIVATE_PAGE,
         "version": __version__,
         "command": command,
-        "book": row_name(book),
+        "baseline": row_name(baseline),
         "tiles": tiles,
         "judged": [tile for tile in tiles if tile["judged"]],
         "unbroken": [tile["name"] for tile in tiles if tile["judged"] and not tile["fell"]],
@@ -109,22 +107,22 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
         "baselines_met": baselines_met(reports),
         "gaps": gaps(reports),
         "chances": grouped({name: f"{100 * report.chance:.1f}" for name, report in reports.items()}),
-        "tables": [_table(list(reports.values()), victim, book) for victim in victims],
-        "mixtures": [table for victim in victims if (table := _mixtures(list(reports.values()), victim, book))["rows"]],
+        "tables": [_table(list(reports.values()), victim, baseline) for victim in victims],
+        "mixtures": [table for table in mixtures if table["rows"]],
         "details": _details(runs, public),
         "broken_from": BROKEN,
         "leaking_from": LEAKING,
-        "colours": COLOURS,
+        "clean_colour": case_of(CLEAN).colour,
     }
     return templates.get_template("comparison.html").render(words)
 
 
-def _tile(run: ComparedRun, book: str) -> dict[str, Any]:
+def _tile(run: ComparedRun, baseline: str) -> dict[str, Any]:
     """One run in a few words."""
     report = run.report
-    verdicts = [Verdict.of(report, victim, defence) for victim in report.victims for defence in report.defences]
+    verdicts = [Verdict.of(report, victim, defence) for victim, defence in report.pairs]
     known = [verdict for verdict in verdicts if verdict.state != UNKNOWN]
-    counter = [verdict for verdict in known if verdict.defence != book]
+    counter = [verdict for verdict in known if verdict.defence != baseline]
     broken = [verdict for verdict in counter if verdict.state == "broken"]
     passed = []
     for defence in dict.fromkeys(verdict.defence for verdict in broken):
@@ -133,7 +131,7 @@ def _tile(run: ComparedRun, book: str) -> dict[str, Any]:
         passed.append(defence + (f" (for {', '.join(by)})" if len(by) < tried else ""))
     return {
         "name": run.name,
-        "headline": worst(verdict for verdict in known if verdict.defence == book),
+        "headline": worst(verdict for verdict in known if verdict.defence == baseline),
         "weakest": worst(counter),
         "known": bool(known),
         "in_vain": any(learned(report, victim) is False for victim in report.victims),
@@ -141,36 +139,37 @@ def _tile(run: ComparedRun, book: str) -> dict[str, Any]:
         "fell": any(verdict.state == "broken" for verdict in known),
         "broken": len(broken),
         "judged": len(counter),
-        "tried": any(one.case == PROTECTED and one.defence != book for one in report.results),
+        "tried": any(result.case == PROTECTED and result.defence != baseline for result in report.results),
         "passed": passed,
     }
 
 
-def _table(reports: Sequence[Report], victim: str, book: str) -> dict[str, Any]:
+def _table(reports: Sequence[Report], victim: str, baseline: str) -> dict[str, Any]:
     """The countermeasures of one model: a row each, the ceiling of clean images, then a cell for every run."""
     known = dict.fromkeys(defence for report in reports for defence in report.defences if _has(report, victim, defence))
-    defences = sorted(known, key=lambda defence: defence != book)
+    defences = sorted(known, key=lambda defence: defence != baseline)
     rows = [_row(reports, victim, defence) for defence in defences]
-    if book in known and not all(stops_early(report) for report in reports):
-        rows.insert(1, _row(reports, victim, book, stopped=True))
+    if baseline in known and not all(stops_early(report) for report in reports):
+        rows.insert(1, _row(reports, victim, baseline, stopped=True))
+    states = [{defence: Cell.of(report, victim, defence).state for defence in defences} for report in reports]
     judged = [
-        {one for one in defences if one != book and Cell.of(report, victim, one).state != UNKNOWN} for report in reports
+        {defence for defence, state in of_run.items() if defence != baseline and state != UNKNOWN} for of_run in states
     ]
-    shared = set[str].intersection(*(some for some in judged if some)) if any(judged) else set()
+    shared = set[str].intersection(*filter(None, judged)) if any(judged) else set()
     counts = []
-    for report, own in zip(reports, judged, strict=True):
-        broken = {one for one in own if Cell.of(report, victim, one).state == "broken"}
-        counts.append({"broken": len(broken), "judged": len(own), "of_shared": len(broken & shared)})
+    for of_run, tried in zip(states, judged, strict=True):
+        broken = {defence for defence in tried if of_run[defence] == "broken"}
+        counts.append({"broken": len(broken), "judged": len(tried), "of_shared": len(broken & shared)})
     return {
         "victim": victim,
         "rows": rows,
         "counts": counts if any(judged) else [],
-        "shared": len(shared) if sum(map(bool, judged)) > 1 and any(own > shared for own in judged) else None,
+        "shared": len(shared) if sum(map(bool, judged)) > 1 and any(tried > shared for tried in judged) else None,
     }
 
 
 def _has(report: Report, victim: str, defence: str) -> bool:
-    return any((one.victim, one.defence) == (victim, defence) for one in report.results)
+    return any((result.victim, result.defence) == (victim, defence) for result in report.results)
 
 
 def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool = False) -> dict[str, Any]:
@@ -200,24 +199,20 @@ def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool 
     }
 
 
-def _mixtures(reports: Sequence[Report], victim: str, book: str) -> dict[str, Any]:
-    """What protected images add for a thief who has clean ones too."""
+def _mixtures(reports: Sequence[Report], victim: str, baseline: str) -> dict[str, Any]:
+    """What protected images add for a thief who has clean ones too: a row each mixture, a line or None for every run.
+
+    None stands for what was not measured.
+    """
+    measured: dict[tuple[float, int], dict[int, Line]] = {}  # by ratio and case, then by column
+    for column, report in enumerate(reports):
+        for line in report.table(victim, baseline):
+            if line.case.mixture and line.seeds:
+                measured.setdefault((line.ratio, line.case.place), {})[column] = line
     rows = []
-    for ratio in sorted({ratio for report in reports for ratio in report.ratios}):
-        for case in (MIX, SEQUENTIAL):
-            choice: dict[str, Any] = {"ratio": ratio, "defence": book}
-            cells = [
-                {
-                    "gain": report.theft_gain(victim, case=case, **choice),
-                    "alone": report.accuracy(CLEAN_PART, victim, **choice),
-                    "alone_spread": report.spread(CLEAN_PART, victim, **choice),
-                    "both": report.accuracy(case, victim, **choice),
-                    "both_spread": report.spread(case, victim, **choice),
-                }
-                for report in reports
-            ]
-            if not all(math.isnan(cell["both"]) for cell in cells):
-                rows.append({"name": MIX_WORDS[case].format(ratio), "cells": cells})
+    for _, lines in sorted(measured.items()):
+        name = next(iter(lines.values())).comparison
+        rows.append({"name": name, "cells": [lines.get(column) for column in range(len(reports))]})
     return {"victim": victim, "rows": rows}
 
 

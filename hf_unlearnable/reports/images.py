@@ -20,7 +20,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import to_image
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.reports.charts import load_pyplot
+from hf_unlearnable.reports.charts import new_figure
 
 MAX_CLASSES = 20  # shown in one grid
 
@@ -52,23 +52,20 @@ def image_grid(
         DataError: other rows, or images that cannot be shown together.
         RecipeError: matplotlib is not installed.
     """
-    pyplot = load_pyplot()
     columns = find_columns(clean, image_column, label_column)
-    labels = np.asarray(clean[columns.label])
-    picked = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:MAX_CLASSES]]
+    picked = first_of_classes(clean[columns.label])
+    figure = new_figure(1.1 * len(picked) + 1.2, 4.2)
     survey = Survey.of(clean.select(picked), columns)
     size, channels = survey.working_size(MAX_SIDE), survey.channels
     before = ImageSet.read(clean.select(picked), columns, size=size, channels=channels)
-    found = find_columns(protected, columns.image, columns.label)
-    after = ImageSet.read(protected.select(picked), found, size=size, channels=channels)
+    protected_columns = find_columns(protected, columns.image, columns.label)
+    after = ImageSet.read(protected.select(picked), protected_columns, size=size, channels=channels)
     if not np.array_equal(before.labels, after.labels) or before.pixels.shape != after.pixels.shape:
         raise DataError("got protected images of other classes or sizes than the clean ones; expected the same rows")
     change = after.pixels.astype(np.int16) - before.pixels
     largest = max(1, int(np.abs(change).max()))
     titles = ("clean", "protected", f"perturbation\n(±{largest} levels\namplified)")
-    figure, axes = pyplot.subplots(
-        3, len(picked), figsize=(1.1 * len(picked) + 1.2, 4.2), squeeze=False, layout="constrained"
-    )
+    axes = figure.subplots(3, len(picked), squeeze=False)
     for column, row in enumerate(range(len(picked))):
         for line, pixels in enumerate((before.pixels[row], after.pixels[row], _amplified(change[row], largest))):
             axis = axes[line, column]
@@ -79,7 +76,6 @@ def image_grid(
                 axis.set_ylabel(titles[line], rotation=0, ha="right", va="center", fontsize=8)
         axes[0, column].set_title(before.names[before.labels[row]], fontsize=8, parse_math=False)
     figure.savefig(file, dpi=150)
-    pyplot.close(figure)
 
 
 def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) -> None:

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.report import CLEAN, Line, Report, case_of
 from hf_unlearnable.evaluation.verdicts import (
     BROKEN,
     LEAKING,
@@ -27,26 +25,13 @@ from hf_unlearnable.methods import find_paper
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
 from hf_unlearnable.protection.public_names import public_description
-from hf_unlearnable.reports.charts import COLOURS, change_histogram, learning_curves
+from hf_unlearnable.reports.charts import change_histogram, learning_curves
 from hf_unlearnable.reports.images import Sample
 from hf_unlearnable.reports.public import public_reports
+from hf_unlearnable.reports.rendering import templates_of
 from hf_unlearnable.version import __version__
 
-CASE_WORDS = {
-    CLEAN: "clean images",
-    PROTECTED: "protected images",
-    MIX: "{:.0%} protected, the rest clean",
-    CLEAN_PART: "that clean part alone",
-    SEQUENTIAL: "that clean part first, then its protected part",
-}
-
-templates = Environment(
-    loader=PackageLoader("hf_unlearnable.reports"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    autoescape=True,
-)
+templates = templates_of("hf_unlearnable.reports", escape=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,128 +94,77 @@ def page(facts: PageFacts) -> str:
         RecipeError: matplotlib is not installed.
     """
     report = facts.report if facts.report and facts.report.results else None
-    verdicts = [Verdict.of(report, victim, defence) for victim, defence in _pairs(report)] if report else []
-    book = baseline_defence([report]) if report else ""
-    by_the_book = [verdict for verdict in verdicts if verdict.defence == book]
+    verdicts = [Verdict.of(report, victim, defence) for victim, defence in report.pairs] if report else []
+    baseline = baseline_defence([report]) if report else ""
+    plain = [verdict for verdict in verdicts if verdict.defence == baseline]
+    countered = [verdict for verdict in verdicts if verdict.defence != baseline]
+    lines = report.table() if report else []
     described = facts.protection
     words = {
         "facts": facts,
         "mark": PRIVATE_PAGE if not facts.public else "",
         "version": __version__,
         "report": report,
-        "book": book,
+        "baseline": baseline,
         "budget": described.budget if described else None,
         "paper": find_paper(described.method_name) if described else None,
         "recipe": described.settings if described else {},
         "pictures": [_pictures(sample) for sample in facts.samples],
         "histogram": _histogram(facts.shares),
-        "headline": worst(by_the_book),
-        "weakest": worst([verdict for verdict in verdicts if verdict.defence != book]),
-        "lucky": worst(by_the_book, peak=True),
+        "headline": worst(plain),
+        "weakest": worst(countered),
+        "lucky": worst(plain, peak=True),
         "judged": [verdict for verdict in verdicts if verdict.state != UNKNOWN],
-        "counter_broken": sum(v.state == "broken" for v in verdicts if v.defence != book),
-        "counter_judged": sum(v.state != UNKNOWN for v in verdicts if v.defence != book),
-        "blocks": [_block(report, victim, book) for victim in report.victims] if report else [],
-        "curves": [_curves(report, *pair) for pair in _pairs(report)] if report else [],
-        "table": _table(report, book) if report else [],
-        "mixtures": _mixtures(report, book) if report else [],
-        "summary": _summary(report) if report else [],
+        "counter_broken": sum(verdict.state == "broken" for verdict in countered),
+        "counter_judged": sum(verdict.state != UNKNOWN for verdict in countered),
+        "blocks": [_block(report, victim, baseline) for victim in report.victims] if report else [],
+        "curves": [_curves(report, *pair) for pair in report.pairs] if report else [],
+        "table": _table(report, baseline) if report else [],
+        "mixtures": [line for line in lines if line.defence == baseline and _adds(line)],
+        "summary": [line for line in lines if line.seeds],
         "broken_from": BROKEN,
         "leaking_from": LEAKING,
-        "colours": COLOURS,
+        "clean_colour": case_of(CLEAN).colour,
     }
     return templates.get_template("report.html").render(words)
 
 
-def _pairs(report: Report) -> list[tuple[str, str]]:
-    return [(victim, defence) for victim in report.victims for defence in report.defences]
-
-
-def _table(report: Report, book: str) -> list[dict[str, Any]]:
-    """The countermeasures: a row each, a cell for every model; stopping early is read off the thief by the book."""
+def _table(report: Report, baseline: str) -> list[dict[str, Any]]:
+    """The countermeasures: a row each, a cell for every model; stopping early is read off the row without one."""
     rows = [
         {"defence": row_name(defence), "cells": [Cell.of(report, victim, defence) for victim in report.victims]}
-        for defence in sorted(report.defences, key=lambda defence: defence != book)
+        for defence in sorted(report.defences, key=lambda defence: defence != baseline)
     ]
     if not stops_early(report):
-        cells = [Cell.of(report, victim, book, stopped=True) for victim in report.victims]
-        rows.insert(1, {"defence": row_name(book, stopped=True), "cells": cells})
+        cells = [Cell.of(report, victim, baseline, stopped=True) for victim in report.victims]
+        rows.insert(1, {"defence": row_name(baseline, stopped=True), "cells": cells})
     return rows
 
 
 def _block(report: Report, victim: str, defence: str) -> dict[str, Any]:
     """The bars of one model."""
-    bars = []
-    for case, ratio in report.lines():
-        choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
-        mean, spread = report.accuracy(case, victim, **choice), report.spread(case, victim, **choice)
-        alone = report.accuracy(CLEAN_PART, victim, **choice) if case in (MIX, SEQUENTIAL) else math.nan
-        bars.append(
-            {
-                "case": case,
-                "words": CASE_WORDS[case].format(ratio),
-                "mean": mean,
-                "spread": spread,
-                "peak": report.accuracy(case, victim, "peak", **choice),
-                "low": max(0.0, mean - spread),
-                "high": min(1.0, mean + spread),
-                "alone": alone,
-                "seeds": len(report.values(case, victim, **choice)),
-            }
-        )
-    return {"victim": victim, "bars": bars, "clean": report.accuracy(CLEAN, victim, defence=defence)}
+    clean = report.accuracy(CLEAN, victim, defence=defence)
+    return {"victim": victim, "bars": report.table(victim, defence), "clean": clean}
 
 
 def _curves(report: Report, victim: str, defence: str) -> dict[str, Any]:
-    said = []
-    for case, ratio in report.lines():
-        choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
-        if len(report.values(case, victim, **choice)):
-            last, peak = (report.accuracy(case, victim, figure, **choice) for figure in ("last", "peak"))
-            said.append(f"{CASE_WORDS[case].format(ratio)}: last {100 * last:.1f}, best {100 * peak:.1f}")
-    if not said:
-        return {"victim": victim, "defence": defence, "picture": "", "said": ""}
-    stream = io.BytesIO()
-    learning_curves(report, victim, defence, stream)
-    return {
-        "victim": victim,
-        "defence": defence,
-        "picture": _uri(stream.getvalue(), "svg+xml"),
-        "said": "; ".join(said),
-    }
+    """The learning curves of one model that meets one countermeasure, also in words for who sees no pictures."""
+    words = [
+        f"{line.page}: last {100 * line.last.mean:.1f}, best {100 * line.peak.mean:.1f}"
+        for line in report.table(victim, defence)
+        if line.seeds
+    ]
+    picture = ""
+    if words:
+        stream = io.BytesIO()
+        learning_curves(report, victim, defence, stream)
+        picture = _uri(stream.getvalue(), "svg+xml")
+    return {"victim": victim, "defence": defence, "picture": picture, "words": "; ".join(words)}
 
 
-def _mixtures(report: Report, defence: str) -> list[dict[str, Any]]:
-    """What protected images add for a thief who has clean ones too."""
-    found = []
-    for victim in report.victims:
-        for case, ratio in report.lines():
-            if case in (MIX, SEQUENTIAL):
-                choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
-                gain = report.theft_gain(victim, case=case, **choice)
-                if not math.isnan(gain):
-                    alone = report.accuracy(CLEAN_PART, victim, **choice)
-                    together = report.accuracy(case, victim, **choice)
-                    found.append(
-                        {"victim": victim, "case": case, "ratio": ratio, "alone": alone, "with": together, "gain": gain}
-                    )
-    return found
-
-
-def _summary(report: Report) -> list[dict[str, Any]]:
-    """Every figure that was measured, averaged over the seeds."""
-    lines = []
-    for victim, defence in _pairs(report):
-        for case, ratio in report.lines():
-            choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
-            if count := len(report.values(case, victim, **choice)):
-                figures = {
-                    figure: tuple(of(case, victim, figure, **choice) for of in (report.accuracy, report.spread))
-                    for figure in ("last", "peak")
-                }
-                words = case if case in RATIO else f"{case}, {ratio:.0%} protected"
-                lines.append({"victim": victim, "defence": defence, "case": words, "seeds": count, **figures})
-    return lines
+def _adds(line: Line) -> bool:
+    """Whether a line tells what protected images add for a thief who has clean ones too."""
+    return line.theft_gain is not None and not math.isnan(line.theft_gain)
 
 
 def _pictures(sample: Sample) -> dict[str, Any]:

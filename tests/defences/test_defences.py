@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from hf_unlearnable.defences import (
     UEraserLite,
     UEraserMax,
 )
-from hf_unlearnable.defences.base import _defences
+from hf_unlearnable.defences.base import _defences, public_defence
 from hf_unlearnable.training.run import TrainingRun
 
 NAMES = {
@@ -64,6 +65,68 @@ def test_text_goes_out_and_comes_back(name):
     assert Defence.parse(str(defence)) == defence
     assert Defence.parse(defence) is defence
     assert defence.as_dict()["name"] == name
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"pretrained"}))
+def test_in_public_a_defence_of_numbers_is_called_as_it_is(name):
+    assert example(name).public_name() == public_defence(str(example(name))) == str(example(name))
+
+
+@pytest.fixture
+def purify():
+    """A defence of another package, whose settings are of every kind."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Purify(Defence, name="purify"):
+        checkpoint: str
+        strength: float = 0.5
+        mode: Literal["fast", "slow"] | None = None
+
+        def __post_init__(self):
+            if "gone" in self.checkpoint:
+                raise FileNotFoundError(self.checkpoint)
+
+        def prepare(self, images, *, seed=0):
+            return images
+
+    yield Purify
+    _defences.remove("purify")
+
+
+def test_in_public_a_defence_has_no_path(purify, tmp_path):
+    assert purify(checkpoint="/home/zoe/c").public_name() == "purify:a setting of the owner"
+    own = purify(checkpoint="/home/zoe/c", strength=2, mode="slow")
+    assert own.public_name() == "purify:checkpoint=a setting of the owner,strength=2,mode=slow"
+    assert public_defence(str(own)) == own.public_name()
+    assert "zoe" not in purify(checkpoint="a", mode="/home/zoe").public_name()
+    assert public_defence("purify:/home/zoe/gone") == "purify: a setting of the owner"
+    (tmp_path / "mine").mkdir()
+    for model in ("/home/zoe/c", "zoe", "~/zoe/c", "C:\\zoe\\c", str(tmp_path / "mine"), "a/b=c,d"):
+        assert PretrainedStart(model=model).public_name() == "pretrained: a model of the owner"
+    assert public_defence("pretrained:microsoft/resnet-18") == "pretrained:microsoft/resnet-18"
+    assert public_defence("pretrained:small-vgg") == "pretrained:small-vgg"
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("vanish", "vanish"),
+        ("vanish:3", "vanish:3"),
+        ("vanish:steps=3,rate=1e-05,again=True,model=None", "vanish:steps=3,rate=1e-05,again=True,model=None"),
+        ("vanish:/home/zoe/c", "vanish: a setting of the owner"),
+        ("vanish:zoe/c", "vanish: a setting of the owner"),
+        ("vanish:3,zoe", "vanish: a setting of the owner"),
+        ("vanish:/home/zoe=1", "vanish: a setting of the owner"),
+        ("jpeg:gone=/home/zoe", "jpeg: a setting of the owner"),
+        ("/home/zoe/c", "a countermeasure of the owner"),
+        ("C:\\zoe", "C: a setting of the owner"),
+        ("~/zoe:3", "a countermeasure of the owner"),
+        ("", "a countermeasure of the owner"),
+    ],
+)
+def test_in_public_the_text_of_an_unknown_defence_has_no_path(text, public):
+    """Of a plugin that is not installed where the page is made, nothing but numbers and switches is told."""
+    assert public_defence(text) == public
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset, Features
 from helpers.datasets import make_dataset
+from helpers.pages import ratio_of
 from PIL import Image
 
 from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Surrogate, Training, learnability
@@ -17,7 +18,7 @@ from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import JPEG
 from hf_unlearnable.evaluation import victims
-from hf_unlearnable.evaluation.report import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, RATIO, SEQUENTIAL, Result
+from hf_unlearnable.evaluation.report import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Result
 from hf_unlearnable.evaluation.victims import split
 from hf_unlearnable.reports.charts import accuracy_chart
 from hf_unlearnable.training.batches import random_crop_flip
@@ -34,7 +35,7 @@ def report(small, protection):
 
 def made(values, chance=0.1):
     results = tuple(
-        Result("victim", case, RATIO.get(case, 0.5), "none", seed, (last + 0.05, last))
+        Result("victim", case.key, ratio_of(case.key), "none", seed, (last + 0.05, last))
         for case, lasts in zip(CASES, values, strict=False)
         for seed, last in enumerate(lasts)
     )
@@ -103,7 +104,8 @@ def test_json_goes_out_and_comes_back_and_is_repeatable(report, small, protectio
 
 def test_the_table_says_everything():
     text = str(made([(0.8, 0.9), (0.2, 0.3), (0.7, 0.7), (0.75, 0.75)], chance=1 / 3))
-    for word in (*CASES[:4], "chance 33.3", "2 seed(s)", "protection score", "theft gain", "last epoch", "peak epoch"):
+    words = ("clean ", "protected ", "mix, 50%", "clean part alone, 50%", "chance 33.3", "2 seed(s)")
+    for word in (*words, "protection score", "theft gain", "last epoch", "peak epoch"):
         assert word in text
 
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from hf_unlearnable import Report
-from hf_unlearnable.evaluation.report import RATIO, Result
+from hf_unlearnable.evaluation.report import Result, case_of
 
 HOSTILE = "<script src='http://evil.example/x.js'></script>$x^{"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -20,12 +20,18 @@ NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not in
 def made(figures, chance=0.1, victims=("small-resnet",), seeds=(987654,)):
     """A report with (case, defence) -> last accuracy."""
     results = tuple(
-        Result(victim, case, RATIO.get(case, 0.5), defence, seed, (last + 0.05, last))
+        Result(victim, case, ratio_of(case), defence, seed, (last + 0.05, last))
         for victim in victims
         for (case, defence), last in figures.items()
         for seed in seeds
     )
     return Report(results, chance, 100, 50, 10, {"epochs": 2}, {"torch": "9.9"})
+
+
+def ratio_of(case, chosen=0.5):
+    """The ratio of a case, where it has one of its own."""
+    ratio = case_of(case).ratio
+    return chosen if ratio is None else ratio
 
 
 class Sources(HTMLParser):

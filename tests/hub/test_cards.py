@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from hf_unlearnable import DataError, Report, available_methods, get_method
 from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
-from hf_unlearnable.protection.public_names import public_name
+from hf_unlearnable.modeling.public_names import public_name
 
 EXAMPLES = ROOT / "model_cards" / "examples"
 RESULTS = ROOT / "examples" / "benchmarks" / "results"
@@ -146,6 +146,18 @@ def test_seed_digest_and_local_names_stay_at_home(tmp_path):
     assert own.digest not in card
     assert "a model of the owner, a model of the owner, `microsoft/resnet-18`, `small-vgg`" in card
     assert public_name("~/me/model") == public_name("C:\\me\\model") == public_name("/a/b") == "a model of the owner"
+
+
+def test_countermeasures_are_named_as_on_public_pages():
+    def named(defence):
+        results = (dataclasses.replace(result, defence=defence) for result in benchmark_report().results)
+        return dataset_card(facts(report=dataclasses.replace(benchmark_report(), results=tuple(results))))
+
+    for local in ("pretrained:/home/zoe/c", "vanish:/home/zoe/c", "/home/zoe/c"):
+        assert "zoe" not in named(local)
+    assert "| `small-resnet`, with pretrained: a model of the owner | 80.9" in named("pretrained:/home/zoe/c")
+    assert "| `small-resnet`, with pretrained:microsoft/resnet-18 |" in named("pretrained:microsoft/resnet-18")
+    assert "| `small-resnet`, with jpeg:50 |" in named("jpeg:50")
 
 
 def test_papers_are_those_of_the_citation_file():

@@ -320,7 +320,7 @@ def test_runs_may_be_given_names_which_the_public_sees_too(folder, tmp_path):
     assert [words for _, words in tables(text)[0][0][2:]] == ["ours", "theirs"]
     assert "zoe" not in text
     for names in (["ours"], ["ours", "ours"], ["ours", ""]):
-        with pytest.raises(RecipeError, match="for 2 runs; expected as many, each another"):
+        with pytest.raises(RecipeError, match="for 2 runs; expected 2 different names, none of them empty"):
             write_comparison(runs, tmp_path / "page.html", names=names)
     assert isinstance(invoke(runs[0], "--name", "ours").exception, RecipeError)
 

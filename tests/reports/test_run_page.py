@@ -22,11 +22,11 @@ FIGURES = {(CLEAN, "none"): 0.8, (PROTECTED, "none"): 0.2, (CLEAN, "jpeg:10"): 0
 
 def test_broken_is_what_the_page_says_it_is():
     report = made(FIGURES)
-    book, jpeg = (Verdict.of(report, "small-resnet", defence) for defence in ("none", "jpeg:10"))
-    assert book.regained == pytest.approx(0.1 / 0.7)
+    plain, jpeg = (Verdict.of(report, "small-resnet", defence) for defence in ("none", "jpeg:10"))
+    assert plain.regained == pytest.approx(0.1 / 0.7)
     assert jpeg.regained == pytest.approx(0.55 / 0.7)  # of what clean images give without the countermeasure
-    assert (book.state, jpeg.state) == ("holds", "broken")
-    assert book.state_at_peak == _state_of(0.15 / 0.7)
+    assert (plain.state, jpeg.state) == ("holds", "broken")
+    assert plain.state_at_peak == _state_of(0.15 / 0.7)
 
 
 def _state_of(regained):
@@ -94,6 +94,15 @@ def test_the_public_page_holds_nothing_private():
         assert word in private
         assert word not in public
     assert "a model of the owner (2)" in public  # two models stay two
+
+
+def test_doubts_name_no_path_in_public():
+    own = "vanish:/home/zoe/c"
+    doubts = (f"the defence {own} changes no image, so it does nothing here",)
+    facts = PageFacts(name="run", report=replace(made({**FIGURES, (PROTECTED, own): 0.5}), doubts=doubts))
+    public = page(facts.for_the_public())
+    assert "the defence vanish: a setting of the owner changes no image" in public
+    assert "zoe" not in public
 
 
 @pytest.fixture
