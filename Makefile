@@ -28,7 +28,7 @@ bench: $(VENV)/.dev             ## the figures of the README, anew (hours)
 	$(BIN)/python examples/benchmarks/protection_strength.py
 
 docs: $(VENV)/.docs             ## the documentation, in site/; a broken link or reference is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 build: $(VENV)/.build           ## a wheel and an sdist, tried in a fresh environment (minutes)
 	rm -rf dist $(FRESH)

@@ -21,15 +21,21 @@ def _commands() -> str:
     parts = []
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         parts += [f"## {name}", "", _cell(command.help or ""), ""]
-        arguments = [one for one in command.params if one.param_type_name == "argument"]
-        words = [f"{one.make_metavar_name()}" for one in arguments]
+        words = [_word(one) for one in command.params if one.param_type_name == "argument"]
         parts += ["```text", " ".join(["hf-unlearnable", name, *words, "[OPTIONS]"]), "```", ""]
-        parts += ["| | default | |", "| --- | --- | --- |"]
+        parts += ["| option | default | what it does |", "| --- | --- | --- |"]
         for one in command.params:
-            names = ", ".join(f"`{text}`" for text in (*one.opts, *one.secondary_opts)) if one.opts else ""
+            argument = one.param_type_name == "argument"
+            names = (
+                f"`{_word(one)}`" if argument else ", ".join(f"`{text}`" for text in (*one.opts, *one.secondary_opts))
+            )
             parts.append(f"| {names} | {_default(one)} | {_cell(one.help or '')} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _word(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
 
 
 def _default(option: Any) -> str:
