@@ -5,7 +5,7 @@ images each of 16x16 pixels in two classes, so that every recipe takes seconds a
 literally stands here and nowhere else:
 
 * ``me/NAME`` becomes a fresh name on the loopback Hub, where nobody can be ``me``;
-* victims of the command ``measure`` train for two epochs;
+* victims of the command ``measure`` train for six epochs;
 * commands run in this process, since every start of torch takes seconds; ``accelerate launch`` is one process then, but
   its configuration must be there;
 * ``pip install`` and ``hf auth login`` are checked and not run;
@@ -157,7 +157,7 @@ def run(words: list[str], workplace: Path, place: str) -> None:
         assert words[module + 1] == "hf_unlearnable", place
         words = ["hf-unlearnable", *words[module + 2 :]]
     if words[0] == "hf-unlearnable":
-        words += ["--epochs", "2"] if words[1] == "measure" else []
+        words += ["--epochs", "6"] if words[1] == "measure" else []
         with quietly():
             done = CliRunner().invoke(app, words[1:])
         assert done.exit_code == 0, f"{place}: {shlex.join(words)}\n{done.output}\n{done.exception!r}"
