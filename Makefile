@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+FRESH  := $(VENV)-fresh
 # Some images set this, and then every process compiles torch and transformers again: 16 instead of 8 s of imports.
 export PYTHONDONTWRITEBYTECODE :=
 # Compiling every module of torch and transformers at install takes longer than compiling the few that are used.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench docs build clean
 
 demo: $(VENV)/.run              ## protect 3,000 real images and show what a model learns from them
 	$(BIN)/hf-unlearnable demo
@@ -26,6 +27,17 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev             ## the figures of the README, anew (hours)
 	$(BIN)/python examples/benchmarks/protection_strength.py
 
+docs: $(VENV)/.docs             ## the documentation, in site/; a broken link or reference is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+build: $(VENV)/.build           ## a wheel and an sdist, tried in a fresh environment (minutes)
+	rm -rf dist $(FRESH)
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(PYTHON) -m venv $(FRESH)
+	$(FRESH)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt torch
+	$(FRESH)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt dist/*.whl
+	cd $(FRESH) && PYTHONPATH= bin/python $(CURDIR)/tests/installed.py
+
 data/fashion-mnist: $(VENV)/.run
 	$(BIN)/python -c "from pathlib import Path; from hf_unlearnable.data.fashion_mnist import fashion_mnist; fashion_mnist(Path('$@'))"
 
@@ -39,5 +51,13 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) --editable '.[dev]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.run
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+$(VENV)/.build: $(VENV)/.run
+	$(PIP) build hatchling
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(FRESH) demo dist site

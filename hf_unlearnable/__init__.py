@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         DivergenceError,
         HubError,
         OutputError,
+        PluginError,
         PrivacyError,
         RecipeError,
         SourceError,
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from hf_unlearnable.hub.publish_model import push_model
     from hf_unlearnable.methods import BEO, EM, MIUE, Method, available_methods, get_method
     from hf_unlearnable.metrics import available_metrics, load_metric
-    from hf_unlearnable.modeling.surrogate import Surrogate
+    from hf_unlearnable.modeling.surrogate import Surrogate, available_victims, register_victim
     from hf_unlearnable.protection.protection import Protection
     from hf_unlearnable.protection.verification import Verification
+    from hf_unlearnable.registry import load_plugin
     from hf_unlearnable.training.run import Training
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "LearnabilityCallback",
     "Method",
     "OutputError",
+    "PluginError",
     "PrivacyError",
     "Protection",
     "RecipeError",
@@ -76,12 +79,15 @@ __all__ = [
     "available_defences",
     "available_methods",
     "available_metrics",
+    "available_victims",
     "get_method",
     "learnability",
     "load_metric",
+    "load_plugin",
     "pull",
     "push",
     "push_model",
+    "register_victim",
     "verify",
 ]
 
@@ -103,6 +109,7 @@ __getattr__, __dir__ = lazy_names(
         "MIUE": "methods",
         "Method": "methods",
         "OutputError": "errors",
+        "PluginError": "errors",
         "PrivacyError": "errors",
         "Protection": "protection",
         "RecipeError": "errors",
@@ -117,12 +124,15 @@ __getattr__, __dir__ = lazy_names(
         "available_defences": "defences",
         "available_methods": "methods",
         "available_metrics": "metrics",
+        "available_victims": "modeling",
         "get_method": "methods",
         "learnability": "evaluation",
         "load_metric": "metrics",
+        "load_plugin": "registry",
         "pull": "hub",
         "push": "hub",
         "push_model": "hub",
+        "register_victim": "modeling",
         "verify": "hub",
     },
 )

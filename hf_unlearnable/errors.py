@@ -24,6 +24,10 @@ class RecipeError(UnlearnableError, ValueError):
     """A method, surrogate or setting that does not exist or contradicts another one."""
 
 
+class PluginError(UnlearnableError, ImportError):
+    """Somebody else's methods, defences or victims that cannot be imported, or are not what they are called."""
+
+
 class UnseenImageError(UnlearnableError, LookupError):
     """An image (with its label) for which no perturbation was fitted."""
 

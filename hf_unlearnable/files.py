@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hf_unlearnable.errors import OutputError
+from hf_unlearnable.errors import DataError, OutputError, first_line
 
 try:
     import fcntl
@@ -77,6 +78,46 @@ def atomic_write(file: Path, content: str | bytes) -> None:
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a document of ours: a JSON object.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it holds something else.
+    """
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
+        raise DataError(
+            f"got {str(file)!r}, which is damaged ({first_line(error)}); expected a JSON document"
+        ) from error
+    if not isinstance(stored, dict):
+        raise DataError(f"got {str(file)!r}, which holds a {type(stored).__name__}; expected a JSON object")
+    return stored
+
+
+def check_keys(stored: Mapping[str, Any], required: Collection[str], optional: Collection[str], what: str) -> None:
+    """Refuse a document that lacks a key, or has one that nobody reads.
+
+    Args:
+        stored: what was read.
+        required: keys that it must have.
+        optional: keys that it may have, which older versions did not write.
+        what: names the document in the message.
+
+    Raises:
+        DataError: it does.
+    """
+    missing = sorted(set(required) - set(stored))
+    unknown = sorted(set(stored) - set(required) - set(optional))
+    if missing or unknown:
+        faults = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(unknown)}"] * bool(unknown)
+        raise DataError(
+            f"got {what} {' and '.join(faults)}; expected the keys {', '.join(sorted(required))}. It is damaged, or "
+            f"another version of hf_unlearnable wrote it"
+        )
 
 
 def file_digest(file: Path, start: bytes = b"") -> str:

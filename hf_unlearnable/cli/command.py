@@ -16,6 +16,7 @@ from hf_unlearnable.cli.allocator import keep_freed_memory
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
 from hf_unlearnable.cli.measure import measure
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
 from hf_unlearnable.cli.report import report
 from hf_unlearnable.errors import UnlearnableError
@@ -31,16 +32,23 @@ for command in (protect, measure, report, push, pull, verify, demo):
     app.command()(command)
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
+LEFT = {
+    **dict.fromkeys(("protect", "pull", "demo"), "; nothing was left under the output's name"),
+    "measure": "; what is finished of the measurement is kept: the same command goes on from there",
+}
 
 
 @app.command()
-def env() -> None:
-    """Print versions and devices, for a bug report."""
+def env(plugin: Plugins = None) -> None:
+    """Print versions, devices and the names of methods, defences and victims, for a bug report."""
     import platform
 
     import torch
 
+    from hf_unlearnable.defences import available_defences
     from hf_unlearnable.methods import available_methods
+    from hf_unlearnable.modeling import available_victims
+    from hf_unlearnable.registry import installed_plugins
     from hf_unlearnable.versions import versions
 
     for name, value in versions().items():
@@ -49,7 +57,10 @@ def env() -> None:
     typer.echo(f"{'platform':<16} {platform.platform()}")
     typer.echo(f"{'cpu threads':<16} {torch.get_num_threads()}")
     typer.echo(f"{'gpu':<16} {', '.join(devices) or 'none'}")
+    typer.echo(f"{'plugins':<16} {', '.join([*installed_plugins(), *(plugin or [])]) or 'none'}")
     typer.echo(f"{'methods':<16} {', '.join(available_methods())}")
+    typer.echo(f"{'defences':<16} {', '.join(available_defences())}")
+    typer.echo(f"{'victims':<16} {', '.join(available_victims())}")
 
 
 def main() -> None:
@@ -71,11 +82,17 @@ def main() -> None:
     except UnlearnableError as error:
         _fail(str(error))
     except OSError as error:  # a full disk, a read-only folder: the system's message says it all
-        _fail(f"{error}; nothing was left under the output's name")
+        _fail(f"{error}{_what_is_left()}")
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("\nStopped; nothing was left under the output's name.", err=True)
+            typer.echo(f"\nStopped{_what_is_left()}.", err=True)
         raise
+
+
+def _what_is_left() -> str:
+    """What a command that did not come to its end leaves, in words; nothing for commands that write no output."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return LEFT.get(command, "")
 
 
 def _fail(message: str) -> None:

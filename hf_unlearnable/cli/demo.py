@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.cli.protect import Epochs, protect_dataset
-from hf_unlearnable.protection.layout import PUBLISH, REPORT
-
-if TYPE_CHECKING:
-    pass
-
-
-from hf_unlearnable.cli.measure import _measure
+from hf_unlearnable.cli.measure import measure_and_tell
+from hf_unlearnable.cli.protect import Epochs, protect_and_tell
 
 
 def demo(
@@ -33,6 +27,7 @@ def demo(
     from hf_unlearnable.data.fashion_mnist import fashion_mnist
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import MIUE
+    from hf_unlearnable.runs import Origin, RunFolder
 
     allowance = Budget.parse(budget)
     require_empty(output)
@@ -41,14 +36,13 @@ def demo(
     train = splits["train"].select(range(min(images, len(splits["train"]))))
     test = splits["test"].select(range(min(images, len(splits["test"]))))
     method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
-    origin = {"dataset": str(data.absolute()), "split": "train", "rows": len(train)}
-    protect_dataset(train, output, method, {"budget": allowance}, origin)
-    from datasets import load_from_disk
-
-    protected = load_from_disk(str(output / PUBLISH))
-    report = _measure(protected, train, test, output / REPORT, seeds=seeds, epochs=12)
+    origin = Origin.at(data, rows=len(train))
+    if not protect_and_tell(train, output, method, budget=allowance, origin=origin):
+        return
+    run = RunFolder(output)
+    report = measure_and_tell(run, clean=train, test=test, seeds=seeds, epochs=12)
     typer.echo(
         f"\nA model that learned from the clean images names {100 * report.accuracy('clean'):.0f} of 100 new real "
         f"images correctly, one that learned from the protected images {100 * report.accuracy('protected'):.0f}. "
-        f"Look at {output / REPORT / 'images.png'} and {output / REPORT / 'accuracy.png'}."
+        f"Look at {run.beside('images.png')} and {run.beside('accuracy.png')}."
     )

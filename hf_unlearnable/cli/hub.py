@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.errors import BudgetError
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="What protect --output wrote.")]
@@ -31,6 +32,7 @@ def push(
     description: Annotated[Path | None, typer.Option(help="Markdown file, the text of a new card.")] = None,
     drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
     attempts: Attempts = 5,
+    plugin: Plugins = None,
 ) -> None:
     """Push OUT/dataset with a card to the Hub, never OUT/private; pushing again sends only what changed."""
     from hf_unlearnable.hub.publish import push

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import Images, Labels
-from hf_unlearnable.errors import (
-    RecipeError,
-    SourceError,
-)
-from hf_unlearnable.protection.layout import MEASURED, ORIGIN, PRIVATE, PUBLISH, REPORT, VICTIMS, report_folder
+from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from hf_unlearnable.evaluation.report import Report
+    from hf_unlearnable.runs import RunFolder
 
 
 def measure(
@@ -31,10 +26,10 @@ def measure(
     ] = None,
     victim: Annotated[
         list[str] | None,
-        typer.Option(help="small-resnet, small-vgg, small-vit, resnet-18, folder or Hub id; may be repeated."),
+        typer.Option(help="small-resnet or another one that env lists, folder or Hub id; may be repeated."),
     ] = None,
     ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
-    defences: Annotated[str, typer.Option(help="What the thief does, such as none,jpeg,jpeg:50,grayscale.")] = "none",
+    defences: Annotated[str, typer.Option(help="What the thief does, as env lists them: none,jpeg,jpeg:50.")] = "none",
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
     ] = False,
@@ -42,34 +37,20 @@ def measure(
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
     image_column: Images = None,
     label_column: Labels = None,
+    plugin: Plugins = None,
 ) -> None:
     """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report.
 
     For a folder that another tool made they go to OUTPUT-report beside it.
     """
-    from hf_unlearnable.data.sources import load_source
+    from hf_unlearnable.runs import RunFolder
 
-    origin_file = output / PRIVATE / ORIGIN
-    origin = json.loads(origin_file.read_text()) if origin_file.exists() else {}
-    clean = clean or origin.get("dataset")
-    if clean is None:
-        if not output.is_dir():
-            raise SourceError(
-                f"got {str(output)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
-                f"--clean DATASET, any protected dataset"
-            )
-        raise SourceError(f"{str(output)!r} does not say what was protected; name the originals with --clean DATASET")
-    protected = load_source(str(output / PUBLISH if (output / PUBLISH).is_dir() else output))
-    config = origin.get("config") if clean == origin.get("dataset") else None
-    originals = load_source(clean, clean_split or origin.get("split", "train"), config)
-    if clean == origin.get("dataset") and clean_split is None and "rows" in origin:
-        originals = originals.select(range(origin["rows"]))
-    tests = load_source(test, test_split) if test else load_source(clean, test_split or "test", config)
-    _measure(
-        protected,
-        originals,
-        tests,
-        report_folder(output) if output.exists() else Path(f"{output.name}-{REPORT}"),  # here, for one on the Hub
+    measure_and_tell(
+        RunFolder(output),
+        clean=clean,
+        clean_split=clean_split,
+        test=test,
+        test_split=test_split,
         victims=victim or ["small-resnet"],
         defences=_listed(defences),
         ratios=_ratios(ratios),
@@ -99,36 +80,34 @@ def _ratios(text: str) -> list[float]:
         raise RecipeError(f"got --ratios {text}; expected shares of protected images, such as 0,0.5,1") from error
 
 
-def _measure(
-    protected: Dataset,
-    clean: Dataset,
-    test: Dataset,
-    folder: Path,
+def measure_and_tell(
+    run: RunFolder,
     *,
     seeds: int,
     epochs: int,
     image_column: str | None = None,
     label_column: str | None = None,
-    **what: Any,
+    **options: Any,
 ) -> Report:
-    from hf_unlearnable.evaluation.protocol import SEEDS, learnability
+    """Measure a run, draw what was found, and say it in the main process."""
+    from hf_unlearnable.evaluation.protocol import SEEDS
     from hf_unlearnable.reports.charts import accuracy_chart
     from hf_unlearnable.reports.images import image_grid
+    from hf_unlearnable.runs.measuring import measure, open_sets
+    from hf_unlearnable.training import Training
     from hf_unlearnable.training.processes import default_accelerator
-    from hf_unlearnable.training.run import Training
 
     accelerator = default_accelerator()
+    named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
+    protected, clean, test = open_sets(run, **named)
     if accelerator.is_main_process:
-        typer.echo(
-            f"Training fresh models; what is finished is kept in {folder / VICTIMS}, so that a stopped run goes on."
-        )
-    report = learnability(
-        protected,
+        typer.echo(f"Training fresh models; what is finished is kept in {run.victims}, so that a stopped run goes on.")
+    report = measure(
+        run,
         clean=clean,
         test=test,
-        **what,
+        **options,
         accelerator=accelerator,
-        keep_in=folder / VICTIMS,
         training=Training(epochs=epochs),
         seeds=[SEEDS[0] + index for index in range(seeds)],
         image_column=image_column,
@@ -136,12 +115,9 @@ def _measure(
     )
     if not accelerator.is_main_process:
         return report
-    folder.mkdir(exist_ok=True)
-    report.save(folder / MEASURED)
-    report.save(folder / "learnability.csv")
-    accuracy_chart(report, folder / "accuracy.png")
-    image_grid(clean, protected, folder / "images.png", image_column=image_column, label_column=label_column)
+    accuracy_chart(report, run.beside("accuracy.png"))
+    image_grid(clean, protected, run.beside("images.png"), image_column=image_column, label_column=label_column)
     typer.echo(f"\n{report}\n")
-    typer.echo(f"{folder}/learnability.json, learnability.csv, accuracy.png, images.png written")
-    typer.echo(f"To see it all on one page:  hf-unlearnable report {folder.parent}")
+    typer.echo(f"{run.measured}, learnability.csv, accuracy.png, images.png written")
+    typer.echo(f"To see it all on one page:  hf-unlearnable report {run.report_folder.parent}")
     return report

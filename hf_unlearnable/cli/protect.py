@@ -1,27 +1,24 @@
-"""The command that protects a dataset: in one process or several, going on where an earlier one was killed."""
+"""The command that protects a dataset."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli.hub import push
-from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError, UnlearnableError
-from hf_unlearnable.files import require_empty, resumable, work_folders
-from hf_unlearnable.protection.layout import ORIGIN, PRIVATE, PROTECTION, PUBLISH, VERIFIED
+from hf_unlearnable.cli.plugins import Plugins
+from hf_unlearnable.errors import DataWarning, RecipeError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_unlearnable.protection.protection import Protection
-
+    from hf_unlearnable.methods import Method
 
 Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
 
@@ -49,7 +46,8 @@ def protect(
     epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes (default: the recipe's, 0).")] = None,
     surrogate: Annotated[
-        list[str] | None, typer.Option(help="Built-in name, folder or Hub id; may be given several times.")
+        list[str] | None,
+        typer.Option(help="A victim that env lists, folder or Hub id; may be given several times."),
     ] = None,
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
     overwrite: Annotated[
@@ -63,15 +61,19 @@ def protect(
     ] = "disk",
     image_column: Images = None,
     label_column: Labels = None,
+    plugin: Plugins = None,
     push_to: Annotated[
         str | None,
         typer.Option("--push", metavar="USER/NAME", help="Push to the Hub too, privately; the command push says more."),
     ] = None,
 ) -> None:
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
+    from hf_unlearnable.budget import Budget
     from hf_unlearnable.data.pixels import check_format
     from hf_unlearnable.data.sources import load_source
+    from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
+    from hf_unlearnable.runs import Origin
 
     # Everything that can be wrong with the words of the command, before anything slow.
     allowance = Budget.parse(budget)
@@ -84,165 +86,69 @@ def protect(
     if not overwrite:
         require_empty(output)
     if push_to:
-        from hf_unlearnable.hub.publish import check_login
+        from hf_unlearnable.hub import check_login
 
         check_login(push_to)
-    data = load_source(dataset, split, config)
-    path = Path(dataset).expanduser()
-    origin = {"dataset": str(path.absolute()) if path.exists() else dataset, "split": split, "config": config}
-    arguments = {
-        "budget": allowance,
-        "surrogate": surrogate or None,
-        "image_column": image_column,
-        "label_column": label_column,
-        "resolution": resolution,
-        "on_unseen": "craft" if craft else "error",
-        "cache": cache,
-    }
-    protecting = protect_dataset(
-        data, output, recipe, arguments, origin, image_format, num_proc, overwrite, checkpoint_every
+    written = protect_and_tell(
+        load_source(dataset, split, config),
+        output,
+        recipe,
+        budget=allowance,
+        origin=Origin.at(dataset, split=split, config=config),
+        surrogate=surrogate or None,
+        image_column=image_column,
+        label_column=label_column,
+        resolution=resolution,
+        on_unseen="craft" if craft else "error",
+        cache=cache,
+        image_format=image_format,
+        num_proc=num_proc,
+        overwrite=overwrite,
+        checkpoint_every=checkpoint_every,
     )
-    if not protecting:
+    if not written:
         return
     if push_to:
         push(output, push_to)
     typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
 
 
-def protect_dataset(
-    data: Dataset,
-    output: Path,
-    method: Any,
-    arguments: dict[str, Any],
-    origin: dict[str, Any],
-    image_format: str = "png",
-    num_proc: int | None = None,
-    overwrite: bool = False,
-    checkpoint_every: float = 300,
-) -> bool:
-    """Fit in all processes and write in the main one; whether this is it."""
+def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any) -> bool:
+    """Protect in all processes, and say in the main one what was done; return whether this process is it."""
+    from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()  # until the main process holds the output
-        _fit(data, method, arguments, accelerator, *work_folders(output), overwrite, checkpoint_every)
+    if accelerator.is_main_process:
+        typer.echo(f"Protecting {len(data)} images with {method.name}, budget {options['budget']}.")
+    with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
+        protected = protect(data, output, method=method, accelerator=accelerator, **options)
+    if protected is None:
         return False
-    typer.echo(f"Protecting {len(data)} images with {method.name}, budget {arguments['budget']}.")
-    with resumable(output, overwrite=overwrite) as (result, checkpoints):
-        if any(checkpoints.glob("*.json")):
-            typer.echo(f"Going on with what an earlier run left in {checkpoints.parent}.")
-        accelerator.wait_for_everyone()
-        try:
-            protection = _fit(data, method, arguments, accelerator, result, checkpoints, overwrite, checkpoint_every)
-            _tell(protection)
-            _release(protection, data, result, origin, image_format, num_proc)
-        except BaseException:
-            if any(checkpoints.glob("*.json")):
-                typer.echo(
-                    f"\nWhat was done is kept in {checkpoints.parent} (private): the same command goes on from there.",
-                    err=True,
-                )
-            raise
+    typer.echo(protected)
+    run = RunFolder(output)
     typer.echo(
-        f"\n{output / PUBLISH}    publish this\n{output / PRIVATE}    keep this private: it undoes the protection\n"
+        f"\n{output / run.published.name}    publish this\n"
+        f"{output / run.private.name}    keep this private: it undoes the protection\n"
         f"Publish the files as they are: JPEG compression or resizing takes a part of the protection away."
     )
     return True
 
 
-def _fit(
-    data: Dataset,
-    method: Any,
-    arguments: dict[str, Any],
-    accelerator: Any,
-    result: Path,
-    checkpoints: Path,
-    overwrite: bool,
-    checkpoint_every: float,
-) -> Protection:
-    """Fit, or go on; with ``overwrite`` anew where what is there is of another fit."""
-    options = {
-        **arguments,
-        "accelerator": accelerator,
-        "output_dir": result / PRIVATE / PROTECTION,
-        "checkpoint_dir": checkpoints,
-        "checkpoint_every": checkpoint_every,
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
-        try:
-            fitted: Protection = method.fit(data, **options)
-        except (CheckpointError, OutputError):
-            if not overwrite:
-                raise
-            accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
-                for folder in (result, checkpoints):
-                    shutil.rmtree(folder, ignore_errors=True)
-            accelerator.wait_for_everyone()
-            fitted = method.fit(data, **options)
-    return fitted
+@contextmanager
+def _telling_what_is_kept(output: Path, *, tell: bool) -> Iterator[None]:
+    """Say what an earlier run left to go on from, and, after an error, what this one leaves."""
+    from hf_unlearnable.runs.protecting import unfinished
 
-
-def _release(
-    protection: Protection,
-    data: Dataset,
-    result: Path,
-    origin: dict[str, Any],
-    image_format: str,
-    num_proc: int | None,
-) -> None:
-    """Write the protected images, read them back and say how they compare."""
-    from datasets import load_from_disk
-
-    from hf_unlearnable.information.estimates import describe
-
-    private = result / PRIVATE
-    private.chmod(0o700)
-    (private / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
-    # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
-    # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
-    cache = private / f"map-{data._fingerprint}-{image_format}.arrow"
+    if tell and (kept := unfinished(output)):
+        typer.echo(f"Going on with what an earlier run left in {kept}.")
     try:
-        released = protection.release(
-            data,
-            image_format=image_format,
-            num_proc=num_proc,
-            cache_file_name=str(cache),
-            desc="protecting images",
-        )
-    except RuntimeError as error:
-        if "abruptly died" not in str(error):
-            raise
-        raise UnlearnableError(
-            f"one of the {num_proc} processes that write the images was killed; expected all to come to their end. "
-            f"Where memory is short use a smaller --num-proc"
-        ) from error
-    shutil.rmtree(result / PUBLISH, ignore_errors=True)  # half of it, from a process that was killed
-    released.save_to_disk(result / PUBLISH)
-    for file in private.glob("map*.arrow"):
-        file.unlink()
-    if found := describe(protection.about["findings"]):
-        typer.echo(found)
-    verified = protection.verify(data, load_from_disk(str(result / PUBLISH)))
-    (private / VERIFIED).write_text(json.dumps(verified.as_dict(), indent=2) + "\n")
-    typer.echo(f"Read back from disk: {verified}.")
-
-
-def _tell(protection: Protection) -> None:
-    """What became of labels, sizes and modes, where that was not a matter of course."""
-    about = protection.about
-    if about["label_values"] is not None:
-        names = ", ".join(about["classes"][:5]) + (", …" if len(about["classes"]) > 5 else "")
-        typer.echo(
-            f"Labels: the column {about['label_column']!r} was taken as {len(about['classes'])} classes: {names}."
-        )
-    if about["resampled"]:
-        height, width = about["image_shape"][1:]
-        typer.echo(
-            f"Sizes: {about['resampled']} of {about['images']} images ({about['image_sizes']}) keep theirs; their "
-            f"perturbations were optimised at {width}x{height} and resampled."
-        )
-    for change, count in about["conversions"].items():
-        typer.echo(f"Modes: {count} of {about['images']} images go from {change}: theirs cannot carry a perturbation.")
+        yield
+    except BaseException:
+        if tell and (kept := unfinished(output)):
+            typer.echo(
+                f"\nWhat was done is kept in {kept} (private): the same command goes on from there.",
+                err=True,
+            )
+        raise

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.errors import RecipeError
 
 
@@ -36,6 +37,7 @@ def report(
     clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
     image_column: Annotated[str | None, typer.Option(help="Image column; found when there is only one.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Label column; found when there is only one.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Write one HTML page on what was protected, how visible it is, how much it protects and where it fails.
 

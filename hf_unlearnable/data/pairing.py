@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,6 +15,9 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.errors import DataError
 
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+SAMPLE = 1000  # pairs that stand for all where looking at all would take too long
 FAR = 32  # levels: what no perturbation that anybody would publish reaches, and two photographs hardly stay below
 
 
@@ -93,40 +96,38 @@ def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> list[st
     return doubts
 
 
-def aligned_pairs(original: Dataset, protected: Dataset, columns: Columns) -> Iterator[Pair]:
-    """All pairs of (original, released) images, each (C, H, W) uint8.
+def aligned_pairs(
+    clean: Dataset, protected: Dataset, columns: Columns, picked: Sequence[int] | None = None
+) -> Iterator[Pair]:
+    """Pairs of (original, released) images, each (C, H, W) uint8: here it is checked that they are of the same rows.
+
+    Args:
+        clean: the originals.
+        protected: the same rows in the same order.
+        columns: of both.
+        picked: the numbers of rows; all when left out.
 
     Raises:
-        DataError: other rows or labels.
-    """
-    if len(original) != len(protected):
-        raise DataError(f"got {len(protected)} protected rows; expected {len(original)}, those of the original dataset")
-    sides = [rows(side, find_columns(side, columns.image, columns.label)) for side in (original, protected)]
-    for index, (before, after) in enumerate(zip(*sides, strict=True)):
-        if before.label != after.label:
-            raise DataError(f"row {index}: got the label {after.label}; expected {before.label}, as in the original")
-        yield before.pixels, after.pixels
-
-
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-
-SAMPLE = 1000  # images that the histogram counts
-
-
-def sampled_pairs(clean: Dataset, protected: Dataset, columns: Columns) -> Iterator[Pair]:
-    """Up to ``SAMPLE`` evenly spaced pairs of (original, released) images, each (C, H, W) uint8.
-
-    Raises:
-        DataError: other rows, labels or sizes.
+        DataError: other columns, another number of rows, or a row with another label or an image of another size.
     """
     if len(clean) != len(protected):
         raise DataError(f"got {len(protected)} protected rows; expected {len(clean)}, those of the clean dataset")
-    picked = range(0, len(clean), math.ceil(len(clean) / SAMPLE))
-    pairs = zip(rows(clean.select(picked), columns), rows(protected.select(picked), columns), strict=True)
-    for row, ((before, label, _), (after, label_after, _)) in zip(picked, pairs, strict=True):
-        if (before.shape, label) != (after.shape, label_after):
+    numbers = np.arange(len(clean)) if picked is None else np.asarray(picked)
+    sides = [rows(side, find_columns(side, columns.image, columns.label), numbers) for side in (clean, protected)]
+    for number, (before, after) in zip(numbers, zip(*sides, strict=True), strict=True):
+        if before.label != after.label:
             raise DataError(
-                f"row {row}: got a protected image of {after.shape}, label {label_after}; expected {before.shape}, "
-                f"label {label}: the same rows in the same order"
+                f"row {number}: got the label {after.label}; expected {before.label}, as in the clean dataset: the "
+                f"same rows in the same order"
             )
-        yield before, after
+        if before.pixels.shape != after.pixels.shape:
+            raise DataError(
+                f"row {number}: got a protected image of {after.pixels.shape}; expected {before.pixels.shape}, as in "
+                f"the clean dataset: the same rows in the same order"
+            )
+        yield before.pixels, after.pixels
+
+
+def sampled_pairs(clean: Dataset, protected: Dataset, columns: Columns) -> Iterator[Pair]:
+    """Up to ``SAMPLE`` evenly spaced pairs of ``aligned_pairs``, which raises likewise."""
+    return aligned_pairs(clean, protected, columns, range(0, len(clean), math.ceil(max(1, len(clean)) / SAMPLE)))

@@ -171,6 +171,6 @@ class Survey:
         return side, side
 
     def __str__(self) -> str:
-        smallest, *_, largest = sorted(self.sizes, key=lambda size: (size[0] * size[1], size)) * 2
-        first, last = f"{smallest[1]}x{smallest[0]}", f"{largest[1]}x{largest[0]}"
-        return first if len(self.sizes) == 1 else f"{first} to {last}"
+        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        smallest, largest = (f"{width}x{height}" for height, width in (by_area[0], by_area[-1]))
+        return smallest if len(by_area) == 1 else f"{smallest} to {largest}"

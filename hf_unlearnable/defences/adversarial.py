@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.augmentation import Batch
-from hf_unlearnable.defences.base import Defence, check
+from hf_unlearnable.defences.base import Defence, evaluating
 from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.registry import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +28,9 @@ class AdversarialTraining(Defence, name="adversarial"):
         step_size: in levels of 255.
     """
 
-    eps: float = 8.0
-    steps: int = 10
-    step_size: float = 2.0
-
-    def __post_init__(self) -> None:
-        got = f"eps={self.eps}, steps={self.steps}, step_size={self.step_size}"
-        check(self.eps > 0 and self.steps > 0 and self.step_size > 0, self.name, got, "positive numbers")
+    eps: Positive = 8.0
+    steps: Count = 10
+    step_size: Positive = 2.0
 
     @classmethod
     def single_step(cls, eps: float) -> AdversarialTraining:
@@ -81,16 +78,3 @@ def ascend(
             slope = torch.autograd.grad(gain(moved), moved)[0]
         moved = (moved.detach() + step * slope.sign()).clamp(images - eps, images + eps).clamp(0, 1)
     return moved.detach()
-
-
-class evaluating:
-    """A network in evaluation mode for a while."""
-
-    def __init__(self, network: Network) -> None:
-        self._network, self._training = network, network.training
-
-    def __enter__(self) -> None:
-        self._network.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self._network.train(self._training)

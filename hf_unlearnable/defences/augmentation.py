@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
 from hf_unlearnable.budget import WHITE
-from hf_unlearnable.defences.base import Defence, check
+from hf_unlearnable.defences.base import Defence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.registry import Positive, Range, refuse
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -28,14 +29,18 @@ class Blur(Defence, name="blur"):
     """
 
     kernel: int = 3
-    sigma_low: float = 0.1
-    sigma_high: float = 2.0
+    sigma_low: Positive = 0.1
+    sigma_high: Positive = 2.0
 
     def __post_init__(self) -> None:
-        check(self.kernel >= 3 and self.kernel % 2 == 1, self.name, f"kernel={self.kernel}", "an odd number from 3")
+        super().__post_init__()
+        if self.kernel < 3 or self.kernel % 2 == 0:
+            refuse(self, f"kernel={self.kernel}", "an odd number from 3")
         sigmas = f"sigma_low={self.sigma_low}, sigma_high={self.sigma_high}"
-        check(0 < self.sigma_low <= self.sigma_high, self.name, sigmas, "0 < sigma_low <= sigma_high")
-        check(self.sigma_high >= 0.3, self.name, sigmas, "at least 0.3 as the largest: less changes no 8-bit pixel")
+        if self.sigma_low > self.sigma_high:
+            refuse(self, sigmas, "sigma_low <= sigma_high")
+        if self.sigma_high < 0.3:
+            refuse(self, sigmas, "at least 0.3 as the largest: less changes no 8-bit pixel")
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Blur."""
@@ -52,10 +57,7 @@ class Noise(Defence, name="noise"):
         sigma: its standard deviation in levels of 255.
     """
 
-    sigma: float = 8.0
-
-    def __post_init__(self) -> None:
-        check(self.sigma > 0, self.name, f"sigma={self.sigma}", "a positive number of levels")
+    sigma: Positive = 8.0
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Add noise, clip to [0, 1]."""
@@ -71,10 +73,7 @@ class Cutout(Defence, name="cutout"):
         share: of the shorter side; 0.5 is the usual 16 of 32 pixels.
     """
 
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        check(0 < self.share <= 1, self.name, f"share={self.share}", "a share of the side in (0, 1]")
+    share: Annotated[float, Range(above=0, most=1, words="a share of the side in (0, 1]")] = 0.5
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Cut; what of the square lies outside of the image is lost."""
@@ -91,10 +90,7 @@ class Cutout(Defence, name="cutout"):
 class _Mixing(Defence):
     """Each image takes something from another one of its batch."""
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        check(self.alpha > 0, self.name, f"alpha={self.alpha}", "a positive number")
+    alpha: Positive = 1.0
 
     def draw(self, images: torch.Tensor, generator: torch.Generator) -> tuple[float, torch.Tensor]:
         """Lambda, and which other image each is mixed with (B,)."""

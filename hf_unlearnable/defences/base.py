@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -20,9 +21,9 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
-from hf_unlearnable.registry import Registry
+from hf_unlearnable.registry import DEFENCES, Recipes, check_fields
 
-_defences: Registry[Defence] = Registry("defence", lone=True)
+_defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 
 PRIVATE_SETTING = "a setting of the owner"
 
@@ -35,14 +36,23 @@ class Defence(ABC):
     thing. "Defence" is the literature's word.
 
     A further defence is one file with one subclass: a frozen keyword-only dataclass that gives its name in the class
-    statement and overrides one hook or more (``image`` or ``prepare``, not both). ``Defence.parse`` and
-    ``available_defences`` then know it.
+    statement and overrides one hook or more (``image`` or ``prepare``, not both). ``Defence.parse``,
+    ``available_defences`` and the command line then know it: a file in this folder at once; one of another package by
+    an entry point of the group ``hf_unlearnable.defences`` with the defence's name, by ``load_plugin`` (``--plugin``),
+    or simply when it is imported.
+
+    Settings are checked against their annotations when a recipe is made (see ``registry.check_fields``); what a
+    ``__post_init__`` of a subclass checks comes after ``super().__post_init__()``.
 
     Attributes:
         name: what it is called.
         figure: which accuracy of its training the thief ends up with: of the ``"last"`` epoch, or of the ``"peak"``.
         revision: to be raised whenever it does something else than before, so that victims that were kept of it are
             not taken for new ones.
+
+    Raises:
+        RecipeError: a setting of another type than its annotation's, or out of its range; or, when a subclass is
+            defined, both ``image`` and ``prepare``, or a name that is taken.
     """
 
     name: ClassVar[str]
@@ -56,6 +66,9 @@ class Defence(ABC):
         if name is not None:
             _defences.add(name, cls)
             cls.name = name
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def apply(
         self, dataset: Dataset, *, seed: int = 0, image_column: str | None = None, label_column: str | None = None
@@ -183,6 +196,7 @@ class Defence(ABC):
 
         Raises:
             RecipeError: no such defence or setting, or a value that it does not take.
+            PluginError: the installed package that offers this defence cannot be used.
         """
         return text if isinstance(text, Defence) else _defences.parse(text)
 
@@ -242,18 +256,12 @@ def public_defence(text: str) -> str:
 
 
 def available_defences() -> list[str]:
-    """The names that ``Defence.parse`` takes."""
-    return _defences.names()
+    """The names that ``Defence.parse`` takes, those of installed plugins among them.
 
-
-def check(condition: bool, defence: str, got: str, expected: str) -> None:
-    """Refuse a setting.
-
-    Raises:
-        RecipeError: the condition does not hold.
+    Warns:
+        UserWarning: for each plugin that cannot be used.
     """
-    if not condition:
-        raise RecipeError(f"{defence}: got {got}; expected {expected}")
+    return _defences.names()
 
 
 def _is_choice(value: object, kind: Any) -> bool:
@@ -263,3 +271,14 @@ def _is_choice(value: object, kind: Any) -> bool:
 
 def _write(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """Keep a network in evaluation mode inside the block, so that its statistics stay those of training."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

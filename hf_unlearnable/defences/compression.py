@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Annotated
 
 from PIL import Image, ImageOps
 
-from hf_unlearnable.defences.base import Defence, check
+from hf_unlearnable.defences.base import Defence
+from hf_unlearnable.registry import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +22,7 @@ class JPEG(Defence, name="jpeg"):
         quality: 1 to 100; ISS uses 10.
     """
 
-    quality: int = 10
-
-    def __post_init__(self) -> None:
-        check(1 <= self.quality <= 100, self.name, f"quality={self.quality}", "1 to 100")
+    quality: Annotated[int, Range(least=1, most=100)] = 10
 
     def image(self, image: Image.Image) -> Image.Image:
         """Compress and decompress."""
@@ -47,10 +46,7 @@ class BitDepth(Defence, name="bitdepth"):
         bits: 1 to 8; ISS uses 2, which leaves the four levels 0, 64, 128 and 192.
     """
 
-    bits: int = 2
-
-    def __post_init__(self) -> None:
-        check(1 <= self.bits <= 8, self.name, f"bits={self.bits}", "1 to 8")
+    bits: Annotated[int, Range(least=1, most=8)] = 2
 
     def image(self, image: Image.Image) -> Image.Image:
         """Posterise."""

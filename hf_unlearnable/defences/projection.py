@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.base import Defence
+from hf_unlearnable.registry import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +30,9 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
     """
 
     revision = 2  # K - 1 directions; the K-th was rounding errors, and took out whatever lay there
-    epochs: int = 20
-    learning_rate: float = 0.1
-    batch_size: int = 128
+    epochs: Count = 20
+    learning_rate: Positive = 0.1
+    batch_size: Count = 128
 
     def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
         """Fit, project, round to 8 bits."""

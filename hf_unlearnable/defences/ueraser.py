@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.pixels import to_array, to_image
-from hf_unlearnable.defences.adversarial import evaluating
 from hf_unlearnable.defences.augmentation import Batch, load_kornia
-from hf_unlearnable.defences.base import Defence, check
+from hf_unlearnable.defences.base import Defence, evaluating
 from hf_unlearnable.defences.compression import compressed
 from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.registry import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,8 @@ class UEraserMax(Defence, name="ueraser-max"):
     """
 
     revision = 2
-    draws: int = 5
+    draws: Annotated[int, Range(least=2, words="at least 2 to choose from")] = 5
     jpeg: bool = False
-
-    def __post_init__(self) -> None:
-        check(self.draws >= 2, self.name, f"draws={self.draws}", "at least 2 to choose from")
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Augment several times and keep the worst."""

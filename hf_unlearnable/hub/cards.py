@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
+from huggingface_hub.repocard_data import CardData
 
-from hf_unlearnable.budget import Budget
 from hf_unlearnable.defences.base import public_defence
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Line, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, set_licence
-from hf_unlearnable.methods.base import PAPERS
+from hf_unlearnable.methods import find_paper
 from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET
 from hf_unlearnable.reports.rendering import templates_of
 from hf_unlearnable.version import __version__
+
+TAG = "hf-unlearnable:"  # what follows is the method of a dataset, or the role of a model
 
 # From the papers, on CIFAR-10 if nothing else is said: this package has not measured them for the dataset of a card.
 COUNTERMEASURES = (
@@ -50,7 +53,7 @@ class DatasetFacts:
     Attributes:
         repo_id: USER/NAME.
         images: how many are published.
-        about: ``Protection.about``; seed, digest and anything local in it are left out of the card.
+        protection: what it says of itself; seed, digest and anything local in it are left out of the card.
         verification: ``Verification.as_dict()`` of released images and their originals.
         read_back: whether those are all images as they were read back, else a sample at fitting.
         config: of the dataset.
@@ -66,7 +69,7 @@ class DatasetFacts:
 
     repo_id: str
     images: int
-    about: Mapping[str, Any]
+    protection: Description
     verification: Mapping[str, Any]
     read_back: bool = True
     config: str = "default"
@@ -127,7 +130,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     words = {
         **_shared(facts.repo_id, facts.title, facts.description),
         **{key: getattr(facts, key) for key in ("config", "split", "preview", "source")},
-        "method": facts.about["method"]["name"],
+        "method": facts.protection.method_name,
         "countermeasures": COUNTERMEASURES,
     }
     parts = {
@@ -138,12 +141,12 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     given = DatasetCardData(
         pretty_name=facts.title or name,
         task_categories=["image-classification"],
-        tags=["unlearnable-examples", "hf-unlearnable", f"hf-unlearnable:{words['method']}"],
+        tags=["unlearnable-examples", "hf-unlearnable", f"{TAG}{words['method']}"],
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
     merge(card, given.to_dict())
     set_licence(card, facts.licence, facts.carried)
-    parts["sources"] = _render("sources", {**words, "licence": licence_name(card.data)})
+    parts["sources"] = _render("sources", {**words, **_sources(card.data)})
     card.text = _assemble(card.text, "dataset_given", words, parts)
     return str(card)
 
@@ -161,13 +164,13 @@ def model_card(facts: ModelFacts, existing: str | None = None) -> str:
     given = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-classification",
-        tags=["unlearnable-examples", "hf-unlearnable", f"hf-unlearnable:{facts.role}"],
+        tags=["unlearnable-examples", "hf-unlearnable", f"{TAG}{facts.role}"],
     )
     merge(card, given.to_dict())
     set_licence(card, facts.licence, {})
     parts = {
         "about": _render("model_about", words),
-        "sources": _render("sources", {**words, "licence": licence_name(card.data)}),
+        "sources": _render("sources", {**words, **_sources(card.data, facts.method)}),
     }
     card.text = _assemble(card.text, "model_given", words, parts)
     return str(card)
@@ -186,23 +189,30 @@ def _shared(repo_id: str, title: str | None, description: str | None) -> dict[st
     }
 
 
+def _sources(header: CardData, *methods: str | None) -> dict[str, Any]:
+    """The licence, and the papers to cite: of these methods, and of those that the tags of a header name."""
+    tags = header.to_dict().get("tags") or []
+    tagged = [str(tag).removeprefix(TAG) for tag in tags if str(tag).startswith(TAG)]
+    papers = [find_paper(method) for method in [*methods, *tagged]]
+    return {"licence": licence_name(header), "papers": list(dict.fromkeys(filter(None, papers)))}
+
+
 def _render(template: str, words: Mapping[str, Any]) -> str:
     return _templates.get_template(f"{template}.md").render(words).strip() + "\n"
 
 
 def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
-    about, figures = facts.about, facts.verification
-    report = facts.report
+    described, figures, report = facts.protection, facts.verification, facts.report
     blocks = [report.table(*pair) for pair in report.pairs] if report else []
-    budget = Budget.parse(about["budget"])
+    budget = described.budget
     norm = "every channel of every pixel" if budget.norm == "linf" else "Euclidean norm of the change of an image"
     return {
-        "paper": PAPERS.get(about["method"]["name"]),
+        "paper": find_paper(described.method_name),
         "budget": f"`{budget}`: {norm} by at most {budget.radius:g} levels of 255",
-        "surrogates": ", ".join(public_name(name) for name in about["surrogates"]),
+        "surrogates": ", ".join(public_name(name) for name in described.surrogates),
         "images": facts.images,
-        "classes": len(about["classes"]),
-        "recipe": ", ".join(f"{key} {value}" for key, value in about["method"].items() if key not in SECRET),
+        "classes": len(described.classes.names),
+        "recipe": ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET),
         "verification": figures,
         "verified": "all images, as they were read back" if facts.read_back else "a sample, when they were made",
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",

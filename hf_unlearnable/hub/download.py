@@ -8,12 +8,12 @@ from pathlib import Path
 from datasets import Dataset, load_dataset
 from huggingface_hub import HfFileSystem
 
-from hf_unlearnable.data.reading import rows
+from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient
 from hf_unlearnable.protection.verification import Verification
-from hf_unlearnable.runs.folder import ProtectedFolder
+from hf_unlearnable.runs.folder import RunFolder
 
 
 def pull(
@@ -83,21 +83,19 @@ def verify(
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
-    source = ProtectedFolder(output)
+    source = RunFolder.open(output)
     local = source.dataset
     if repo_id is None:
         return source.protection.verify(source.originals(clean, clean_split), local)
     published = _load(repo_id, config, split or source.split, revision, token, retry)
-    columns = source.protection.columns
-    missing = {columns.image, columns.label} - set(published.features)
-    if missing or len(published) != len(local):
+    try:
+        for index, (here, there) in enumerate(aligned_pairs(local, published, source.protection.columns)):
+            if (here != there).any():
+                raise DataError(f"row {index}: got other pixels")
+    except DataError as error:
         raise DataError(
-            f"got {len(published)} rows with the columns {', '.join(published.features)} from {repo_id}; expected the "
-            f"{len(local)} of {str(source.folder / 'dataset')!r} with {columns.image} and {columns.label}. Push again"
-        )
-    for index, (here, there) in enumerate(zip(rows(local, columns), rows(published, columns), strict=True)):
-        if here[1] != there[1] or here[0].shape != there[0].shape or (here[0] != there[0]).any():
-            raise DataError(f"row {index} of {repo_id} is not that of the local protected dataset. Push again")
+            f"got images from {repo_id} that are not those of {str(source.published)!r} ({error}). Push again"
+        ) from error
     return source.protection.verify(source.originals(clean, clean_split), published)
 
 

@@ -17,14 +17,14 @@ from typing import Any
 from datasets import Dataset
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, SourceError
 from hf_unlearnable.hub.card_header import carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
 from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain
 from hf_unlearnable.protection.privacy import check_dataset, check_protected
 from hf_unlearnable.reports.images import contact_sheet
-from hf_unlearnable.runs.folder import ProtectedFolder
+from hf_unlearnable.runs.folder import RunFolder
 
 PREVIEW = "preview.png"
 
@@ -72,14 +72,20 @@ def push(
         RecipeError: a name, split or licence that the Hub does not take.
         HubError: the Hub could not be reached or failed for good; says what is there and how to go on.
     """
-    source = ProtectedFolder(output)
+    source = RunFolder.open(output)
     protection, split = source.protection, split or source.split
     again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     dataset = _without(source.dataset, drop_columns, keep=(protection.columns.image, protection.columns.label))
-    figures, read_back = source.verification
+    verified = source.verification
+    if verified is None:
+        raise SourceError(
+            f"got {str(source)!r}, whose images were never compared with their originals; expected the "
+            f"figures that protect writes. Protect again"
+        )
+    figures, read_back = verified
     check_dataset(dataset, protection.columns.image, _private_words(source))
-    check_protected(dataset, protection, figures["unchanged"])
+    check_protected(dataset, protection, figures.unchanged)
     keys, origin = _carried(source, repository.api)
     if licence is None and "-nd" in str(keys.get("license", "")):
         warnings.warn(
@@ -90,8 +96,8 @@ def push(
     facts = DatasetFacts(
         repo_id=repo_id,
         images=len(dataset),
-        about=protection.about,
-        verification=figures,
+        protection=protection.description,
+        verification=figures.as_dict(),
         read_back=read_back,
         config=config,
         split=split,
@@ -164,17 +170,17 @@ def _without(dataset: Dataset, columns: Sequence[str], keep: Sequence[str]) -> D
     return dataset.remove_columns(list(columns))
 
 
-def _private_words(source: ProtectedFolder) -> list[str]:
+def _private_words(source: RunFolder) -> list[str]:
     home = str(Path.home())
-    words = [str(source.folder), *([] if home == "/" else [home])]
-    known = source.origin.get("dataset", "")
+    words = [str(source), *([] if home == "/" else [home])]
+    known = source.origin.dataset if source.origin else ""
     return [*words, known] if Path(known).is_absolute() else words
 
 
-def _carried(source: ProtectedFolder, api: HfApi) -> tuple[dict[str, Any], str | None]:
-    known = source.origin.get("dataset")
-    if known is None:
+def _carried(source: RunFolder, api: HfApi) -> tuple[dict[str, Any], str | None]:
+    if source.origin is None:
         return {}, None
+    known = source.origin.dataset
     try:
         return carried(known, api)
     except CAUGHT as error:

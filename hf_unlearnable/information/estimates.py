@@ -91,27 +91,3 @@ def error_upper_bound(error: float, count: int) -> dict[str, Any]:
     """
     bound = error + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * count))
     return {"error": error, "images": count, "confidence": CONFIDENCE, "upper_bound": min(1.0, bound)}
-
-
-def describe(findings: Mapping[str, Any]) -> str:
-    """The findings of a fit in words; empty if it has none."""
-    lines = []
-    if guides := findings.get("guides"):
-        verdict = "they guide" if guides["used"] else f"no guides, expected {guides['expected']:.0%}"
-        lines.append(f"Small models of the clean images name {guides['accuracy']:.0%} of them right: {verdict}")
-    about = findings.get("bayes_error")
-    if about is None:
-        return "\n".join(lines)
-    lines += ["Estimated Bayes error (an estimate in one embedding, no bound on what a model can learn):"]
-    for one in about["estimates"]:
-        low, high = one["interval"]
-        lines.append(
-            f"  in {one['embedding']}, sigma {one['sigma']:.3g}: clean {one['clean']:.3f}, "
-            f"protected {one['protected']:.3f} ({low:.3f} to {high:.3f}), half and half {one['mixture']:.3f}"
-        )
-    bound = about["upper_bound"]
-    lines.append(
-        f"  at most {bound['upper_bound']:.3f} on protected images (confidence {bound['confidence']:.0%}), since a "
-        f"classifier trained on half of them errs on {bound['error']:.3f} of the other {bound['images']}"
-    )
-    return "\n".join(lines)

@@ -23,7 +23,7 @@ OBJECTIVES = ("max", "label", "log-label", "entropy")
 
 TINY = 1e-30  # smaller shares are computed in logarithms
 
-BLOCK = {True: 1 << 20, False: 1 << 27}  # kernel values held at once: what a CPU's cache likes, what fills a GPU
+CPU_BLOCK, GPU_BLOCK = 1 << 20, 1 << 27  # kernel values held at once: what a CPU's cache likes, what fills a GPU
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class KernelScores:
         """Rows, (weights (B, M), the largest of a row at one, and bare products), weight of each class (B, K)."""
         with torch.autocast(self.keys.device.type, enabled=False):
             members = F.one_hot(self.key_labels, classes).to(self.keys.dtype)
-            size = max(1, BLOCK[self.keys.device.type == "cpu"] // len(self.keys))
+            block = CPU_BLOCK if self.keys.device.type == "cpu" else GPU_BLOCK
+            size = max(1, block // len(self.keys))
             for start in range(0, len(self.queries), size):
                 rows = slice(start, start + size)
                 logits, products = self.logits(rows, self.queries)

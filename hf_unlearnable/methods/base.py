@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,17 +20,16 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import MIN_SIDE
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.methods.fitting import Fitting
+from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.registry import Registry
+from hf_unlearnable.registry import METHODS, Recipes, Seed, check_fields
 from hf_unlearnable.training.processes import default_accelerator
-
-PAPERS = {"mi-ue": "2603.03725", "beo": "2511.08191", "em": "2101.04898"}
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
 
-_methods: Registry[Method] = Registry("method")
+_methods: Recipes[Method] = Recipes("method", METHODS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +37,28 @@ class Method(ABC):
     """A recipe for perturbations: its fields are its configuration, and nothing fitted is kept in it.
 
     A further method is one file with one subclass: a frozen keyword-only dataclass that gives its name in the class
-    statement and defines ``run``. ``available_methods``, the command line and the contract tests then know it.
+    statement and defines ``run``. ``available_methods``, the command line and the contract tests then know it: a file
+    in this folder at once; one of another package by an entry point of the group ``hf_unlearnable.methods`` with the
+    method's name, by ``load_plugin`` (``--plugin``), or simply when it is imported.
+
+    Settings are checked against their annotations when a recipe is made (see ``registry.check_fields``); what a
+    ``__post_init__`` of a subclass checks comes after ``super().__post_init__()``.
 
     Args:
         seed: of every random draw; the same seed, data and recipe on one machine give the same bytes.
+
+    Attributes:
+        name: what the method is called.
+        citation: the paper that cards cite for it.
+
+    Raises:
+        RecipeError: a setting of another type than its annotation's, or out of its range.
     """
 
-    seed: int = 0
+    seed: Seed = 0
 
     name: ClassVar[str]
+    citation: ClassVar[Paper | None] = None
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -54,18 +66,34 @@ class Method(ABC):
             _methods.add(name, cls)
             cls.name = name
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
     def parse(cls, text: str | Method) -> Method:
         """Read ``name`` or ``name:setting=value,setting=value``, such as ``"beo:mode=self,steps=40"``.
 
         Raises:
             RecipeError: no such method or setting, or a value that it does not take.
+            PluginError: the installed package that offers this method cannot be used.
         """
         return text if isinstance(text, Method) else _methods.parse(text)
 
     @abstractmethod
     def run(self, task: Task) -> None:
         """Optimise ``task.perturbations`` in place; what leaves the budget here is brought back by ``fit``."""
+
+    @classmethod
+    def describe(cls, findings: Mapping[str, Any]) -> str:
+        """Put in words, for people, what ``run`` left in ``Task.findings``; nothing if this is not overridden.
+
+        Args:
+            findings: as ``protection.json`` has them; those of an earlier version of the method may lack some.
+
+        Returns:
+            Lines of text; empty if there is nothing to say.
+        """
+        return ""
 
     def default_surrogates(self, device: torch.device) -> tuple[Surrogate, ...]:
         """What ``fit`` uses when it is given no surrogate."""
@@ -180,7 +208,11 @@ def _check_choice(name: str, got: str, allowed: tuple[str, ...]) -> None:
 
 
 def available_methods() -> list[str]:
-    """The names that ``get_method`` and the command line take."""
+    """The names that ``get_method`` and the command line take, those of installed plugins among them.
+
+    Warns:
+        UserWarning: for each plugin that cannot be used.
+    """
     return _methods.names()
 
 
@@ -189,5 +221,26 @@ def get_method(name: str) -> type[Method]:
 
     Raises:
         RecipeError: there is no such method.
+        PluginError: the installed package that offers it cannot be used.
     """
     return _methods.get(name)
+
+
+def find_paper(method: str | None) -> Paper | None:
+    """The paper of a method by its name; None if it has none, or is not installed here."""
+    kind = _methods.find(method) if method is not None else None
+    return None if kind is None else kind.citation
+
+
+def describe_findings(method: str, findings: Mapping[str, Any]) -> str:
+    """What a fit found out about its result, in the words of its method.
+
+    Args:
+        method: its name.
+        findings: as ``protection.json`` has them.
+
+    Returns:
+        Lines of text; empty where there is nothing to say, or the method is not installed here.
+    """
+    kind = _methods.find(method)
+    return "" if kind is None else kind.describe(findings)

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_unlearnable.methods.alternating.alternating import Alternating
+from hf_unlearnable.methods.paper import Paper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,14 @@ class EM(Alternating, name="em"):
     The min-min problem of the paper, solved by the same alternation as MI-UE: what differs between the two is the loss
     of the perturbations alone.
     """
+
+    citation = Paper(
+        key="huang2021unlearnable",
+        title="Unlearnable Examples: Making Personal Data Unexploitable",
+        authors=("Huang, Hanxun", "Ma, Xingjun", "Erfani, Sarah Monazam", "Bailey, James", "Wang, Yisen"),
+        year=2021,
+        arxiv="2101.04898",
+    )
 
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the logits."""

@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ from hf_unlearnable.files import allocate_memmap, chunks, require_empty
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
+from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.resample import resample_and_apply
-from hf_unlearnable.protection.verification import compare
+from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.training.checkpoints import Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
@@ -88,9 +89,9 @@ class Fitting:
             originals = self._originals(images)
             if self._shard.is_main:
                 self._tell(originals)
-            about = self._about(survey, images, originals)
+            description = self._description(survey, images, originals)
             kept = Checkpoints(
-                self.checkpoints, {**about, **self._conditions(images, originals)}, self._shard, self.checkpoint_every
+                self.checkpoints, self._conditions(description, originals), self._shard, self.checkpoint_every
             )
             if (done := self._done(kept)) is not None:
                 return done
@@ -102,7 +103,7 @@ class Fitting:
                 self.run(task)
             if not task.is_finite():
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
-            about["findings"] = task.findings
+            description = replace(description, findings=task.findings)
             patterns = None
             if self.on_unseen == "craft":
                 patterns = class_patterns(
@@ -115,8 +116,8 @@ class Fitting:
             self._shard.write(task.levels, levels, images.pixels.shape[1:])
             folder = None
             if levels is not None:
-                about["verification"] = self._verify(levels, survey)
-                folder = self._write(levels, originals, about, patterns, scratch, kept)
+                description = replace(description, verification=self._verify(levels, survey))
+                folder = self._write(levels, originals, description, patterns, scratch, kept)
             folder = broadcast(self.accelerator, folder)
             assert folder is not None
             protection = Protection(folder)
@@ -205,26 +206,23 @@ class Fitting:
     def _warn(message: str) -> None:
         warnings.warn(message, DataWarning, stacklevel=5)  # at the call of Method.fit
 
-    def _about(self, survey: Survey, images: ImageSet, originals: Originals) -> dict[str, Any]:
-        """What ``protection.json`` says, as far as it is known before the fit."""
-        return {
-            "method": self.recipe,
-            "budget": str(self.budget),
-            "surrogates": [str(surrogate) for surrogate in self.surrogates],
-            "image_column": self.columns.image,
-            "label_column": self.columns.label,
-            "image_mode": self.dataset.features[self.columns.image].mode,
-            "classes": images.names,
-            "label_values": Classes.of(self.dataset, self.columns).values,
-            "image_shape": list(images.pixels.shape[1:]),
-            "image_sizes": str(survey),
-            "largest_image": int(originals.sizes.prod(axis=1).max()),
-            "resampled": int((originals.sizes != images.pixels.shape[2:]).any(axis=1).sum()),
-            "conversions": originals.conversions,
-            "verification": None,
-            "findings": {},
-            "versions": versions(),
-        }
+    def _description(self, survey: Survey, images: ImageSet, originals: Originals) -> Description:
+        """What is known before the fit."""
+        return Description(
+            method=self.recipe,
+            budget=self.budget,
+            surrogates=tuple(str(surrogate) for surrogate in self.surrogates),
+            columns=self.columns,
+            image_mode=self.dataset.features[self.columns.image].mode,
+            classes=Classes(images.names, Classes.of(self.dataset, self.columns).values),
+            image_shape=images.pixels.shape[1:],
+            image_sizes=str(survey),
+            largest_image=int(originals.sizes.prod(axis=1).max()),
+            resampled=int((originals.sizes != images.pixels.shape[2:]).any(axis=1).sum()),
+            conversions=originals.conversions,
+            images=len(self.dataset),
+            versions=versions(),
+        )
 
     def _weights(self, surrogate: Surrogate, classes: int, channels: int) -> str | None:
         """A digest of the weights that a model of somebody else comes with; its name says nothing about them."""
@@ -234,15 +232,15 @@ class Fitting:
         surrogate.build(classes, channels, self.seed).feed(hashed)
         return hashed.hexdigest()
 
-    def _conditions(self, images: ImageSet, originals: Originals) -> dict[str, Any]:
-        """What the bytes of the result depend on besides: a fit cannot go on where one of these is another."""
-        channels = images.pixels.shape[1]
+    def _conditions(self, description: Description, originals: Originals) -> dict[str, Any]:
+        """What the bytes of the result depend on: a fit cannot go on where one of these is another."""
+        channels, classes = description.image_shape[0], len(description.classes.names)
         digests = np.ascontiguousarray(originals.digests).view(np.uint8)
+        counted = ("format", "images")  # follow from the data
         return {
+            **{name: value for name, value in description.as_dict().items() if name not in counted},
             "data": hashlib.blake2b(digests.data, digest_size=16).hexdigest(),
-            "surrogate weights": [
-                self._weights(surrogate, len(images.names), channels) for surrogate in self.surrogates
-            ],
+            "surrogate weights": [self._weights(surrogate, classes, channels) for surrogate in self.surrogates],
             "on_unseen": self.on_unseen,
             "processes": self.accelerator.num_processes,
             "device": self.accelerator.device.type,
@@ -287,7 +285,7 @@ class Fitting:
             if scale is not None:
                 scaler.load_state_dict(scale)
 
-    def _verify(self, levels: NDArray[Any], survey: Survey) -> dict[str, Any]:
+    def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
         """Evenly spaced images at full size: enough for the mean of PSNR and SSIM, and cheap for any set."""
         area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(self.dataset)
         count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
@@ -303,13 +301,13 @@ class Fitting:
                 f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
                 f"perturbations round to zero levels. Use more epochs or a larger budget"
             )
-        return verified.as_dict()
+        return verified
 
     def _write(
         self,
         levels: NDArray[Any],
         originals: Originals,
-        about: dict[str, Any],
+        description: Description,
         patterns: tuple[torch.Tensor, float] | None,
         scratch: Path,
         kept: Checkpoints,
@@ -318,9 +316,9 @@ class Fitting:
         written = scratch / "protection"
         written.mkdir(mode=0o700)
         if patterns is not None:
-            about["patterns"] = write_patterns(written, *patterns, self.budget)
+            description = replace(description, patterns=write_patterns(written, *patterns, self.budget))
         parts = (slice(start, start + STORED) for start in range(0, len(levels), STORED))
-        fitted = Protection.write(written, ((originals.digests[part], levels[part]) for part in parts), about)
+        fitted = Protection.write(written, ((originals.digests[part], levels[part]) for part in parts), description)
         folder = self.output or _cache() / fitted.digest
         self._check_output()
         kept.announce(fitted.digest)

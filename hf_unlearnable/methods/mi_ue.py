@@ -9,6 +9,8 @@ import torch
 
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
 from hf_unlearnable.methods.alternating.alternating import Alternating
+from hf_unlearnable.methods.paper import Paper
+from hf_unlearnable.registry import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +28,17 @@ class MIUE(Alternating, name="mi-ue"):
         denominator: pairs in the denominator of the contrastive loss, see ``contrastive_loss``.
     """
 
-    targeted_weight: float = 0.5
-    temperature: float = 0.1
-    distance_weight: float = 0.1
+    citation = Paper(
+        key="zhu2026unlearnable",
+        title="Why Do Unlearnable Examples Work: A Novel Perspective of Mutual Information",
+        authors=("Zhu, Yifan", "Miao, Yibo", "Dong, Yinpeng", "Gao, Xiao-Shan"),
+        year=2026,
+        arxiv="2603.03725",
+    )
+
+    targeted_weight: NotNegative = 0.5
+    temperature: Positive = 0.1
+    distance_weight: NotNegative = 0.1
     denominator: Literal["all", "cross-class"] = "all"
 
     @classmethod

@@ -3,7 +3,7 @@
 from hf_unlearnable.modeling.base import SmallImageClassifier, SmallImageConfig
 from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
 from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
-from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.modeling.surrogate import Network, Surrogate, available_victims, register_victim
 
 __all__ = [
     "Network",
@@ -14,4 +14,6 @@ __all__ = [
     "SmallVGGConfig",
     "SmallVGGForImageClassification",
     "Surrogate",
+    "available_victims",
+    "register_victim",
 ]

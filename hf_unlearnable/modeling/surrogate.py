@@ -10,9 +10,10 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -24,16 +25,19 @@ from transformers import (
 )
 from transformers.image_processing_base import ImageProcessingMixin
 
-from hf_unlearnable.errors import RecipeError, SourceError, first_line
+from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
 from hf_unlearnable.modeling.base import SmallImageClassifier
 from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
 from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
 from hf_unlearnable.modeling.small_vit import small_vit
+from hf_unlearnable.registry import VICTIMS, Registry
 
-BuiltIn = Callable[[int, int], PreTrainedModel]
+BuildModel = Callable[[int, int], PreTrainedModel]
+
+B = TypeVar("B", bound=BuildModel)
 
 
-def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> BuiltIn:
+def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> BuildModel:
     return lambda num_labels, channels: SmallResNetForImageClassification(
         SmallResNetConfig(widths=widths, depths=depths, num_labels=num_labels, num_channels=channels)
     )
@@ -43,14 +47,64 @@ def _small_vgg(num_labels: int, channels: int) -> PreTrainedModel:
     return SmallVGGForImageClassification(SmallVGGConfig(num_labels=num_labels, num_channels=channels))
 
 
-BUILT_IN: dict[str, BuiltIn] = {
+BUILT_IN: dict[str, BuildModel] = {
     "small-resnet": _resnet((8, 16, 32, 64), (1, 1, 1, 1)),
     "resnet-18": _resnet((64, 128, 256, 512), (2, 2, 2, 2)),
     "small-vgg": _small_vgg,
     "small-vit": small_vit,
 }
 
-IMAGE_SIZE = 64  # pixels a side of what built-in models are for, and of models that do not say
+IMAGE_SIZE = 64  # pixels a side of what models with a name are for, and of models that do not say
+
+
+class Models(Registry[BuildModel]):
+    """Functions that build models, by name; an entry point names one."""
+
+    def accept(self, entry: EntryPoint, loaded: Any) -> None:
+        """Take a function under the name of the entry point."""
+        if not callable(loaded):
+            raise PluginError(
+                f"got the {self.what} {entry.name!r} ({entry.value}), which is a {type(loaded).__name__}; expected a "
+                f"function (num_labels, channels) -> PreTrainedModel"
+            )
+        self.add(entry.name, loaded)
+
+
+MODELS = Models("victim", VICTIMS)
+for _name, _build in BUILT_IN.items():
+    MODELS.add(_name, _build)
+
+
+def register_victim(name: str) -> Callable[[B], B]:
+    """Give a model a name, under which it can be a victim and a surrogate: a decorator.
+
+        @register_victim("wide-resnet")
+        def wide_resnet(num_labels: int, channels: int) -> PreTrainedModel: ...
+
+    The function makes a classifier with new weights, for images of ``channels`` channels and up to 64 pixels a side. An
+    installed package names it in the entry-point group ``hf_unlearnable.victims`` instead.
+
+    Args:
+        name: letters, digits, '-', '_' and '.'.
+
+    Raises:
+        RecipeError: the name is taken, or has other characters.
+    """
+
+    def register(build: B) -> B:
+        MODELS.add(name, build)
+        return build
+
+    return register
+
+
+def available_victims() -> list[str]:
+    """The names of models that ``Surrogate`` takes, those of installed plugins among them.
+
+    Warns:
+        UserWarning: for each plugin that cannot be used.
+    """
+    return MODELS.names()
 
 
 @dataclass(frozen=True)
@@ -61,7 +115,8 @@ class Surrogate:
         model: the name of a built-in model (``small-resnet``, about 80,000 parameters, the default on a CPU;
             ``resnet-18``, the default on a GPU; ``small-vgg``; ``small-vit``), which starts from random weights; or
             the Hub id or folder of any ``*ForImageClassification``, which starts from its published weights with a new
-            head where the number of classes differs; or an instance of one, which is copied.
+            head where the number of classes differs; or an instance of one, which is copied. Further names come from
+            ``register_victim`` and from installed plugins.
         image_mean: what the model expects to be subtracted from pixels in [0, 1], one number a channel; read from the
             checkpoint's image processor when left out (0.5 if it has none).
         image_std: what the model expects pixels to be divided by after that; likewise (0.5 if it has none).
@@ -89,7 +144,7 @@ class Surrogate:
     @property
     def image_size(self) -> int:
         """The side in pixels of the images that the model is meant for: its config's, its processor's, or 64."""
-        if not isinstance(self.model, PreTrainedModel) and str(self.model) in BUILT_IN:
+        if not isinstance(self.model, PreTrainedModel) and str(self.model) in MODELS:
             return IMAGE_SIZE
         size: Any = None
         try:
@@ -116,14 +171,20 @@ class Surrogate:
         Raises:
             SourceError: no such built-in model, folder or Hub id.
             RecipeError: a model without a linear head on K classes, or one that takes other channels than these.
+            PluginError: the plugin that offers a model of this name cannot be used, or builds something else.
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             if isinstance(self.model, PreTrainedModel):
                 model: Any = copy.deepcopy(self.model)
                 mean, std = self._normalisation(model, self.model.name_or_path or "")
-            elif (name := str(self.model)) in BUILT_IN:
-                model = BUILT_IN[name](num_labels, channels)
+            elif (name := str(self.model)) in MODELS:
+                model = MODELS.get(name)(num_labels, channels)
+                if not isinstance(model, PreTrainedModel):
+                    raise PluginError(
+                        f"got the victim {name!r}, which builds a {type(model).__name__}; expected a PreTrainedModel "
+                        f"of transformers"
+                    )
                 mean, std = self._normalisation(model, "")
             else:
                 model = self._load(name, num_labels)
@@ -144,7 +205,7 @@ class Surrogate:
             )
             raise SourceError(
                 f"got the model {name!r}, {where} ({first_line(error)}); expected one of "
-                f"{', '.join(BUILT_IN)}, or the folder or Hub id of an image classifier"
+                f"{', '.join(MODELS)}, or the folder or Hub id of an image classifier"
             ) from error
         return model
 

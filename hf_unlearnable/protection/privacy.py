@@ -17,11 +17,12 @@ from hf_unlearnable.data.reading import rows
 from hf_unlearnable.errors import DataError, PrivacyError
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import FILE as PATTERNS
+from hf_unlearnable.protection.description import DESCRIPTION
 from hf_unlearnable.protection.layout import ORIGIN, PRIVATE
-from hf_unlearnable.protection.protection import ABOUT, STORE, Protection
+from hf_unlearnable.protection.protection import STORE, Protection
 from hf_unlearnable.protection.store import SCHEMA
 
-PRIVATE_NAMES = {STORE, ABOUT, PATTERNS, ORIGIN, PRIVATE}
+PRIVATE_NAMES = {STORE, DESCRIPTION, PATTERNS, ORIGIN, PRIVATE}
 
 WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz", ".part"}
 

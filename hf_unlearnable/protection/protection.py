@@ -10,6 +10,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -38,6 +39,7 @@ from hf_unlearnable.data.pixels import (
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.files import atomic_folder, file_digest
 from hf_unlearnable.protection.class_patterns import FILE, read_patterns
+from hf_unlearnable.protection.description import DESCRIPTION, Description
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
@@ -82,24 +84,23 @@ class Protection:
         self.folder = Path(folder).absolute()
         self.image_format = image_format
         try:
-            self.about: dict[str, Any] = json.loads((self.folder / ABOUT).read_text())
-            self.budget = Budget.parse(self.about["budget"])
+            self.description = Description.read(self.folder)
             self._store = Store(self.folder / STORE, self.budget.dtype)
+        except DataError as error:
+            raise SourceError(f"the protection in {str(folder)!r} is damaged: {error}") from error
         except FileNotFoundError as error:
             raise SourceError(
-                f"got {str(folder)!r}; expected a folder with {ABOUT} and {STORE}, as save_pretrained writes it"
+                f"got {str(folder)!r}; expected a folder with {DESCRIPTION} and {STORE}, as save_pretrained writes it"
             ) from error
-        except (pa.ArrowInvalid, json.JSONDecodeError, KeyError) as error:
+        except pa.ArrowInvalid as error:
             raise SourceError(
                 f"the protection in {str(folder)!r} is damaged ({error}); restore it from a copy"
             ) from error
-        if self.about.get("format") != FORMAT or len(self._store) != self.about["images"]:
+        if len(self._store) != self.description.images:
             raise SourceError(
-                f"got a protection of format {self.about.get('format')!r} with {len(self._store)} images in "
-                f"{str(folder)!r}; expected format {FORMAT} with {self.about.get('images')}"
+                f"got a protection with {len(self._store)} images in {str(folder)!r}; expected the "
+                f"{self.description.images} of its {DESCRIPTION}"
             )
-        self.columns = Columns(self.about["image_column"], self.about["label_column"])
-        self.classes = Classes(self.about["classes"], self.about["label_values"])
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike[str]) -> Protection:
@@ -118,29 +119,28 @@ class Protection:
         """
         with atomic_folder(Path(folder)) as scratch:
             shutil.copyfile(self.folder / STORE, scratch / STORE)
-            shutil.copyfile(self.folder / ABOUT, scratch / ABOUT)
-            if "patterns" in self.about:
+            shutil.copyfile(self.folder / DESCRIPTION, scratch / DESCRIPTION)
+            if self.description.patterns is not None:
                 shutil.copyfile(self.folder / FILE, scratch / FILE)
 
     @classmethod
     def write(
-        cls, folder: Path, batches: Iterable[tuple[NDArray[np.void], NDArray[Any]]], about: Mapping[str, Any]
+        cls, folder: Path, batches: Iterable[tuple[NDArray[np.void], NDArray[Any]]], description: Description
     ) -> Protection:
         """Write a protection to ``folder``, which must exist and hold none.
 
         Args:
             folder: where to.
             batches: (digests, levels) as ``Budget.quantise`` made the levels; every one is checked once more.
-            about: the rest of ``protection.json``: ``budget``, columns, classes, method, recipe…
+            description: of it, without its digest; the number of images is counted here.
 
         Raises:
             BudgetError: levels outside the ball.
         """
-        budget = Budget.parse(about["budget"])
-        count = Store.write(folder / STORE, batches, budget)
-        described = {"format": FORMAT, "images": count, **about}
-        described["digest"] = file_digest(folder / STORE, json.dumps(described, sort_keys=True).encode())
-        (folder / ABOUT).write_text(json.dumps(described, indent=2) + "\n")
+        count = Store.write(folder / STORE, batches, description.budget)
+        described = replace(description, images=count)
+        digest = file_digest(folder / STORE, json.dumps(described.as_dict(), sort_keys=True).encode())
+        replace(described, digest=digest).write(folder)
         return cls(folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -151,12 +151,32 @@ class Protection:
         return len(self._store)
 
     def __repr__(self) -> str:
-        return f"Protection({self.about['method']['name']}, {self.budget}, {len(self)} images, {str(self.folder)!r})"
+        return f"Protection({self.description.method_name}, {self.budget}, {len(self)} images, {str(self.folder)!r})"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The description as ``protection.json`` holds it."""
+        return self.description.as_dict()
+
+    @property
+    def budget(self) -> Budget:
+        """What every perturbation keeps."""
+        return self.description.budget
+
+    @property
+    def columns(self) -> Columns:
+        """The image and the label column of the dataset that was fitted."""
+        return self.description.columns
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of its label column."""
+        return self.description.classes
 
     @property
     def digest(self) -> str:
         """Tells this protection from every other: a hash of its perturbations and its description."""
-        return str(self.about["digest"])
+        return self.description.digest
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Protect one row, or a batch of rows as ``map(batched=True)`` passes them.
@@ -218,7 +238,7 @@ class Protection:
         if isinstance(dataset, IterableDataset):
             # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
             return files.map(protect, **options).cast(Features(features))
-        largest = 4 * self.about["largest_image"]
+        largest = 4 * self.description.largest_image
         options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
         released = files.with_format(None).map(protect, **options).cast_column(column, features[column])
         released.set_format(**dataset.format)
@@ -227,7 +247,7 @@ class Protection:
     def _protect_any(self, image: Any, label: Any) -> Any:
         if not isinstance(image, dict):
             return self.protect(image, label)
-        released = self.protect(ImageFeature(mode=self.about["image_mode"]).decode_example(image), label)
+        released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(image), label)
         content, ending = encode(released, self.image_format)
         return {"bytes": content, "path": file_name(image["path"], ending)}
 
@@ -247,7 +267,7 @@ class Protection:
             raise DataError(f"got the label {label!r}; expected {self.classes.expected}")
         pixels = to_array(image)
         levels = self._store.find(digest(pixels, number))
-        if levels is None and "patterns" not in self.about:
+        if levels is None and self.description.patterns is None:
             raise UnseenImageError(
                 f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
@@ -277,7 +297,8 @@ class Protection:
 
     @cached_property
     def _patterns(self) -> NDArray[Any]:
-        return read_patterns(self.folder, self.about["patterns"])
+        assert self.description.patterns is not None  # who calls this has looked
+        return read_patterns(self.folder, self.description.patterns)
 
     def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any) -> NDArray[np.int16]:
         """What ``protect`` adds to an image, (C, H, W) in levels, 0 for alpha; raises like it."""
@@ -298,7 +319,7 @@ class Protection:
         Raises:
             DataError: other rows, labels or image sizes.
         """
-        size = tuple(self.about["image_shape"][1:])
+        size = self.description.image_shape[1:]
         return compare(aligned_pairs(original, protected, self.columns), self.budget, size)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import resize, split_alpha
 from hf_unlearnable.errors import DataError
+from hf_unlearnable.files import check_keys
 
 STRIP = 1 << 20  # pixels that are compared at once, so that a photograph does not take gigabytes
 
@@ -55,6 +56,17 @@ class Verification:
     def as_dict(self) -> dict[str, Any]:
         """Names and values."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Verification:
+        """The inverse of ``as_dict``.
+
+        Raises:
+            DataError: a key that is missing or not known.
+        """
+        names = [one.name for one in fields(cls)]
+        check_keys(stored, names, (), "a verification")
+        return cls(**stored)
 
     def __str__(self) -> str:
         psnr = "-" if self.psnr is None else f"{self.psnr:.1f} dB"

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceError, first_line
+from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceError
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write
-from hf_unlearnable.protection.layout import MEASURED, PRIVATE, PROTECTION, REPORT, VERIFIED
+from hf_unlearnable.protection.description import Description
+from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.protection.privacy import PAGES
-from hf_unlearnable.protection.protection import ABOUT
-from hf_unlearnable.reports.comparison_page import ComparedRun, comparison_page, method_name, unique
-from hf_unlearnable.reports.run_report import Run, read_report
+from hf_unlearnable.protection.verification import Verification
+from hf_unlearnable.reports.comparison_page import ComparedRun, comparison_page, unique
+from hf_unlearnable.runs.folder import RunFolder
 
 PAGE, PUBLIC_PAGE = "comparison.html", "comparison-public.html"
 
@@ -62,17 +61,17 @@ def write_comparison(
             "none of them empty"
         )
     page = _checked_output(Path(output) if output is not None else Path(PUBLIC_PAGE if public else PAGE))
-    places = [_Place(str(run), Run.find(Path(run))) for run in runs]
+    places = [(str(run), RunFolder.find(run)) for run in runs]
     _refuse_twice(places)
-    measured = [_Measured.read(place) for place in places]
+    measured = [_Measured.read(given, run) for given, run in places]
     _refuse_incomparable(measured)
     compared = [
         ComparedRun(
             name=name,
             report=one.report,
-            file=str(one.place.run.measured),
-            about=one.about,
-            verification=one.verification,
+            file=str(one.run.measured),
+            protection=one.protection,
+            verification=one.verification.as_dict() if one.verification else None,
             named=names is not None,
         )
         for name, one in zip(names or _names(measured), measured, strict=True)
@@ -93,106 +92,61 @@ def _checked_output(output: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a run lies.
-
-    Attributes:
-        given: as the user named it.
-        run: its parts.
-    """
-
-    given: str
-    run: Run
-
-    @property
-    def measured(self) -> Path:
-        """The file with the figures, absolute; it need not be there."""
-        return self.run.measured.resolve()
-
-    @property
-    def folder(self) -> Path | None:
-        """What ``protect`` wrote, also where only the measurement in it was named; None if there is no such folder."""
-        inside = self.measured.name == MEASURED and self.measured.parent.name == REPORT
-        return self.run.folder or (self.measured.parent.parent if inside else None)
-
-    @property
-    def name(self) -> str:
-        """The stem of the file, or the folder around it where every run's file is called the same."""
-        if self.measured.name != MEASURED:
-            return self.measured.stem
-        return (self.folder or self.measured.parent).resolve().name
-
-
-@dataclass(frozen=True)
 class _Measured:
     """What is known of a run.
 
     Attributes:
-        place: of it.
+        given: what the user called it.
+        run: where its parts lie.
         report: of ``learnability``.
-        about: ``Protection.about``; None if there is none beside it.
+        protection: what it says of itself; None if there is none beside the measurement.
         verification: how visible the perturbation is; None if not known.
     """
 
-    place: _Place
+    given: str
+    run: RunFolder
     report: Report
-    about: Mapping[str, Any] | None
-    verification: Mapping[str, Any] | None
+    protection: Description | None
+    verification: Verification | None
 
     @classmethod
-    def read(cls, place: _Place) -> _Measured:
+    def read(cls, given: str, run: RunFolder) -> _Measured:
         """Open what ``measure`` wrote, and what ``protect`` wrote down if it did.
 
         Raises:
             SourceError: it was not measured.
             DataError: something there that is of another kind.
         """
-        if reason := place.run.not_measured:
+        report = run.report
+        if report is None:
             raise SourceError(
-                f"got {place.given!r}, which was not measured; expected a run with figures to compare. "
-                + reason.replace("measure RUN", f"measure {place.given}")
+                f"got {given!r}, which was not measured; expected a run with figures to compare. "
+                + run.not_measured.replace("measure RUN", f"measure {given}")
             )
-        report = read_report(place.run.measured)
         curves = [one.epochs for one in report.results]
         if not curves or not all(curves) or not all(_is_share(value) for curve in curves for value in curve):
             raise DataError(
-                f"got {str(place.run.measured)!r}, which does not hold an accuracy in [0, 1] after every epoch of at "
+                f"got {str(run.measured)!r}, which does not hold an accuracy in [0, 1] after every epoch of at "
                 f"least one model; expected the {MEASURED} that hf-unlearnable measure wrote"
             )
-        private = place.folder / PRIVATE if place.folder else None
-        if private is None or not (private / PROTECTION / ABOUT).exists():
-            return cls(place, report, None, None)
-        about = _stored(private / PROTECTION / ABOUT)
-        # Of all images if they were read back, else of a sample.
-        verified = _stored(private / VERIFIED) if (private / VERIFIED).exists() else about.get("verification")
-        return cls(place, report, about, verified)
+        try:
+            verified = run.verification
+            return cls(given, run, report, run.description, verified[0] if verified else None)
+        except DataError as error:
+            raise DataError(f"{error}. Without that file the run is called by its folder") from error
 
 
 def _is_share(value: object) -> bool:
     return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
-def _stored(file: Path) -> dict[str, Any]:
-    try:
-        stored = dict(json.loads(file.read_text()))
-        if file.name == ABOUT:
-            method_name(stored)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"got {str(file)!r}, which cannot be read ({type(error).__name__}: {first_line(error)}); expected the "
-            f"JSON that hf-unlearnable protect wrote. Without that file the run is called by its folder"
-        ) from error
-    return stored
-
-
-def _refuse_twice(places: list[_Place]) -> None:
+def _refuse_twice(runs: list[tuple[str, RunFolder]]) -> None:
     seen: dict[Path, str] = {}
-    for place in places:
-        if place.measured in seen:
-            raise RecipeError(
-                f"got {seen[place.measured]!r} and {place.given!r}, which are the same run; expected every run once"
-            )
-        seen[place.measured] = place.given
+    for given, run in runs:
+        measured = run.measured.resolve()
+        if measured in seen:
+            raise RecipeError(f"got {seen[measured]!r} and {given!r}, which are the same run; expected every run once")
+        seen[measured] = given
 
 
 def _refuse_incomparable(runs: list[_Measured]) -> None:
@@ -200,11 +154,11 @@ def _refuse_incomparable(runs: list[_Measured]) -> None:
         for other in runs[:index]:
             if one.report == other.report:
                 raise DataError(
-                    f"got {other.place.given!r} and {one.place.given!r}, which hold the same figures to the last "
+                    f"got {other.given!r} and {one.given!r}, which hold the same figures to the last "
                     f"digit; expected different runs. Is one a copy of the other?"
                 )
     if max(Counter(victim for one in runs for victim in one.report.victims).values()) < 2:
-        found = "; ".join(f"{one.place.given!r} with {', '.join(one.report.victims)}" for one in runs)
+        found = "; ".join(f"{one.given!r} with {', '.join(one.report.victims)}" for one in runs)
         raise DataError(
             f"got runs that share no model: {found}; expected at least one model that was trained on two of them. To "
             f"measure one with the model of another: hf-unlearnable measure RUN --victim {runs[0].report.victims[0]}"
@@ -213,10 +167,10 @@ def _refuse_incomparable(runs: list[_Measured]) -> None:
 
 def _names(runs: list[_Measured]) -> list[str]:
     """By method and budget where they are known, else by the file; what is called the same is told apart by both."""
-    known = [method_name(one.about) if one.about is not None else "" for one in runs]
+    known = [str(one.protection) if one.protection else "" for one in runs]
     return unique(
         [
-            one.place.name if not name else f"{name} ({one.place.name})" if known.count(name) > 1 else name
+            one.run.name if not name else f"{name} ({one.run.name})" if known.count(name) > 1 else name
             for name, one in zip(known, runs, strict=True)
         ]
     )

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_unlearnable.budget import Budget
 from hf_unlearnable.evaluation.report import CLEAN, PROTECTED, Line, Report, case_of
 from hf_unlearnable.evaluation.verdicts import (
     BROKEN,
@@ -20,8 +19,9 @@ from hf_unlearnable.evaluation.verdicts import (
     stops_early,
     worst,
 )
+from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
-from hf_unlearnable.protection.public_names import public_about
+from hf_unlearnable.protection.public_names import public_description
 from hf_unlearnable.reports.comparability import SAME, baselines_met, differences, gaps, grouped, learned
 from hf_unlearnable.reports.public import public_reports
 from hf_unlearnable.reports.run_page import templates
@@ -36,7 +36,7 @@ class ComparedRun:
         name: unlike that of every other run.
         report: of ``learnability``, with results.
         file: where that was read; empty where nobody is to know.
-        about: ``Protection.about``; None if it is not known.
+        protection: what it says of itself; None if it is not known.
         verification: ``Verification.as_dict()`` of the released images and their originals; None if not known.
         named: whether the name was chosen for the page, and may be shown to anyone.
     """
@@ -44,19 +44,9 @@ class ComparedRun:
     name: str
     report: Report
     file: str = ""
-    about: Mapping[str, Any] | None = None
+    protection: Description | None = None
     verification: Mapping[str, Any] | None = None
     named: bool = False
-
-
-def method_name(about: Mapping[str, Any]) -> str:
-    """Method and budget, from ``Protection.about``.
-
-    Raises:
-        KeyError: it holds none.
-        BudgetError: a budget that is not one.
-    """
-    return f"{about['method']['name']} {Budget.parse(about['budget'])}"
 
 
 def unique(names: Sequence[str]) -> list[str]:
@@ -73,11 +63,17 @@ def unique(names: Sequence[str]) -> list[str]:
 
 def for_the_public(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
     """The same without local names and paths and seeds: a run of no known method is called by its number."""
-    methods = [method_name(run.about) if run.about else f"run {index}" for index, run in enumerate(runs, 1)]
+    methods = [str(run.protection) if run.protection else f"run {index}" for index, run in enumerate(runs, 1)]
     names = unique([run.name if run.named else method for run, method in zip(runs, methods, strict=True)])
     reports = public_reports([run.report for run in runs])
     return [
-        replace(run, name=name, report=report, file="", about=public_about(run.about) if run.about else None)
+        replace(
+            run,
+            name=name,
+            report=report,
+            file="",
+            protection=public_description(run.protection) if run.protection else None,
+        )
         for run, name, report in zip(runs, names, reports, strict=True)
     ]
 
@@ -224,8 +220,8 @@ def _details(runs: Sequence[ComparedRun], public: bool) -> list[dict[str, Any]]:
     """What is known of every run, a line each; the last ones are to be equal for all."""
     told = [
         ("measurement", [run.file for run in runs], False),
-        ("recipe", [_recipe(run.about) for run in runs], False),
-        ("surrogates", [_joined(run.about.get("surrogates", ())) if run.about else "" for run in runs], False),
+        ("recipe", [_recipe(run.protection) for run in runs], False),
+        ("surrogates", [_joined(run.protection.surrogates) if run.protection else "" for run in runs], False),
         ("visibility", [_visibility(run.verification) for run in runs], False),
         ("models", [", ".join(run.report.victims) for run in runs], True),
         ("training images", [str(run.report.images) for run in runs], True),
@@ -243,11 +239,8 @@ def _details(runs: Sequence[ComparedRun], public: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _recipe(about: Mapping[str, Any] | None) -> str:
-    if about is None:
-        return ""
-    settings = {key: value for key, value in about["method"].items() if key != "name"}
-    return _joined([about["method"]["name"], _listed(settings)])
+def _recipe(protection: Description | None) -> str:
+    return _joined([protection.method_name, _listed(protection.settings)]) if protection else ""
 
 
 def _visibility(figures: Mapping[str, Any] | None) -> str:

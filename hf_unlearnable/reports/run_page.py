@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hf_unlearnable.budget import Budget
 from hf_unlearnable.evaluation.report import CLEAN, Line, Report, case_of
 from hf_unlearnable.evaluation.verdicts import (
     BROKEN,
@@ -22,9 +21,10 @@ from hf_unlearnable.evaluation.verdicts import (
     stops_early,
     worst,
 )
-from hf_unlearnable.methods.base import PAPERS
+from hf_unlearnable.methods import find_paper
+from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
-from hf_unlearnable.protection.public_names import public_about
+from hf_unlearnable.protection.public_names import public_description
 from hf_unlearnable.reports.charts import change_histogram, learning_curves
 from hf_unlearnable.reports.images import Sample
 from hf_unlearnable.reports.public import public_reports
@@ -42,7 +42,7 @@ class PageFacts:
         name: of the run.
         report: of ``learnability``; None if there is none.
         not_measured: why there is none, and what to do.
-        about: ``Protection.about``; None for a set that another tool made.
+        protection: what it says of itself; None for a set that another tool made.
         images: rows of the protected set; None if that is not known.
         verification: ``Verification.as_dict()`` of the released images and their originals; None if not known.
         read_back: whether that is of all images as they were read back, else of a sample.
@@ -58,7 +58,7 @@ class PageFacts:
     name: str
     report: Report | None = None
     not_measured: str = ""
-    about: Mapping[str, Any] | None = None
+    protection: Description | None = None
     images: int | None = None
     verification: Mapping[str, Any] | None = None
     read_back: bool = True
@@ -76,7 +76,7 @@ class PageFacts:
             self,
             name="protected images",
             report=public_reports([self.report])[0] if self.report else None,
-            about=public_about(self.about) if self.about is not None else None,
+            protection=None if self.protection is None else public_description(self.protection),
             samples=tuple(replace(sample, clean=None, amplified=None) for sample in self.samples),
             # Why is told with the path where the originals were looked for.
             no_pictures="" if self.samples and self.shares else "Not all pictures could be made.",
@@ -99,16 +99,16 @@ def page(facts: PageFacts) -> str:
     plain = [verdict for verdict in verdicts if verdict.defence == baseline]
     countered = [verdict for verdict in verdicts if verdict.defence != baseline]
     lines = report.table() if report else []
-    about = facts.about or {}
+    described = facts.protection
     words = {
         "facts": facts,
         "mark": PRIVATE_PAGE if not facts.public else "",
         "version": __version__,
         "report": report,
         "baseline": baseline,
-        "budget": Budget.parse(about["budget"]) if about else None,
-        "paper": PAPERS.get(about["method"]["name"]) if about else None,
-        "recipe": {key: value for key, value in about["method"].items() if key != "name"} if about else {},
+        "budget": described.budget if described else None,
+        "paper": find_paper(described.method_name) if described else None,
+        "recipe": described.settings if described else {},
         "pictures": [_pictures(sample) for sample in facts.samples],
         "histogram": _histogram(facts.shares),
         "headline": worst(plain),

@@ -1,1 +1,30 @@
-"""The folder of a run: written by ``protect``, read by everything after it."""
+"""The folder of a run: written by ``protect``, added to by ``measure``, read by everything after them."""
+
+from typing import TYPE_CHECKING
+
+from hf_unlearnable.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_unlearnable.runs.folder import RunFolder
+    from hf_unlearnable.runs.measuring import measure
+    from hf_unlearnable.runs.origin import Origin
+    from hf_unlearnable.runs.protecting import ProtectedRun, protect
+
+__all__ = [
+    "Origin",
+    "ProtectedRun",
+    "RunFolder",
+    "measure",
+    "protect",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Origin": "origin",
+        "ProtectedRun": "protecting",
+        "RunFolder": "folder",
+        "measure": "measuring",
+        "protect": "protecting",
+    },
+)

@@ -1,4 +1,4 @@
-"""The folder that ``hf-unlearnable protect --output`` writes: one part to publish, one to keep."""
+"""The folder of a run: the only code that knows where its parts lie."""
 
 from __future__ import annotations
 
@@ -6,75 +6,266 @@ import json
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset, load_from_disk
 
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import PrivacyError, SourceError
+from hf_unlearnable.errors import DataError, PrivacyError, SourceError, first_line
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.protection.layout import MEASURED, ORIGIN, PRIVATE, PROTECTION, PUBLISH, REPORT, VERIFIED
+from hf_unlearnable.files import atomic_write, read_json
+from hf_unlearnable.protection.description import DESCRIPTION, Description
+from hf_unlearnable.protection.layout import (
+    MEASURED,
+    ORIGIN,
+    PRIVATE,
+    PROTECTION,
+    PUBLISH,
+    REPORT,
+    VERIFIED,
+    VICTIMS,
+)
 from hf_unlearnable.protection.privacy import check_folder
-from hf_unlearnable.protection.protection import ABOUT, STORE, Protection
+from hf_unlearnable.protection.protection import STORE, Protection
+from hf_unlearnable.protection.verification import Verification
+from hf_unlearnable.runs.origin import Origin
 
 
-class ProtectedFolder:
-    """What ``protect`` wrote and ``measure`` added to.
+class RunFolder(PathLike[str]):
+    """Where the parts of a run lie, and what they hold.
+
+    A run is the folder that ``protect`` wrote and ``measure`` added to; or a protected dataset of another tool, whose
+    measurement lies beside it; or a measurement alone, a ``learnability.json`` of any name. Making one looks at
+    nothing: ``open`` and ``find`` do.
 
     Args:
-        folder: as it was given to ``--output``.
-
-    Raises:
-        SourceError: not such a folder.
-        PrivacyError: the private part itself, or a public part with something private in it.
+        folder: of the run; None where only the measurement is known.
+        measured: the file that ``measure`` writes; in the folder or beside it when left out.
     """
 
-    def __init__(self, folder: str | PathLike[str]) -> None:
-        self.folder = Path(folder).absolute()
-        if self.folder.name == PRIVATE or any((self.folder / name).exists() for name in (STORE, ABOUT, ORIGIN)):
+    def __init__(self, folder: str | PathLike[str] | None, measured: str | PathLike[str] | None = None) -> None:
+        self.given = Path(folder if folder is not None else measured or ".")
+        self.folder = None if folder is None else self.given.absolute()
+        if measured is not None:
+            self.measured = Path(measured)
+        elif folder is not None:
+            self.measured = _report_folder(Path(folder)) / MEASURED
+        else:
+            raise TypeError("RunFolder needs a folder or a measurement")
+
+    @classmethod
+    def open(cls, folder: str | PathLike[str]) -> RunFolder:
+        """The folder that ``protect`` wrote, checked.
+
+        Raises:
+            SourceError: not such a folder.
+            PrivacyError: the private part itself, or a public part with something private in it.
+        """
+        run = cls(folder)
+        if run.root.name == PRIVATE or any((run.root / name).exists() for name in (STORE, DESCRIPTION, ORIGIN)):
             raise PrivacyError(
                 f"got {str(folder)!r}, the private part of a protection; expected the folder around it, of which only "
                 f"{PUBLISH}/ is ever published"
             )
-        if not (self.folder / PUBLISH).is_dir() or not (self.folder / PRIVATE / PROTECTION).is_dir():
+        if not run.is_complete:
             raise SourceError(
                 f"got {str(folder)!r}; expected the folder that hf-unlearnable protect --output wrote, with "
                 f"{PUBLISH}/ and {PRIVATE}/{PROTECTION}/ in it"
             )
-        check_folder(self.folder / PUBLISH)
+        check_folder(run.published)
+        return run
+
+    @classmethod
+    def find(cls, run: str | PathLike[str]) -> RunFolder:
+        """What a command may call a run: a folder, or a measurement alone.
+
+        Raises:
+            SourceError: nothing there to report on.
+            PrivacyError: the private part of a run.
+        """
+        path = Path(run)
+        if path.is_file():
+            return cls(None, path)
+        if (path / MEASURED).exists():
+            return cls(None, path / MEASURED)
+        if path.name == PRIVATE:
+            raise PrivacyError(f"got {str(path)!r}, the private part of a run; expected the folder around it")
+        if not path.is_dir():
+            raise SourceError(
+                f"got {str(path)!r}; expected the folder that hf-unlearnable protect --output wrote, or a {MEASURED}"
+            )
+        found = cls(path)
+        if not found.perturbations.is_dir() and not found.holds_dataset and not found.measured.exists():
+            raise SourceError(
+                f"got {str(path)!r}, where there is neither a protected dataset nor {REPORT}/{MEASURED}; expected the "
+                f"folder that hf-unlearnable protect --output wrote"
+            )
+        return found
+
+    def __fspath__(self) -> str:
+        return str(self.folder or self.measured)
+
+    def __str__(self) -> str:
+        return self.__fspath__()
+
+    def __repr__(self) -> str:
+        return f"RunFolder({self.__fspath__()!r})"
+
+    @property
+    def root(self) -> Path:
+        """The folder of the run, absolute.
+
+        Raises:
+            SourceError: only the measurement is known.
+        """
+        if self.folder is None:
+            raise SourceError(f"got {str(self.measured)!r}, a measurement alone; expected the folder of a run")
+        return self.folder
+
+    @property
+    def around(self) -> Path | None:
+        """The folder of the run, also where only the measurement in it was named; None if there is none."""
+        measured = self.measured.resolve()
+        inside = measured.name == MEASURED and measured.parent.name == REPORT
+        return self.folder or (measured.parent.parent if inside else None)
+
+    @property
+    def name(self) -> str:
+        """What to call it: the stem of its measurement, or its folder where every measurement is called the same."""
+        measured = self.measured.resolve()
+        return measured.stem if measured.name != MEASURED else (self.around or measured.parent).resolve().name
+
+    # The parts, whether they are there or not.
+
+    @property
+    def published(self) -> Path:
+        """The protected images: the only part that is ever published."""
+        return self.root / PUBLISH
+
+    @property
+    def private(self) -> Path:
+        """What undoes the protection, or tells where the originals are."""
+        return self.root / PRIVATE
+
+    @property
+    def perturbations(self) -> Path:
+        """The protection."""
+        return self.private / PROTECTION
+
+    @property
+    def report_folder(self) -> Path:
+        """The measurement with its pictures and pages."""
+        return self.measured.parent
+
+    @property
+    def victims(self) -> Path:
+        """What is finished of a measurement."""
+        return self.report_folder / VICTIMS
+
+    def beside(self, name: str) -> Path:
+        """A file beside the measurement, called after it where the measurement has another name than usual."""
+        return self.measured.with_name(name if self.measured.name == MEASURED else f"{self.measured.stem}-{name}")
+
+    # What they hold.
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether ``protect`` wrote it: it has the part to publish and the one to keep."""
+        return self.published.is_dir() and self.perturbations.is_dir()
+
+    @property
+    def holds_dataset(self) -> bool:
+        """Whether there are protected images, of this package or another tool."""
+        return any((place / "dataset_info.json").exists() for place in (self.published, self.root))
 
     @property
     def dataset(self) -> Dataset:
-        """The protected images: the only part that is published."""
-        return load_from_disk(str(self.folder / PUBLISH))
+        """The protected images.
+
+        Raises:
+            DataError: they cannot be read.
+            SourceError: there are none.
+        """
+        if self.is_complete:
+            return load_from_disk(str(self.published))
+        return load_source(str(self.published if self.published.is_dir() else self.given))  # given may be a Hub id
 
     @cached_property
     def protection(self) -> Protection:
-        """The private perturbations."""
-        return Protection.from_pretrained(self.folder / PRIVATE / PROTECTION)
+        """The private perturbations.
 
-    @cached_property
-    def origin(self) -> dict[str, Any]:
-        """Where the originals are: ``dataset``, ``split`` and perhaps ``rows``; empty if nobody wrote it down."""
-        file = self.folder / PRIVATE / ORIGIN
-        return json.loads(file.read_text()) if file.exists() else {}
+        Raises:
+            SourceError: there are none, or damaged ones.
+        """
+        return Protection(self.perturbations)
+
+    @property
+    def description(self) -> Description | None:
+        """How the images were protected, without opening the perturbations; None if nobody wrote that down.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        folder = self.around and self.around / PRIVATE / PROTECTION
+        return Description.read(folder) if folder and (folder / DESCRIPTION).exists() else None
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the originals are; None if nobody wrote it down.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        file = self.private / ORIGIN
+        return Origin.of(read_json(file)) if file.exists() else None
 
     @property
     def split(self) -> str:
         """Which split was protected."""
-        return str(self.origin.get("split", "train"))
+        return self.origin.split if self.origin else "train"
 
     @property
-    def verification(self) -> tuple[dict[str, Any], bool]:
-        """The figures of ``verify``, and whether they are of every image read back (else of a sample before)."""
-        file = self.folder / PRIVATE / VERIFIED
-        return (json.loads(file.read_text()), True) if file.exists() else (self.protection.about["verification"], False)
+    def verification(self) -> tuple[Verification, bool] | None:
+        """The figures of ``verify``, and whether they are of every image read back (else of a sample before).
+
+        Raises:
+            DataError: they are damaged.
+        """
+        file = self.around and self.around / PRIVATE / VERIFIED
+        if file and file.exists():
+            return Verification.of(read_json(file)), True
+        description = self.description
+        return (description.verification, False) if description and description.verification else None
 
     @property
     def report(self) -> Report | None:
-        """What ``measure`` found; None if it was not run."""
-        file = self.folder / REPORT / MEASURED
-        return Report.load(file) if file.exists() else None
+        """What ``measure`` found; None if it was not run.
+
+        Raises:
+            DataError: a file of another kind, such as the one that a Trainer callback writes under the same name.
+        """
+        if not self.measured.exists():
+            return None
+        try:
+            return Report.load(self.measured)
+        except (ValueError, KeyError, TypeError) as error:  # of JSON and UTF-8 too
+            raise DataError(
+                f"got {str(self.measured)!r}, which cannot be read ({type(error).__name__}: {first_line(error)}); "
+                f"expected the {MEASURED} that hf-unlearnable measure wrote"
+            ) from error
+
+    @property
+    def not_measured(self) -> str:
+        """Why there is no measurement, and what to do; empty if there is one."""
+        if self.measured.exists():
+            return ""
+        finished = len(list(self.victims.glob("*.json")))
+        begun = (
+            f"A measurement was begun: {finished} models are trained and kept, the rest is missing. The same command "
+            f"goes on from there."
+            if finished
+            else "No model was trained on these images yet."
+        )
+        return f"{begun} To measure: hf-unlearnable measure RUN"
 
     def originals(self, clean: str | None = None, split: str | None = None) -> Dataset:
         """Open the originals.
@@ -87,13 +278,27 @@ class ProtectedFolder:
             SourceError: nothing there, or nobody wrote down where.
             DataError: there, but not readable.
         """
-        known = self.origin.get("dataset")
-        named = clean or known
-        if named is None:
-            raise SourceError(
-                f"{str(self.folder)!r} does not say what was protected; name the originals with --clean DATASET"
-            )
-        data = load_source(named, split or self.split)
-        if named == known and split is None and "rows" in self.origin:
-            data = data.select(range(self.origin["rows"]))
-        return data
+        origin = self.origin if self.folder else None
+        if origin is not None and (clean is None or Origin.at(clean).dataset == origin.dataset):
+            return origin.open(split)
+        if clean is None:
+            raise SourceError(f"{str(self)!r} does not say what was protected; name the originals with --clean DATASET")
+        return load_source(clean, split or self.split)
+
+    def keep_origin(self, origin: Origin) -> None:
+        """Write down where the originals are."""
+        atomic_write(self.private / ORIGIN, json.dumps(origin.as_dict(), indent=2) + "\n")
+
+    def keep_verification(self, verification: Verification) -> None:
+        """Write down how the images that were read back compare with the originals."""
+        atomic_write(self.private / VERIFIED, json.dumps(verification.as_dict(), indent=2) + "\n")
+
+
+def _report_folder(run: Path) -> Path:
+    """In the run, or beside a folder that is nothing but somebody's images; in the current folder for a Hub id."""
+    if not run.exists():
+        return Path(f"{run.name}-{REPORT}")
+    if (run / PUBLISH).is_dir() or (run / PRIVATE).is_dir():
+        return run / REPORT
+    run = run if run.name else run.absolute()  # "."
+    return run.with_name(f"{run.name}-{REPORT}")

@@ -157,10 +157,12 @@ class Checkpoints:
             return None
         try:
             content: dict[str, Any] = json.loads(file.read_text())
-            assert {"number", "digests", "identity"} <= set(content)
-            return content
-        except (ValueError, AssertionError) as error:
-            raise self._damaged(first_line(error) or "entries are missing") from error
+        except ValueError as error:
+            raise self._damaged(first_line(error)) from error
+        for entry, kind in {"number": int, "digests": list, "identity": dict}.items():
+            if not isinstance(content, dict) or not isinstance(content.get(entry), kind):
+                raise self._damaged(f"{file.name} has no {entry!r}, or another kind of value there")
+        return content
 
     def _load(self) -> dict[str, Any]:
         file = self._file(self.number)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,28 +13,33 @@ from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.micro_batches import retry_in_halves
 
 
-@torch.no_grad()
 def accuracy(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> float:
     """The share of images whose class the network names, in [0, 1]; the network is left in evaluation mode."""
-    named = torch.cat([one.argmax(dim=1) for one in _outputs(network, images, device, batch_size, 0)])
+    named = _of_all(lambda pixels: network(pixels)[0].argmax(dim=1), network, images, device, batch_size)
     return float((named.cpu() == torch.from_numpy(images.labels)).double().mean())
 
 
-@torch.no_grad()
 def embed(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> torch.Tensor:
     """The features (N, D) of all images, float32 on ``device``; the network is left in evaluation mode."""
-    return torch.cat([one.float() for one in _outputs(network, images, device, batch_size, 1)])
+    return _of_all(lambda pixels: network(pixels)[1].float(), network, images, device, batch_size)
 
 
-def _outputs(
-    network: Network, images: ImageSet, device: torch.device, batch_size: int, which: int
-) -> Iterator[torch.Tensor]:
-    """Logits (0) or features (1) of all images, batch by batch."""
+@torch.no_grad()
+def _of_all(
+    compute: Callable[[torch.Tensor], torch.Tensor],
+    network: Network,
+    images: ImageSet,
+    device: torch.device,
+    batch_size: int,
+) -> torch.Tensor:
+    """What ``compute``, which treats every row by itself, makes of all images, batch by batch."""
     network.eval()
+    results = []
     for start in range(0, len(images), batch_size):
         pixels, _ = load(images, np.arange(start, min(start + batch_size, len(images))), device)
-        yield retry_in_halves(functools.partial(_output, network, pixels, which), len(pixels))
 
+        def part_of(rows: slice, pixels: torch.Tensor = pixels) -> torch.Tensor:
+            return compute(pixels[rows])
 
-def _output(network: Network, pixels: torch.Tensor, which: int, part: slice) -> torch.Tensor:
-    return network(pixels[part])[which]
+        results.append(retry_in_halves(part_of, len(pixels)))
+    return torch.cat(results)

@@ -89,7 +89,7 @@ class Shard:
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if self.count == 1 < world_size():
+        if self.count == 1 and world_size() > 1:
             raise RecipeError(
                 f"got an accelerator that knows of one process where {world_size()} were started; expected it to know "
                 f"all, or each would protect everything. Use Accelerator(cpu=True) on a machine without GPUs"

@@ -17,6 +17,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.registry import Count, Momentum, NotNegative, Positive, check_fields
 from hf_unlearnable.training.batches import batches, load, random_crop_flip
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import numpy_generator, share_of, torch_generator
@@ -40,18 +41,19 @@ class Training:
             cosine.
 
     Raises:
-        RecipeError: a milestone that is not inside the training.
+        RecipeError: a setting of another type, or out of its range; a milestone that is not inside the training.
     """
 
-    epochs: int = 12
-    batch_size: int = 64
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    epochs: Count = 12
+    batch_size: Count = 64
+    learning_rate: Positive = 0.05
+    momentum: Momentum = 0.9
+    weight_decay: NotNegative = 5e-4
     augment: bool = True
     milestones: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not all(0 < share < 1 for share in self.milestones):
             raise RecipeError(f"got milestones={self.milestones}; expected shares of the training, between 0 and 1")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -173,6 +174,23 @@ def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, m
     assert message in said
     assert "Error: " in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [("protect", "; nothing was left"), ("measure", "; what is finished of the measurement is kept"), ("report", "")],
+)
+def test_a_full_disk_says_what_is_left(command, left, monkeypatch, capsys):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hf_unlearnable.cli.command.app", full)
+    monkeypatch.setattr(sys, "argv", ["hf-unlearnable", command, "photos"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert f"No space left on device{left}" in said
+    assert ("left under" in said) == (command == "protect")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

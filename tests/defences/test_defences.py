@@ -169,6 +169,8 @@ def test_text_means_what_it_says(text, defence, written):
         ("cutmix:-1", r"alpha=-1\.0"),
         ("adversarial:0", r"eps=0\.0"),
         ("ueraser-max:1", "at least 2"),
+        ("noise:nan", "noise: got sigma=nan; expected a finite number"),
+        ("orthogonal-projection:epochs=0", "orthogonal-projection: got epochs=0; expected at least 1"),
     ],
 )
 def test_wrong_names_and_settings(text, message):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -117,13 +118,21 @@ def test_the_chart_leaves_out_what_was_not_measured(tmp_path):
         assert picture.format == "PNG"
 
 
+class Watched(NamedTuple):
+    """What a victim was trained on, and how."""
+
+    images: ImageSet
+    training: Training
+    steps: int
+
+
 def watched(monkeypatch):
-    """The training sets of all victims from here on, as they are given to ``TrainingRun``."""
+    """The trainings of all victims from here on, as they are given to ``TrainingRun``."""
     seen = []
     real = victims.TrainingRun
 
     def watching(surrogate, images, training, **rest):
-        seen.append((images, training, rest["iterations"]))
+        seen.append(Watched(images, training, rest["iterations"]))
         return real(surrogate, images, training, **rest)
 
     monkeypatch.setattr(victims, "TrainingRun", watching)
@@ -134,14 +143,15 @@ def test_mixtures_are_disjoint_stratified_and_seeded(small, protection, monkeypa
     seen = watched(monkeypatch)
     quick = {**QUICK, "seeds": (3,)}
     learnability(small.map(protection), clean=small, test=small, ratios=(0, 1, 0.25), sequential=True, **quick)
-    (clean, *_), (protected, *_), (mix, *_), (part, *_), (second, fine_tuning, steps) = seen
+    clean, protected, mix, part, second = (one.images for one in seen)
     from_clean = (mix.pixels == clean.pixels).all(axis=(1, 2, 3))
     assert np.array_equal(mix.pixels[~from_clean], protected.pixels[~from_clean])
     assert np.bincount(clean.labels[from_clean]).tolist() == [12, 12, 12]  # of 16 of each class
     assert np.array_equal(part.pixels, clean.pixels[from_clean])
     assert np.array_equal(second.pixels, protected.pixels[~from_clean])
-    assert (fine_tuning.epochs, fine_tuning.learning_rate, steps) == (1, 0.01, 1)
-    assert {steps for *_, steps in seen[:-1]} == {6}  # the same for all, however many images
+    fine_tuning = seen[-1]
+    assert (fine_tuning.training.epochs, fine_tuning.training.learning_rate, fine_tuning.steps) == (1, 0.01, 1)
+    assert {one.steps for one in seen[:-1]} == {6}  # the same for all, however many images
     assert np.array_equal(split(clean.labels, 0.75, 3), from_clean)
     assert not np.array_equal(split(clean.labels, 0.75, 4), from_clean)
 

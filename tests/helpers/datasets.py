@@ -12,8 +12,9 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from torch.nn import functional as F
 
-from hf_unlearnable import Protection
-from hf_unlearnable.data.columns import Columns
+from hf_unlearnable import Budget, Protection
+from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.protection.description import Description
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = Columns("image", "label")
@@ -57,6 +58,26 @@ def batch(
 def pixels_of(dataset) -> np.ndarray:
     """All images of a dataset as one array, (N, H, W[, C])."""
     return np.stack([np.asarray(row["image"]) for row in dataset])
+
+
+def described(**changed) -> Description:
+    """What a protection might say of itself."""
+    given = {
+        "method": {"name": "mi-ue", "seed": 987654, "epochs": 12},
+        "budget": Budget(8),
+        "surrogates": ("small-resnet",),
+        "columns": COLUMNS,
+        "image_mode": None,
+        "classes": Classes(["boats", "planes"]),
+        "image_shape": (1, 12, 12),
+        "image_sizes": "12x12",
+        "largest_image": 144,
+        "resampled": 0,
+        "conversions": {},
+        "images": 48,
+        "digest": "d1ce5701",
+    }
+    return Description(**{**given, **changed})
 
 
 def make_output(folder: Path, data: Dataset, protection: Protection, origin: str, split: str = "train") -> Path:

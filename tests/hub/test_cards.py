@@ -7,11 +7,12 @@ import re
 
 import pytest
 import yaml
-from helpers.datasets import ROOT
+from helpers.datasets import ROOT, described
 from helpers.loopback_hub import check_yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_unlearnable import DataError, Report
+from hf_unlearnable import DataError, Report, available_methods, get_method
+from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
 from hf_unlearnable.modeling.public_names import public_name
 
@@ -29,7 +30,11 @@ def facts(**changed) -> DatasetFacts:
     given = {
         "repo_id": "me/fashion-mnist-protected",
         "images": 3000,
-        "about": {**protection, "classes": [str(index) for index in range(10)], "digest": "d1ce5701"},
+        "protection": described(
+            method=protection["method"],
+            surrogates=tuple(protection["surrogates"]),
+            classes=Classes([str(index) for index in range(10)]),
+        ),
         "verification": protection["verification"],
         "read_back": False,
         "report": benchmark_report(),
@@ -130,11 +135,15 @@ def test_broken_marks_are_an_error_not_a_guess(mark):
 
 
 def test_seed_digest_and_local_names_stay_at_home(tmp_path):
-    about = facts().about
-    local = {**about, "surrogates": [str(tmp_path), "./mine", "microsoft/resnet-18", "small-vgg"]}
-    card = dataset_card(facts(about={**local, "method": {**about["method"], "seed": 987654}}))
+    own = facts().protection
+    local = dataclasses.replace(
+        own,
+        surrogates=(str(tmp_path), "./mine", "microsoft/resnet-18", "small-vgg"),
+        method={**own.method, "seed": 987654},
+    )
+    card = dataset_card(facts(protection=local))
     assert "987654" not in card
-    assert about["digest"] not in card
+    assert own.digest not in card
     assert "a model of the owner, a model of the owner, `microsoft/resnet-18`, `small-vgg`" in card
     assert public_name("~/me/model") == public_name("C:\\me\\model") == public_name("/a/b") == "a model of the owner"
 
@@ -153,8 +162,26 @@ def test_countermeasures_are_named_as_on_public_pages():
 
 def test_papers_are_those_of_the_citation_file():
     cited = {reference["url"] for reference in yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]}
-    text = dataset_card(facts(about={**facts().about, "method": {"name": "em"}}))
-    assert set(re.findall(r"url = \{(.*?)\}", text)) == cited
+    assert {get_method(name).citation.url for name in available_methods()} == cited
+
+
+def test_a_card_cites_the_methods_that_were_used():
+    def of(method, split="train"):
+        return facts(protection=described(method={"name": method}), split=split)
+
+    def cited(card):
+        return re.findall(r"@article\{(.*?),", card)
+
+    card = dataset_card(of("em"))
+    assert cited(card) == ["huang2021unlearnable"]
+    assert "the paper of the method and the tool" in card
+    card = dataset_card(of("beo", split="test"), card)  # the other split was protected by EM
+    assert cited(card) == ["huang2021unlearnable", "zhang2025provably"]
+    assert "the papers of the methods and the tool" in card
+    card = dataset_card(of("not-installed-here"))
+    assert cited(card) == []
+    assert "| method | `not-installed-here` |" in card
+    assert "Please cite the tool" in card
 
 
 def test_a_surrogate_comes_with_a_warning():

@@ -136,10 +136,10 @@ def test_pull_and_verify(out, small, name, tmp_path):
     # somebody replaced an image on the Hub
     damaged = pulled.map(lambda row, index: {"image": small[index]["image"]} if index == 7 else {}, with_indices=True)
     damaged.push_to_hub(name)
-    with pytest.raises(DataError, match="row 7 of"):
+    with pytest.raises(DataError, match="row 7: got other pixels"):
         verify(out, name)
     small.select(range(40)).push_to_hub(name)
-    with pytest.raises(DataError, match="got 40 rows"):
+    with pytest.raises(DataError, match="got 40 protected rows"):
         verify(out, name)
     (out / "private" / "origin.json").unlink()
     with pytest.raises(SourceError, match="--clean DATASET"):

@@ -92,7 +92,7 @@ def test_value_and_gradient_are_those_of_autograd(kernel, objective, voters, off
 def test_blocks_of_rows_change_nothing(monkeypatch):
     z, y = sample(101)
     whole = bayes_error(z, y, sigma=1.5)
-    monkeypatch.setattr("hf_unlearnable.information.kernel.BLOCK", {True: 700, False: 700})
+    monkeypatch.setattr("hf_unlearnable.information.kernel.CPU_BLOCK", 700)
     torch.testing.assert_close(bayes_error(z, y, sigma=1.5), whole)
 
 

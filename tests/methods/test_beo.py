@@ -7,7 +7,6 @@ import torch
 from helpers.datasets import make_dataset, pixels_of
 
 from hf_unlearnable import BEO, Budget, RecipeError
-from hf_unlearnable.information.estimates import describe
 from hf_unlearnable.methods import Task
 from hf_unlearnable.methods.beo import embedding
 
@@ -74,10 +73,10 @@ def test_more_steps_climb_higher(some):
 
 
 def test_the_findings_are_told_in_words(found):
-    text = describe({"bayes_error": found["reference"]})
+    text = BEO.describe({"bayes_error": found["reference"]})
     for words in ("no bound on what a model can learn", "held out", "half and half", "confidence 95%"):
         assert words in text
-    assert describe({}) == ""
+    assert BEO.describe({}) == ""
     for claim in ("provabl", "certif", "guarante"):
         assert claim not in text.lower()
 
@@ -163,6 +162,9 @@ def test_the_recipe_of_the_paper():
         ({"sigma": 0}, "got sigma=0; expected 'likelihood', 'median' or a number above zero"),
         ({"steps": 0}, "got steps=0; expected at least 1"),
         ({"stages": 0}, "got stages=0; expected at least 1"),
+        ({"sigma": float("inf")}, "got sigma=inf; expected a finite number or text"),
+        ({"kernel": "box"}, "got kernel='box'; expected one of 'rbf'"),
+        ({"first_step": 0}, "got first_step=0; expected more than 0 or None"),
         ({"refresh": "always"}, "got refresh='always'"),
     ],
 )

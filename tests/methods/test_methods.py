@@ -8,7 +8,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from helpers.datasets import make_dataset, pixels_of
+from helpers.datasets import ROOT, make_dataset, pixels_of
 from helpers.methods import methods, quick
 
 from hf_unlearnable import (
@@ -24,8 +24,8 @@ from hf_unlearnable import (
     RecipeError,
     get_method,
 )
-from hf_unlearnable.information.estimates import describe
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
+from hf_unlearnable.methods import describe_findings, find_paper
 from hf_unlearnable.training.batches import paired_batches
 
 
@@ -183,11 +183,55 @@ def test_text_that_is_no_method(text, message):
 
 
 @pytest.mark.parametrize(
-    "change", [{"schedule": "both"}, {"epochs": 0}, {"batch_size": 0}, {"pattern_share": 2}, {"guide_accuracy": 67}]
+    ("change", "message"),
+    [
+        ({"schedule": "both"}, "got schedule='both'; expected one of 'shared', 'paper'"),
+        ({"epochs": 0}, "got epochs=0; expected at least 1"),
+        ({"epochs": "3"}, "got epochs='3'; expected a whole number, at least 1"),
+        ({"epochs": 1.5}, r"got epochs=1\.5; expected a whole number, at least 1"),
+        ({"copies": True}, "got copies=True; expected a whole number"),
+        ({"pattern_share": 2}, r"got pattern_share=2; expected a share in \[0, 1\]"),
+        ({"guide_accuracy": 67}, r"got guide_accuracy=67; expected a share in \[0, 1\]"),
+        ({"momentum": 5}, "got momentum=5; expected at least 0 and less than 1"),
+        ({"temperature": 0}, "got temperature=0; expected more than 0"),
+        ({"learning_rate": float("nan")}, "got learning_rate=nan; expected a finite number"),
+        ({"distance_weight": -0.1}, r"got distance_weight=-0\.1; expected at least 0"),
+        ({"gather_features": 1}, "got gather_features=1; expected True or False"),
+        ({"seed": -1}, "got seed=-1; expected 0 to 9223372036854775807"),
+    ],
+    ids=str,
 )
-def test_recipes_that_make_no_sense(change):
-    with pytest.raises(RecipeError, match=r"got .*expected"):
+def test_recipes_that_make_no_sense(change, message):
+    with pytest.raises(RecipeError, match=f"mi-ue: {message}"):
         MIUE(**change)
+
+
+@methods
+def test_every_method_refuses_settings_of_another_type(method):
+    for field in dataclasses.fields(method):
+        with pytest.raises(RecipeError, match=f"{method.name}: got {field.name}="):
+            method(**{field.name: [object()]})
+
+
+@methods
+def test_every_method_describes_what_it_finds_and_only_that(method):
+    assert method.describe({}) == ""
+    assert isinstance(method.describe(quick(method).fit(make_dataset(30), progress=False).about["findings"]), str)
+
+
+def test_papers_are_cited_alike_in_the_metrics():
+    texts = [file.read_text() for file in (ROOT / "hf_unlearnable" / "metrics").glob("*/*.py")]
+    for paper in (MIUE.citation, BEO.citation):
+        citing = [text for text in texts if f"{{{paper.key}," in text]
+        assert citing
+        for text in citing:
+            assert all(line.rstrip(",") in text for line in paper.bibtex.splitlines()[:5])
+
+
+def test_a_method_that_is_not_installed_has_no_paper_and_nothing_to_say():
+    assert find_paper("em") is EM.citation
+    assert find_paper("of somebody else") is None
+    assert describe_findings("of somebody else", {"guides": {}}) == ""
 
 
 def test_the_paper_recipe_has_the_listed_values():
@@ -217,7 +261,7 @@ def test_the_paper_schedule_is_followed(monkeypatch):
         seen.append(("project", None, len(images), None))
         return project(self, perturbations, images)
 
-    monkeypatch.setattr(networks.Learner, "learn", spy_learn)
+    monkeypatch.setattr(networks.Learner, "backward", spy_learn)
     monkeypatch.setattr(Budget, "project", spy_project)
     recipe = MIUE.paper(epochs=4, inner_steps=3, batch_size=10, perturbation_batch_size=20)
     recipe.fit(make_dataset(60), progress=False)
@@ -270,7 +314,7 @@ def test_guides_who_know_little_are_left_out():
     assert np.array_equal(pixels_of(data.map(fits[1.0])), pixels_of(data.map(unguided)))
     assert not np.array_equal(pixels_of(data.map(fits[0.0])), pixels_of(data.map(unguided)))
     assert [fit.about["findings"]["guides"]["used"] for fit in fits.values()] == [True, False]
-    assert "no guides, expected 100%" in describe(fits[1.0].about["findings"])
+    assert "no guides, expected 100%" in describe_findings("mi-ue", fits[1.0].about["findings"])
     assert "guides" not in unguided.about["findings"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from datasets import DatasetDict, concatenate_datasets, load_from_disk
 from datasets import Image as ImageFeature
 from datasets.fingerprint import Hasher
-from helpers.datasets import make_dataset, pixels_of
+from helpers.datasets import described, make_dataset, pixels_of
 
 from hf_unlearnable import EM, Budget, BudgetError, DataError, OutputError, Protection, SourceError, UnseenImageError
 from hf_unlearnable.data.pixels import digest
@@ -203,19 +203,17 @@ def test_every_digest_is_found_whatever_its_last_byte(tmp_path):
             arrays.append(array)
     assert sum(digest(array, 0).endswith(b"\0") for array in arrays) > 5
     pixels = np.stack(arrays)
-    about = {"budget": "linf:8", "image_column": "image", "label_column": "label", "method": {"name": "none"}}
-    about |= {"classes": ["only"], "label_values": None}
     digests = np.array([digest(array, 0) for array in arrays], dtype="V16")
-    protection = Protection.write(tmp_path, [(digests, np.ones_like(pixels, dtype=np.int8))], about)
+    protection = Protection.write(tmp_path, [(digests, np.ones_like(pixels, dtype=np.int8))], described())
     for array in pixels:
         assert (protection.perturbation(array.transpose(1, 2, 0), 0) == 1).all()
 
 
 def test_levels_outside_the_budget_are_not_stored(tmp_path):
-    about = {"budget": "linf:8", "image_column": "image", "label_column": "label"}
     for levels in (9, -9, -128):
+        batches = [(np.zeros(1, "V16"), np.full((1, 1, 4, 4), levels, dtype=np.int8))]
         with pytest.raises(BudgetError, match=r"to store; expected at most linf:8"):
-            Protection.write(tmp_path, [(np.zeros(1, "V16"), np.full((1, 1, 4, 4), levels, dtype=np.int8))], about)
+            Protection.write(tmp_path, batches, described())
 
 
 def test_perturbation_is_what_protect_adds(small, protection):

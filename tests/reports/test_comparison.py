@@ -5,10 +5,11 @@ import re
 from dataclasses import replace
 
 import pytest
+from helpers.datasets import described
 from helpers.pages import HOSTILE, NEEDS_CHROMIUM, Sources, made, overflow
 from typer.testing import CliRunner
 
-from hf_unlearnable import DataError, OutputError, PrivacyError, RecipeError, SourceError
+from hf_unlearnable import Budget, DataError, OutputError, PrivacyError, RecipeError, SourceError, Verification
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.verdicts import Verdict
@@ -224,17 +225,14 @@ def test_hostile_names_are_escaped_and_nothing_is_loaded(public):
 
 def test_the_public_page_holds_nothing_private(tmp_path):
     one, other = ("/home/zoe/a", "/home/zoe/b", "small-resnet"), ("/home/zoe/b", "small-resnet")
-    about = {
-        "method": {"name": "mi-ue", "seed": 987654, "epochs": 12},
-        "budget": "linf:8",
-        "surrogates": ["/home/zoe/s"],
-        "digest": "d1ce5701",
-    }
+    own = described(surrogates=("/home/zoe/s",))
     figures = {**STRONG, (PROTECTED, "pretrained:/home/zoe/c"): 0.5}
     runs = [
-        ComparedRun(name="zoe-1", report=made(figures, victims=one, seeds=SEEDS), file="/home/zoe/1.json", about=about),
         ComparedRun(
-            name="zoe-2", report=made(WEAK, victims=other, seeds=SEEDS[1:]), file="/home/zoe/2.json", about=about
+            name="zoe-1", report=made(figures, victims=one, seeds=SEEDS), file="/home/zoe/1.json", protection=own
+        ),
+        ComparedRun(
+            name="zoe-2", report=made(WEAK, victims=other, seeds=SEEDS[1:]), file="/home/zoe/2.json", protection=own
         ),
         ComparedRun(name="zoe-3", report=made(WEAK, victims=other, seeds=SEEDS[1:]), file="/home/zoe/3.json"),
     ]
@@ -263,8 +261,8 @@ def folder(tmp_path):
     def make(name, figures, method="mi-ue", budget="linf:8", **about):
         protection = tmp_path / name / "private" / "protection"
         protection.mkdir(parents=True)
-        told = {"method": {"name": method, "seed": 3}, "budget": budget, "surrogates": ["small-resnet"], **about}
-        (protection / "protection.json").write_text(json.dumps(told))
+        own = described(method={"name": method, "seed": 3}, budget=Budget.parse(budget), **about)
+        own.write(protection)
         if figures is not None:
             (tmp_path / name / "report").mkdir()
             made(figures, seeds=SEEDS).save(tmp_path / name / "report" / "learnability.json")
@@ -278,7 +276,18 @@ def test_runs_are_named_by_method_and_budget_or_by_their_file(folder, tmp_path):
     (tmp_path / "away").mkdir()
     made({**WEAK, (PROTECTED, "none"): 0.5}).save(tmp_path / "away" / "learnability.json")
     made({**WEAK, (PROTECTED, "none"): 0.6}).save(tmp_path / "away" / "theirs.json")
-    verification = {"max_perturbation": 8.0, "mean_perturbation": 5.25, "psnr": 32.0, "ssim": None}
+    verification = Verification(
+        images=48,
+        unchanged=0,
+        violations=0,
+        alpha_changed=0,
+        max_perturbation=8.0,
+        mean_perturbation=5.25,
+        psnr=32.0,
+        ssim=None,
+        surviving=None,
+        budget="linf:8",
+    )
     runs = [
         folder("out-8", STRONG, verification=verification),
         folder("out-16", WEAK, budget="linf:16") / "report" / "learnability.json",
@@ -328,7 +337,9 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     stored = json.loads(copied.read_text())
     for name, results in (("empty", []), ("curveless", [{**stored["results"][0], "epochs": []}])):
         (tmp_path / f"{name}.json").write_text(json.dumps({**stored, "results": results}))
-    strange = folder("strange", WEAK, budget="lots")
+    strange = folder("strange", WEAK)
+    file = strange / "private" / "protection" / "protection.json"
+    file.write_text(file.read_text().replace("linf:8", "lots"))
     for runs, error, message in (
         ([strong], RecipeError, "at least two runs"),
         (str(strong), RecipeError, "at least two runs"),
@@ -341,7 +352,7 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
         ([strong, tmp_path / "callback.json"], DataError, r"callback\.json.*expected the learnability\.json"),
         ([strong, tmp_path / "empty.json"], DataError, "does not hold an accuracy"),
         ([strong, tmp_path / "curveless.json"], DataError, "does not hold an accuracy"),
-        ([strong, strange], DataError, r"protection\.json.*BudgetError"),
+        ([strong, strange], DataError, r"strange.*protection\.json.*lots"),
         ([strong, weak / "private"], PrivacyError, "private part"),
     ):
         with pytest.raises(error, match=f"(?s){message}"):

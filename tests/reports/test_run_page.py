@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from helpers.datasets import make_output
+from helpers.datasets import described, make_output
 from helpers.pages import HOSTILE, NEEDS_CHROMIUM, Sources, made, measured, overflow
 from typer.testing import CliRunner
 
@@ -80,18 +80,10 @@ def test_what_is_missing_is_said():
 def test_the_public_page_holds_nothing_private():
     victims = ("/home/zoe/a", "/home/zoe/b", "small-resnet")
     figures = {**FIGURES, (PROTECTED, "pretrained:/home/zoe/c"): 0.5}
-    about = {
-        "method": {"name": "mi-ue", "seed": 987654, "epochs": 12},
-        "budget": "linf:8",
-        "classes": ["boats"],
-        "surrogates": ["/home/zoe/s"],
-        "digest": "d1ce5701",
-        "image_column": "image",
-    }
     facts = PageFacts(
         name="/home/zoe/run",
         report=made(figures, victims=victims),
-        about=about,
+        protection=described(surrogates=("/home/zoe/s",)),
         samples=(Sample("boats", b"protected", b"clean", b"amplified", (8, 8)),),
         origin="/home/zoe/photos",
         no_pictures="nothing in /home/zoe/photos",

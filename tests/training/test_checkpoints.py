@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -161,7 +163,7 @@ def test_a_checkpoint_of_other_data_or_versions_is_refused(killed):
         fit(EM(**QUICK_EM), killed)
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "description"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "description", "entries", "list"])
 def test_a_damaged_checkpoint_is_refused(killed, harm):
     (file,) = killed.glob("*-of-process-0")
     if harm == "flip":
@@ -173,9 +175,27 @@ def test_a_damaged_checkpoint_is_refused(killed, harm):
     elif harm == "remove":
         file.unlink()
     else:
-        (killed / DESCRIPTION).write_text("{")
+        (killed / DESCRIPTION).write_text({"description": "{", "entries": '{"number": 1}', "list": "[]"}[harm])
     with pytest.raises(CheckpointError, match="damaged"):
         fit(EM(**QUICK_EM), killed)
+
+
+def test_a_damaged_description_is_refused_by_an_optimised_python_too(tmp_path):
+    (tmp_path / DESCRIPTION).write_text('{"number": 1, "digests": []}')
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from hf_unlearnable.errors import CheckpointError
+from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training.processes import Shard, default_accelerator
+try:
+    Checkpoints(Path(sys.argv[1]), {}, Shard(default_accelerator(), np.arange(4) % 2), 0)
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-O", "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert "checkpoint.json has no 'identity'" in done.stdout, done.stderr
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(killed, monkeypatch):

@@ -7,7 +7,9 @@ in the eyes of a guide, a model of the clean images.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.alternating.schedules import PaperSchedule, SharedSchedule
@@ -55,6 +57,15 @@ class Alternating(AlternatingRecipe):
         gather_features: let the perturbation loss compare images of all processes, not only those of its own; for
             losses between images and many processes, at the cost of sending features around.
     """
+
+    @classmethod
+    def describe(cls, findings: Mapping[str, Any]) -> str:
+        """Whether the guides know enough of the clean images to guide."""
+        guides = findings.get("guides")
+        if guides is None:
+            return ""
+        verdict = "they guide" if guides["used"] else f"no guides, expected {guides['expected']:.0%}"
+        return f"Small models of the clean images name {guides['accuracy']:.0%} of them right: {verdict}"
 
     def run(self, task: Task) -> None:
         """Optimise by the schedule."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from hf_unlearnable.information.estimates import MIXTURE, bayes_error_estimates,
 from hf_unlearnable.methods.beo.ascent import Ascent
 from hf_unlearnable.methods.beo.embedding import HELD_OUT_SEED, Embedding
 from hf_unlearnable.methods.beo.recipe import BEORecipe
+from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.progress import Progress
@@ -60,6 +62,14 @@ class BEO(BEORecipe, name="beo"):
             one's, with a sixth 0.4 (``examples/benchmarks/bayes_error_speed.py``).
     """
 
+    citation = Paper(
+        key="zhang2025provably",
+        title="Towards Provably Unlearnable Examples via Bayes Error Optimisation",
+        authors=("Zhang, Ruihan", "Sun, Jun", "Lim, Ee-Peng", "Zhang, Peixin"),
+        year=2025,
+        arxiv="2511.08191",
+    )
+
     @classmethod
     def paper(cls, **changes: Any) -> BEO:
         """The recipe of the authors' experiments.
@@ -80,6 +90,26 @@ class BEO(BEORecipe, name="beo"):
             "refresh_epochs": 30,
         }
         return cls(**{**recipe, **changes})
+
+    @classmethod
+    def describe(cls, findings: Mapping[str, Any]) -> str:
+        """The estimates of the Bayes error and its bound, each called what it is."""
+        about = findings.get("bayes_error")
+        if about is None:
+            return ""
+        lines = ["Estimated Bayes error (an estimate in one embedding, no bound on what a model can learn):"]
+        for one in about["estimates"]:
+            low, high = one["interval"]
+            lines.append(
+                f"  in {one['embedding']}, sigma {one['sigma']:.3g}: clean {one['clean']:.3f}, "
+                f"protected {one['protected']:.3f} ({low:.3f} to {high:.3f}), half and half {one['mixture']:.3f}"
+            )
+        bound = about["upper_bound"]
+        lines.append(
+            f"  at most {bound['upper_bound']:.3f} on protected images (confidence {bound['confidence']:.0%}), since a "
+            f"classifier trained on half of them errs on {bound['error']:.3f} of the other {bound['images']}"
+        )
+        return "\n".join(lines)
 
     def run(self, task: Task) -> None:
         """Train the embeddings, then ascend."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.information.kernel import OBJECTIVES
+from hf_unlearnable.information.kernel import KERNELS, OBJECTIVES
 from hf_unlearnable.methods.base import Method
+from hf_unlearnable.registry import Count, OneOf, Positive, refuse
 from hf_unlearnable.training.run import Training
 
 CONTROL = "cross-entropy"
@@ -15,42 +15,30 @@ CONTROL = "cross-entropy"
 
 @dataclass(frozen=True, kw_only=True)
 class BEORecipe(Method):
-    """The settings of ``BEO``, which says what they are, and their checks."""
+    """The settings of ``BEO``, which says what they are, and what each may be."""
 
     mode: Literal["reference", "self"] = "reference"
-    kernel: str = "rbf"
+    kernel: Annotated[str, OneOf(KERNELS)] = "rbf"
     sigma: float | str = "likelihood"
-    objective: str | None = None
-    steps: int = 20
-    first_step: float | None = None
+    objective: Annotated[str | None, OneOf((None, *OBJECTIVES, CONTROL))] = None
+    steps: Count = 20
+    first_step: Positive | None = None
     optimiser: Literal["steepest", "adam"] = "steepest"
     augment: bool = False
     robust: bool = True
-    epochs: int = 12
-    stages: int = 1
+    epochs: Count = 12
+    stages: Count = 1
     refresh: Literal["never", "continue", "retrain"] = "continue"
-    refresh_epochs: int = 1
-    batch_size: int = 64
-    learning_rate: float = 0.1
-    embedding_batch_size: int = 256
-    reference_size: int = 60_000
+    refresh_epochs: Count = 1
+    batch_size: Count = 64
+    learning_rate: Positive = 0.1
+    embedding_batch_size: Count = 256
+    reference_size: Count = 60_000
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("mode", ("reference", "self")),
-            ("objective", (None, *OBJECTIVES, CONTROL)),
-            ("optimiser", ("steepest", "adam")),
-            ("refresh", ("never", "continue", "retrain")),
-        ):
-            if getattr(self, name) not in allowed:
-                options = ", ".join(repr(option) for option in allowed)
-                raise RecipeError(f"got {name}={getattr(self, name)!r}; expected one of {options}")
-        if self.sigma not in ("likelihood", "median") and not (isinstance(self.sigma, (int, float)) and self.sigma > 0):
-            raise RecipeError(f"got sigma={self.sigma!r}; expected 'likelihood', 'median' or a number above zero")
-        sizes = "batch_size", "embedding_batch_size", "reference_size"
-        for name in ("steps", "epochs", "stages", "refresh_epochs", *sizes):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"got {name}={getattr(self, name)}; expected at least 1")
+        super().__post_init__()
+        if self.sigma not in ("likelihood", "median") and (isinstance(self.sigma, str) or self.sigma <= 0):
+            refuse(self, f"sigma={self.sigma!r}", "'likelihood', 'median' or a number above zero")
 
     def step_size(self, step: int) -> float:
         """Of a step of the ascent, as a fraction of the radius."""

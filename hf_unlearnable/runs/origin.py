@@ -1,0 +1,79 @@
+"""Where the originals of a run are: what was protected, as somebody can open it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.errors import DataError
+from hf_unlearnable.files import check_keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What was protected.
+
+    Attributes:
+        dataset: a Hub id, or the absolute path of a folder or file.
+        split: of it.
+        config: of it, where it has several.
+        rows: how many were protected, from the first on; None for all.
+    """
+
+    dataset: str
+    split: str = "train"
+    config: str | None = None
+    rows: int | None = None
+
+    @classmethod
+    def at(cls, dataset: str | PathLike[str], **choice: Any) -> Origin:
+        """The origin that somebody named: a path here becomes absolute, a Hub id stays."""
+        path = Path(dataset).expanduser()
+        return cls(dataset=str(path.absolute()) if path.exists() else fspath(dataset), **choice)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Origin:
+        """The inverse of ``as_dict``.
+
+        Raises:
+            DataError: a key that is missing or not known, or a value of another kind.
+        """
+        check_keys(stored, ("dataset",), ("split", "config", "rows"), "a record of the originals")
+        origin = cls(**{name: value for name, value in stored.items() if value is not None})
+        texts = (origin.dataset, origin.split, origin.config or "")
+        if not all(isinstance(text, str) for text in texts) or not isinstance(origin.rows or 0, int):
+            raise DataError(f"got {dict(stored)} as a record of the originals; expected names and a number of rows")
+        return origin
+
+    def as_dict(self) -> dict[str, Any]:
+        """Names and values, ready for JSON; without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        """In words, such as ``user/animals, config cats, split train, the first 300 rows``."""
+        parts = [self.dataset, f"config {self.config}" if self.config else "", f"split {self.split}"]
+        parts += [f"the first {self.rows} rows"] if self.rows is not None else []
+        return ", ".join(filter(None, parts))
+
+    def open(self, split: str | None = None) -> Dataset:
+        """Open it.
+
+        Args:
+            split: another one than was protected; all of its rows.
+
+        Raises:
+            SourceError: nothing there.
+            DataError: there, but not readable, without this split or with fewer rows.
+        """
+        data = load_source(self.dataset, split or self.split, self.config)
+        if (split is not None and split != self.split) or self.rows is None:
+            return data
+        if len(data) < self.rows:
+            raise DataError(f"got {len(data)} rows of {self}; expected the {self.rows} that were protected")
+        return data.select(range(self.rows))

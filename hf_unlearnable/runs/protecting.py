@@ -1,0 +1,236 @@
+"""Protect a dataset from one end to the other: fit, release, read back, verify; go on where an earlier try ended."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from datasets import Dataset, load_from_disk
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.pixels import check_format
+from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.errors import CheckpointError, OutputError, RecipeError, UnlearnableError
+from hf_unlearnable.files import require_empty, resumable, work_folders
+from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
+from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.verification import Verification
+from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.origin import Origin
+from hf_unlearnable.training.processes import default_accelerator
+
+
+@dataclass(frozen=True)
+class ProtectedRun(PathLike[str]):
+    """What ``protect`` made: a path to its folder that ``push``, ``verify``, ``measure`` and ``write_report`` take.
+
+    Attributes:
+        folder: of the run.
+        verification: all images as they were read back, compared with their originals.
+    """
+
+    folder: RunFolder
+    verification: Verification
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The protected images, which may be published."""
+        return self.folder.dataset
+
+    @property
+    def protection(self) -> Protection:
+        """The private perturbations, which undo the protection."""
+        return self.folder.protection
+
+    def __str__(self) -> str:
+        return "\n".join([*self.notes(), f"Read back from disk: {self.verification}."])
+
+    def notes(self) -> list[str]:
+        """What became of labels, sizes and modes, where that was no matter of course, and what the method found."""
+        described = self.protection.description
+        classes, lines = described.classes, []
+        if classes.values is not None:
+            names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
+            lines.append(
+                f"Labels: the column {described.columns.label!r} was taken as {len(classes.names)} classes: {names}."
+            )
+        if described.resampled:
+            height, width = described.image_shape[1:]
+            lines.append(
+                f"Sizes: {described.resampled} of {described.images} images ({described.image_sizes}) keep theirs; "
+                f"their perturbations were optimised at {width}x{height} and resampled."
+            )
+        lines += [
+            f"Modes: {count} of {described.images} images go from {change}: theirs cannot carry a perturbation."
+            for change, count in described.conversions.items()
+        ]
+        return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
+
+
+def protect(
+    dataset: Dataset | str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    method: Method | str = "mi-ue",
+    budget: Budget | str | float = Budget(8),
+    split: str = "train",
+    config: str | None = None,
+    origin: Origin | None = None,
+    surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    resolution: int | None = None,
+    on_unseen: Literal["error", "craft"] = "error",
+    cache: Literal["disk", "device"] = "disk",
+    image_format: str = "png",
+    num_proc: int | None = None,
+    overwrite: bool = False,
+    checkpoint_every: float = 300.0,
+    accelerator: Accelerator | None = None,
+    progress: bool = True,
+) -> ProtectedRun | None:
+    """Protect a dataset into a folder, as ``hf-unlearnable protect`` does.
+
+    ``output/dataset`` holds what is to be published, ``output/private`` what undoes the protection. ``output`` appears
+    when it is whole. A call that was killed goes on where it was when it is made again with the same arguments, and
+    ends with the same bytes; until then ``.OUTPUT.part`` beside the output holds what it needs, and is private.
+
+    Args:
+        dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file or an image folder.
+        output: the folder to write; must not hold anything yet.
+        method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``.
+        budget: how far an image may be moved, see ``Method.fit``.
+        split: of a dataset that is named.
+        config: of a dataset that is named, where it has several.
+        origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
+            told. Nothing else than the name of a dataset that is named.
+        surrogate: see ``Method.fit``, like the four after it.
+        image_column: see there.
+        label_column: see there.
+        resolution: see there.
+        on_unseen: see there.
+        cache: see there.
+        image_format: of the files that are written, without loss: ``"png"`` or ``"webp"``.
+        num_proc: processes that write the images.
+        overwrite: replace what ``output`` holds, at the end and not before, and what another unfinished run left.
+        checkpoint_every: seconds between two checkpoints.
+        accelerator: device, precision and processes; a fresh one when left out.
+        progress: show bars.
+
+    Returns:
+        What was made; None in all but the main process, which alone writes it.
+
+    Raises:
+        OutputError: ``output`` holds something already, or another process writes to it.
+        SourceError: there is no such dataset.
+        RecipeError: a method or setting that does not exist, or an origin for a dataset that is named.
+        UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
+
+    Warns:
+        DataWarning: as ``Method.fit`` does.
+    """
+    recipe, allowance, target = Method.parse(method), Budget.parse(budget), Path(output)
+    check_format(image_format)
+    if not overwrite:
+        require_empty(target)
+    if not isinstance(dataset, Dataset):
+        if origin is not None:
+            raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
+        origin = Origin.at(dataset, split=split, config=config)
+        data = load_source(str(dataset), split, config)
+    else:
+        data = dataset
+    accelerator = accelerator or default_accelerator()
+    options: dict[str, Any] = {
+        "budget": allowance,
+        "surrogate": surrogate,
+        "image_column": image_column,
+        "label_column": label_column,
+        "resolution": resolution,
+        "on_unseen": on_unseen,
+        "cache": cache,
+        "accelerator": accelerator,
+        "checkpoint_every": checkpoint_every,
+        "progress": progress,
+    }
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()  # until the main process holds the output
+        _fit(recipe, data, options, *work_folders(target), overwrite)
+        return None
+    with resumable(target, overwrite=overwrite) as (result, checkpoints):
+        accelerator.wait_for_everyone()
+        protection = _fit(recipe, data, options, result, checkpoints, overwrite)
+        verification = _release(protection, data, RunFolder(result), origin, image_format, num_proc)
+    return ProtectedRun(RunFolder(target), verification)
+
+
+def unfinished(output: str | PathLike[str]) -> Path | None:
+    """The private folder that an unfinished ``protect`` left to go on from; None if there is none."""
+    _, checkpoints = work_folders(Path(output))
+    return checkpoints.parent if any(checkpoints.glob("*.json")) else None
+
+
+def _fit(
+    recipe: Method, data: Dataset, options: dict[str, Any], result: Path, checkpoints: Path, overwrite: bool
+) -> Protection:
+    """Fit, or go on; with ``overwrite`` anew where what is there is of another fit."""
+    folders: dict[str, Any] = {"output_dir": RunFolder(result).perturbations, "checkpoint_dir": checkpoints}
+    accelerator = options["accelerator"]
+    try:
+        return recipe.fit(data, **options, **folders)
+    except (CheckpointError, OutputError):
+        if not overwrite:
+            raise
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            for folder in (result, checkpoints):
+                shutil.rmtree(folder, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        return recipe.fit(data, **options, **folders)
+
+
+def _release(
+    protection: Protection,
+    data: Dataset,
+    run: RunFolder,
+    origin: Origin | None,
+    image_format: str,
+    num_proc: int | None,
+) -> Verification:
+    """Write the protected images, read them back and compare them with their originals."""
+    run.private.chmod(0o700)
+    if origin is not None:
+        run.keep_origin(origin)
+    # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
+    # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
+    cache = run.private / f"map-{data._fingerprint}-{image_format}.arrow"
+    try:
+        released = protection.release(
+            data,
+            image_format=image_format,
+            num_proc=num_proc,
+            cache_file_name=str(cache),
+            desc="protecting images",
+        )
+    except RuntimeError as error:
+        if "abruptly died" not in str(error):
+            raise
+        raise UnlearnableError(
+            f"one of the {num_proc} processes that write the images was killed; expected all to come to their end. "
+            f"Where memory is short use fewer: a smaller num_proc, --num-proc on the command line"
+        ) from error
+    shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
+    released.save_to_disk(run.published)
+    for file in run.private.glob("map*.arrow"):
+        file.unlink()
+    verification = protection.verify(data, load_from_disk(str(run.published)))
+    run.keep_verification(verification)
+    return verification

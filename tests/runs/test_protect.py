@@ -1,0 +1,122 @@
+"""``protect`` from Python does what the command does, and what it returns is taken by everything after it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from helpers.datasets import make_dataset, pixels_of
+
+from hf_unlearnable import EM, DataWarning, OutputError, RecipeError, Training, push, verify
+from hf_unlearnable.reports.run_report import write_report
+from hf_unlearnable.runs import Origin, measure, protect
+from hf_unlearnable.runs.protecting import unfinished
+from hf_unlearnable.training.checkpoints import Checkpoints
+
+QUICK = EM(epochs=2, batch_size=8)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    make_dataset().save_to_disk(tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def test_push_verify_measure_and_report_take_what_it_returns(saved, tmp_path, hub, name):
+    run = protect(saved, tmp_path / "out", method=QUICK, progress=False)
+    assert run.verification.violations == 0
+    assert "48 images, 0 unchanged" in str(run)
+    assert oct((tmp_path / "out" / "private").stat().st_mode)[-3:] == "700"
+    assert (pixels_of(run.dataset) != pixels_of(make_dataset())).any()
+    assert verify(run) == run.verification
+    report = measure(
+        run,
+        test=make_dataset(seed=3),
+        training=Training(epochs=1, batch_size=16),
+        seeds=(1,),
+        ratios=(0, 1),
+        progress=False,
+    )
+    assert run.folder.report == report
+    assert write_report(run)[0] == tmp_path / "out" / "report" / "report.html"
+    assert push(run, name).private
+    assert verify(run, name) == run.verification
+
+
+def test_it_is_the_command(saved, tmp_path):
+    from typer.testing import CliRunner
+
+    from hf_unlearnable.cli import app
+
+    words = ["protect", str(saved), "--method", "em:batch_size=8", "--epochs", "2", "--output", str(tmp_path / "one")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    run = protect(saved, tmp_path / "other", method="em:epochs=2,batch_size=8", progress=False)
+    for part in ("private/protection/perturbations.arrow", "private/origin.json", "private/verification.json"):
+        assert (tmp_path / "one" / part).read_bytes() == (tmp_path / "other" / part).read_bytes()
+    assert str(run.verification) in done.output
+
+
+def test_a_dataset_in_memory_may_say_where_it_comes_from(saved, tmp_path):
+    data = make_dataset(seed=4)
+    run = protect(data, tmp_path / "out", method=QUICK, progress=False)
+    assert run.folder.origin is None
+    with pytest.raises(RecipeError, match="whose name says it"):
+        protect(saved, tmp_path / "again", method=QUICK, origin=Origin(dataset="me/boats"))
+    run = protect(make_dataset(), tmp_path / "told", method=QUICK, origin=Origin.at(saved), progress=False)
+    assert verify(run).violations == 0
+
+
+def test_what_is_wrong_is_said_before_the_work(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(EM, "run", None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        protect(saved, tmp_path / "full", method=QUICK)
+    for wrong in ({"method": "magic"}, {"image_format": "jpeg"}, {"budget": "lots"}):
+        with pytest.raises(ValueError, match="expected"):
+            protect(saved, tmp_path / "out", **{"method": QUICK, **wrong})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_call_goes_on_and_ends_with_the_same_bytes(saved, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """What no code catches."""
+
+    def ticked(self, real=Checkpoints.tick):
+        real(self)
+        ticks.append(None)
+        if len(ticks) == 5:
+            raise Killed
+
+    ticks = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "tick", ticked)
+        with pytest.raises(Killed):
+            protect(saved, tmp_path / "out", method=QUICK, checkpoint_every=0, progress=False)
+    assert not (tmp_path / "out").exists()
+    assert unfinished(tmp_path / "out") == tmp_path / ".out.part"
+    run = protect(saved, tmp_path / "out", method=QUICK, checkpoint_every=0, progress=False)
+    assert unfinished(tmp_path / "out") is None
+    assert run.protection.digest == protect(saved, tmp_path / "whole", method=QUICK, progress=False).protection.digest
+
+
+def test_overwriting_replaces_what_is_there(saved, tmp_path):
+    first = protect(saved, tmp_path / "out", method=QUICK, progress=False).protection.digest
+    other = EM(epochs=1, batch_size=8)
+    again = protect(saved, tmp_path / "out", method=other, overwrite=True, progress=False)
+    assert again.protection.digest != first
+    assert again.folder.description.settings["epochs"] == 1
+
+
+def test_what_becomes_of_sizes_and_modes_is_told_and_warned_of(tmp_path):
+    data = make_dataset(side=70)
+    pale = data.map(lambda row: {"image": row["image"].convert("P")})
+    with pytest.warns(DataWarning, match="converted"):
+        run = protect(pale, tmp_path / "out", method=QUICK, resolution=16, progress=False)
+    notes = "\n".join(run.notes())
+    assert "Sizes: 48 of 48 images" in notes
+    assert "Modes: 48 of 48 images" in notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        protect(data, tmp_path / "quiet", method=QUICK, resolution=16, progress=False)
