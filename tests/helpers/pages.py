@@ -49,12 +49,17 @@ class Sources(HTMLParser):
 
 def overflow(page, width, scratch):
     """By how many pixels a page is wider than a window of ``width``, as Chromium lays it out."""
+    return max(0, measured(page, width, scratch, "d.scrollWidth") - width)
+
+
+def measured(page, width, scratch, what):
+    """What a script tells of the element ``d`` of a page in a window of ``width``, a whole number."""
     # A frame of the width to test: headless windows have a least width of their own.
     shutil.copy(page, scratch / "page.html")
     (scratch / "frame.html").write_text(
         f"<iframe id=f style='width:{width}px;height:900px;border:0' src=page.html></iframe><pre id=o></pre><script>"
         "f.onload = () => { const d = f.contentDocument.documentElement;"
-        "o.textContent = `RESULT ${d.scrollWidth} ${d.clientWidth}`; }</script>"
+        f"o.textContent = `RESULT ${{{what}}} ${{d.clientWidth}}`; }}</script>"
     )
     done = subprocess.run(
         [
@@ -68,4 +73,4 @@ def overflow(page, width, scratch):
     found = re.search(r"RESULT (\d+) (\d+)", done.stdout)
     assert found, done.stderr
     assert int(found[2]) == width
-    return max(0, int(found[1]) - width)
+    return int(found[1])

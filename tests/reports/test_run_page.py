@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 from helpers.datasets import described, make_output
-from helpers.pages import HOSTILE, NEEDS_CHROMIUM, Sources, made, overflow
+from helpers.pages import HOSTILE, NEEDS_CHROMIUM, Sources, made, measured, overflow
 from typer.testing import CliRunner
 
 from hf_unlearnable import DataError, PrivacyError, push
 from hf_unlearnable.cli.command import app
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.verdicts import Verdict
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE, check_folder
 from hf_unlearnable.reports.images import Sample
@@ -165,3 +165,12 @@ def test_push_does_not_publish_the_report(run_folder, hub, name):
 def test_a_browser_shows_it_without_overflow(run_folder, width, tmp_path):
     invoke(run_folder)
     assert overflow(run_folder / "report" / "report.html", width, tmp_path) == 0
+
+
+@NEEDS_CHROMIUM
+def test_a_telephone_shows_every_figure_in_whole_words(tmp_path):
+    """The widest table scrolls in its frame; squeezed into the window it had a letter a line."""
+    mixed = {(CLEAN, "none"): 0.8, (PROTECTED, "none"): 0.2, (MIX, "none"): 0.7, (CLEAN_PART, "none"): 0.7}
+    (tmp_path / "run.html").write_text(page(PageFacts(name="run", report=made(mixed, seeds=(1, 2)))))
+    height = measured(tmp_path / "run.html", 390, tmp_path, "d.querySelector('[aria-labelledby=every]').offsetHeight")
+    assert height < 400

@@ -7,6 +7,7 @@ import math
 
 import matplotlib
 import pytest
+from helpers.datasets import described
 from helpers.pages import made
 from matplotlib.figure import Figure
 
@@ -55,9 +56,9 @@ def legends(monkeypatch):
 
 def card(report):
     figures = {"images": 9, "violations": 0, "unchanged": 0, "max_perturbation": 8, "mean_perturbation": 4.0}
-    about = {"method": {"name": "mi-ue"}, "budget": "linf:8", "classes": ["a"], "surrogates": ["small-resnet"]}
     verification = {**figures, "psnr": None, "ssim": None}
-    return dataset_card(DatasetFacts(repo_id="me/x", images=9, about=about, verification=verification, report=report))
+    facts = DatasetFacts(repo_id="me/x", images=9, protection=described(), verification=verification, report=report)
+    return dataset_card(facts)
 
 
 def test_a_further_case_is_one_entry(rotated, legends, tmp_path):
