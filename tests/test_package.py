@@ -60,11 +60,10 @@ def test_imports_point_upward(path):
 
 
 def test_importing_the_package_is_cheap():
-    """No torch, and a fifth of a second for all that `import hf_unlearnable` adds to the start of Python."""
+    """Nothing that takes long is imported before it is needed."""
     code = (
-        "import sys, time; start = time.perf_counter(); import hf_unlearnable; took = time.perf_counter() - start;"
-        "heavy = {'torch', 'datasets', 'transformers', 'numpy', 'PIL'} & set(sys.modules); print(took); "
-        "assert not heavy, heavy; assert took < 0.2, took"
+        "import sys; import hf_unlearnable; "
+        "heavy = {'torch', 'datasets', 'transformers', 'numpy', 'PIL'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -28,7 +28,7 @@ from hf_unlearnable.patterns import FILE, class_patterns
 from hf_unlearnable.pixels import to_array
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
-from protection_strength import Noise
+from common import Noise
 
 
 class ClassWise(Method):
