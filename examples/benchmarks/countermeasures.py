@@ -184,7 +184,7 @@ def table(results: Sequence[ResultFile]) -> str:
     A star stands where the file says that a countermeasure was measured on another fit than the first row.
     """
     reports = {one.experiment.recipe or "": one.report for one in results}
-    lines = []
+    dataset, lines = results[0].experiment.dataset or "", []
     for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
         ceiling = next(report for report in reports.values() if defence in report.defences)
         cells = [percent(ceiling, None, CLEAN, defence=defence)]
@@ -193,8 +193,9 @@ def table(results: Sequence[ResultFile]) -> str:
             mean = percent(report, None, PROTECTED, defence=defence)
             star = "*" if _name(defence) in elsewhere(report) else ""
             cells.append(mean if math.isnan(best) else f"{mean} ({100 * best:.1f}){star}")
-        lines.append([defence.partition(":data")[0], *cells])
-    return markdown([results[0].experiment.dataset or "", "clean", *reports], lines)
+        words = f"start from a model of {other(dataset)}" if _name(defence) == PRETRAINED else defence
+        lines.append([words, *cells])
+    return markdown([dataset, "clean", *reports], lines)
 
 
 def elsewhere(report: Report) -> list[str]:

@@ -30,7 +30,8 @@ class Photograph:
 
     def open(self, folder: Path) -> Image.Image:
         """Read it from below ``folder``, no wider than ``WIDTH``."""
-        image = Image.open(folder / self.file).convert("RGB")
+        with Image.open(folder / self.file) as opened:
+            image = opened.convert("RGB")
         if image.width <= WIDTH:
             return image
         return image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.BOX)
