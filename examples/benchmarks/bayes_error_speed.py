@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import FASHION_MNIST, command, kept, load, machine, options, parse
+from common import FASHION_MNIST, TINY, command, kept, load, machine, options, parse
 from result_files import Experiment, ResultFile, read_results
 from tables import NONE, markdown
 
@@ -48,8 +48,11 @@ SAMPLES = (60_000, 30_000, 10_000, 3_000, 1_000)  # voters for as many rows as t
 TINY_CASES, TINY_SAMPLES = [(OURS, 100, 8, False), (AUTOGRAD, 100, 8, True)], (100, 50)
 
 
-def features(rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Principal components (rows, width) of the training images, and their labels."""
+def features(name: str, rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Principal components (rows, width) of the training images, and their labels; made-up ones for ``TINY``."""
+    if name == TINY:
+        labels = torch.arange(rows) % 3
+        return torch.randn(rows, width, generator=torch.Generator().manual_seed(0)) + labels[:, None], labels
     file = kept(f"{FASHION_MNIST}-features.npy")
     if not file.exists():
         train = load(FASHION_MNIST, 60_000)[0].with_format("numpy")
@@ -96,10 +99,10 @@ def resident(what: str) -> float:
     return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) / 1024
 
 
-def one(who: str, count: int, width: int) -> dict[str, float]:
+def one(name: str, who: str, count: int, width: int) -> dict[str, float]:
     """Measure one case in this process."""
     torch.set_num_threads(1)
-    rows, labels = features(count, width)
+    rows, labels = features(name, count, width)
     sigma = bandwidth(rows, labels)
     value = implementation(who, sigma)
     value(rows[:50].clone().requires_grad_(), labels[:50]).backward()  # whatever is loaded at the first call
@@ -134,10 +137,10 @@ def one(who: str, count: int, width: int) -> dict[str, float]:
     }
 
 
-def sampling(samples: Sequence[int]) -> list[dict[str, float]]:
+def sampling(name: str, samples: Sequence[int]) -> list[dict[str, float]]:
     """How far all rows are misjudged when only some vote: the value, and the direction of its gradient."""
     torch.set_num_threads(1)
-    rows, labels = features(samples[0], 64)
+    rows, labels = features(name, samples[0], 64)
     sigma = bandwidth(rows, labels)
     exact, found = None, []
     for voters in samples:
@@ -170,21 +173,21 @@ def sampling(samples: Sequence[int]) -> list[dict[str, float]]:
     return found
 
 
-def measure(cases: Sequence[tuple[str, int, int, bool]], samples: Sequence[int]) -> None:
+def measure(name: str, cases: Sequence[tuple[str, int, int, bool]], samples: Sequence[int]) -> None:
     """All cases, each in a process of its own; one result file."""
-    features(1, 1)
+    features(name, 1, 1)
     found = []
     for who, count, width, keeps in cases:
         if who == AUTHORS and importlib.util.find_spec("bayeslap") is None:
             continue
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(KEEPING if keeps else {})}
-        start = [sys.executable, __file__, "--one", who, str(count), str(width)]
+        start = [sys.executable, __file__, "--one", name, who, str(count), str(width)]
         done = subprocess.run(start, env=environment, check=True, capture_output=True, text=True)
         case = {"who": who, "rows": count, "width": width, "allocator_keeps": keeps}
         found.append({**case, **json.loads(done.stdout.splitlines()[-1])})
         print(found[-1], flush=True)
-    figures = {"cases": found, "sampling": sampling(samples), "versions": versions()}
-    experiment = Experiment(script=SCRIPT, dataset=FASHION_MNIST, machine=machine(), command=command())
+    figures = {"cases": found, "sampling": sampling(name, samples), "versions": versions()}
+    experiment = Experiment(script=SCRIPT, dataset=name, machine=machine(), command=command())
     ResultFile(experiment, figures).write()
 
 
@@ -218,13 +221,17 @@ def sampling_table(result: ResultFile) -> str:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--one", nargs=3, metavar=("WHO", "N", "D"), help="measure one case and print it as JSON")
+    parser.add_argument(
+        "--one", nargs=4, metavar=("SET", "WHO", "N", "D"), help="measure one case and print it as JSON"
+    )
     arguments = parse(parser)
     if arguments.one:
-        print(json.dumps(one(arguments.one[0], int(arguments.one[1]), int(arguments.one[2]))))
+        name, who, count, width = arguments.one
+        print(json.dumps(one(name, who, int(count), int(width))))
         return
     if not arguments.table:
-        measure(*((TINY_CASES, TINY_SAMPLES) if arguments.tiny else (CASES, SAMPLES)))
+        tiny = (TINY, TINY_CASES, TINY_SAMPLES)
+        measure(*(tiny if arguments.tiny else (FASHION_MNIST, CASES, SAMPLES)))
     for result in read_results(SCRIPT):
         print(table(result), sampling_table(result), sep="\n\n")
 

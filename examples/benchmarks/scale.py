@@ -160,6 +160,7 @@ def run(stage: str, folder: Path, images: int, side: int) -> dict[str, Any]:
     watcher.join()
     if hub is not None:
         hub.kill()
+        hub.communicate()
     if process.returncode:
         raise RuntimeError(f"the stage {stage} ended with {process.returncode}")
     seconds = time.monotonic() - started

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # what all benchmarks share 
 
 from against_models import Onto, Robust, Stages
 from against_thieves import Along, BestResponse
-from protection_strength import main
+from protection_strength import main as measure
 
 from hf_unlearnable import BEO, Method
 
@@ -39,5 +39,11 @@ IDEAS: dict[str, Method] = {
     "along": Along(),
 }
 
+
+def main() -> None:
+    """The command of ``protection_strength.py`` with these recipes."""
+    measure(SCRIPT, IDEAS, text=__doc__, ratios=[0.0, 0.5], sequential=True, victims=["small-resnet"])
+
+
 if __name__ == "__main__":
-    main(SCRIPT, IDEAS, text=__doc__, ratios=[0.0, 0.5], sequential=True, victims=["small-resnet"])
+    main()
