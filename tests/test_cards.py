@@ -15,7 +15,7 @@ from hf_unlearnable import DataError, Report
 from hf_unlearnable.cards import DatasetFacts, ModelFacts, dataset_card, model_card, public_name
 
 EXAMPLES = ROOT / "model_cards" / "examples"
-MEASURED = json.loads((ROOT / "tests" / "data" / "measured.json").read_text())  # a benchmark once; never measured anew
+MEASURED = json.loads((ROOT / "tests" / "hub" / "measured.json").read_text())  # a benchmark once; never measured anew
 
 
 def benchmark_report() -> Report:

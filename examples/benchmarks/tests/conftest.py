@@ -13,7 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # a core for each worker
 
 BENCHMARKS = Path(__file__).parents[1]
-sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "ideas")]
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "ideas"), str(Path(__file__).parent)]
 
 import datasets
 import pytest

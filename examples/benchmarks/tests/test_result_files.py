@@ -6,13 +6,12 @@ import json
 import re
 
 import pytest
-from conftest import BENCHMARKS
 from made_results import made_experiment, made_result
-from result_files import FIGURES, Experiment, ResultFile, place, read_results
+from result_files import FIGURES, HERE, Experiment, ResultFile, place, read_results
 
 from hf_unlearnable import DataError
 
-FILES = sorted((BENCHMARKS / "results").glob("*/*.json"))
+FILES = sorted((HERE / "results").glob("*/*.json"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
@@ -28,10 +27,10 @@ def test_every_file_is_read_and_lies_where_its_fields_say(file):
 
 
 def test_there_is_a_folder_for_every_script_and_nothing_else():
-    scripts = {file.stem for file in [*BENCHMARKS.glob("*.py"), *(BENCHMARKS / "ideas").glob("*.py")]}
+    scripts = {file.stem for file in [*HERE.glob("*.py"), *(HERE / "ideas").glob("*.py")]}
     assert {file.parent.name for file in FILES} <= set(FIGURES) <= scripts
-    known = [*FILES, *(BENCHMARKS / "results").glob("countermeasures/*.html")]
-    assert sorted(path for path in (BENCHMARKS / "results").rglob("*") if path.is_file()) == sorted(known)
+    known = [*FILES, *(HERE / "results").glob("countermeasures/*.html")]
+    assert sorted(path for path in (HERE / "results").rglob("*") if path.is_file()) == sorted(known)
 
 
 def test_what_is_written_is_read(scratch):
