@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Compiling every module of torch and transformers at install takes longer than compiling the few that are used.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-slow lint bench docs build clean
+.PHONY: demo test test-slow test-benchmarks lint bench results docs build clean
 
 demo: $(VENV)/.run              ## protect 3,000 real images and show what a model learns from them
 	$(BIN)/hf-unlearnable demo
@@ -19,13 +19,19 @@ test: lint data/fashion-mnist   ## lint, types and the tests
 test-slow: lint data/fashion-mnist ## the tests that train for minutes too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
+test-benchmarks: $(VENV)/.dev   ## the benchmarks in small, their files, and the pages made of these
+	$(BIN)/python -m pytest -n auto --dist worksteal examples/benchmarks/tests
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev             ## the figures of the README, anew (hours)
+bench: $(VENV)/.dev             ## the strength of every recipe, where its result is not there yet (hours)
 	$(BIN)/python examples/benchmarks/protection_strength.py
+
+results: $(VENV)/.dev           ## docs/results.md and the table of the README, from what the benchmarks found
+	$(BIN)/python examples/benchmarks/make_results.py
 
 docs: $(VENV)/.docs             ## the documentation, in site/; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

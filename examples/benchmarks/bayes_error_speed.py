@@ -14,7 +14,6 @@ The features are Fashion-MNIST's images on their first D principal components, a
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import math
@@ -22,20 +21,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from protection_strength import DATA
+from common import FASHION_MNIST, TINY, command, kept, load, machine, options, parse
+from result_files import Experiment, ResultFile, read_results
+from tables import NONE, markdown
 
-from hf_unlearnable.data.fashion_mnist import fashion_mnist
-from hf_unlearnable.files import atomic_write
 from hf_unlearnable.information.posterior import bandwidth, bayes_error
 from hf_unlearnable.versions import versions
 
-FILE = Path(__file__).parent / "results" / "bayes-error-speed.json"
-FEATURES = DATA / "fashion-mnist-features.npy"
+SCRIPT = Path(__file__).stem
 OURS, AUTOGRAD, AUTHORS = "ours", "autograd", "bayeslap"
 KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 CASES = [  # who, N, D, whether the allocator keeps what was freed
@@ -46,19 +44,24 @@ CASES = [  # who, N, D, whether the allocator keeps what was freed
     *((AUTHORS, n, 64, keeps) for n in (1250, 2500, 5000) for keeps in (False, True)),
     (AUTHORS, 2500, 512, False),
 ]
-SAMPLES = (30_000, 10_000, 3_000, 1_000)  # voters for 60,000 rows
+SAMPLES = (60_000, 30_000, 10_000, 3_000, 1_000)  # voters for as many rows as the first has
+TINY_CASES, TINY_SAMPLES = [(OURS, 100, 8, False), (AUTOGRAD, 100, 8, True)], (100, 50)
 
 
-def features(rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Principal components (rows, width) of the training images, and their labels."""
-    if not FEATURES.exists():
-        train = fashion_mnist(DATA / "fashion-mnist")["train"].with_format("numpy")
+def features(name: str, rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Principal components (rows, width) of the training images, and their labels; made-up ones for ``TINY``."""
+    if name == TINY:
+        labels = torch.arange(rows) % 3
+        return torch.randn(rows, width, generator=torch.Generator().manual_seed(0)) + labels[:, None], labels
+    file = kept(f"{FASHION_MNIST}-features.npy")
+    if not file.exists():
+        train = load(FASHION_MNIST, 60_000)[0].with_format("numpy")
         pixels = torch.from_numpy(np.concatenate([part["image"] for part in train.iter(1000)])).flatten(1) / 255
         pixels = pixels - pixels.mean(dim=0)
         axes = torch.linalg.eigh(pixels.T @ pixels)[1].flip(1)[:, :512]
         labels = torch.tensor(train["label"][:])
-        np.save(FEATURES, torch.cat([pixels @ axes, labels[:, None]], dim=1).numpy())
-    stored = torch.from_numpy(np.load(FEATURES, mmap_mode="r")[:rows].copy())
+        np.save(file, torch.cat([pixels @ axes, labels[:, None]], dim=1).numpy())
+    stored = torch.from_numpy(np.load(file, mmap_mode="r")[:rows].copy())
     return stored[:, :width].clone(), stored[:, -1].long()
 
 
@@ -96,10 +99,10 @@ def resident(what: str) -> float:
     return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) / 1024
 
 
-def one(who: str, count: int, width: int) -> dict[str, float]:
+def one(name: str, who: str, count: int, width: int) -> dict[str, float]:
     """Measure one case in this process."""
     torch.set_num_threads(1)
-    rows, labels = features(count, width)
+    rows, labels = features(name, count, width)
     sigma = bandwidth(rows, labels)
     value = implementation(who, sigma)
     value(rows[:50].clone().requires_grad_(), labels[:50]).backward()  # whatever is loaded at the first call
@@ -134,13 +137,13 @@ def one(who: str, count: int, width: int) -> dict[str, float]:
     }
 
 
-def sampling() -> list[dict[str, float]]:
-    """How far 60,000 rows are misjudged when only some vote: the value, and the direction of its gradient."""
+def sampling(name: str, samples: Sequence[int]) -> list[dict[str, float]]:
+    """How far all rows are misjudged when only some vote: the value, and the direction of its gradient."""
     torch.set_num_threads(1)
-    rows, labels = features(60_000, 64)
+    rows, labels = features(name, samples[0], 64)
     sigma = bandwidth(rows, labels)
     exact, found = None, []
-    for voters in (60_000, *SAMPLES):
+    for voters in samples:
         rows.grad = None
         rows.requires_grad_()
         chosen = torch.linspace(0, len(rows) - 1, voters).round().long()
@@ -170,70 +173,67 @@ def sampling() -> list[dict[str, float]]:
     return found
 
 
-def measure() -> None:
+def measure(name: str, cases: Sequence[tuple[str, int, int, bool]], samples: Sequence[int]) -> None:
     """All cases, each in a process of its own; one result file."""
-    features(1, 1)
+    features(name, 1, 1)
     found = []
-    for who, count, width, keeps in CASES:
+    for who, count, width, keeps in cases:
         if who == AUTHORS and importlib.util.find_spec("bayeslap") is None:
             continue
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(KEEPING if keeps else {})}
-        command = [sys.executable, __file__, "--one", who, str(count), str(width)]
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        start = [sys.executable, __file__, "--one", name, who, str(count), str(width)]
+        done = subprocess.run(start, env=environment, check=True, capture_output=True, text=True)
         case = {"who": who, "rows": count, "width": width, "allocator_keeps": keeps}
         found.append({**case, **json.loads(done.stdout.splitlines()[-1])})
         print(found[-1], flush=True)
-    figures = {
-        "command": " ".join(["python", *sys.argv]),
-        "cases": found,
-        "sampling": sampling(),
-        "device": "1 CPU thread",
-        "versions": versions(),
-    }
-    atomic_write(FILE, json.dumps(figures, indent=2) + "\n")
+    figures = {"cases": found, "sampling": sampling(name, samples), "versions": versions()}
+    experiment = Experiment(script=SCRIPT, dataset=name, machine=machine(), command=command())
+    ResultFile(experiment, figures).write()
 
 
-def table() -> str:
-    """What is there, as two Markdown tables."""
-    figures = json.loads(FILE.read_text())
-    ours = {(case["rows"], case["width"]): case for case in figures["cases"] if case["who"] == OURS}
-    lines = ["| N | D | who | allocator | seconds | times ours | MiB over base | share of sgemm | value |"]
-    lines.append("| " + " | ".join(["---"] * 9) + " |")
-    for case in sorted(figures["cases"], key=lambda case: (case["width"], case["rows"], case["seconds"])):
-        mine = ours.get((case["rows"], case["width"]))
-        ratio = case["seconds"] / mine["seconds"] if mine else math.nan
+def table(result: ResultFile) -> str:
+    """What is there, as Markdown."""
+    cases = result.figures["cases"]
+    ours = {(case["rows"], case["width"]): case["seconds"] for case in cases if case["who"] == OURS}
+    head = ["N", "D", "who", "allocator", "seconds", "times ours", "MiB over base", "share of sgemm", "value"]
+    lines = []
+    for case in sorted(cases, key=lambda case: (case["width"], case["rows"], case["seconds"])):
+        ratio = case["seconds"] / ours.get((case["rows"], case["width"]), math.nan)
         cells = [case["rows"], case["width"], case["who"], "keeps" if case["allocator_keeps"] else "default"]
-        cells += [
-            f"{case['seconds']:.3f}",
-            "-" if math.isnan(ratio) else f"{ratio:.1f}",
-            f"{case['MiB_over_base']:.0f}",
-        ]
-        cells += [f"{100 * case['share_of_sgemm']:.0f} %", f"{case['value']:.6f}"]
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    lines += [
-        "",
-        "| voters for 60,000 rows | seconds | -log p_y | relative error | gradients' cosine, median row | all |",
-    ]
-    lines.append("| " + " | ".join(["---"] * 6) + " |")
-    for case in figures["sampling"]:
+        cells += [f"{case['seconds']:.3f}", NONE if math.isnan(ratio) else f"{ratio:.1f}"]
+        cells += [f"{case['MiB_over_base']:.0f}", f"{100 * case['share_of_sgemm']:.0f} %", f"{case['value']:.6f}"]
+        lines.append(cells)
+    return markdown(head, lines)
+
+
+def sampling_table(result: ResultFile) -> str:
+    """What a sample of the voters loses, as Markdown."""
+    samples = result.figures["sampling"]
+    head = [f"voters for {samples[0]['voters']:,} rows", "seconds", "-log p_y", "relative error"]
+    lines = []
+    for case in samples:
         cells = [f"{case['voters']:,}", f"{case['seconds']:.0f}", f"{case['value']:.5f}"]
         cells += [f"{100 * case['relative_error']:.2f} %"]
         cells += [f"{case[name]:.4f}" for name in ("median_cosine_of_gradients", "cosine_of_whole_gradients")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown([*head, "gradients' cosine, median row", "all"], lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--table", action="store_true", help="print what is there and stop")
-    parser.add_argument("--one", nargs=3, metavar=("WHO", "N", "D"), help="measure one case and print it as JSON")
-    arguments = parser.parse_args()
+    parser = options(__doc__)
+    parser.add_argument(
+        "--one", nargs=4, metavar=("SET", "WHO", "N", "D"), help="measure one case and print it as JSON"
+    )
+    arguments = parse(parser)
     if arguments.one:
-        print(json.dumps(one(arguments.one[0], int(arguments.one[1]), int(arguments.one[2]))))
+        name, who, count, width = arguments.one
+        print(json.dumps(one(name, who, int(count), int(width))))
         return
     if not arguments.table:
-        measure()
-    print(table())
+        tiny = (TINY, TINY_CASES, TINY_SAMPLES)
+        measure(*(tiny if arguments.tiny else (FASHION_MNIST, CASES, SAMPLES)))
+    for result in read_results(SCRIPT):
+        print(table(result), sampling_table(result), sep="\n\n")
 
 
 if __name__ == "__main__":

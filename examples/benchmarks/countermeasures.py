@@ -4,11 +4,10 @@
     python examples/benchmarks/countermeasures.py --defence jpeg:10    # only some
     python examples/benchmarks/countermeasures.py --table              # only print what is there
 
-One file for each set and method in ``results-countermeasures/``, as ``hf-unlearnable measure`` writes them, and one
-page for each set that lays the methods side by side (``hf-unlearnable report FILE FILE FILE``). Victims are kept in
-data/victims, so that a stopped run goes on where it was, and what a file has already is not measured again. A file that
-was begun on another machine goes on too; its page then says which rows are of another fit, since another processor
-rounds differently and the same recipe ends with other bytes.
+One file for each set and method, and one page for each set that lays the methods side by side (what ``hf-unlearnable
+report`` makes of several measurements). Victims are kept in data/victims, so that a stopped run goes on where it was;
+what a file has already is not measured again. A file that was begun on another machine goes on too; its page then says
+which rows are of another fit, since another processor rounds differently and the same recipe ends with other bytes.
 
 A model that was pre-trained on other data is one of the countermeasures: for Fashion-MNIST one of the photo patches,
 for the patches one of Fashion-MNIST.
@@ -18,14 +17,17 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import Accelerator
+from common import ALL_SETS, IMAGES, SETS, TINY, command, fitted, kept, load, machine, options, parse, victim_seeds
 from datasets import Image
-from protection_strength import DATA, fitted, load, percent
+from result_files import Experiment, ResultFile, place, read_results, results_folder
+from tables import markdown, percent
 
 from hf_unlearnable import Budget, Defence, Protection, Report, Surrogate, Training, learnability
 from hf_unlearnable.data.columns import find_columns
@@ -36,9 +38,8 @@ from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.reports.comparison import write_comparison
 from hf_unlearnable.training.run import TrainingRun
 
-RESULTS = Path(__file__).parent / "results-countermeasures"
-SETS = {"fashion-mnist": 3000, "photo-patches": 4000}
-OTHER = {"fashion-mnist": "photo-patches", "photo-patches": "fashion-mnist"}
+SCRIPT = Path(__file__).stem
+GREY = ("fashion-mnist", TINY)
 METHODS = ("em", "mi-ue", "beo")
 PRETRAINED = "pretrained"
 DEFENCES = (
@@ -64,9 +65,9 @@ DEFENCES = (
 
 def pretrained(name: str, channels: int) -> str:
     """The folder of a model trained on another set; relative, since it becomes a part of the victims' names."""
-    folder = DATA / "pretrained" / f"small-resnet-{name}-{channels}"
+    folder = kept("pretrained") / f"small-resnet-{name}-{channels}"
     if not folder.exists():
-        data, _ = load(name, SETS[name])
+        data, _ = load(name, IMAGES[name])
         data = data.cast_column("image", Image(mode="L" if channels == 1 else "RGB"))
         images, training = ImageSet.read(data, find_columns(data)), Training(epochs=12)
         steps = training.iterations(len(images))
@@ -79,18 +80,35 @@ def pretrained(name: str, channels: int) -> str:
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 
-def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -> Path:
-    """Measure one method on one set; returns the file with all that is known of it."""
-    data, test = load(name, SETS[name])
-    channels = 1 if name == "fashion-mnist" else 3
-    file = RESULTS / f"{name}-{SETS[name]}-{recipe}-{str(budget).replace(':', '-')}.json"
-    before = Report.load(file) if file.exists() else None
+def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -> None:
+    """Measure one method on one set with the countermeasures that its file does not have yet."""
+    data, test = load(name, IMAGES[name])
+    channels = 1 if name in GREY else 3
+    experiment = Experiment(
+        script=SCRIPT,
+        dataset=name,
+        images=len(data),
+        method=recipe,
+        recipe=recipe,
+        budget=str(budget),
+        ratios=(0.0, 1.0),
+        epochs=arguments.epochs,
+        victims=("small-resnet",),
+        seeds=tuple(victim_seeds(arguments)),
+        fit=1,
+        machine=machine(),
+        command=command(),
+    )
+    file, before = place(experiment), None
+    if file.exists():
+        stored = ResultFile.read(file)
+        experiment, before = stored.experiment, stored.report
     there = {_name(one) for one in before.defences} if before else set()
     names = [one for one in arguments.defence if one not in there and (one != "grayscale" or channels == 3)]
     if not names:
-        return file
+        return
     names = list(dict.fromkeys(["none", *names]))  # the row that all others are seen against, and that tells fits apart
-    victim = f"{PRETRAINED}:{pretrained(OTHER[name], channels)}" if PRETRAINED in names else ""
+    victim = f"{PRETRAINED}:{pretrained(other(name), channels)}" if PRETRAINED in names else ""
     report = learnability(
         data.map(Protection.from_pretrained(fitted(name, recipe, budget, data)[0])),
         clean=data,
@@ -99,14 +117,17 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
         defences=[victim if one == PRETRAINED else one for one in names],
         ratios=[0, 1],
         training=Training(epochs=arguments.epochs),
-        seeds=range(101, 101 + arguments.seeds),
-        keep_in=DATA / "victims",
+        seeds=victim_seeds(arguments),
+        keep_in=kept("victims"),
     )
-    RESULTS.mkdir(exist_ok=True)
     report = joined(before, report) if before else report
-    report.save(file)
+    ResultFile(experiment, {"report": report.as_dict()}).write()
     print(f"\n{name}, {recipe}, {budget}\n{report}\n", flush=True)
-    return file
+
+
+def other(name: str) -> str:
+    """What the models are pre-trained on that shall learn a set: another one."""
+    return "photo-patches" if name == "fashion-mnist" else "fashion-mnist"
 
 
 def joined(before: Report, found: Report) -> Report:
@@ -140,51 +161,68 @@ def _name(defence: str) -> str:
     return known.get(defence, defence.partition(":")[0])
 
 
-def table() -> str:
-    """What is there, as Markdown: the ceiling of clean images, then each method, with the peak epoch in brackets."""
-    lines = []
-    for name in SETS:
-        reports = {recipe: Report.load(file) for recipe in METHODS for file in RESULTS.glob(f"{name}-*-{recipe}-linf*")}
-        if not reports:
-            continue
-        lines += [f"| {name} | clean | {' | '.join(reports)} |", "| --- " * (2 + len(reports)) + "|"]
-        first = next(iter(reports.values()))
-        victim = first.victims[0]
-        for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
-            cells = [percent(first, victim, CLEAN, defence=defence)]
-            for report in reports.values():
-                best = report.accuracy(PROTECTED, victim, "peak", defence=defence)
-                mean = percent(report, victim, PROTECTED, defence=defence)
-                cells.append(mean if math.isnan(best) else f"{mean} ({100 * best:.1f})")
-            lines.append(f"| {defence.partition(':data')[0]} | {' | '.join(cells)} |")
-        lines.append("")
-    return "\n".join(lines)
+def page(results: Sequence[ResultFile]) -> Path:
+    """Lay the methods of one set side by side on a page, whose files are as ``hf-unlearnable measure`` writes them."""
+    names = [one.experiment.recipe or "" for one in results]
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [Path(scratch) / f"{name}.json" for name in names]
+        for one, file in zip(results, files, strict=True):
+            one.report.save(file)
+        output = results_folder() / SCRIPT / f"{results[0].experiment.dataset}.html"
+        return write_comparison(files, output, names=names, public=True)
+
+
+def by_set(results: Sequence[ResultFile]) -> dict[str, list[ResultFile]]:
+    """The files of every set, in the order of ``METHODS``."""
+    found: dict[str, list[ResultFile]] = {}
+    for one in sorted(results, key=lambda one: METHODS.index(one.experiment.recipe or "")):
+        found.setdefault(one.experiment.dataset or "", []).append(one)
+    return dict(sorted(found.items()))
+
+
+def table(results: Sequence[ResultFile]) -> str:
+    """One set, as Markdown: the ceiling of clean images, then each method, with the peak epoch in brackets.
+
+    A star stands where the file says that a countermeasure was measured on another fit than the first row.
+    """
+    reports = {one.experiment.recipe or "": one.report for one in results}
+    dataset, lines = results[0].experiment.dataset or "", []
+    for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
+        ceiling = next(report for report in reports.values() if defence in report.defences)
+        cells = [percent(ceiling, None, CLEAN, defence=defence)]
+        for report in reports.values():
+            best = report.accuracy(PROTECTED, None, "peak", defence=defence)
+            mean = percent(report, None, PROTECTED, defence=defence)
+            star = "*" if _name(defence) in elsewhere(report) else ""
+            cells.append(mean if math.isnan(best) else f"{mean} ({100 * best:.1f}){star}")
+        words = f"start from a model of {other(dataset)}" if _name(defence) == PRETRAINED else defence
+        lines.append([words, *cells])
+    return markdown([dataset, "clean", *reports], lines)
+
+
+def elsewhere(report: Report) -> list[str]:
+    """The countermeasures that were measured on another fit, by the sentences of ``joined``."""
+    return [name for doubt in report.doubts for name in doubt.partition(": measured on another fit")[0].split(", ")]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--set", choices=SETS, action="append", help="default: all")
+    parser = options(__doc__, epochs=12)
+    parser.add_argument("--set", choices=ALL_SETS, action="append", help=f"default: {' and '.join(SETS)}")
     parser.add_argument("--method", choices=METHODS, action="append", help="default: all")
     parser.add_argument("--defence", choices=DEFENCES, action="append", help="default: all")
     parser.add_argument("--budget", default="8/255")
-    parser.add_argument("--epochs", type=int, default=12, help="of the victims")
-    parser.add_argument("--seeds", type=int, default=3, help="victims of each kind")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", action="store_true", help="print what is there and stop")
-    arguments = parser.parse_args()
+    parser.add_argument("--page", action="store_true", help="write the pages anew from what is there, and stop")
+    arguments = parse(parser)
     arguments.defence = arguments.defence or list(DEFENCES)
-    torch.set_num_threads(arguments.threads)
-    if not arguments.table:
+    if not arguments.table and not arguments.page:
         for name in arguments.set or SETS:
             for one in arguments.method or METHODS:
                 run(name, one, Budget.parse(arguments.budget), arguments)
-            files = sorted(RESULTS.glob(f"{name}-*.json"))
-            if len(files) < 2:
-                continue
-            names = [file.stem.removeprefix(f"{name}-{SETS[name]}-") for file in files]
-            page = write_comparison(files, RESULTS / f"{name}.html", names=names, public=True)
-            print(f"{page} written", flush=True)
-    print(table())
+    found = by_set(read_results(SCRIPT))
+    for results in found.values() if not arguments.table else ():
+        if len(results) > 1:
+            print(f"{page(results).name} written", flush=True)
+    print(*(table(results) for results in found.values()), sep="\n\n")
 
 
 if __name__ == "__main__":

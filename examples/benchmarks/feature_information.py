@@ -12,24 +12,23 @@ clean images tell about themselves. Clean test accuracy of the same victims besi
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import Accelerator
-from protection_strength import RECIPES, load
+from common import FASHION_MNIST, RECIPES, TINY, command, load, machine, options, parse, victim_seeds
+from result_files import Experiment, ResultFile, read_results
+from tables import markdown
 
 from hf_unlearnable import Budget, Surrogate, Training, load_metric
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.files import atomic_write
 from hf_unlearnable.training.inference import accuracy, embed
 from hf_unlearnable.training.run import TrainingRun
 from hf_unlearnable.versions import versions
 
-FILE = Path(__file__).parent / "results" / "feature-information.json"
+SCRIPT = Path(__file__).stem
 KINDS = ("clean", "noise", "em", "mi-ue")
 FIGURES = {
     "mutual_information_histogram": "MI, histogram",
@@ -41,16 +40,17 @@ FIGURES = {
 }
 
 
-def measure(images: int, epochs: int, seeds: int) -> None:
+def measure(name: str, arguments: argparse.Namespace, kinds: Sequence[str]) -> None:
     """Train the victims, estimate, write the result file."""
-    data, test = load("fashion-mnist", images)
-    metric, accelerator, training = load_metric("mutual_information"), Accelerator(), Training(epochs=epochs)
+    data, test = load(name, arguments.images)
+    metric, accelerator, budget = load_metric("mutual_information"), Accelerator(), Budget(8)
+    training = Training(epochs=arguments.epochs)
     clean, tests = (ImageSet.read(one, find_columns(one)) for one in (data, test))
     rows = []
-    for kind in KINDS:
-        released = data if kind == "clean" else data.map(RECIPES[kind].fit(data, budget=Budget(8)))
+    for kind in kinds:
+        released = data if kind == "clean" else data.map(RECIPES[kind].fit(data, budget=budget))
         protected = ImageSet.read(released, find_columns(released))
-        for seed in range(101, 101 + seeds):
+        for seed in victim_seeds(arguments):
             steps = training.iterations(len(protected))
             victim = Surrogate("small-resnet")
             network = TrainingRun(
@@ -67,34 +67,38 @@ def measure(images: int, epochs: int, seeds: int) -> None:
             reached = accuracy(network, tests, accelerator.device)
             rows.append({"trained on": kind, "seed": seed, **figures, "accuracy": reached})
             print(rows[-1], flush=True)
-    about = {"command": " ".join(["python", *sys.argv]), "images": images, "training": training.as_dict()}
-    atomic_write(FILE, json.dumps({**about, "rows": rows, "versions": versions()}, indent=2) + "\n")
+    experiment = Experiment(
+        script=SCRIPT,
+        dataset=name,
+        images=arguments.images,
+        budget=str(budget),
+        epochs=arguments.epochs,
+        victims=("small-resnet",),
+        seeds=tuple(victim_seeds(arguments)),
+        machine=machine(),
+        command=command(),
+    )
+    ResultFile(experiment, {"training": training.as_dict(), "rows": rows, "versions": versions()}).write()
 
 
-def table() -> str:
-    """What is there, as a Markdown table."""
-    rows = json.loads(FILE.read_text())["rows"]
-    lines = [["trained on", *FIGURES.values()], ["---"] * (1 + len(FIGURES))]
-    for kind in KINDS:
-        values = [[row[name] for row in rows if row["trained on"] == kind] for name in FIGURES]
-        spreads = [np.std(one, ddof=1) if len(one) > 1 else 0 for one in values]
-        lines.append(
-            [kind, *(f"{np.mean(one):.3f} ± {spread:.3f}" for one, spread in zip(values, spreads, strict=True))]
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def table(results: Sequence[ResultFile]) -> str:
+    """What is there, as Markdown."""
+    lines = []
+    for one in results:
+        for kind in dict.fromkeys(row["trained on"] for row in one.figures["rows"]):
+            values = [[row[name] for row in one.figures["rows"] if row["trained on"] == kind] for name in FIGURES]
+            cells = (f"{np.mean(each):.3f} ± {np.std(each, ddof=1) if len(each) > 1 else 0:.3f}" for each in values)
+            lines.append([kind, *cells])
+    return markdown(["trained on", *FIGURES.values()], lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = options(__doc__, epochs=12)
     parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--epochs", type=int, default=12, help="of the victims")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--table", action="store_true", help="print what is there and stop")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parse(parser)
     if not arguments.table:
-        measure(arguments.images, arguments.epochs, arguments.seeds)
-    print(table())
+        measure(TINY if arguments.tiny else FASHION_MNIST, arguments, KINDS[:2] if arguments.tiny else KINDS)
+    print(table(read_results(SCRIPT)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """What becomes of every kind of image, and what a 24-megapixel photograph costs.
 
-python examples/benchmarks/image_kinds.py            # the table (seconds)
-python examples/benchmarks/image_kinds.py --large    # and the large image, kept in results-images/large-image.json
+    python examples/benchmarks/image_kinds.py            # the table (seconds)
+    python examples/benchmarks/image_kinds.py --large    # and the large image, whose figures are kept
+
+The table is made from what is read back of one image of every kind; nothing of it is kept.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import resource
@@ -14,20 +15,23 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from common import command, machine, options, parse
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image, ImageOps
+from result_files import Experiment, ResultFile
 
-from hf_unlearnable import EM, Protection
+from hf_unlearnable import EM, Budget, Protection
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.pixels import split_alpha, to_array
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.versions import versions
 
-HERE = Path(__file__).parent
+SCRIPT = Path(__file__).stem
 COLUMNS = Columns("image", "label")
 OWNER = "Ann Example"  # stands in the EXIF of every source that can have one
 
@@ -134,25 +138,28 @@ def table(original: Dataset, released: Dataset, protection: Protection) -> dict[
     return lines
 
 
-def large(width: int = 6000, height: int = 4000) -> dict[str, object]:
+def large(width: int = 6000, height: int = 4000) -> ResultFile:
     """Protect a 24-megapixel JPEG among small images: time and memory of every part, in a process of its own."""
+    budget = Budget(8)
     small, photograph = dataset(), file(picture(width, height), "JPEG", quality=90)
     row = {"image": {"bytes": photograph, "path": "large.jpg"}, "label": 0}
     data = Dataset.from_list([*small.cast_column("image", ImageFeature(decode=False)), row], features=small.features)
-    figures: dict[str, object] = {"pixels": width * height, "budget": "linf:8"}
+    figures: dict[str, object] = {}
+    stages: dict[str, dict[str, float]] = {}
 
     def timed(what: str, work: Callable[[], object]) -> object:
         started = time.perf_counter()
         result = work()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        figures[what] = {"seconds": round(time.perf_counter() - started, 1), "peak_MiB_so_far": peak}
+        stages[what] = {"seconds": round(time.perf_counter() - started, 1), "peak_MiB_so_far": peak}
         return result
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         timed("before", lambda: None)
-        fit = EM(epochs=4, batch_size=8).fit
-        protection: Protection = timed("fit", lambda: fit(data, output_dir=Path(folder) / "p", progress=False))
+        method, store = EM(epochs=4, batch_size=8), Path(folder) / "p"
+        fit = partial(method.fit, data, budget=budget, output_dir=store, progress=False)
+        protection: Protection = timed("fit", fit)
         only = data.select([len(data) - 1])
         image = only[0]["image"]
         timed("protect, decoded image", lambda: protection.protect(image, 0))
@@ -161,14 +168,24 @@ def large(width: int = 6000, height: int = 4000) -> dict[str, object]:
             len(released.cast_column("image", ImageFeature(decode=False))[0]["image"]["bytes"]) / 2**20, 1
         )
         figures["verification"] = timed("verify", lambda: protection.verify(only, released)).as_dict()
-        figures["store_bytes_a_row"] = round((Path(folder) / "p" / "perturbations.arrow").stat().st_size / len(data))
-    return {**figures, "versions": versions()}
+        figures["store_bytes_a_row"] = round((store / "perturbations.arrow").stat().st_size / len(data))
+    experiment = Experiment(
+        script=SCRIPT,
+        dataset="image kinds",
+        method=EM.name,
+        recipe=EM.name,
+        budget=str(budget),
+        settings={"pixels": width * height},
+        machine=machine(),
+        command=command(),
+    )
+    return ResultFile(experiment, {"stages": stages, **figures, "versions": versions()})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--large", action="store_true", help="protect a 24-megapixel image too")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     data = dataset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -183,11 +200,9 @@ def main() -> None:
             cells = (words[cell] if cell is None or isinstance(cell, bool) else f"{cell}" for cell in line.values())
             print(f"| {kind} | " + " | ".join(cells) + " |")
     if arguments.large:
-        figures = large()
-        results = HERE / "results-images"
-        results.mkdir(exist_ok=True)
-        (results / "large-image.json").write_text(json.dumps(figures, indent=2) + "\n")
-        print(json.dumps(figures, indent=2))
+        result = large(300, 200) if arguments.tiny else large()
+        result.write()
+        print(json.dumps(result.figures, indent=2))
 
 
 if __name__ == "__main__":

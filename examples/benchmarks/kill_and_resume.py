@@ -10,7 +10,6 @@ a moment that is drawn evenly from the time that an undisturbed run takes, and t
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -23,12 +22,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import FASHION_MNIST, TINY, command, load, machine, options, parse
 from datasets import load_from_disk
-from protection_strength import load
+from result_files import Experiment, ResultFile, read_results
+from tables import markdown
 
-from hf_unlearnable.files import atomic_write
-
-FILE = Path(__file__).parent / "results-scale" / "kill-and-resume.json"
+SCRIPT = Path(__file__).stem
 MAP = """
 import sys
 from datasets import load_from_disk
@@ -99,14 +98,14 @@ class Scenario:
         return True, time.monotonic() - started
 
 
-def measure(images: int, kills: int, seed: int) -> None:
+def measure(experiment: Experiment, kills: int, seed: int) -> None:
     """Run all scenarios and write the result file."""
-    rng, found = random.Random(seed), []
+    rng, found, images = random.Random(seed), [], experiment.images or 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data, test = load("fashion-mnist", images)
+        data, test = load(experiment.dataset or "", images)
         data.save_to_disk(folder / "data")
-        test.select(range(images)).save_to_disk(folder / "test")
+        test.select(range(min(images, len(test)))).save_to_disk(folder / "test")
         for name in ("protect", "measure", "map"):
             scenario = Scenario(name, folder, images)
             whole = folder / ("protected" if name == "protect" else f"{name}-whole")
@@ -138,29 +137,35 @@ def measure(images: int, kills: int, seed: int) -> None:
                     "killed_at": sorted(moments),
                 }
             )
-    about = {"command": " ".join(["python", *sys.argv]), "images": images, "seed": seed, "scenarios": found}
-    atomic_write(FILE, json.dumps(about, indent=2) + "\n")
+    ResultFile(experiment, {"scenarios": found}).write()
 
 
-def table() -> str:
+def table(result: ResultFile) -> str:
     """What is there, as Markdown."""
-    lines = ["| command | undisturbed, s | kills | same bytes at the end | left behind |", "| --- " * 5 + "|"]
-    for one in json.loads(FILE.read_text())["scenarios"]:
+    head, lines = ["command", "undisturbed, s", "kills", "same bytes at the end", "left behind"], []
+    for one in result.figures["scenarios"]:
         left = ", ".join(one["left_behind"]) or "nothing"
-        lines.append(f"| {one['command']} | {one['undisturbed_seconds']} | {one['kills']} | {one['equal']} | {left} |")
-    return "\n".join(lines)
+        lines.append([one["command"], one["undisturbed_seconds"], one["kills"], one["equal"], left])
+    return markdown(head, lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--table", action="store_true", help="print what is there and stop")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
+    experiment = Experiment(
+        script=SCRIPT,
+        dataset=TINY if arguments.tiny else FASHION_MNIST,
+        images=arguments.images,
+        settings={"seed": arguments.seed},
+        machine=machine(),
+        command=command(),
+    )
     if not arguments.table:
-        measure(arguments.images, arguments.kills, arguments.seed)
-    print(table())
+        measure(experiment, 1 if arguments.tiny else arguments.kills, arguments.seed)
+    print(*(table(result) for result in read_results(SCRIPT)), sep="\n\n")
 
 
 if __name__ == "__main__":

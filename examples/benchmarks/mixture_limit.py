@@ -16,21 +16,23 @@ that not even these blur it). What such an attacker cannot do to a mixture, a pu
 * ``exchanged``: no budget at all; the images of that half change places in every batch, so that their labels are noise.
 
 `small-resnet` victims, halves drawn as ``learnability`` draws them: the clean half alone is in the results of
-protection_strength.py. One result file, written after every victim.
+protection_strength.py. One file for each attack, budget and set, written after every victim.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from protection_strength import SETS, load, told
+from common import ALL_SETS, TINY, command, load, machine, options, parse, size, victim_seeds
+from result_files import Experiment, ResultFile, place, read_results
+from tables import markdown, told
 from torch.nn import functional as F
 
 from hf_unlearnable import Budget, Surrogate, Training
@@ -38,7 +40,6 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.adversarial import ascend
 from hf_unlearnable.evaluation.victims import split
-from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.training.batches import load as load_rows
 from hf_unlearnable.training.batches import random_crop_flip
@@ -46,7 +47,7 @@ from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import TrainingRun
 from hf_unlearnable.versions import versions
 
-FILE = Path(__file__).parent / "results" / "mixture-limit.json"
+SCRIPT = Path(__file__).stem
 STEPS = 5  # of the attack within each step of the victim, each of two fifths of the radius
 SHIFT = 0.1  # length of the victim's move along its gradient, for the difference
 CLEAN_IMAGES = 96  # that this gradient is taken of
@@ -157,52 +158,61 @@ def measure(attack: str, budget: Budget, name: str, images: int, epochs: int, se
     run.attacked, run.epsilon = ~split(data.labels, 0.5, seed), budget.epsilon
     reached = []
     for _ in run:
-        if run.done % (steps // epochs) == 0:
+        if run.done % max(1, steps // epochs) == 0:
             reached.append(round(accuracy(run.network, test, accelerator.device), 6))
     return reached
 
 
-def table(cells: list[dict]) -> str:
+def run(experiment: Experiment, budget: Budget) -> None:
+    """Train the victims that the file of the experiment does not have yet."""
+    file = place(experiment)
+    victims: list[dict[str, Any]] = ResultFile.read(file).figures["victims"] if file.exists() else []
+    attack, name = experiment.recipe or "", experiment.dataset or ""
+    for seed in experiment.seeds or ():
+        if all(one["seed"] != seed for one in victims):
+            reached = measure(attack, budget, name, experiment.images or 0, experiment.epochs or 0, seed)
+            victims.append({"seed": seed, "reached": reached, "versions": versions()})
+            ResultFile(experiment, {"victims": victims}).write()
+
+
+def table(results: Sequence[ResultFile]) -> str:
     """What was measured, as Markdown."""
-    lines = [
-        "| attack | budget | set | images | epochs | victims | clean test accuracy, last epoch |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    last: dict[str, list[float]] = {}
-    for one in cells:
-        case = " | ".join(str(one[key]) for key in ("attack", "budget", "set", "images", "epochs"))
-        last.setdefault(case, []).append(one["reached"][-1])
-    lines += [f"| {case} | {len(shares)} | {told(np.array(shares))} |" for case, shares in last.items()]
-    return "\n".join(lines)
+    head = ["attack", "budget", "set", "images", "epochs", "victims", "clean test accuracy, last epoch"]
+    lines = []
+    for one in results:
+        about, reached = one.experiment, last(one)
+        first = [about.recipe, about.budget or "none", about.dataset, about.images, about.epochs]
+        lines.append([*first, len(reached), told(list(reached.values()))])
+    return markdown(head, lines)
+
+
+def last(result: ResultFile) -> dict[int, float]:
+    """Clean test accuracy after the last epoch, by the victim's seed."""
+    return {one["seed"]: one["reached"][-1] for one in result.figures["victims"]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = options(__doc__, epochs=15)
     parser.add_argument("--attack", choices=ATTACKS, action="append", help="default: all")
     parser.add_argument("--budget", default="16/255")
-    parser.add_argument("--set", choices=SETS, default="fashion-mnist")
+    parser.add_argument("--set", choices=ALL_SETS, default="fashion-mnist")
     parser.add_argument("--images", type=int, default=5000, help="training images of Fashion-MNIST")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", action="store_true", help="print what is there and stop")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    cells = json.loads(FILE.read_text())["cells"] if FILE.exists() else []
-    budget = Budget.parse(arguments.budget)
-    images = arguments.images if arguments.set == "fashion-mnist" else 4000
-    wanted = [(attack, seed) for attack in arguments.attack or ATTACKS for seed in range(101, 101 + arguments.seeds)]
-    for attack, seed in wanted if not arguments.table else []:
-        settings = {"images": images, "epochs": arguments.epochs, "seed": seed}
-        limit = str(budget) if ATTACKS[attack].bounded else "none"
-        about = {"attack": attack, "budget": limit, "set": arguments.set, **settings}
-        if any(about.items() <= one.items() for one in cells):
-            continue
-        reached = measure(attack, budget, arguments.set, **settings)
-        command = " ".join(["python", *sys.argv])
-        cells.append({**about, "reached": reached, "command": command, "versions": versions()})
-        atomic_write(FILE, json.dumps({"cells": cells}, indent=2) + "\n")
-    print(table(cells))
+    arguments = parse(parser)
+    name, budget = TINY if arguments.tiny else arguments.set, Budget.parse(arguments.budget)
+    about = Experiment(
+        script=SCRIPT,
+        dataset=name,
+        images=size(name, arguments),
+        ratios=(0.5,),
+        epochs=arguments.epochs,
+        victims=("small-resnet",),
+        seeds=tuple(victim_seeds(arguments)),
+        machine=machine(),
+        command=command(),
+    )
+    for attack in (arguments.attack or ATTACKS) if not arguments.table else ():
+        run(replace(about, recipe=attack, budget=str(budget) if ATTACKS[attack].bounded else None), budget)
+    print(table(read_results(SCRIPT)))
 
 
 if __name__ == "__main__":

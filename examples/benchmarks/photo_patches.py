@@ -1,67 +1,34 @@
-"""Build a small colour data set from the photographs of Debian's package ``mate-backgrounds``.
+"""Build small colour data sets from photographs in Debian's packages.
 
-Fashion-MNIST's black background clips half of every perturbation, so nothing should be judged on it alone. This set
-behaves like natural images and needs no network beyond Debian's packages: 32x32 RGB patches, the class being the
+    python examples/benchmarks/photo_patches.py --output data/photo-patches     # writes a DatasetDict (train, test)
+    python examples/benchmarks/photo_patches.py --set photo-patches-2 --contact-sheet sheet.png
+
+Fashion-MNIST's black background clips half of every perturbation, so nothing should be judged on it alone. These sets
+behave like natural images and need no network beyond Debian's packages: 32x32 RGB patches, the class being the
 photograph that a patch was cut from.
 
 * Patches are cut at several scales (24 to 64 source pixels a side) and only where there is texture.
 * Hue, saturation and contrast are jittered per patch, so that a colour histogram does not tell the class.
 * Training and test patches come from disjoint cells of a grid laid over each photograph.
 
-    python examples/benchmarks/photo_patches.py --output data/photo-patches     # writes a DatasetDict (train, test)
+Which photographs the sets are made of, and what they may be used for: ``photographs.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
+from photographs import PHOTO_SETS, photographs
 from PIL import Image
 
-from hf_unlearnable.data.debian import unpack_package
-from hf_unlearnable.errors import SourceError
-
-PACKAGE = "mate-backgrounds"
-INSTALLED = Path("/usr/share/backgrounds/mate/nature")
-PHOTOGRAPHS = (
-    "Aqua",
-    "Blinds",
-    "Dune",
-    "FreshFlower",
-    "Garden",
-    "GreenMeadow",
-    "LadyBird",
-    "RainDrops",
-    "TwoWings",
-    "YellowFlower",
-)
 SIDE = 32  # pixels of a patch
 CELL = 160  # source pixels of a train or test cell: wider than the largest patch
 SCALES = (24, 32, 48, 64)  # source pixels that become one patch
 MIN_STD = 16.0  # of the luminance in 8-bit levels: smooth sky tells nothing
-
-
-def photographs(folder: Path | None = None) -> dict[str, Image.Image]:
-    """Open the ten photographs from ``folder``, or from the Debian package fetched without root.
-
-    Raises:
-        SourceError: a photograph is missing, or the package could not be fetched.
-    """
-    if folder is None:
-        folder = INSTALLED
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(prefix="mate-backgrounds-") as scratch:
-                return photographs(unpack_package(PACKAGE, Path(scratch)) / INSTALLED.relative_to("/"))
-    missing = [name for name in PHOTOGRAPHS if not (folder / f"{name}.jpg").is_file()]
-    if missing:
-        raise SourceError(
-            f"{folder} lacks {', '.join(missing)}; expected the JPEG photographs of Debian's package {PACKAGE}"
-        )
-    return {name: Image.open(folder / f"{name}.jpg").convert("RGB") for name in PHOTOGRAPHS}
 
 
 def _jitter(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -93,7 +60,7 @@ def _cut(photo: Image.Image, cells: list[tuple[int, int]], count: int, rng: np.r
 
 
 def build(
-    train: int = 4000, test: int = 2000, seed: int = 0, folder: Path | None = None
+    photos: dict[str, Image.Image], train: int, test: int, seed: int = 0
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Cut the patches.
 
@@ -102,40 +69,75 @@ def build(
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for photo in photographs(folder).values():
-        cells = [(c, r) for c in range(photo.width // CELL) for r in range(photo.height // CELL)]
-        rng.shuffle(cells)
-        held_out = max(1, len(cells) // 3)
-        parts["test"] += _cut(photo, cells[:held_out], test // len(PHOTOGRAPHS), rng)
-        parts["train"] += _cut(photo, cells[held_out:], train // len(PHOTOGRAPHS), rng)
+    for photo in photos.values():
+        train_cells, test_cells = split_cells(photo, rng)
+        parts["test"] += _cut(photo, test_cells, test // len(photos), rng)
+        parts["train"] += _cut(photo, train_cells, train // len(photos), rng)
     result = {}
     for name, patches in parts.items():
-        labels = np.repeat(np.arange(len(PHOTOGRAPHS)), len(patches) // len(PHOTOGRAPHS))
+        labels = np.repeat(np.arange(len(photos)), len(patches) // len(photos))
         order = rng.permutation(len(patches))
         result[name] = (np.stack(patches)[order], labels[order])
     return result
 
 
-def build_dataset(train: int = 4000, test: int = 2000, seed: int = 0, folder: Path | None = None) -> DatasetDict:
-    """The same as a ``DatasetDict`` with the columns ``image`` and ``label``."""
-    features = Features({"image": ImageFeature(), "label": ClassLabel(names=list(PHOTOGRAPHS))})
+def split_cells(photo: Image.Image, rng: np.random.Generator) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Deal out the cells of a photograph: two thirds for training patches, the others for test patches."""
+    cells = [(c, r) for c in range(photo.width // CELL) for r in range(photo.height // CELL)]
+    rng.shuffle(cells)
+    held_out = max(1, len(cells) // 3)
+    return cells[held_out:], cells[:held_out]
+
+
+def build_dataset(
+    name: str = "photo-patches",
+    train: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+) -> DatasetDict:
+    """A set as a ``DatasetDict`` with the columns ``image`` and ``label``; its own size where none is given."""
+    own, photos = PHOTO_SETS[name], photographs(name, folder)
+    parts = build(photos, own.train if train is None else train, own.test if test is None else test, seed)
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=list(photos))})
     return DatasetDict(
         {
             split: Dataset.from_dict(
                 {"image": [Image.fromarray(x) for x in images], "label": labels.tolist()}, features=features
             )
-            for split, (images, labels) in build(train, test, seed, folder).items()
+            for split, (images, labels) in parts.items()
         }
     )
 
 
-if __name__ == "__main__":
+def contact_sheet(data: Dataset, columns: int = 24) -> Image.Image:
+    """Look at a set: one row of patches for each class."""
+    names, rows = data.features["label"].names, data.with_format(None)
+    labels = np.array(rows["label"])
+    sheet = Image.new("RGB", (columns * (SIDE + 2), len(names) * (SIDE + 2)), "white")
+    for label in range(len(names)):
+        for place, row in enumerate(np.flatnonzero(labels == label)[:columns]):
+            sheet.paste(rows[int(row)]["image"], (place * (SIDE + 2), label * (SIDE + 2)))
+    return sheet
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--photographs", type=Path, help="folder with the JPEG files (default: the Debian package)")
-    parser.add_argument("--train", type=int, default=4000)
-    parser.add_argument("--test", type=int, default=2000)
+    parser.add_argument("--set", choices=PHOTO_SETS, default="photo-patches")
+    parser.add_argument("--output", type=Path, help="folder of the DatasetDict")
+    parser.add_argument("--contact-sheet", type=Path, help="a PNG with some patches of every class")
+    parser.add_argument("--photographs", type=Path, help="folder with CLASS.jpg of every class (default: the packages)")
+    parser.add_argument("--train", type=int, help="patches; default: 400 of each photograph")
+    parser.add_argument("--test", type=int, help="patches; default: 200 of each photograph")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    build_dataset(arguments.train, arguments.test, arguments.seed, arguments.photographs).save_to_disk(arguments.output)
-    print(f"wrote {arguments.train} training and {arguments.test} test patches to {arguments.output}")
+    data = build_dataset(arguments.set, arguments.train, arguments.test, arguments.seed, arguments.photographs)
+    if arguments.output:
+        data.save_to_disk(arguments.output)
+    if arguments.contact_sheet:
+        contact_sheet(data["train"]).save(arguments.contact_sheet)
+    print(f"{len(data['train'])} training and {len(data['test'])} test patches of {arguments.set}")
+
+
+if __name__ == "__main__":
+    main()

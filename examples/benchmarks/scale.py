@@ -26,17 +26,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import command, machine, options, parse
 from PIL import Image
+from result_files import Experiment, ResultFile, read_results
+from tables import markdown
 
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable import Budget
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results-scale"
+SCRIPT = Path(__file__).stem
+BUDGET = Budget(8)
 STAGES = ("make", "fit", "map", "push")
 CLASSES, STEPS = 100, 50
 BLOCK = 8  # pixels: coarse images make small files
@@ -68,7 +72,7 @@ def fit(folder: Path, images: int, side: int) -> dict[str, Any]:
     """All that a fit does, with the first steps of its optimisation only."""
     from datasets import load_from_disk
 
-    from hf_unlearnable import EM, Budget
+    from hf_unlearnable import EM
     from hf_unlearnable.methods import Task
     from hf_unlearnable.methods.alternating.schedules import SharedSchedule
 
@@ -82,7 +86,7 @@ def fit(folder: Path, images: int, side: int) -> dict[str, Any]:
 
     (folder / "out" / "private").mkdir(parents=True)
     protection = Few(epochs=1).fit(
-        load_from_disk(str(folder / "data")), budget=Budget(8), output_dir=folder / "out" / "private" / "protection"
+        load_from_disk(str(folder / "data")), budget=BUDGET, output_dir=folder / "out" / "private" / "protection"
     )
     values = images * int(np.prod(protection.about["image_shape"]))
     stored = (protection.folder / "perturbations.arrow").stat().st_size
@@ -130,7 +134,7 @@ def watch(process: subprocess.Popen[str], peaks: dict[str, int]) -> None:
 def serve() -> None:
     """The loopback Hub of the tests; prints its address."""
     sys.path.insert(0, str(HERE.parents[1] / "tests"))
-    from loopback_hub import WRITE_TOKEN, LoopbackHub
+    from helpers.loopback_hub import WRITE_TOKEN, LoopbackHub
 
     print(LoopbackHub().start().url, WRITE_TOKEN, flush=True)
     threading.Event().wait()
@@ -145,10 +149,10 @@ def run(stage: str, folder: Path, images: int, side: int) -> dict[str, Any]:
         assert hub.stdout is not None
         address, token = hub.stdout.readline().split()
         environment |= {"HF_ENDPOINT": address, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, __file__, "--do", stage, "--folder", str(folder), "--images", str(images)]
+    start = [sys.executable, __file__, "--do", stage, "--folder", str(folder), "--images", str(images)]
     started, peaks = time.monotonic(), dict[str, int]()
     process = subprocess.Popen(
-        [*command, "--side", str(side)], stdout=subprocess.PIPE, text=True, env=environment, stderr=subprocess.DEVNULL
+        [*start, "--side", str(side)], stdout=subprocess.PIPE, text=True, env=environment, stderr=subprocess.DEVNULL
     )
     watcher = threading.Thread(target=watch, args=(process, peaks))
     watcher.start()
@@ -156,6 +160,7 @@ def run(stage: str, folder: Path, images: int, side: int) -> dict[str, Any]:
     watcher.join()
     if hub is not None:
         hub.kill()
+        hub.communicate()
     if process.returncode:
         raise RuntimeError(f"the stage {stage} ended with {process.returncode}")
     seconds = time.monotonic() - started
@@ -164,38 +169,45 @@ def run(stage: str, folder: Path, images: int, side: int) -> dict[str, Any]:
 
 def measure(images: int, side: int, stages: list[str]) -> None:
     """All stages of one size, and their file."""
-    file = RESULTS / f"scale-{images}-{side}.json"
+    experiment = Experiment(
+        script=SCRIPT,
+        dataset="synthetic",
+        images=images,
+        method="em",
+        budget=str(BUDGET),
+        settings={"side": side, "steps": STEPS},
+        machine=machine(),
+        command=command(),
+    )
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCALE_DIR")) as temporary:
         for stage in stages:
             found[stage] = run(stage, Path(temporary), images, side)
             print(f"{images} images of {side} pixels, {stage}: {found[stage]}", flush=True)
-            about = {"command": " ".join(["python", *sys.argv]), "images": images, "side": side}
-            atomic_write(file, json.dumps({**about, "steps": STEPS, "stages": found}, indent=2) + "\n")
+            ResultFile(experiment, {"stages": found}).write()
 
 
-def table() -> str:
+def table(results: Sequence[ResultFile]) -> str:
     """What is there, as Markdown."""
-    lines = ["| images | side | stage | s | allocated, MiB | mapped files, MiB | |", "| --- " * 7 + "|"]
-    for file in sorted(RESULTS.glob("scale-*.json"), key=lambda file: json.loads(file.read_text())["images"]):
-        known = json.loads(file.read_text())
-        for stage, one in known["stages"].items():
-            more = f"{one['store_bytes_per_value']} bytes a value in the store" if stage == "fit" else ""
-            memory = f"{one['MiB']['RssAnon']} | {one['MiB']['RssFile']}"
-            lines.append(f"| {known['images']} | {known['side']} | {stage} | {one['seconds']} | {memory} | {more} |")
-    return "\n".join(lines)
+    head = ["images", "side", "stage", "s", "allocated, MiB", "mapped files, MiB", "bytes a value in the store"]
+    lines = []
+    for one in results:
+        for stage, each in one.figures["stages"].items():
+            memory = (each["MiB"]["RssAnon"], each["MiB"]["RssFile"])
+            first = [one.experiment.images, one.experiment.settings["side"], stage, each["seconds"]]
+            lines.append([*first, *memory, each.get("store_bytes_per_value", "")])
+    return markdown(head, lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, action="append", help="default: 10,000, 100,000 and 1,000,000")
     parser.add_argument("--side", type=int, default=32, help="in pixels")
     parser.add_argument("--stage", choices=STAGES, action="append", help="default: all")
-    parser.add_argument("--table", action="store_true", help="print what is there and stop")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--do", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     if arguments.serve:
         serve()
     if arguments.do:
@@ -203,9 +215,9 @@ def main() -> None:
         print(json.dumps(stage(arguments.folder, arguments.images[0], arguments.side)))
         return
     if not arguments.table:
-        for images in arguments.images or [10_000, 100_000, 1_000_000]:
+        for images in [300] if arguments.tiny else arguments.images or [10_000, 100_000, 1_000_000]:
             measure(images, arguments.side, arguments.stage or list(STAGES))
-    print(table())
+    print(table(read_results(SCRIPT)))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from hf_unlearnable.protection.resample import enlarge, resample_and_apply
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
 import image_kinds
-from protection_strength import Noise
+from common import Noise
 
 
 @pytest.fixture(scope="module")

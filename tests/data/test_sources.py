@@ -20,7 +20,7 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.sources import first_rows, load_source
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
-from protection_strength import Noise
+from common import Noise
 
 
 def quick(data, **arguments):

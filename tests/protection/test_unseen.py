@@ -28,7 +28,7 @@ from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.protection.class_patterns import FILE, class_patterns
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
-from protection_strength import Noise
+from common import Noise
 
 
 class ClassWise(Method):

@@ -1,0 +1,192 @@
+"""What the benchmarks share: sets of images, recipes, fits that are kept, options and the machine's name.
+
+The files of results are ``result_files.py``, means and tables ``tables.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, load_from_disk
+from datasets import Image as ImageFeature
+from photo_patches import build_dataset
+from photographs import PHOTO_SETS
+from PIL import Image
+
+from hf_unlearnable import BEO, EM, MIUE, Budget, Method
+from hf_unlearnable.data.fashion_mnist import fashion_mnist
+from hf_unlearnable.files import atomic_folder, atomic_write
+from hf_unlearnable.methods import Task
+
+ROOT = Path(__file__).parents[2]
+TINY = "tiny"  # a made-up set, to see in seconds that a benchmark works
+FASHION_MNIST = "fashion-mnist"
+SETS = (FASHION_MNIST, "photo-patches")  # what is measured where nothing else is said
+ALL_SETS = (FASHION_MNIST, *PHOTO_SETS, TINY)
+IMAGES = {FASHION_MNIST: 3000, TINY: 48} | {name: photos.train for name, photos in PHOTO_SETS.items()}
+
+
+class Noise(Method):
+    """The control: uniform noise in the ball, which tells nothing about the class."""
+
+    name = "noise"
+
+    def run(self, task: Task) -> None:
+        """Draw it."""
+        generator = torch.Generator().manual_seed(self.seed)
+        for start in range(0, len(task.images), 256):
+            part = task.perturbations[start : start + 256]
+            part.copy_((2 * torch.rand(part.shape, generator=generator) - 1) * task.budget.epsilon)
+
+
+RECIPES: dict[str, Method] = {
+    "noise": Noise(),
+    "em": EM(),
+    "mi-ue": MIUE(),
+    "mi-ue-untargeted": MIUE(targeted_weight=0.0),
+    "beo": BEO(),
+    "beo-self": BEO(mode="self"),
+    "beo-self-frozen": BEO(mode="self", refresh="never"),  # one embedding, as the prototypes had it
+    "untargeted-pgd": BEO(objective="cross-entropy"),
+    "mi-ue-paper": MIUE.paper(epochs=15, inner_steps=5),  # the authors' 100 epochs of 10 steps cost 13 times as much
+}
+
+
+def kept(name: str) -> Path:
+    """A folder of what is made once; ``BENCHMARK_DATA`` names another place than data/."""
+    folder = Path(os.environ.get("BENCHMARK_DATA", ROOT / "data")) / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def load(name: str, images: int) -> tuple[Dataset, Dataset]:
+    """The training and the test part of a set.
+
+    Args:
+        name: one of ``ALL_SETS``.
+        images: for training, of Fashion-MNIST, which is tested on 3,000 images (on all from 60,000 on), and of the
+            made-up set; photo patches have a size of their own.
+    """
+    if name == TINY:
+        return made_up(images, seed=0), made_up(30, seed=1)
+    if name == FASHION_MNIST:
+        splits = fashion_mnist(kept(name))
+        count = 3000 if images < 60000 else 10000
+        return splits["train"].select(range(images)), splits["test"].select(range(count))
+    if not kept(name).exists():
+        with atomic_folder(kept(name)) as scratch:
+            build_dataset(name).save_to_disk(scratch)
+    splits = load_from_disk(str(kept(name)))
+    assert isinstance(splits, DatasetDict)
+    return splits["train"], splits["test"]
+
+
+def made_up(count: int, seed: int) -> Dataset:
+    """Images of 12x12 pixels whose class is the place of a bright square on noise."""
+    labels = np.arange(count) % 3
+    pixels = np.random.default_rng(seed).integers(0, 120, (count, 12, 12), dtype=np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        image[:6, 4 * label : 4 * label + 4] += 120
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["left", "middle", "right"])})
+    columns = {"image": [Image.fromarray(image) for image in pixels], "label": labels.tolist()}
+    return Dataset.from_dict(columns, features=features)
+
+
+def fitted(
+    name: str,
+    recipe: str,
+    budget: Budget,
+    data: Dataset,
+    surrogate: str | None = None,
+    recipes: Mapping[str, Method] = RECIPES,
+    fit: int = 1,
+) -> tuple[Path, float]:
+    """Fit a protection, or take the one that is kept; tell its folder and the seconds of processor time it took.
+
+    Args:
+        name: of the set.
+        recipe: its name.
+        budget: of the change.
+        data: the training images.
+        surrogate: the recipe's own when left out.
+        recipes: by name.
+        fit: from 2 on, another one of the same recipe, whose seed is one less.
+    """
+    parts = [name, str(len(data)), recipe, str(budget).replace(":", "-"), *([surrogate] if surrogate else [])]
+    parts += [f"fit-{fit}"] if fit > 1 else []
+    folder = kept("protections") / "-".join(parts)
+    note = folder.parent / f"{folder.name}.json"
+    if not note.exists():
+        folder.parent.mkdir(exist_ok=True)
+        started = time.process_time()
+        method = replace(recipes[recipe], seed=fit - 1) if fit > 1 else recipes[recipe]
+        method.fit(data, budget=budget, surrogate=surrogate, output_dir=folder)
+        atomic_write(note, json.dumps({"fit_seconds": round(time.process_time() - started, 1)}) + "\n")
+    return folder, json.loads(note.read_text())["fit_seconds"]
+
+
+def machine() -> str:
+    """The GPU, or the processor and how many threads of it are used."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.machine()
+    return f"{model}, {torch.get_num_threads()} thread(s)"
+
+
+def command() -> str:
+    """What was typed, without where this copy of the repository lies."""
+    script = Path(sys.argv[0]).absolute()
+    told = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
+    return " ".join(["python", str(told), *sys.argv[1:]])
+
+
+def options(text: str | None, *, epochs: int | None = None, seeds: int = 3) -> argparse.ArgumentParser:
+    """The options that benchmarks have in common; ``epochs`` is left out for one that trains no victims."""
+    parser = argparse.ArgumentParser(description=(text or "").split("\n")[0])
+    if epochs is not None:
+        parser.add_argument("--epochs", type=int, default=epochs, help="of the victims")
+        parser.add_argument("--seeds", type=int, default=seeds, help="victims of each kind")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="print what is there and stop")
+    parser.add_argument(
+        "--tiny", action="store_true", help="made-up images and the shortest trainings; results in a temporary folder"
+    )
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line, and keep ``--tiny`` away from the results and the data that count."""
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.tiny:
+        scratch = tempfile.mkdtemp(prefix="benchmarks-")
+        os.environ.setdefault("BENCHMARK_RESULTS", scratch)
+        os.environ.setdefault("BENCHMARK_DATA", scratch)
+        tiny = {"set": [TINY], "images": IMAGES[TINY], "epochs": 1, "seeds": 1}
+        vars(arguments).update({name: value for name, value in tiny.items() if name in vars(arguments)})
+    return arguments
+
+
+def size(name: str, arguments: argparse.Namespace) -> int:
+    """How many training images a set has under these options."""
+    return arguments.images if name in (FASHION_MNIST, TINY) else IMAGES[name]
+
+
+def victim_seeds(arguments: argparse.Namespace) -> range:
+    """The first one is 101 in every benchmark, so that victims of clean images are shared."""
+    return range(101, 101 + arguments.seeds)

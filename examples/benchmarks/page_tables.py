@@ -1,0 +1,161 @@
+"""The tables of docs/results.md and of the README, each from the files of results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from result_files import ResultFile
+from selection import by_fit, many, mean, only, share
+from tables import NONE, differences, markdown, percent, told
+
+from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+
+FASHION, PATCHES = "fashion-mnist", "photo-patches"
+SETS = {FASHION: "Fashion-MNIST", PATCHES: "photo patches"}
+LIMITS = ("worst", "opposing", "exchanged")  # of mixture_limit.py, in the order of the rows
+CALLED = {
+    "mi-ue": "`MIUE()`",
+    "mi-ue-paper": "`MIUE.paper(epochs=15, inner_steps=5)`",
+    "mi-ue-untargeted": "`MIUE(targeted_weight=0)`",
+    "em": "`EM()`",
+    "beo": "`BEO()`",
+    "beo-self": '`BEO(mode="self")`',
+    "beo-self-frozen": '`BEO(mode="self", refresh="never")`',
+    "untargeted-pgd": '`BEO(objective="cross-entropy")`, untargeted PGD: the control',
+    "noise": "uniform noise: the control",
+    "worst": "an attacker who knows the victim at every step",
+    "opposing": "such an attacker, against the step that clean images ask for",
+    "exchanged": "no budget: half of the images get labels at random",
+}
+
+
+def budget(result: ResultFile) -> str:
+    """As people write it: ``8/255``."""
+    return f"{(result.experiment.budget or '').removeprefix('linf:')}/255" if result.experiment.budget else NONE
+
+
+def data(result: ResultFile) -> str:
+    """The set and how many images of it are trained on."""
+    return f"{SETS.get(result.experiment.dataset or '', result.experiment.dataset)}, {result.experiment.images:,}"
+
+
+def called(result: ResultFile) -> str:
+    """The recipe, as it is called in Python where the package has it."""
+    return CALLED.get(result.experiment.recipe or "", f"`{result.experiment.recipe}`")
+
+
+def strength() -> str:
+    """Everything protected, one row for each fit and victim; the sets of 5,000 images are among the mixtures."""
+    head = ["data", "budget", "recipe", "fit", "victim", "clean", "protected", "protected, peak epoch", "fit, s"]
+    rows = []
+    for one in many("protection_strength"):
+        if one.experiment.images == 5000 or PROTECTED not in one.report.cases:
+            continue
+        for victim in one.report.victims:
+            cells = [share(one, CLEAN, victim), share(one, PROTECTED, victim), share(one, PROTECTED, victim, "peak")]
+            first = [data(one), budget(one), called(one), one.experiment.fit, f"`{victim}`"]
+            rows.append([*first, *cells, f"{one.figures['fit_seconds']:.0f}"])
+    return markdown(head, rows)
+
+
+def mixtures(dataset: str, epochs: int) -> str:
+    """How far victims end from their clean half alone, one row for each fit, and what bounds it from below."""
+    head = ["budget", "recipe", "fit", "victims", "all protected", "clean half alone", "half protected", "afterwards"]
+    rows = []
+    found = many("protection_strength", dataset=dataset, epochs=epochs)
+    found += many("mixture_ideas", dataset=dataset, epochs=epochs, recipe="beo-stages")
+    for one in found:
+        report, about = one.report, one.experiment
+        if MIX not in report.cases or (dataset == FASHION and about.images != 5000):
+            continue
+        recipe = "`BEO(stages=3)`" if about.recipe == "beo-stages" else called(one)
+        cells = [percent(report, None, PROTECTED), percent(report, None, CLEAN_PART)]
+        cells += [told(differences(report, case), "+.1f") for case in (MIX, SEQUENTIAL)]
+        rows.append([budget(one), recipe, about.fit, len(report.seeds), *cells])
+    return markdown(head, rows + limits(dataset, epochs))
+
+
+def limits(dataset: str, epochs: int) -> list[list[object]]:
+    """The rows of mixture_limit.py: against the clean half alone of the same seeds, as the control has it."""
+    rows: list[list[object]] = []
+    found = {recipe: many("mixture_limit", dataset=dataset, epochs=epochs, recipe=recipe) for recipe in LIMITS}
+    for one in (one for results in found.values() for one in results):
+        # Labels at random know no budget; they were measured beside what is at 8/255.
+        alone, where = clean_half(dataset, epochs, one.experiment.budget or "linf:8")
+        reached = {each["seed"]: each["reached"][-1] for each in one.figures["victims"]}
+        below = [reached[seed] - alone[seed] for seed in reached]
+        rows.append([budget(one), called(one), NONE, len(below), NONE, where, told(below, "+.1f"), NONE])
+    return rows
+
+
+def clean_half(dataset: str, epochs: int, of_budget: str) -> tuple[dict[int, float], str]:
+    """What the clean half alone gives by seed, in the run of ``EM`` at that budget, and mean with spread."""
+    result = only("protection_strength", dataset=dataset, epochs=epochs, recipe="em", budget=of_budget, sequential=True)
+    cells = [one for one in result.report.results if one.case == CLEAN_PART]
+    return {one.seed: one.last for one in cells}, share(result, CLEAN_PART)
+
+
+def ideas() -> str:
+    """Recipes that the package does not hold: what a mixture and a later protected half lose."""
+    wanted = ((FASHION, "linf:16"), (PATCHES, "linf:8"))
+    found: dict[str, dict[str, ResultFile]] = {}
+    for dataset, of_budget in wanted:
+        for one in many("mixture_ideas", dataset=dataset, budget=of_budget):
+            if len(one.report.seeds) == 3:
+                found.setdefault(one.experiment.recipe or "", {})[dataset] = one
+    rows = []
+    for recipe, by_set in sorted(found.items()):
+        cells = []
+        for dataset, _ in wanted:
+            one = by_set.get(dataset)
+            cells += [told(differences(one.report, case), "+.1f") if one else "" for case in (MIX, SEQUENTIAL)]
+        rows.append([f"`{recipe}`", *cells])
+    head = ["idea", "Fashion-MNIST, 16/255, mixed", "afterwards", "photo patches, 8/255, mixed", "afterwards"]
+    return markdown(head, rows)
+
+
+def readme() -> str:
+    """The table of the README: at most eight rows."""
+    fashion: dict[str, Any] = {"dataset": FASHION, "images": 3000, "recipe": "mi-ue"}
+    at_8 = only("protection_strength", **fashion, budget="linf:8")
+    at_16 = only("protection_strength", **fashion, budget="linf:16")
+    patches = many("protection_strength", dataset=PATCHES, recipe="mi-ue", budget="linf:8")
+    vgg = next(one for one in patches if "small-vgg" in one.report.victims)
+    rows = [
+        [data(at_8), "8/255", "`small-resnet`", *_cells(at_8)],
+        [data(at_16), "16/255", "`small-resnet`", *_cells(at_16)],
+        [data(vgg), "8/255", "`small-resnet`", *_over_fits(patches)],
+        [data(vgg), "8/255", "`small-vgg`, unlike the surrogate", *_cells(vgg, "small-vgg")],
+        [data(at_8), "8/255", "a ResNet with a stem for large images", *_large_stem()],
+        [data(at_8), "8/255", "who has half of the images clean", share(at_8, CLEAN_PART), share(at_8, MIX)],
+    ]
+    rows[-1].append(share(at_8, MIX, None, "peak"))
+    for dataset, defence, words in (
+        (FASHION, "adversarial:8", "who trains adversarially"),
+        (PATCHES, "orthogonal-projection:20", "who projects class patterns out"),
+    ):
+        one = only("countermeasures", dataset=dataset, recipe="mi-ue")
+        rows.append([data(one), "8/255", words, *_cells(one, "small-resnet", defence=defence)])
+    return markdown(["data", "budget", "thief", "clean", "protected, last epoch", "peak epoch"], rows)
+
+
+def _cells(result: ResultFile, victim: str = "small-resnet", **choice: Any) -> list[str]:
+    wanted = ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
+    return [share(result, case, victim, figure, **choice) for case, figure in wanted]
+
+
+def _over_fits(results: list[ResultFile]) -> list[str]:
+    last, peak = by_fit(results), by_fit(results, PROTECTED, "peak")
+    return [by_fit(results, CLEAN)[0], *(f"{over} ({each})" for over, each in (last, peak))]
+
+
+def _large_stem() -> list[str]:
+    cells = [one for result in many("other_networks") for one in result.figures["cells"]]
+    case = ("small-resnet", "large-stem", "crop and flip")
+    chosen = [one for one in cells if (one["surrogates"], one["victim"], one["training"]) == case]
+    return [told([one[figure] for one in chosen]) for figure in ("clean, last", "protected, last", "protected, peak")]
+
+
+TABLES: dict[str, Callable[..., str]] = {"strength": strength, "mixtures": mixtures, "ideas": ideas}
+__all__ = ["TABLES", "mean", "readme"]

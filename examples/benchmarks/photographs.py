@@ -1,0 +1,132 @@
+"""Photographs in Debian's packages, and the sets that the benchmarks make of them.
+
+``photo-patches`` (ten photographs of mate-backgrounds) is what recipes were tuned on. Held back are
+``photo-patches-2``, ten photographs of Plasma's and Lomiri's packages, and ``photo-patches-20``, these and ten more:
+judge on them, tune nothing on them. A hundred classes cannot be had like this, since most of Debian's wallpapers are
+drawn; photographs without colour are left out, since the want of it would tell the class.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from hf_unlearnable.data.debian import unpack_package
+from hf_unlearnable.errors import SourceError
+
+WIDTH = 2560  # of a photograph at most: pixels of larger ones show no texture
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A class: its name, the Debian package, and the file in it."""
+
+    name: str
+    package: str
+    file: str
+
+    def open(self, folder: Path) -> Image.Image:
+        """Read it from below ``folder``, no wider than ``WIDTH``."""
+        with Image.open(folder / self.file) as opened:
+            image = opened.convert("RGB")
+        if image.width <= WIDTH:
+            return image
+        return image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.BOX)
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photographs, and how many patches are cut from all of them together."""
+
+    photographs: tuple[Photograph, ...]
+
+    @property
+    def train(self) -> int:
+        """Training patches."""
+        return 400 * len(self.photographs)
+
+    @property
+    def test(self) -> int:
+        """Test patches."""
+        return 200 * len(self.photographs)
+
+
+def _mate(*names: str) -> tuple[Photograph, ...]:
+    folder = "usr/share/backgrounds/mate/nature"
+    return tuple(Photograph(name, "mate-backgrounds", f"{folder}/{name}.jpg") for name in names)
+
+
+def _plasma(*names: str) -> tuple[Photograph, ...]:
+    package, file = "plasma-workspace-wallpapers", "contents/images/2560x1600.jpg"
+    return tuple(Photograph(name, package, f"usr/share/wallpapers/{name}/{file}") for name in names)
+
+
+def _lomiri(release: str, **files: str) -> tuple[Photograph, ...]:
+    package = f"lomiri-wallpapers-{release}"
+    return tuple(Photograph(name, package, f"usr/share/backgrounds/{file}.jpg") for name, file in files.items())
+
+
+FIRST = _mate("Aqua", "Blinds", "Dune", "FreshFlower", "Garden")
+FIRST += _mate("GreenMeadow", "LadyBird", "RainDrops", "TwoWings", "YellowFlower")
+SECOND = _plasma("BytheWater", "ColorfulCups", "EveningGlow", "FallenLeaf", "OneStandsOut", "Path")
+SECOND += _lomiri("20.04", Nuthatch="Kleiber_by_Lukas_Baubkus")
+SECOND += _lomiri(
+    "16.04",
+    Dandelions="seeding_by_Clements_Engelhardt",
+    Dragonfly="Dragonfly_by_Bolly",
+    Stream="life_by_Aitzol_Berasategi",
+)
+THIRD = _plasma("Kite") + _mate("Storm")
+THIRD += _lomiri(
+    "16.04",
+    Aitzgorri="aitzgorri_by_Aitzol_Berasategi",
+    Bridge="Bridge_by_Sander_Klootwijk",
+    Brushes="Picture_1A_by_freespace",
+    Dogs="friends_by_Aitzol_Berasategi",
+    Fig="Picture_0B_by_freespace",
+    PicosDeEuropa="picosdeeuropa_by_Aitzol_Berasategi",
+    Sunset="sunset_by_Aitzol_Berasategi",
+    Wine="Wine_by_Jakkub_Mede",
+)
+PHOTO_SETS = {
+    "photo-patches": PhotoSet(FIRST),
+    "photo-patches-2": PhotoSet(SECOND),
+    "photo-patches-20": PhotoSet(SECOND + THIRD),
+}
+
+
+def photographs(name: str = "photo-patches", folder: Path | None = None) -> dict[str, Image.Image]:
+    """Open the photographs of a set.
+
+    Args:
+        name: of the set.
+        folder: with ``CLASS.jpg`` for every class; left out, the installed files, else the packages, fetched without
+            root.
+
+    Raises:
+        SourceError: a photograph is missing, or a package could not be fetched.
+    """
+    wanted = PHOTO_SETS[name].photographs
+    if folder is not None:
+        wanted = tuple(Photograph(one.name, one.package, f"{one.name}.jpg") for one in wanted)
+        return _opened(wanted, folder)
+    if all((Path("/") / one.file).is_file() for one in wanted):
+        return _opened(wanted, Path("/"))
+    with tempfile.TemporaryDirectory(prefix="photographs-") as scratch:
+        for package in dict.fromkeys(one.package for one in wanted):
+            unpack_package(package, Path(scratch))
+        return _opened(wanted, Path(scratch))
+
+
+def _opened(wanted: tuple[Photograph, ...], folder: Path) -> dict[str, Image.Image]:
+    missing = [one for one in wanted if not (folder / one.file).is_file()]
+    if missing:
+        packages = ", ".join(dict.fromkeys(one.package for one in missing))
+        raise SourceError(
+            f"{folder} lacks {', '.join(one.name for one in missing)}; expected the JPEG photographs of Debian's "
+            f"{packages}"
+        )
+    return {one.name: one.open(folder) for one in wanted}

@@ -1,0 +1,90 @@
+"""Choose results by their fields, and say their figures in prose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from result_files import ResultFile, read_results
+from tables import differences, percent, told
+
+from hf_unlearnable.errors import DataError
+from hf_unlearnable.evaluation.report import PROTECTED
+
+
+def many(script: str, **wanted: Any) -> list[ResultFile]:
+    """All results of a script whose fields, or whose settings, are these."""
+
+    def fits(one: ResultFile) -> bool:
+        told = one.experiment.as_dict()
+        fields = told | told["settings"]
+        return all(fields.get(name) == value for name, value in wanted.items())
+
+    return [one for one in read_results(script) if fits(one)]
+
+
+def only(script: str, **wanted: Any) -> ResultFile:
+    """The one result with these fields.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    found = many(script, **wanted)
+    if len(found) != 1:
+        names = ", ".join(one.experiment.file_name for one in found) or "none"
+        raise DataError(f"got {names} of {script} with {wanted}; expected one result. Name more fields, or fewer")
+    return found[0]
+
+
+def share(result: ResultFile, case: str, victim: str | None = None, figure: str = "last", **choice: Any) -> str:
+    """Clean test accuracy in per cent, with its spread over victims.
+
+    Raises:
+        DataError: it was not measured.
+    """
+    if not len(result.report.values(case, victim, figure, **choice)):
+        raise DataError(f"got no {case} of {victim or 'any victim'} {choice} in {result.experiment.file_name}")
+    return percent(result.report, victim, case, figure, **choice)
+
+
+def mean(result: ResultFile, case: str, victim: str | None = None, figure: str = "last", **choice: Any) -> str:
+    """The same without its spread."""
+    return share(result, case, victim, figure, **choice).split(" ")[0]
+
+
+def difference(result: ResultFile, case: str) -> str:
+    """How many points a case ends above its clean half alone, with the spread of the pairs."""
+    return told(differences(result.report, case), "+.1f")
+
+
+def by_fit(results: Sequence[ResultFile], case: str = PROTECTED, figure: str = "last") -> tuple[str, str]:
+    """The mean over fits of the same recipe, and the fits themselves: ``"22.4"`` and ``"17.1, 24.2 and 25.8"``.
+
+    Results of one fit are counted once, the one with most victims.
+    """
+    values: dict[int, np.ndarray] = {}
+    for one in results:
+        measured = one.report.values(case, one.report.victims[0], figure)
+        known = values.get(one.experiment.fit or 0, measured[:0])
+        values[one.experiment.fit or 0] = measured if len(measured) > len(known) else known
+    means = [100 * one.mean() for _, one in sorted(values.items()) if len(one)]
+    *first, final = [f"{one:.1f}" for one in means]
+    return f"{np.mean(means):.1f}", f"{', '.join(first)} and {final}" if first else final
+
+
+def span(values: Sequence[float], form: str = ".0f") -> str:
+    """``"83 to 190"``, or one figure where all are the same."""
+    smallest, largest = f"{min(values):{form}}", f"{max(values):{form}}"
+    return smallest if smallest == largest else f"{smallest} to {largest}"
+
+
+PROSE: dict[str, Callable[..., Any]] = {
+    "many": many,
+    "only": only,
+    "share": share,
+    "mean": mean,
+    "difference": difference,
+    "by_fit": by_fit,
+    "span": span,
+}

@@ -1,0 +1,91 @@
+"""Patches of made-up photographs; the real ones come from Debian's packages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import load_from_disk
+from photo_patches import CELL, MIN_STD, build, build_dataset, contact_sheet, main, split_cells
+from photographs import PHOTO_SETS, WIDTH, Photograph, photographs
+from PIL import Image
+
+from hf_unlearnable import SourceError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Noisy pictures under the names of all photographs."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for photos in PHOTO_SETS.values():
+        for one in photos.photographs:
+            small = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{one.name}.jpg")
+    return folder
+
+
+def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
+    out, sheet = tmp_path / "patches", tmp_path / "sheet.png"
+    options = ["--photographs", folder, "--output", out, "--contact-sheet", sheet, "--train", 40, "--test", 20]
+    monkeypatch.setattr("sys.argv", ["photo_patches.py", *map(str, options)])
+    main()
+    assert capsys.readouterr().out == "40 training and 20 test patches of photo-patches\n"
+    data = load_from_disk(str(out))
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 40, "test": 20}
+    assert np.bincount(data["train"]["label"]).tolist() == [4] * 10
+    assert data["train"][0]["image"].size == (32, 32)
+    assert data["train"].features["label"].names[0] == "Aqua"
+    with Image.open(sheet) as opened:
+        assert opened.size == (24 * 34, 10 * 34)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("photo-patches", 10), ("photo-patches-2", 10), ("photo-patches-20", 20)]
+)
+def test_every_set(name, classes, folder):
+    data = build_dataset(name, 2 * classes, classes, folder=folder)
+    names = data["train"].features["label"].names
+    assert names == [one.name for one in PHOTO_SETS[name].photographs]
+    assert len(set(names)) == classes
+    assert np.bincount(data["train"]["label"]).tolist() == [2] * classes
+    assert np.bincount(data["test"]["label"]).tolist() == [1] * classes
+    assert (PHOTO_SETS[name].train, PHOTO_SETS[name].test) == (400 * classes, 200 * classes)
+    again = build_dataset(name, 2 * classes, classes, folder=folder)
+    assert [image.tobytes() for image in again["test"]["image"]] == [one.tobytes() for one in data["test"]["image"]]
+    assert contact_sheet(data["train"], columns=2).size == (2 * 34, classes * 34)
+
+
+def test_held_back_sets_share_no_photograph_with_the_one_that_recipes_were_tuned_on():
+    tuned, second, twenty = ({one.file for one in photos.photographs} for photos in PHOTO_SETS.values())
+    assert not tuned & (second | twenty)
+    assert second < twenty
+
+
+def test_train_and_test_patches_come_from_disjoint_cells():
+    """Each cell of the photograph has a brightness of its own, and its patches must not be found in both parts."""
+    levels = np.arange(16).reshape(4, 4) * 12 + 30
+    rng = np.random.default_rng(0)
+    stripes = 40 * (np.indices((4 * CELL, 4 * CELL))[1] // 6 % 2)
+    photo = Image.fromarray((np.kron(levels, np.ones((CELL, CELL))) + stripes).astype(np.uint8)).convert("RGB")
+    train, test = split_cells(photo, rng)
+    assert sorted(map(tuple, [*train, *test])) == [(column, row) for column in range(4) for row in range(4)]
+    assert len(test) == 16 // 3
+    parts = build({"cells": photo}, train=60, test=30)
+    assert all(image.mean(axis=2).std() >= 0.5 * MIN_STD for images, _ in parts.values() for image in images)
+
+
+def test_a_photograph_without_texture_is_refused():
+    with pytest.raises(ValueError, match="too little texture: found 0 of 2"):
+        build({"sky": Image.new("RGB", (480, 480), "blue")}, train=2, test=2)
+
+
+def test_large_photographs_are_reduced(tmp_path):
+    Image.new("RGB", (2 * WIDTH, 200)).save(tmp_path / "large.jpg")
+    assert Photograph("large", "none", "large.jpg").open(tmp_path).size == (WIDTH, 100)
+
+
+def test_missing_photographs_are_named(folder, tmp_path):
+    with pytest.raises(SourceError, match=r"lacks Aqua, .*mate-backgrounds"):
+        photographs("photo-patches", tmp_path)
+    with pytest.raises(SourceError, match=r"lacks BytheWater, .*plasma-workspace-wallpapers, lomiri-wallpapers-20\.04"):
+        photographs("photo-patches-2", tmp_path)

@@ -1,0 +1,63 @@
+"""Every script in small: made-up images, one victim of one epoch, one file that the reader takes."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+from result_files import read_results
+
+IN_THIS_PROCESS = {
+    "protection_strength": "--recipe em --victim small-resnet --sequential",
+    "mixture_ideas": "--recipe no-stages",
+    "countermeasures": "--method em --defence none --defence jpeg:10",
+    "larger_images": "--scale 2",
+    "crafted_after_fit": "",
+    "feature_information": "",
+    "mixture_limit": "",
+    "other_networks": "",
+    "image_kinds": "--large",
+}
+IN_OTHERS = ("processes", "scale", "kill_and_resume", "bayes_error_speed")  # which start Python anew for every part
+
+
+def run(script, arguments, monkeypatch):
+    monkeypatch.setattr("sys.argv", [f"{script}.py", "--tiny", *arguments.split()])
+    importlib.import_module(script).main()
+
+
+@pytest.mark.parametrize(("script", "arguments"), IN_THIS_PROCESS.items())
+@pytest.mark.filterwarnings("ignore::UserWarning")  # a few made-up images are little to learn from
+def test_in_small(script, arguments, scratch, monkeypatch, capsys):
+    run(script, arguments, monkeypatch)
+    results = read_results(script)
+    assert len(results) == (3 if script == "mixture_limit" else 1)
+    assert results[0].experiment.command == f"python {script}.py --tiny {arguments}".strip()
+    if script not in ("image_kinds", "other_networks"):
+        assert results[0].experiment.dataset == "tiny"
+    for table in capsys.readouterr().out.strip().split("\n\n"):
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")  # likewise
+@pytest.mark.parametrize("script", IN_OTHERS)
+def test_in_several_processes(script, scratch, monkeypatch):
+    run(script, "", monkeypatch)
+    assert len(read_results(script)) == 1
+
+
+def test_a_run_whose_file_is_there_is_not_repeated(scratch, monkeypatch):
+    import protection_strength
+
+    arguments = "--recipe noise --victim small-resnet --ratio 0"
+    run("protection_strength", arguments, monkeypatch)
+    monkeypatch.setattr(protection_strength, "learnability", None)
+    run("protection_strength", arguments, monkeypatch)
+    with pytest.raises(TypeError):
+        run("protection_strength", f"{arguments} --fit 2", monkeypatch)
+    assert {path.name for path in (scratch / "protections").iterdir() if path.is_dir()} == {
+        "tiny-48-noise-linf-8",
+        "tiny-48-noise-linf-8-fit-2",
+    }
