@@ -22,6 +22,7 @@ from hf_unlearnable import (
     load_plugin,
     register_victim,
 )
+from hf_unlearnable.cli.plugins import _load
 from hf_unlearnable.defences.base import _defences
 from hf_unlearnable.methods.base import _methods
 from hf_unlearnable.modeling.small_vit import small_vit
@@ -198,6 +199,16 @@ def test_plugins_that_cannot_be_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
     with pytest.raises(PluginError, match=r"there is a file of that name here, write raising\.py"):
         load_plugin("raising")
+
+
+def test_the_command_line_finds_modules_in_the_folder_where_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    (tmp_path / "plugin_lying_here.py").write_text("")
+    assert _load(None) is None
+    assert str(tmp_path) not in sys.path
+    assert _load(["plugin_lying_here"]) == ["plugin_lying_here"]
+    assert sys.path[-1] == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +12,9 @@ from hf_unlearnable.registry import load_plugin
 
 
 def _load(modules: list[str] | None) -> list[str] | None:
-    """Import them before the command reads any name."""
+    """Import them before the command reads any name; modules may lie in the folder where the command is given."""
+    if modules and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last, so that no file there takes the place of an installed package
     for module in modules or []:
         load_plugin(module)
     return modules
