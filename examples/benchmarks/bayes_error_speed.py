@@ -52,7 +52,7 @@ def features(name: str, rows: int, width: int) -> tuple[torch.Tensor, torch.Tens
     """Principal components (rows, width) of the training images, and their labels; made-up ones for ``TINY``."""
     if name == TINY:
         labels = torch.arange(rows) % 3
-        return torch.randn(rows, width, generator=torch.Generator().manual_seed(0)) + labels[:, None], labels
+        return torch.randn(rows, width, generator=torch.Generator().manual_seed(0)) + 0.2 * labels[:, None], labels
     file = kept(f"{FASHION_MNIST}-features.npy")
     if not file.exists():
         train = load(FASHION_MNIST, 60_000)[0].with_format("numpy")
