@@ -209,7 +209,7 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
     return {
         "paper": find_paper(described.method_name),
         "budget": f"`{budget}`: {norm} by at most {budget.radius:g} levels of 255",
-        "surrogates": ", ".join(public_name(name) for name in described.surrogates),
+        "surrogates": ", ".join(public_name(name) for name in described.surrogates) or "none",
         "images": facts.images,
         "classes": len(described.classes.names),
         "recipe": ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET),

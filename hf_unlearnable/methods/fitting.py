@@ -33,7 +33,7 @@ from hf_unlearnable.data.reading import Survey, class_numbers, rows
 from hf_unlearnable.errors import DataWarning, DivergenceError, SourceError
 from hf_unlearnable.files import allocate_memmap, chunks, require_empty
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
+from hf_unlearnable.modeling.surrogate import BUILT_IN, IMAGE_SIZE, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.protection import Protection
@@ -175,7 +175,7 @@ class Fitting:
     @property
     def _largest_side(self) -> int:
         """The largest side of images that the surrogates are meant for."""
-        return max(surrogate.image_size for surrogate in self.surrogates)
+        return max((surrogate.image_size for surrogate in self.surrogates), default=IMAGE_SIZE)
 
     def _originals(self, images: ImageSet) -> Originals:
         """What is known of the images of all processes, in the order of the dataset."""
