@@ -39,8 +39,8 @@ class Texture(Method, name="texture"):
 
     In colour images red and green carry the wave with a sign drawn for every image, so that no linear model finds a
     direction that tells the class, and no projection takes it out; blue carries the wave of another class with one
-    sign, for models that see nothing but directions. Greyscale images carry the wave with one sign. More classes than there
-    are frequencies get sets of them, which take turns from block to block.
+    sign, for models that see nothing but directions. Greyscale images carry the wave with one sign. More classes than
+    there are frequencies get sets of them, which take turns from block to block.
 
     Which class gets which wave, and the signs, are drawn from the seed and from the clean images themselves, so that no
     two owners share them; a thief who compares the spectra of the classes can still find the waves. There is no
