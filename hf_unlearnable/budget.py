@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WHITE = 255  # the highest level of an 8-bit pixel; one level is 1/255 of the unit scale
 MAX_BYTE = 127  # what one signed byte of the perturbation store can hold
+PARTS = 65_535  # of a level, in which rounding under L2 counts: short integers are sorted in linear time
 
 Norm = Literal["linf", "l2"]
 
@@ -130,7 +131,11 @@ class Budget:
     def quantise(self, perturbations: torch.Tensor, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """Round perturbations onto the 8-bit grid without leaving the ball or the range of a pixel.
 
-        Plain rounding lengthens most L2 perturbations beyond the radius: those are shrunk and rounded again.
+        L-inf: to the nearest level. L2: plain rounding would lengthen most perturbations beyond the radius, and leave
+        nothing of one that is spread so thinly that every value is below half a level. So all values are cut off
+        towards zero, and then raised by a level again, those that lost most first, each if there is room for it. There
+        is room until the result is as long as the perturbation was in the ball and in range (its squared length,
+        rounded), which the radius bounds. No value changes its sign, or moves by more than a level.
 
         Args:
             perturbations: (B, C, H, W) float, unit scale.
@@ -152,7 +157,7 @@ class Budget:
             As ``quantise`` does.
 
         Raises:
-            BudgetError: an L2 radius so small for an image of this size that no pixel could change.
+            BudgetError: an L2 radius so small for an image of this size that it leaves every value below half a level.
         """
         if self.norm == "linf":
             limit = math.floor(self.radius)
@@ -161,32 +166,37 @@ class Budget:
                 inside = np.clip(levels[:, channel], -limit, limit).astype(np.int16)
                 clipped[:, channel] = _to_range(inside, pixels[:, channel])
             return clipped
-        shrink = np.minimum(1, self.radius / np.maximum(np.sqrt(_squares(levels)), 1))
-        result = self._round(levels * shrink.reshape(-1, 1, 1, 1), pixels)
-        if levels.any() and not result.any():
+        shrink = np.minimum(1, self.radius / np.maximum(np.sqrt(_squares(levels)), 1)).reshape(-1, 1, 1, 1)
+        if levels.any() and float((np.abs(levels).max(axis=(1, 2, 3), keepdims=True) * shrink).max()) < 0.5:
             height, width = pixels.shape[2:]
             raise BudgetError(
                 f"got the budget {self} for an image of {width}x{height} pixels, where it is too small to change any "
-                f"pixel by a level. Use a larger radius, or an L-inf budget, which does not depend on the size"
+                f"pixel by half a level. Use a larger radius, or an L-inf budget, which does not depend on the size"
             )
-        return result
+        return self._round(levels, pixels)
 
-    def _round(self, exact: NDArray[np.float64], pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        # Rounded inwards for a fractional L-inf radius; an L2 value must fit a byte, which only shortens it.
-        limit = math.floor(self.radius) if self.norm == "linf" else min(math.floor(self.radius), MAX_BYTE)
-
-        def rounded(scale: NDArray[np.float64] | float) -> NDArray[np.int16]:
-            return _to_range(np.clip(np.rint(exact * scale), -limit, limit).astype(np.int16), pixels)
-
-        levels = rounded(1.0)
-        if self.norm == "l2":
-            scale = np.ones((len(levels), 1, 1, 1))
-            while (over := np.sqrt(_squares(levels)) > self.radius).any():
-                # One part in a hundred a round: small enough to waste little of the radius, and it always ends, since
-                # values below half a level round to zero.
-                scale[over] *= 0.99
-                levels = rounded(scale)
-        return levels.astype(self.dtype)
+    def _round(self, exact: NDArray[Any], pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        if self.norm == "linf":
+            limit = math.floor(self.radius)  # a fractional radius is rounded inwards
+            levels = np.clip(np.rint(exact), -limit, limit).astype(np.int16)
+            return _to_range(levels, pixels).astype(self.dtype)
+        most = math.floor(self.radius**2)  # the square of the result, which is a whole number
+        most -= math.sqrt(most) > self.radius
+        most += math.sqrt(most + 1) <= self.radius
+        wide = pixels.astype(np.int16)
+        low, high = np.maximum(-wide, -MAX_BYTE), np.minimum(WHITE - wide, MAX_BYTE)  # an L2 value must fit a byte
+        lengths = np.sqrt(_squares(exact))
+        # A hair inside, so that what is cut off is never too long.
+        shrink = np.where(lengths > self.radius, self.radius / np.maximum(lengths, 1) * (1 - 1e-12), 1)
+        inside = exact * shrink.reshape(-1, 1, 1, 1)
+        inside = np.clip(inside, low, high, out=inside).reshape(len(exact), -1)
+        levels = np.trunc(inside).astype(np.int16)
+        signs = np.sign(inside).astype(np.int8)
+        room = np.minimum(np.rint(_squares(inside)), most) - _squares(levels)
+        lost = np.rint(np.abs(np.subtract(inside, levels, out=inside), out=inside) * PARTS).astype(np.uint16)
+        del inside, low, high, wide  # large images need the memory
+        levels += signs * _raised(np.abs(levels), lost, room.astype(np.int64))
+        return levels.reshape(exact.shape).astype(self.dtype)
 
     def apply(self, pixels: NDArray[np.uint8], levels: NDArray[Any]) -> NDArray[np.uint8]:
         """Add stored perturbations to original pixels.
@@ -230,6 +240,37 @@ def _to_range(levels: NDArray[np.int16], pixels: NDArray[np.uint8]) -> NDArray[n
     """Clip levels to what keeps pixels + levels in [0, 255]."""
     wide = pixels.astype(np.int16)
     return np.clip(levels, -wide, WHITE - wide)
+
+
+def _raised(sizes: NDArray[np.int16], lost: NDArray[np.uint16], room: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which values (B, N) to raise by one level after they were cut off.
+
+    What lost most comes first; among equals those that are far from one another, not the top of the image.
+
+    Args:
+        sizes: of the values, without signs, up to ``MAX_BYTE`` (B, N).
+        lost: what was cut off (B, N), in ``PARTS`` of a level.
+        room: by how much the sum of the squares of each row may grow (B,).
+    """
+    count = sizes.shape[1]
+    stride = round(count * 0.618) or 1
+    while math.gcd(stride, count) != 1:
+        stride += 1
+    spread = (np.arange(count) * stride % count).astype(np.int32)
+    order = spread[np.argsort(PARTS - lost[:, spread], axis=1, kind="stable")]
+    growth = (2 * np.take_along_axis(sizes, order, axis=1) + 1).astype(np.uint8)
+    waiting = np.take_along_axis(lost, order, axis=1) > 0
+    first = np.zeros(sizes.shape, dtype=bool)
+    # The first that there is no room for ends a pass, since what comes after it may need less. Whatever needs more than
+    # what is left never comes again, so that there are at most as many passes as sizes.
+    while (waiting := waiting & (growth <= room[:, None])).any():
+        taken = waiting & (np.cumsum(growth * waiting, axis=1, dtype=np.int64) <= room[:, None])
+        room = room - (growth * taken).sum(axis=1, dtype=np.int64)
+        waiting &= ~taken
+        first |= taken
+    raised = np.zeros_like(first)
+    np.put_along_axis(raised, order, first, axis=1)
+    return raised
 
 
 def _squares(levels: NDArray[Any]) -> NDArray[np.float64]:

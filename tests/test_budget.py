@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,79 @@ def test_l2_rounding_uses_the_radius():
     kept = budget.measure(pixels, budget.apply(pixels, budget.quantise(perturbations, pixels)))
     assert (kept <= 60).all()
     assert kept.min() > 55
+
+
+def test_an_l2_perturbation_below_half_a_level_everywhere_is_not_lost():
+    """0.8 levels in 99 values rounded to 1 are too long, and shrunk until they fit they were all gone."""
+    pixels = np.full((1, 1, 9, 11), 128, dtype=np.uint8)
+    levels = Budget(8, "l2").quantise(torch.full((1, 1, 9, 11), 8 / 255 / math.sqrt(99)), pixels)
+    assert Budget(8, "l2").norm_of(levels) == 8
+    assert set(np.unique(levels)) == {0, 1}
+    assert levels[0, 0].any(axis=0).all()
+    assert levels[0, 0].any(axis=1).all()
+    thin = Budget(8, "l2").quantise(torch.full((1, 3, 64, 64), 1 / 255 / 16), np.zeros((1, 3, 64, 64), dtype=np.uint8))
+    assert thin.sum() == 48  # of the squared length of 12,288 values of a sixteenth
+
+
+def shapes_and_radii():
+    """Perturbations of many kinds, each with pixels of many kinds, as ``(perturbations, pixels, radius)``."""
+    rng = np.random.default_rng(0)
+    for case in range(150):
+        shape = (4, *rng.choice([(1, 9, 11), (3, 8, 8), (1, 28, 28), (3, 16, 20), (1, 5, 3)]))
+        radius = float(np.exp(rng.uniform(0, np.log(250)))).__round__(case % 3)
+        noise = rng.normal(size=shape)
+        kinds = (noise, np.sign(noise), noise**3, noise * (rng.random(shape) < 0.1), np.ones(shape))
+        chosen = kinds[case % len(kinds)]
+        lengths = np.sqrt((chosen**2).sum(axis=(1, 2, 3), keepdims=True)).clip(1e-9)
+        grow = rng.choice([0.3, 1.0, 1.0, 4.0])
+        pixels = rng.integers(0, 256, shape).astype(np.uint8) if case % 2 else np.full(shape, 128, dtype=np.uint8)
+        pixels[0] = 255 * (case % 4 == 0)
+        yield torch.from_numpy(chosen / lengths * radius * grow / 255), pixels, radius
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_rounding_holds_for_perturbations_of_every_kind(norm):
+    for perturbations, pixels, radius in shapes_and_radii():
+        budget = Budget(radius, norm)
+        levels = budget.quantise(perturbations, pixels)
+        assert budget.norm_of(levels).max() <= radius
+        protected = pixels.astype(int) + levels
+        assert protected.min() >= 0
+        assert protected.max() <= 255
+        assert (levels * perturbations.numpy() >= 0).all()  # no sign changes
+        again = budget.quantise(torch.from_numpy(levels) / 255, pixels)
+        assert np.array_equal(again, levels)
+        if norm == "linf":
+            limit = math.floor(radius)
+            plain = np.clip(np.rint(perturbations.numpy() * 255), -limit, limit)
+            assert np.array_equal(levels, np.clip(plain, 0.0 - pixels, 255.0 - pixels))
+
+
+def test_an_l2_perturbation_keeps_its_length():
+    """As far as a further level has room: what is left is less than the smallest step that is still to be had."""
+    shares = []
+    for perturbations, pixels, radius in shapes_and_radii():
+        budget = Budget(radius, "l2")
+        levels = np.abs(budget.quantise(perturbations, pixels).astype(int))
+        inside = perturbations.numpy() * 255
+        inside = inside * np.minimum(1, radius / np.sqrt((inside**2).sum(axis=(1, 2, 3), keepdims=True)).clip(1e-9))
+        inside = np.abs(np.clip(inside, np.maximum(-127, 0.0 - pixels), np.minimum(127, 255.0 - pixels)))
+        assert (np.abs(levels - inside) < 1 + 1e-6).all()
+        wanted = (inside**2).sum(axis=(1, 2, 3))
+        left = np.minimum(np.rint(wanted), radius**2) - (levels**2).sum(axis=(1, 2, 3))
+        steps = np.where(levels + 1e-4 < inside, 2 * levels + 1, np.inf).min(axis=(1, 2, 3))
+        assert ((left < steps) | (left <= 1e-6 * wanted)).all()
+        shares.extend(budget.norm_of(levels)[wanted > 25] / np.sqrt(wanted[wanted > 25]))
+    assert min(shares) > 0.9
+    assert np.mean(shares) > 0.99
+
+
+def test_limit_keeps_what_is_in_the_ball_already():
+    for perturbations, pixels, radius in shapes_and_radii():
+        budget = Budget(radius, "l2")
+        levels = budget.quantise(perturbations, pixels)
+        assert np.array_equal(budget.limit(levels, pixels), levels)
+        assert budget.norm_of(budget.limit(levels.astype(np.int16) * 3, pixels)).max() <= radius
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.information.kernel import at_least_float32
 
+COLLAPSED = 1e4  # squared distance of a class from the others over its own spread from which on it is taken by itself
+
 
 def contrastive_loss(
     features: torch.Tensor, labels: torch.Tensor, *, temperature: float = 0.1, denominator: str = "all"
@@ -55,11 +57,33 @@ def distance_loss(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         A differentiable scalar >= 0; zero when the features of every class coincide.
     """
     features = at_least_float32(features)
-    centred = features - features.mean(dim=0)  # same distances, less cancellation
+    same = labels[:, None] == labels[None, :]
+    centred = _centred(features, same)  # same distances, less cancellation
     squares = centred.square().sum(dim=1)
     squared_distances = squares[:, None] + squares[None, :] - 2 * centred @ centred.T
-    other = (labels[:, None] == labels[None, :]) & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    other = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     # The square root has no gradient at zero: coinciding features (and j = i) contribute neither value nor gradient.
     apart = other & (squared_distances > 1e-12)
     distances = torch.where(apart, squared_distances, 1.0).sqrt() * apart
     return (distances.sum(dim=1) / features.shape[1]).log1p().mean()
+
+
+def _centred(features: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """Features (B, D) from the mean of all, or from that of their class where it has collapsed far away from there.
+
+    Distances within a class are the same either way. Seen from the mean of all, those within a collapsed class would
+    be small differences of large numbers, of which float32 leaves nothing.
+
+    Args:
+        features: in float32 at least.
+        same: which of them are of one class (B, B).
+    """
+    centre = features.mean(dim=0)
+    with torch.no_grad():
+        shares = same.to(features.dtype)
+        shares /= shares.sum(dim=1, keepdim=True)
+        # By the first row of a class: all its rows need the very same centre.
+        centres = (shares @ features)[same.to(torch.uint8).argmax(dim=1)]
+        spread = shares @ (features - centres).square().sum(dim=1)
+        collapsed = (centres - centre).square().sum(dim=1) > COLLAPSED * spread
+    return torch.where(collapsed[:, None], features - centres, features - centre)

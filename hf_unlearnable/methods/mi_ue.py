@@ -45,12 +45,13 @@ class MIUE(Alternating, name="mi-ue"):
     def paper(cls, **changes: Any) -> MIUE:
         """The recipe of the authors' experiments, at a budget of 8/255 to the number.
 
-        100 epochs; in each a pass of SGD (batches of 128, learning rate 0.1 by a cosine to 1e-6, momentum 0.9, weight
-        decay 1e-4), then 10 sign steps for every batch of 512, of 0.2/255 in the first epoch growing linearly to
-        4/(255 * 10) in the last. Meant for ``Surrogate("resnet-18")``.
+        E = 100 epochs; in each a pass of SGD (batches of 128, learning rate 0.1 by a cosine to 1e-6, momentum 0.9,
+        weight decay 1e-4), then T = 10 sign steps for every batch of 512. In epoch e = 0 ... E - 1 each of them is
+        ``(0.2 + (4 / T - 0.2) e / E) / 255``: from 0.2/255 towards 4/(255 T), which would be that of an epoch more;
+        0.398/255 in the last. Meant for ``Surrogate("resnet-18")``.
 
         Args:
-            changes: fields to set otherwise; ``inner_steps=T`` keeps the last step at 4/(255 T).
+            changes: fields to set otherwise; ``inner_steps=T`` changes what the steps grow towards, too.
         """
         inner_steps = changes.get("inner_steps", 10)
         recipe: dict[str, Any] = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_unlearnable import RecipeError
-from hf_unlearnable.information.losses import contrastive_loss, distance_loss
+from hf_unlearnable.information.losses import _centred, contrastive_loss, distance_loss
 
 
 def naive_contrastive(z, y, temperature, denominator):
@@ -54,6 +54,43 @@ def test_distance_loss_is_the_formula(offset):
     assert loss.item() == pytest.approx(naive.item(), rel=1e-9)
     ours, theirs = torch.autograd.grad(loss, z)[0], torch.autograd.grad(naive, z)[0]
     assert (ours - theirs).norm() <= 1e-8 * theirs.norm()
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-2, 1.0, 10.0])
+def test_distances_within_classes_that_are_far_apart(spread):
+    """As training ends: every class a point, far from the others. Against float64 on the same float32 features."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(24) % 4
+    places = 1e3 * torch.randn(4, 16, generator=generator)
+    z = (places[labels] + spread * torch.randn(24, 16, generator=generator)).requires_grad_()
+    exact = z.detach().double().requires_grad_()
+    loss, naive = distance_loss(z, labels), naive_distance(exact, labels)
+    assert loss.item() == pytest.approx(naive.item(), rel=1e-5)
+    ours, theirs = torch.autograd.grad(loss, z)[0].double(), torch.autograd.grad(naive, exact)[0]
+    assert (ours - theirs).norm() <= 5e-4 * theirs.norm()
+
+
+def test_features_that_coincide_in_classes_that_are_far_apart():
+    """What rounding leaves of a difference of large numbers was a distance, and pushed in a direction of its own."""
+    labels = torch.arange(24) % 4
+    z = (1e3 * torch.randn(4, 16, generator=torch.Generator().manual_seed(0)))[labels].requires_grad_()
+    loss = distance_loss(z, labels)
+    assert loss.item() == 0
+    assert not torch.autograd.grad(loss, z)[0].any()
+
+
+def test_ordinary_features_are_centred_as_ever():
+    """To the bit: the bytes of a fit depend on it. One class in the batch that has collapsed changes no other."""
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(0, 5, (64,), generator=generator)
+        z = 3 * torch.randn(5, 32, generator=generator)[labels] + torch.randn(64, 32, generator=generator)
+        same = labels[:, None] == labels[None, :]
+        assert torch.equal(_centred(z, same), z - z.mean(dim=0))
+        z[labels == 2] = 30 + 1e-3 * z[labels == 2]
+        centred = _centred(z, same)
+        assert torch.equal(centred[labels != 2], (z - z.mean(dim=0))[labels != 2])
+        assert centred[labels == 2].abs().max() < 0.1
 
 
 def test_collapsed_features_give_finite_gradients():

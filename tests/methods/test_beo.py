@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from helpers.datasets import make_dataset, pixels_of
 from hf_unlearnable import BEO, Budget, RecipeError
 from hf_unlearnable.methods import Task
 from hf_unlearnable.methods.beo import embedding
+from hf_unlearnable.methods.beo.ascent import Ascent
 
 QUICK = {"epochs": 3, "steps": 3, "batch_size": 16}
 
@@ -128,6 +130,7 @@ def test_the_self_mode_learns_what_was_protected_so_far(refresh, monkeypatch):
     "changes",
     [
         {"optimiser": "adam", "first_step": 0.1},
+        {"optimiser": "adamw", "first_step": 0.1, "mode": "self", "sigma": 0.3, "sigma_of": "current"},
         {"augment": True},
         {"objective": "cross-entropy"},
         {"kernel": "cosine", "sigma": 0.3},
@@ -147,11 +150,87 @@ def test_variants_keep_the_budget(changes):
 def test_the_recipe_of_the_paper():
     recipe = BEO.paper()
     assert (recipe.mode, recipe.sigma, recipe.optimiser, recipe.refresh, recipe.refresh_epochs, recipe.robust) == (
-        ("self", 0.3, "adam", "retrain", 30, False)
+        ("self", 0.3, "adamw", "retrain", 30, False)
     )
-    assert recipe.step_size(0) * 8 / 255 == pytest.approx(1e-3)
+    assert [recipe.step_size(step) * 8 / 255 for step in range(190)] == pytest.approx([1e-3] * 190)
+    training = recipe.training(recipe.refresh_epochs)
+    assert (training.epochs, training.batch_size, training.augment) == (30, 128, False)
     assert BEO().step_size(0) == pytest.approx(2.5 / 20)
+    assert BEO().step_size(11) == pytest.approx(2.5 / 20)
     assert BEO().step_size(12) == pytest.approx(1.25 / 20)
+    assert BEO(step_decay=0.1).step_size(12) == pytest.approx(0.25 / 20)
+
+
+@pytest.fixture
+def ascended(monkeypatch):
+    """What every step of two of ``BEO.paper()`` saw and did: perturbations before, gradient, perturbations after."""
+    steps = []
+    step, gradients = Ascent.step, embedding.Embedding.pixel_gradients
+
+    def watching(self, rows, gradient, number):
+        images, labels, before = self.task.load(rows)
+        step(self, rows, gradient, number)
+        steps.append({"images": images, "labels": labels, "before": before, "gradient": gradient})
+        steps[-1] |= {"after": self.task.load(rows)[2], "network": watching.network}
+
+    def remembering(self, slope, number):
+        watching.network = self.network
+        return gradients(self, slope, number)
+
+    monkeypatch.setattr(Ascent, "step", watching)
+    monkeypatch.setattr(embedding.Embedding, "pixel_gradients", remembering)
+    recipe = BEO.paper(steps=3, epochs=2, refresh_epochs=2, batch_size=16, pixel_decay=5.0)  # so that decay shows
+    recipe.fit(make_dataset(48), budget=8, progress=False)
+    return steps
+
+
+def test_the_paper_starts_with_the_clean_images(ascended):
+    assert not ascended[0]["before"].any()
+    assert ascended[0]["after"].any()
+
+
+def test_the_paper_climbs_the_sum_over_the_images_as_it_is(ascended):
+    """By autograd of the plain formula: kernel of all pairs, sigma of the features at that moment."""
+    for step in ascended:
+        seen = (step["images"] + step["before"]).requires_grad_()
+        features, labels = step["network"](seen)[1], step["labels"]
+        sigma = 0.3 * features.detach().abs().max()
+        weights = (-torch.cdist(features, features).square() / (2 * sigma**2)).exp()
+        weights = weights * (1 - torch.eye(len(labels)))
+        posterior = weights @ torch.nn.functional.one_hot(labels).float() / weights.sum(dim=1, keepdim=True)
+        gradient = torch.autograd.grad((1 - posterior.amax(dim=1)).sum(), seen)[0]
+        assert gradient.norm() > 0
+        assert (step["gradient"] - gradient).norm() <= 1e-3 * gradient.norm()
+
+
+def test_the_paper_steps_as_adamw_does(ascended):
+    budget = Budget(8)
+    pixels = ascended[0]["images"].clone()
+    optimiser = torch.optim.AdamW([pixels], lr=1e-3, weight_decay=5.0, maximize=True)
+    for step in ascended:
+        pixels.grad = step["gradient"]
+        optimiser.step()
+        images = step["images"]
+        pixels.copy_(images + budget.project(pixels - images, images))
+        torch.testing.assert_close(images + step["after"], pixels, rtol=0, atol=1e-6)
+
+
+def test_a_sigma_of_clean_features_stays_while_the_images_move(monkeypatch):
+    seen = []
+    real = embedding.bayes_error
+
+    def watching(features, labels, **given):
+        seen.append((given["sigma"], 0.3 * float(features.detach().abs().max())))
+        return real(features, labels, **given)
+
+    monkeypatch.setattr(embedding, "bayes_error", watching)
+    recipe = BEO(mode="self", refresh="never", sigma=0.3, **QUICK)
+    recipe.fit(make_dataset(48), progress=False)
+    assert len({used for used, _ in seen}) == 1
+    seen.clear()
+    dataclasses.replace(recipe, sigma_of="current").fit(make_dataset(48), progress=False)
+    assert all(used == pytest.approx(current) for used, current in seen)
+    assert len({used for used, _ in seen}) > 1
 
 
 @pytest.mark.parametrize(
@@ -166,6 +245,9 @@ def test_the_recipe_of_the_paper():
         ({"kernel": "box"}, "got kernel='box'; expected one of 'rbf'"),
         ({"first_step": 0}, "got first_step=0; expected more than 0 or None"),
         ({"refresh": "always"}, "got refresh='always'"),
+        ({"step_decay": 0}, "got step_decay=0; expected more than 0 and at most 1"),
+        ({"start": "random"}, "got start='random'; expected one of 'uniform', 'clean'"),
+        ({"sigma_of": "current"}, "got sigma_of='current' with sigma='likelihood'; expected a number for sigma"),
     ],
 )
 def test_what_is_no_recipe(change, message):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.datasets import ROOT, make_dataset, pixels_of
 from helpers.methods import methods, quick
+from PIL import Image
 
 from hf_unlearnable import (
     BEO,
@@ -26,6 +27,8 @@ from hf_unlearnable import (
 )
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
 from hf_unlearnable.methods import describe_findings, find_paper
+from hf_unlearnable.methods.alternating.networks import Learner
+from hf_unlearnable.methods.alternating.schedules import PaperSchedule
 from hf_unlearnable.training.batches import paired_batches
 
 
@@ -239,11 +242,39 @@ def test_the_paper_recipe_has_the_listed_values():
     assert (recipe.epochs, recipe.batch_size, recipe.perturbation_batch_size, recipe.inner_steps) == (100, 128, 512, 10)
     assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.1, 0.9, 1e-4)
     assert (recipe.temperature, recipe.distance_weight, recipe.denominator) == (0.1, 0.1, "all")
-    levels = [recipe.step_size(epoch / 99) * Budget(8).radius for epoch in (0, 33, 66, 99)]
-    assert levels == pytest.approx([0.2, 0.2 + (0.4 - 0.2) / 3, 0.2 + 2 * (0.4 - 0.2) / 3, 4 / 10])
     five = MIUE.paper(inner_steps=5, epochs=15)
     assert (five.inner_steps, five.epochs) == (5, 15)
-    assert five.step_size(1.0) * Budget(8).radius == pytest.approx(4 / 5)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "inner_steps", "last"), [(100, 10, 0.398), (15, 5, 0.76), (4, 10, 0.35), (1, 10, 0.2)]
+)
+@pytest.mark.filterwarnings("ignore:6 of 6 images")
+def test_the_steps_of_the_paper_in_every_epoch(epochs, inner_steps, last, monkeypatch):
+    """In levels, as the perturbations move: linear in epoch / epochs, so that the last is short of 4 / inner_steps."""
+    sizes = []
+
+    def back_and_forth(self, loss, images, perturbations, labels):
+        return torch.where(perturbations < 0, -1.0, 1.0)
+
+    monkeypatch.setattr(Learner, "perturbation_gradient", back_and_forth)
+    monkeypatch.setattr(PaperSchedule, "_learn", lambda *rest: None)
+    monkeypatch.setattr(PaperSchedule, "_epoch", lambda *rest: iter([np.arange(6)]))
+    project = Budget.project
+
+    def watching(self, perturbations, images):
+        sizes.append(255 * float((perturbations - watching.before).abs().max()))
+        watching.before = project(self, perturbations, images)
+        return watching.before
+
+    watching.before = torch.zeros(6, 1, 12, 12)
+    monkeypatch.setattr(Budget, "project", watching)
+    grey = make_dataset(6).map(lambda row: {"image": Image.new("L", (12, 12), 128)})
+    MIUE.paper(epochs=epochs, inner_steps=inner_steps).fit(grey, progress=False)
+    assert len(sizes) == epochs * inner_steps
+    expected = [0.2 + (4 / inner_steps - 0.2) * epoch / epochs for epoch in range(epochs) for _ in range(inner_steps)]
+    assert expected[-1] == pytest.approx(last)
+    assert sizes == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_paper_schedule_is_followed(monkeypatch):

@@ -42,7 +42,8 @@ class Alternating(AlternatingRecipe):
         pattern_momentum: of the steps of the patterns, on gradients of mean absolute value one.
         first_step: size of a perturbation step at the start, as a fraction of the radius; half of it for images whose
             pattern is there already.
-        last_step: the same at the end; linear in between.
+        last_step: the same when all is done; linear in what is done before a step, which the paper's schedule counts
+            in whole epochs.
         targeted_weight: of the pull towards another class (the label plus three, modulo K) in the eyes of a guide,
             beside the perturbation loss, both gradients at mean absolute value one; 0 for none. The shared schedule
             only. As in targeted adversarial poisoning (Fowl et al. 2021, arXiv 2106.10807): victims that fall back on

@@ -290,7 +290,7 @@ class PaperSchedule:
     def _answer(self, epoch: int, number: int) -> None:
         recipe, learner, task = self.recipe, self.learners[number], self.task
         learner.network.eval()
-        move = recipe.step_size(epoch / max(1, recipe.epochs - 1))
+        move = recipe.step_size(epoch / recipe.epochs)
         for rows in self._epoch(epoch, number, "perturbations", recipe.perturbation_batch_size, recipe.inner_steps):
             images, labels, perturbations = task.load(rows)
             images = _flip(images, self.cursor.generator)

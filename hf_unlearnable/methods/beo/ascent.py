@@ -23,7 +23,7 @@ class Ascent:
     def __init__(self, recipe: BEORecipe, task: Task) -> None:
         self.recipe, self.task, self.done = recipe, task, 0
         self.memory: list[torch.Tensor] = []
-        if recipe.optimiser == "adam":  # two numbers a value, on disk like the perturbations
+        if recipe.optimiser != "steepest":  # two numbers a value, on disk like the perturbations
             shape = task.images.pixels.shape
             files = (task.scratch / "mean", task.scratch / "square")
             self.memory = [torch.from_numpy(allocate_memmap(file, shape, np.float32)) for file in files]
@@ -33,13 +33,14 @@ class Ascent:
         return {"step": self.done, "memory": self.memory}
 
     def start(self) -> None:
-        """Go on, or begin uniformly in half the ball: many gradients vanish at the clean images themselves."""
+        """Go on, or begin: uniformly in half the ball, or with the clean images, where many gradients vanish."""
         saved = self.task.checkpoints.keep("ascent", self.state_dict)
         if saved is not None:
             self.done = saved["step"]
             for past, kept in zip(self.memory, saved["memory"], strict=True):
                 for rows in row_chunks(len(past), self.recipe.embedding_batch_size):
                     past[rows] = kept[rows]
+        if saved is not None or self.recipe.start == "clean":
             return
         rank = self.task.shard.rank
         generator, budget = torch_generator(self.recipe.seed, rank), self.task.budget
@@ -65,4 +66,7 @@ class Ascent:
         else:
             direction = budget.direction(gradient)
         images, _, perturbations = self.task.load(rows)
-        self.task.store(rows, budget.project(perturbations + size * direction, images))
+        moved = perturbations + size * direction
+        if self.recipe.optimiser == "adamw":  # decays what it optimises, which is the pixels
+            moved = moved - size * budget.epsilon * self.recipe.pixel_decay * (images + perturbations)
+        self.task.store(rows, budget.project(moved, images))

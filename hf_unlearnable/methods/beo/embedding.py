@@ -77,6 +77,8 @@ class Embedding:
                 retry_in_halves(functools.partial(self._features, seen), len(seen)) for _, _, seen in self._seen(step)
             ]
             features = torch.cat(parts).requires_grad_()
+        if self.recipe.sigma_of == "current":
+            self.sigma = self._fraction(shard.gather(features.detach()))
         reference, self_index = self.voters
         alone = reference is None and shard.count == 1
         if reference is None and not alone:  # every process counts the votes on its rows, by all rows
@@ -109,7 +111,8 @@ class Embedding:
     ) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         """Rows and the gradient of their perturbations (B, C, H, W), at mean absolute value one for every image.
 
-        So no embedding, and no image far from the others, speaks louder than another.
+        So no embedding, and no image far from the others, speaks louder than another. AdamW gets the gradient of the
+        sum over the images as it is.
         """
         for rows, perturbations, seen in self._seen(step):
 
@@ -124,7 +127,7 @@ class Embedding:
                 return torch.autograd.grad(loss, pixels)[0]
 
             gradient = torch.autograd.grad(seen, perturbations, retry_in_halves(of_pixels, len(rows)))[0]
-            yield rows, normalise_gradients(gradient)
+            yield rows, gradient if self.recipe.optimiser == "adamw" else normalise_gradients(gradient)
 
     def _features(self, seen: torch.Tensor, part: slice) -> torch.Tensor:
         features: torch.Tensor = self.network(seen[part])[1]
@@ -163,7 +166,11 @@ class Embedding:
         if isinstance(recipe.sigma, str):
             self.sigma = bandwidth(clean, labels, kernel=recipe.kernel, rule=recipe.sigma)
         else:
-            self.sigma = recipe.sigma * float(clean.abs().max())
+            self.sigma = self._fraction(clean)
+
+    def _fraction(self, features: torch.Tensor) -> float:
+        """The sigma of a recipe that gives it as a number, for these features of all images."""
+        return float(self.recipe.sigma) * float(features.abs().max())
 
     @property
     def _what(self) -> str:

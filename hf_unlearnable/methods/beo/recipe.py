@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from hf_unlearnable.information.kernel import KERNELS, OBJECTIVES
 from hf_unlearnable.methods.base import Method
-from hf_unlearnable.registry import Count, OneOf, Positive, refuse
+from hf_unlearnable.registry import Count, NotNegative, OneOf, Positive, Range, refuse
 from hf_unlearnable.training.run import Training
 
 CONTROL = "cross-entropy"
@@ -20,10 +20,14 @@ class BEORecipe(Method):
     mode: Literal["reference", "self"] = "reference"
     kernel: Annotated[str, OneOf(KERNELS)] = "rbf"
     sigma: float | str = "likelihood"
+    sigma_of: Literal["clean", "current"] = "clean"
     objective: Annotated[str | None, OneOf((None, *OBJECTIVES, CONTROL))] = None
     steps: Count = 20
+    start: Literal["uniform", "clean"] = "uniform"
     first_step: Positive | None = None
-    optimiser: Literal["steepest", "adam"] = "steepest"
+    step_decay: Annotated[float, Range(above=0, most=1)] = 0.5
+    optimiser: Literal["steepest", "adam", "adamw"] = "steepest"
+    pixel_decay: NotNegative = 0.01
     augment: bool = False
     robust: bool = True
     epochs: Count = 12
@@ -32,6 +36,7 @@ class BEORecipe(Method):
     refresh_epochs: Count = 1
     batch_size: Count = 64
     learning_rate: Positive = 0.1
+    training_augment: bool = True
     embedding_batch_size: Count = 256
     reference_size: Count = 60_000
 
@@ -39,10 +44,14 @@ class BEORecipe(Method):
         super().__post_init__()
         if self.sigma not in ("likelihood", "median") and (isinstance(self.sigma, str) or self.sigma <= 0):
             refuse(self, f"sigma={self.sigma!r}", "'likelihood', 'median' or a number above zero")
+        if self.sigma_of == "current" and isinstance(self.sigma, str):
+            refuse(
+                self, f"sigma_of='current' with sigma={self.sigma!r}", "a number for sigma: rules look at clean images"
+            )
 
     def step_size(self, step: int) -> float:
         """Of a step of the ascent, as a fraction of the radius."""
-        return (self.first_step or 2.5 / self.steps) * (1 if step < 0.6 * self.steps else 0.5)
+        return (self.first_step or 2.5 / self.steps) * (1 if step < 0.6 * self.steps else self.step_decay)
 
     def embeddings(self) -> list[tuple[int, bool]]:
         """The epochs of every embedding of a surrogate, and whether it is trained adversarially."""
@@ -53,4 +62,9 @@ class BEORecipe(Method):
 
     def training(self, epochs: int) -> Training:
         """How an embedding is trained."""
-        return Training(epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        return Training(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            augment=self.training_augment,
+        )
