@@ -37,7 +37,7 @@ from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import count_predictions
 from hf_unlearnable.files import atomic_write
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 FILE = "learnability.json"
 

@@ -17,13 +17,14 @@ from safetensors.torch import load_file, save
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DivergenceError
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Result
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.report import Result
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import Training, TrainingRun
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from huggingface_hub.repocard_data import CardData
 
 from hf_unlearnable.defences.base import public_defence
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.evaluation.report import NO_DEFENCE, Line, Report
+from hf_unlearnable.evaluation.lines import Line
+from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, set_licence
 from hf_unlearnable.methods import find_paper
 from hf_unlearnable.modeling.public_names import public_name

@@ -24,7 +24,8 @@ from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.registry import METHODS, Recipes, Seed, check_fields
+from hf_unlearnable.registry import METHODS, Recipes
+from hf_unlearnable.settings import Seed, check_fields
 from hf_unlearnable.training.processes import default_accelerator
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel

@@ -42,7 +42,7 @@ from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.training.checkpoints import Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 SAMPLE = 1000  # images that are verified at most,
 SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
