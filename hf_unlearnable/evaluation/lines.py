@@ -109,4 +109,5 @@ class Line:
 
 
 def rounded(value: float) -> float | None:
+    """Six digits for a file; None for what is not a number."""
     return None if math.isnan(value) else round(value, 6)
