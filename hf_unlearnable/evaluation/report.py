@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,24 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
 
 NO_DEFENCE = "none"
+
+
+def accuracies(stored: Sequence[Any]) -> tuple[float, ...]:
+    """What was kept of a victim's epochs.
+
+    Raises:
+        DataError: nothing, or something else than numbers in [0, 1].
+    """
+    if not stored or not all(isinstance(one, (int, float)) and 0 <= one <= 1 for one in stored):
+        raise DataError(f"got the epochs {str(stored)[:80]}; expected an accuracy in [0, 1] after each")
+    return tuple(stored)
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,20 @@ class Result:
     defence: str
     seed: int
     epochs: tuple[float, ...]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Result:
+        """The inverse of ``asdict``, as JSON has it.
+
+        Raises:
+            DataError: a key that is missing or not known, a value of another kind, or a case that is not known.
+        """
+        kinds = kinds_of(cls)
+        if not isinstance(stored, dict):
+            raise DataError(f"got {stored!r} as a result; expected the keys {', '.join(kinds)}")
+        check_keys(stored, kinds, (), "a result", kinds)
+        case_of(stored["case"])
+        return cls(**{**stored, "epochs": accuracies(stored["epochs"])})
 
     @property
     def last(self) -> float:
@@ -264,21 +289,32 @@ class Report:
 
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Report:
-        """Read the JSON that ``save`` wrote."""
-        return cls.of(json.loads(Path(file).read_text()))
+        """Read the JSON that ``save`` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DataError: a damaged one, or of another kind, such as the one that a Trainer callback writes under its name.
+        """
+        try:
+            return cls.of(read_json(Path(file)))
+        except DataError as error:
+            raise DataError(
+                f"got {str(file)!r}, which cannot be read ({error}); expected the learnability.json that "
+                f"hf-unlearnable measure wrote. Measure again to write it anew: models that are trained are kept"
+            ) from error
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Report:
         """The inverse of ``as_dict``; other entries than its own are left alone, and older files have no doubts.
 
         Raises:
-            DataError: a case that is not known.
+            DataError: a key that is missing, a value of another kind, or a case that is not known.
         """
-        results = tuple(Result(**{**result, "epochs": tuple(result["epochs"])}) for result in stored["results"])
-        for key in dict.fromkeys(result.case for result in results):
-            case_of(key)
-        own = {"results": results, "doubts": tuple(stored.get("doubts", ()))}
-        return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name not in own} | own)
+        kinds = kinds_of(cls)
+        own = {key: value for key, value in stored.items() if key in kinds}
+        check_keys(own, set(kinds) - {"doubts"}, ("doubts",), "a measurement", kinds)
+        read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
+        return cls(**own | read)
 
     def __str__(self) -> str:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]

@@ -30,7 +30,7 @@ from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.reading import Survey, class_numbers, rows
-from hf_unlearnable.errors import DataWarning, DivergenceError, SourceError
+from hf_unlearnable.errors import CheckpointError, DataWarning, DivergenceError, SourceError
 from hf_unlearnable.files import allocate_memmap, chunks, require_empty
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, IMAGE_SIZE, Surrogate
@@ -336,7 +336,7 @@ class Fitting:
         """The result of an earlier process that came to its end, or was killed just before it had noted that.
 
         Raises:
-            SourceError: it is not there any more, or there is another one.
+            CheckpointError: it is not there any more, damaged, or there is another one.
         """
         digest = kept.finished or kept.announced
         if digest is None:
@@ -344,9 +344,15 @@ class Fitting:
         folder = self.output or _cache() / digest
         if kept.finished is None and not folder.exists():
             return None
-        protection = Protection(folder)
+        try:
+            protection = Protection(folder)
+        except SourceError as error:
+            raise CheckpointError(
+                f"the fit in {str(self.checkpoints)!r} came to its end, but its result is not there any more: {error}. "
+                f"Start afresh with --overwrite, or remove {str(self.checkpoints)!r}"
+            ) from error
         if protection.digest != digest:
-            raise SourceError(
+            raise CheckpointError(
                 f"got {str(folder)!r}, which holds another protection than the one that was fitted; expected the "
                 f"digest {digest}. Remove {str(self.checkpoints)!r} to fit again"
             )
