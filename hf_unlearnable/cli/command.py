@@ -46,9 +46,12 @@ def env(plugin: Plugins = None) -> None:
     import torch
 
     from hf_unlearnable.defences import available_defences
+    from hf_unlearnable.evaluation.thieves import SUITES
     from hf_unlearnable.methods import available_methods
     from hf_unlearnable.modeling import available_victims
+    from hf_unlearnable.modeling.classical import CLASSICAL
     from hf_unlearnable.registry import installed_plugins
+    from hf_unlearnable.training.run import TRAININGS
     from hf_unlearnable.version import versions
 
     for name, value in versions().items():
@@ -60,7 +63,9 @@ def env(plugin: Plugins = None) -> None:
     typer.echo(f"{'plugins':<16} {', '.join([*installed_plugins(), *(plugin or [])]) or 'none'}")
     typer.echo(f"{'methods':<16} {', '.join(available_methods())}")
     typer.echo(f"{'defences':<16} {', '.join(available_defences())}")
-    typer.echo(f"{'victims':<16} {', '.join(available_victims())}")
+    typer.echo(f"{'victims':<16} {', '.join([*available_victims(), *sorted(CLASSICAL)])}")
+    typer.echo(f"{'trainings':<16} {', '.join(TRAININGS)}")
+    typer.echo(f"{'suites':<16} {', '.join(SUITES)}")
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def demo(
     if not protect_and_tell(train, output, method, budget=allowance, origin=origin):
         return
     run = RunFolder(output)
-    report = measure_and_tell(run, clean=train, test=test, seeds=seeds, epochs=12)
+    report = measure_and_tell(run, clean=train, test=test, victims=["small-resnet"], seeds=seeds, epochs=12)
     typer.echo(
         f"\nA model that learned from the clean images names {100 * report.accuracy('clean'):.0f} of 100 new real "
         f"images correctly, one that learned from the protected images {100 * report.accuracy('protected'):.0f}. "

@@ -28,8 +28,17 @@ def measure(
         list[str] | None,
         typer.Option(help="small-resnet or another one that env lists, folder or Hub id; may be repeated."),
     ] = None,
+    training: Annotated[
+        list[str] | None, typer.Option(help="sgd, adamw, short, strong or long; may be repeated (default: sgd).")
+    ] = None,
     ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
-    defences: Annotated[str, typer.Option(help="What the thief does, as env lists them: none,jpeg,jpeg:50.")] = "none",
+    defences: Annotated[
+        str | None, typer.Option(help="What the thief does, as env lists them: none,jpeg,jpeg:50 (default: none).")
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="quick, standard or full: thieves of many kinds (default: quick, if none are named)."),
+    ] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
     ] = False,
@@ -51,8 +60,10 @@ def measure(
         clean_split=clean_split,
         test=test,
         test_split=test_split,
-        victims=victim or ["small-resnet"],
-        defences=_listed(defences),
+        victims=victim or None,
+        trainings=training or None,
+        defences=None if defences is None else _listed(defences),
+        suite=suite,
         ratios=_ratios(ratios),
         sequential=sequential,
         seeds=seeds,
@@ -90,26 +101,39 @@ def measure_and_tell(
     **options: Any,
 ) -> Report:
     """Measure a run, draw what was found, and say it in the main process."""
-    from hf_unlearnable.evaluation.protocol import SEEDS
+    from hf_unlearnable.evaluation.protocol import RATIOS, SEEDS, chosen_thieves, trials
+    from hf_unlearnable.evaluation.verdicts import verdict_in_words
     from hf_unlearnable.reports.charts import accuracy_chart
     from hf_unlearnable.reports.images import image_grid
-    from hf_unlearnable.runs.measuring import measure, open_sets
+    from hf_unlearnable.runs.measuring import measure, open_sets, with_suite
     from hf_unlearnable.training import Training
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
     named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
+    options = {"ratios": RATIOS, **with_suite(options)}
+    training, numbers = Training(epochs=epochs), [SEEDS[0] + index for index in range(seeds)]
+    choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite")}
+    thieves, _ = chosen_thieves(**choice, training=training)
+    for thief in thieves:
+        thief.require()
+    planned = trials(
+        thieves, options["ratios"], numbers, sequential=options.get("sequential", False), suite=options.get("suite")
+    )
     protected, clean, test = open_sets(run, **named)
     if accelerator.is_main_process:
-        typer.echo(f"Training fresh models; what is finished is kept in {run.victims}, so that a stopped run goes on.")
+        typer.echo(
+            f"Training {len(planned)} fresh models for {len(thieves)} kinds of thief; what is finished is kept in "
+            f"{run.victims}, so that a stopped run goes on."
+        )
     report = measure(
         run,
         clean=clean,
         test=test,
         **options,
         accelerator=accelerator,
-        training=Training(epochs=epochs),
-        seeds=[SEEDS[0] + index for index in range(seeds)],
+        training=training,
+        seeds=numbers,
         image_column=image_column,
         label_column=label_column,
     )
@@ -120,4 +144,5 @@ def measure_and_tell(
     typer.echo(f"\n{report}\n")
     typer.echo(f"{run.measured}, learnability.csv, accuracy.png, images.png written")
     typer.echo(f"To see it all on one page:  hf-unlearnable report {run.report_folder.parent}")
+    typer.echo(f"\n{verdict_in_words(report)}")
     return report

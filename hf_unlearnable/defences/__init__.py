@@ -1,11 +1,12 @@
 """What a thief may do against a protection, by name: ``Defence.parse("jpeg:50")``."""
 
+from hf_unlearnable.defences.adaptive import ColourFloor, PatternSubtraction
 from hf_unlearnable.defences.adversarial import AdversarialTraining
 from hf_unlearnable.defences.augmentation import Blur, CutMix, Cutout, Mixup, Noise
 from hf_unlearnable.defences.base import Defence, available_defences
 from hf_unlearnable.defences.compression import JPEG, BitDepth, Grayscale
 from hf_unlearnable.defences.projection import OrthogonalProjection
-from hf_unlearnable.defences.training import EarlyStopping, NoDefence, PretrainedStart
+from hf_unlearnable.defences.training import EarlyStopping, NoDefence, PretrainedStart, Probe
 from hf_unlearnable.defences.ueraser import UEraserLite, UEraserMax
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "AdversarialTraining",
     "BitDepth",
     "Blur",
+    "ColourFloor",
     "CutMix",
     "Cutout",
     "Defence",
@@ -22,7 +24,9 @@ __all__ = [
     "NoDefence",
     "Noise",
     "OrthogonalProjection",
+    "PatternSubtraction",
     "PretrainedStart",
+    "Probe",
     "UEraserLite",
     "UEraserMax",
     "available_defences",

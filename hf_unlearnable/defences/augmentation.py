@@ -42,6 +42,10 @@ class Blur(Defence, name="blur"):
         if self.sigma_high < 0.3:
             refuse(self, sigmas, "at least 0.3 as the largest: less changes no 8-bit pixel")
 
+    def require(self) -> None:
+        """Kornia."""
+        load_kornia()
+
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Blur."""
         sigma = self.sigma_low + (self.sigma_high - self.sigma_low) * torch.rand(len(images), 1, generator=generator)

@@ -1,11 +1,11 @@
-"""What every defence is: a frozen recipe that acts at up to four places of a thief's training."""
+"""What every defence is: a frozen recipe that acts at up to five places of a thief's training."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from abc import ABC
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
@@ -16,6 +16,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from PIL import Image
 
+from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
@@ -25,6 +26,8 @@ from hf_unlearnable.registry import DEFENCES, Recipes
 from hf_unlearnable.settings import check_fields
 
 _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
+
+Correction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 PRIVATE_SETTING = "a setting of the owner"
 
@@ -50,6 +53,9 @@ class Defence(ABC):
         figure: which accuracy of its training the thief ends up with: of the ``"last"`` epoch, or of the ``"peak"``.
         revision: to be raised whenever it does something else than before, so that victims that were kept of it are
             not taken for new ones.
+        epochs_factor: how many times as long as others it trains, where it learns slowly: a training that was stopped
+            before it came to anything would make the protection look better than it is.
+        frozen: whether only the head of the network learns.
 
     Raises:
         RecipeError: a setting of another type than its annotation's, or out of its range; or, when a subclass is
@@ -59,6 +65,8 @@ class Defence(ABC):
     name: ClassVar[str]
     figure: ClassVar[Literal["last", "peak"]] = "last"
     revision: ClassVar[int] = 1
+    epochs_factor: ClassVar[int] = 1
+    frozen: ClassVar[bool] = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,6 +101,7 @@ class Defence(ABC):
         if (
             not self.acts_on_images
             and type(self).prepare is Defence.prepare
+            and not self.corrects
             and type(self) is not _defences.get("none")
         ):
             where = "every batch: use its method batch" if self.acts_on_batches else "the training, not on images"
@@ -105,7 +114,7 @@ class Defence(ABC):
                 input_columns=[columns.image],
                 keep_in_memory=True,
             )
-        changed = self.prepare(ImageSet.read(dataset, columns), seed=seed).pixels
+        changed = self.corrected(self.prepare(ImageSet.read(dataset, columns), seed=seed), seed=seed).pixels
 
         def one(label: Any, index: int) -> dict[str, Any]:
             return {columns.image: to_image(changed[index])}
@@ -153,6 +162,32 @@ class Defence(ABC):
             pixels[index] = self.changed(one)
         return ImageSet(pixels, images.labels, images.names)
 
+    def correction(self, images: ImageSet, *, seed: int = 0) -> Correction | None:
+        """Once, before training: fit to the training set what is then done to every batch, before it is augmented.
+
+        For what would be lost if its result were rounded to 8 bits, as that of ``prepare`` is.
+
+        Args:
+            images: the training set, as ``prepare`` left it.
+            seed: of random draws.
+
+        Returns:
+            A function of images (B, C, H, W) in [0, 1] and labels (B,) that gives such images, which may lie outside
+            [0, 1]; or None, which leaves them alone.
+        """
+        return None
+
+    def corrected(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
+        """What ``correction`` makes of a training set, rounded to 8 bits: to look at it."""
+        correct = self.correction(images, seed=seed)
+        if correct is None:
+            return images
+        pixels = [
+            (correct(seen, named) * WHITE).round().clamp(0, WHITE).to(torch.uint8)
+            for seen, named in unit_chunks(images)
+        ]
+        return ImageSet(torch.cat(pixels).numpy(), images.labels, images.names)
+
     def start(self, victim: Surrogate) -> Surrogate:
         """Once, before training: the weights that the victim starts from."""
         return victim
@@ -184,10 +219,28 @@ class Defence(ABC):
         return type(self).batch is not Defence.batch
 
     @property
+    def corrects(self) -> bool:
+        """Whether ``correction`` does anything."""
+        return type(self).correction is not Defence.correction
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether it acts on the training of a network, so that what is fitted in one go cannot use it."""
+        return self.acts_on_batches or type(self).start is not Defence.start or self.figure == "peak"
+
+    def require(self) -> None:
+        """See that all is installed that it needs, before anything is trained; nothing more, if not overridden.
+
+        Raises:
+            RecipeError: something is not.
+        """
+        return
+
+    @property
     def acts(self) -> bool:
         """Whether anything of the training is another for it; else only ``figure`` may be."""
-        hooks = ("image", "prepare", "start", "batch")
-        return any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in hooks)
+        hooks = ("image", "prepare", "correction", "start", "batch")
+        return self.frozen or any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in hooks)
 
     @classmethod
     def parse(cls, text: str | Defence) -> Defence:
@@ -263,6 +316,13 @@ def available_defences() -> list[str]:
         UserWarning: for each plugin that cannot be used.
     """
     return _defences.names()
+
+
+def unit_chunks(images: ImageSet, size: int = 4096) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """All images as floats in [0, 1] with their labels, at most ``size`` at a time."""
+    for start in range(0, len(images), size):
+        pixels = np.ascontiguousarray(images.pixels[start : start + size])
+        yield to_unit(torch.from_numpy(pixels)), torch.from_numpy(images.labels[start : start + size])
 
 
 def _is_choice(value: object, kind: Any) -> bool:

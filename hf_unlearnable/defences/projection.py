@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
-from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.defences.base import Defence
-from hf_unlearnable.settings import Count, Positive
+from hf_unlearnable.defences.base import Correction, Defence, unit_chunks
+from hf_unlearnable.settings import Count, NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,50 +19,54 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
     Sandoval-Segura et al. 2023, arXiv 2305.19254. A softmax regression on the pixels is fitted to the released set;
     its K weight vectors span a space (of K - 1 dimensions, since those of a softmax sum to zero), and what an image has
     in that space beyond the mean image is removed. (The paper removes the mean's share too, which is one constant
-    image; it is kept here, since 8-bit pixels clip and much of an image without it would lie below zero.)
+    image.) The images stay floats: rounded and clipped to 8 bits they keep enough of what was removed to make this a
+    much weaker defence.
 
     Args:
-        epochs: passes of SGD.
-        learning_rate: at the start, decayed by a cosine.
-        batch_size: images a step.
+        iterations: of L-BFGS, over the whole set each; enough to converge.
+        l2: penalty on half of the squared weights.
     """
 
-    revision = 2  # K - 1 directions; the K-th was rounding errors, and took out whatever lay there
-    epochs: Count = 20
-    learning_rate: Positive = 0.1
-    batch_size: Count = 128
+    revision = 3  # fitted until it converges, and not rounded: 82 instead of 72 % where a network is misled to 30
+    iterations: Count = 60
+    l2: NotNegative = 1e-3
 
-    def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:
-        """Fit, project, round to 8 bits."""
-        flat = torch.from_numpy(np.ascontiguousarray(images.pixels)).flatten(1)
-        labels = torch.from_numpy(images.labels)
-        mean = torch.zeros(flat.shape[1])
-        for part in flat.split(4096):
-            mean += to_unit(part).sum(dim=0) / len(flat)
-        basis = _span(self._fit(flat, labels, mean, len(images.names), seed))
-        cleaned = torch.empty_like(flat)
-        for start in range(0, len(flat), 4096):
-            part = to_unit(flat[start : start + 4096]) - mean
-            projected = mean + part - part @ basis @ basis.T
-            cleaned[start : start + 4096] = (projected * WHITE).round().clamp(0, WHITE).to(torch.uint8)
-        return ImageSet(cleaned.reshape(images.pixels.shape).numpy(), images.labels, images.names)
+    def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
+        """Fit, and project."""
+        mean = torch.zeros(images.pixels.shape[1:])
+        for pixels, _ in unit_chunks(images):
+            mean += pixels.sum(dim=0) / len(images)
+        basis = _span(self._fit(images, mean))
 
-    def _fit(
-        self, flat: torch.Tensor, labels: torch.Tensor, mean: torch.Tensor, classes: int, seed: int
-    ) -> torch.Tensor:
+        def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+            directions = basis.to(seen.device)
+            flat = (seen - mean.to(seen.device)).flatten(1)
+            return seen - (flat @ directions @ directions.T).view(seen.shape)
+
+        return correct
+
+    def _fit(self, images: ImageSet, mean: torch.Tensor) -> torch.Tensor:
         """(pixels, K) weights of the linear model, on centred pixels."""
-        weights = torch.zeros(flat.shape[1], classes, requires_grad=True)
-        bias = torch.zeros(classes, requires_grad=True)
-        optimiser = torch.optim.SGD([weights, bias], lr=self.learning_rate, momentum=0.9)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.epochs)
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(self.epochs):
-            for rows in torch.randperm(len(flat), generator=generator).split(self.batch_size):
-                loss = F.cross_entropy((to_unit(flat[rows]) - mean) @ weights + bias, labels[rows])
-                optimiser.zero_grad()
+        weights = torch.zeros(mean.numel(), len(images.names), requires_grad=True)
+        bias = torch.zeros(len(images.names), requires_grad=True)
+        optimiser = torch.optim.LBFGS(
+            [weights, bias], max_iter=self.iterations, history_size=10, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> float:
+            optimiser.zero_grad()
+            penalty = self.l2 / 2 * weights.square().sum()
+            penalty.backward()
+            total = penalty.item()
+            for pixels, labels in unit_chunks(images):
+                logits = (pixels - mean).flatten(1) @ weights + bias
+                loss = F.cross_entropy(logits, labels, reduction="sum") / len(images)
                 loss.backward()
-                optimiser.step()
-            schedule.step()
+                total += loss.item()
+            return total
+
+        with torch.enable_grad():
+            optimiser.step(closure)
         return weights.detach()
 
 

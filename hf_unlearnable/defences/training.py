@@ -1,4 +1,4 @@
-"""Trainings that leave the images alone: the ordinary one, early stopping, a pre-trained start."""
+"""Trainings that leave the images alone: the ordinary one, early stopping, pre-trained models."""
 
 from __future__ import annotations
 
@@ -42,3 +42,14 @@ class PretrainedStart(Defence, name="pretrained"):
     def start(self, victim: Surrogate) -> Surrogate:
         """The published weights."""
         return Surrogate(self.model)  # with the normalisation that it was trained with, not the victim's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(PretrainedStart, name="probe"):
+    """Train a new head on a published model whose other weights stay as they are: a linear probe.
+
+    Args:
+        model: as of ``PretrainedStart``.
+    """
+
+    frozen = True

@@ -33,7 +33,12 @@ class UEraserLite(Defence, name="ueraser-lite"):
     """
 
     revision = 2  # plasma on every image, as its authors have it, not on half of them
+    epochs_factor = 3
     jpeg: bool = False
+
+    def require(self) -> None:
+        """Kornia."""
+        load_kornia()
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Augment."""
@@ -50,8 +55,13 @@ class UEraserMax(Defence, name="ueraser-max"):
     """
 
     revision = 2
+    epochs_factor = 3
     draws: Annotated[int, Range(least=2, words="at least 2 to choose from")] = 5
     jpeg: bool = False
+
+    def require(self) -> None:
+        """Kornia."""
+        load_kornia()
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Augment several times and keep the worst."""

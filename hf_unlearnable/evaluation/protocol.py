@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
+from transformers import PreTrainedModel
 
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
@@ -21,7 +23,9 @@ from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.report import Report
+from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
 from hf_unlearnable.evaluation.victims import Trial, Victims
+from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.processes import default_accelerator, gather_objects
@@ -38,8 +42,10 @@ def learnability(
     *,
     clean: Dataset,
     test: Dataset,
-    victims: Sequence[Surrogate | str] | Surrogate | str = "small-resnet",
-    defences: Sequence[Defence | str] | Defence | str = "none",
+    victims: Sequence[Model] | Model | None = None,
+    defences: Sequence[Defence | str] | Defence | str | None = None,
+    trainings: Sequence[str] | str | None = None,
+    suite: str | None = None,
     ratios: Sequence[float] = RATIOS,
     sequential: bool = False,
     training: Training = Training(),
@@ -51,7 +57,10 @@ def learnability(
     keep_in: str | PathLike[str] | None = None,
     progress: bool = True,
 ) -> Report:
-    """Train fresh victims and test them on clean images: every victim, defence, ratio and seed with every other.
+    """Train fresh victims and test them on clean images.
+
+    Every victim, training, defence, ratio and seed with every other; or the thieves of a suite, which are chosen so
+    that each is unlike the others.
 
     A ratio is the share of the rows that is protected. At 0 the victim is trained on the clean set, at 1 on the
     protected one, in between on a mixture, whose clean and protected rows are drawn class by class and disjoint (each
@@ -62,12 +71,18 @@ def learnability(
         protected: the released data set, made by this package or another tool.
         clean: the same rows in the same order, unprotected.
         test: clean images that nobody trained on, of the same size and classes.
-        victims: models as ``Surrogate`` takes them, each trained from the weights that it builds.
+        victims: models as ``Surrogate`` takes them, each trained from the weights that it builds, or ``"knn"``,
+            ``"svm"``, ``"random-features"``, ``"hog"``, which are fitted in one go; ``"small-resnet"`` when left out.
         defences: what the thief does against the protection, as ``Defence.parse`` reads it; to clean data too.
+            ``"none"`` when left out. One that learns slowly trains for ``Defence.epochs_factor`` times as long.
+        trainings: recipes by name, as ``Training.named`` has them; ``training`` itself when left out.
+        suite: ``"quick"``, ``"standard"`` or ``"full"`` instead of those three, see ``thieves_of_suite``. Its first
+            thief meets all ratios, the others only clean and protected sets; a defence that changes no image of these
+            is left out.
         ratios: shares of protected rows in [0, 1].
         sequential: for each ratio in between, also train on the clean part first, and go on from there on the protected
             part alone, for a quarter of the epochs at a fifth of the learning rate.
-        training: the victims' recipe.
+        training: the victims' recipe; those with a name take epochs and batch size from it.
         seeds: one run of everything each.
         resolution: side in pixels of the square that all images are resampled to; when left out, the clean images' own
             size where they have one that the victims take, else as for ``Method.fit``.
@@ -82,25 +97,28 @@ def learnability(
 
     Raises:
         DataError: data sets that do not belong together.
-        RecipeError: an unknown defence, a ratio out of range, or nothing to do.
+        RecipeError: an unknown name, a ratio out of range, something that is not installed, or nothing to do.
         DivergenceError: a victim's loss left the finite numbers.
 
     Warns:
         UserWarning: the protected images are the clean ones, or most of them look like other images than those.
     """
     accelerator = accelerator or default_accelerator()
-    specifications = [Surrogate.of(one) for one in ([victims] if isinstance(victims, (str, Surrogate)) else victims)]
-    parsed = [Defence.parse(one) for one in ([defences] if isinstance(defences, (str, Defence)) else defences)]
-    for name, given in (("victims", specifications), ("defences", parsed), ("ratios", ratios), ("seeds", seeds)):
+    thieves, left_out = chosen_thieves(victims, defences, trainings, suite, training)
+    for name, given in (("ratios", ratios), ("seeds", seeds)):
         if not given:
             raise RecipeError(f"got no {name}; expected at least one")
     if wrong := [ratio for ratio in ratios if not 0 <= ratio <= 1]:
         raise RecipeError(f"got the ratios {wrong}; expected shares of protected rows, from 0 to 1")
-    if sequential and (starting := [str(one) for one in parsed if type(one).start is not Defence.start]):
+    if sequential and (
+        starting := [str(thief.defence) for thief in thieves if type(thief.defence).start is not Defence.start]
+    ):
         raise RecipeError(
             f"got sequential=True with the defence {starting[0]}, which replaces the weights that a training starts "
             f"from; expected one or the other"
         )
+    for thief in thieves:
+        thief.require()
     datasets = {"protected": protected, "clean": clean, "test": test}
     columns, surveys = {}, {}
     for name, dataset in datasets.items():
@@ -108,7 +126,7 @@ def learnability(
             columns[name] = find_columns(dataset, image_column, label_column)
             surveys[name] = Survey.of(dataset, columns[name])
     check_images(surveys)
-    largest = max(victim.image_size for victim in specifications)
+    largest = max(thief.victim.image_size for thief in thieves)
     size = (resolution, resolution) if resolution else surveys["clean"].working_size(largest)
 
     def read(name: str, defence: Defence = NoDefence()) -> ImageSet:
@@ -123,10 +141,12 @@ def learnability(
             )
 
     sets = {name: read(name) for name in datasets}
-    doubts = [
-        *check_match(sets["protected"], sets["clean"], sets["test"]),
-        *(f"the defence {one} changes no image, so it does nothing here" for one in parsed if _idle(one, sets)),
-    ]
+    idle = [defence for defence in dict.fromkeys(thief.defence for thief in thieves) if _idle(defence, sets)]
+    doubts = [*check_match(sets["protected"], sets["clean"], sets["test"]), *left_out]
+    if suite is None:
+        doubts += [f"the defence {defence} changes no image, so it does nothing here" for defence in idle]
+    else:
+        thieves = [thief for thief in thieves if thief.defence not in idle]
     for doubt in doubts if accelerator.is_main_process else []:
         warnings.warn(doubt, stacklevel=2)
     with tempfile.TemporaryDirectory() as scratch:
@@ -134,36 +154,89 @@ def learnability(
             sets["clean"],
             sets["protected"],
             sets["test"],
-            training,
             accelerator,
             Path(keep_in or scratch).absolute(),
             reread=read if any(list(survey.sizes) != [size] for survey in surveys.values()) else None,
         )
-        cells = [
-            Trial(victim, defence, case, ratio, seed)
-            for victim in specifications
-            for defence in parsed
-            for seed in seeds
-            for case, ratio in _cases(ratios, sequential)
-        ]
+        cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite)
         own = _assigned(cells, accelerator)
-        with Progress("victims", bench.steps * len(own), enabled=progress and accelerator.is_main_process) as bar:
+        total = sum(bench.steps(cells[index]) for index in own)
+        with Progress("victims", total, enabled=progress and accelerator.is_main_process) as bar:
             found = {
                 index: bench.result(cells[index], bar, keep_weights=sequential and cells[index].case == CLEAN_PART)
                 for index in own
             }
         everything = {index: result for part in gather_objects(accelerator, found) for index, result in part.items()}
         results = tuple(everything[index] for index in range(len(cells)))
+    classical = [thief.victim for thief in thieves if isinstance(thief.victim, Classical)]
+    used = {name: text for victim in classical for name, text in victim.packages().items()}
     return Report(
         results=results,
         chance=sets["test"].chance,
         images=len(clean),
         test_images=len(test),
-        iterations=bench.steps,
+        iterations=training.iterations(len(clean)),
         training=training.as_dict(),
-        versions=versions(),
+        versions={**versions(), **used},
         doubts=tuple(doubts),
+        trainings={thief.named: Training.named(thief.named, training).as_dict() for thief in thieves if thief.named},
+        epochs_factors={
+            thief.defence.name: thief.defence.epochs_factor for thief in thieves if thief.defence.epochs_factor > 1
+        },
+        suite=suite or "",
     )
+
+
+def chosen_thieves(
+    victims: Sequence[Model] | Model | None = None,
+    defences: Sequence[Defence | str] | Defence | str | None = None,
+    trainings: Sequence[str] | str | None = None,
+    suite: str | None = None,
+    training: Training = Training(),
+) -> tuple[list[Thief], list[str]]:
+    """The thieves of a measurement, and a sentence for what was left out; arguments as of ``learnability``.
+
+    Raises:
+        RecipeError: an unknown name, a suite beside other choices, or nobody.
+    """
+    if suite is not None:
+        if (victims, defences, trainings) != (None, None, None):
+            raise RecipeError(
+                f"got the suite {suite!r} beside victims, defences or trainings of your own; expected one or the other"
+            )
+        return thieves_of_suite(suite, training), []
+    models = ["small-resnet"] if victims is None else _listed(victims)
+    chosen = ["none"] if defences is None else [defences] if isinstance(defences, (str, Defence)) else defences
+    recipes = [] if trainings is None else [trainings] if isinstance(trainings, str) else trainings
+    for name, given in (("victims", models), ("defences", chosen)):
+        if not given:
+            raise RecipeError(f"got no {name}; expected at least one")
+    return crossed_thieves(models, recipes, chosen, training)
+
+
+def trials(
+    thieves: Sequence[Thief],
+    ratios: Sequence[float] = RATIOS,
+    seeds: Sequence[int] = SEEDS,
+    *,
+    sequential: bool = False,
+    suite: str | None = None,
+) -> list[Trial]:
+    """Every training of a measurement, in order; arguments as of ``learnability``."""
+    return [
+        Trial(thief, case, ratio, seed)
+        for index, thief in enumerate(thieves)
+        for seed in seeds
+        for case, ratio in _cases(
+            [ratio for ratio in ratios if suite is None or index == 0 or ratio in (0, 1)],
+            sequential and not isinstance(thief.victim, Classical),
+        )
+    ]
+
+
+def _listed(victims: Sequence[Model] | Model) -> Sequence[Model]:
+    one = isinstance(victims, (str, PathLike, Surrogate, Classical, PreTrainedModel))
+    return [cast("Model", victims)] if one else cast("Sequence[Model]", victims)
 
 
 def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, float]]:

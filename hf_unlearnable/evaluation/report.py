@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from hf_unlearnable.evaluation.lines import Accuracy, Line
 from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
 
 NO_DEFENCE = "none"
+
+FEW = 3  # victims and defences of which the printed table shows every figure
 
 
 def accuracies(stored: Sequence[Any]) -> tuple[float, ...]:
@@ -42,7 +44,7 @@ class Result:
     """One victim.
 
     Attributes:
-        victim: the model, as given.
+        victim: the model, as given, with the name of its recipe where that is not the one of the report.
         case: what it was trained on, the key of one of ``CASES``.
         ratio: the share of the rows that is protected, in [0, 1]; that of its mixture for ``CLEAN_PART``.
         defence: what the thief did against the protection.
@@ -94,10 +96,13 @@ class Report:
         chance: test accuracy of naming the most frequent class always, in [0, 1].
         images: training images in the full set.
         test_images: in the test set.
-        iterations: optimiser steps, the same for every case.
+        iterations: optimiser steps of ``training``, the same for every case.
         training: the victims' recipe.
         versions: of the packages that the figures depend on.
         doubts: what did not look as it should in the data sets that were measured, a sentence each.
+        trainings: the recipes that victims name behind a comma.
+        epochs_factors: the names of defences that were trained for some times as many epochs as their recipe says.
+        suite: the name of the suite of thieves; empty if they were chosen one by one.
     """
 
     results: tuple[Result, ...]
@@ -108,6 +113,9 @@ class Report:
     training: dict[str, Any]
     versions: dict[str, str]
     doubts: tuple[str, ...] = ()
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    epochs_factors: dict[str, int] = field(default_factory=dict)
+    suite: str = ""
 
     @property
     def victims(self) -> list[str]:
@@ -121,8 +129,9 @@ class Report:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Every victim with every defence."""
-        return [(victim, defence) for victim in self.victims for defence in self.defences]
+        """Every victim with every defence that it met."""
+        met = {(result.victim, result.defence) for result in self.results}
+        return [(victim, defence) for victim in self.victims for defence in self.defences if (victim, defence) in met]
 
     @property
     def seeds(self) -> list[int]:
@@ -145,11 +154,12 @@ class Report:
 
         Args:
             victim: the lines of this one alone.
-            defence: likewise.
+            defence: likewise; with both given also where the one did not meet the other.
         """
+        chosen = [(victim, defence)] if victim is not None and defence is not None else self.pairs
         return [
             self._line(*pair, case, ratio)
-            for pair in self.pairs
+            for pair in chosen
             if victim in (None, pair[0]) and defence in (None, pair[1])
             for case, ratio in self._cases()
         ]
@@ -259,7 +269,9 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-        return {"summary": [line.as_dict() for line in self.table()], **asdict(self)}
+        later = ("trainings", "epochs_factors", "suite")
+        given = {name: value for name, value in asdict(self).items() if value or name not in later}
+        return {"summary": [line.as_dict() for line in self.table()], **given}
 
     def save(self, file: str | PathLike[str]) -> None:
         """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
@@ -305,34 +317,52 @@ class Report:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Report:
-        """The inverse of ``as_dict``; other entries than its own are left alone, and older files have no doubts.
+        """The inverse of ``as_dict``; other entries than its own are left alone, and older files lack the later ones.
 
         Raises:
             DataError: a key that is missing, a value of another kind, or a case that is not known.
         """
         kinds = kinds_of(cls)
         own = {key: value for key, value in stored.items() if key in kinds}
-        check_keys(own, set(kinds) - {"doubts"}, ("doubts",), "a measurement", kinds)
+        later = ("doubts", "trainings", "epochs_factors", "suite")
+        check_keys(own, set(kinds) - set(later), later, "a measurement", kinds)
         read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
         return cls(**own | read)
 
     def __str__(self) -> str:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
+        if len(self.pairs) > FEW:
+            return "\n".join([*lines, *self._overview()])
         for victim, defence in self.pairs:
-            title = victim if self.defences == [NO_DEFENCE] else f"{victim}, {defence}"
-            lines.append(f"{title:<28}{'last epoch':>12}{'peak epoch':>15}")
+            lines.append(f"{self._title(victim, defence):<28}{'last epoch':>12}{'peak epoch':>15}")
             lines += self._block(self.table(victim, defence))
         return "\n".join(lines)
 
+    def _title(self, victim: str, defence: str) -> str:
+        return victim if self.defences == [NO_DEFENCE] or defence == NO_DEFENCE else f"{victim}, {defence}"
+
+    def _overview(self) -> Iterator[str]:
+        """A line for each victim and defence; mixtures, which few of them meet, below."""
+        titles = {pair: self._title(*pair) for pair in self.pairs}
+        width = max(28, *(len(title) for title in titles.values())) + 2
+        yield f"{'':<{width}}{'clean':>12}{'protected':>15}{'peak epoch':>15}{'score':>8}"
+        for (victim, defence), title in titles.items():
+            lines = {line.case.key: line for line in self.table(victim, defence)}
+            clean, protected = lines.get(CLEAN), lines.get(PROTECTED)
+            score = math.nan if protected is None or protected.protection_score is None else protected.protection_score
+            cells = [clean and clean.last, protected and protected.last, protected and protected.peak]
+            texts = [_cell(accuracy or Accuracy(math.nan, math.nan)) for accuracy in cells]
+            yield f"{title:<{width}}{texts[0]:>12}   {texts[1]:>12}   {texts[2]:>12}{_score(score):>8}".rstrip()
+        mixtures = [line for pair in titles for line in self.table(*pair) if line.case.ratio is None and line.seeds]
+        for line in mixtures:
+            yield f"  {titles[line.victim, line.defence]}: {line.text} {_cell(line.last).strip()}"
+        yield from _gains(mixtures)
+
     def _block(self, lines: list[Line]) -> Iterator[str]:
         """The lines of one victim and defence, then what follows from them."""
-
-        def cell(accuracy: Accuracy) -> str:
-            spread = "       " if math.isnan(accuracy.spread) else f" ± {100 * accuracy.spread:4.1f}"
-            return f"{100 * accuracy.mean:5.1f}{spread}"
-
+        lines = [line for line in lines if line.seeds]
         for line in lines:
-            yield f"  {line.text:<34}{cell(line.last):>12}   {cell(line.peak):>12}"
+            yield f"  {line.text:<34}{_cell(line.last):>12}   {_cell(line.peak):>12}"
         for line in lines:
             if line.protection_score is None:
                 continue
@@ -340,8 +370,24 @@ class Report:
                 yield f"  protection score {line.protection_score:.2f} (1: protected data teach nothing, 0: all)"
             elif CLEAN in self.cases:
                 yield "  no protection score: the victim learns nothing from clean data either"
-        alone = case_of(CLEAN_PART).text
-        for line in lines:
-            if line.theft_gain is not None and not math.isnan(line.theft_gain):
-                which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
-                yield f"  theft gain {100 * line.theft_gain:+.1f} points ({which})"
+        yield from _gains(lines)
+
+
+def _gains(lines: list[Line]) -> Iterator[str]:
+    """What protected images add in each mixture."""
+    alone = case_of(CLEAN_PART).text
+    for line in lines:
+        if line.theft_gain is not None and not math.isnan(line.theft_gain):
+            which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
+            yield f"  theft gain {100 * line.theft_gain:+.1f} points ({which})"
+
+
+def _cell(accuracy: Accuracy) -> str:
+    if math.isnan(accuracy.mean):
+        return f"{'-':>5}       "
+    spread = "       " if math.isnan(accuracy.spread) else f" ± {100 * accuracy.spread:4.1f}"
+    return f"{100 * accuracy.mean:5.1f}{spread}"
+
+
+def _score(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2f}"

@@ -18,6 +18,8 @@ UNKNOWN = "not measured"
 class Verdict:
     """What a thief with one model and one countermeasure regains, in [0, 1] and of what clean images would give.
 
+    Clean images would give what the best of the thieves that were tried gets from them.
+
     Attributes:
         victim: the model.
         defence: the countermeasure.
@@ -25,7 +27,7 @@ class Verdict:
         protected: the same on protected data.
         peak: of the protected data at the best epoch.
         spread: standard deviation of ``protected`` over seeds; not a number for a single one.
-        best: the highest that this model reaches on clean data, with whatever countermeasure.
+        best: the highest that any model reaches on clean data, with whatever countermeasure: a thief chooses both.
         regained: (protected - chance) / (best - chance), last epoch; not a number where something was not measured.
         regained_at_peak: the same of the best epoch.
     """
@@ -43,8 +45,7 @@ class Verdict:
     @classmethod
     def of(cls, report: Report, victim: str, defence: str) -> Verdict:
         """From the results of ``learnability``."""
-        ceilings = [report.accuracy(CLEAN, victim, defence=each) for each in report.defences]
-        best = max((ceiling for ceiling in ceilings if not math.isnan(ceiling)), default=math.nan)
+        best = ceiling(report)
         room = best - report.chance if best > report.chance else math.nan
         protected, peak = (report.accuracy(PROTECTED, victim, figure, defence=defence) for figure in ("last", "peak"))
         return cls(
@@ -102,6 +103,34 @@ def _state(regained: float) -> str:
     if math.isnan(regained):
         return UNKNOWN
     return "broken" if regained >= BROKEN else "leaks" if regained >= LEAKING else "holds"
+
+
+def ceiling(report: Report, victim: str | None = None) -> float:
+    """The best accuracy after clean images, of one model or of all; not a number where that was not measured."""
+    pairs = [pair for pair in report.pairs if victim in (None, pair[0])]
+    known = [report.accuracy(CLEAN, model, defence=defence) for model, defence in pairs]
+    return max((accuracy for accuracy in known if not math.isnan(accuracy)), default=math.nan)
+
+
+def best_thief(report: Report) -> Verdict | None:
+    """The one that regains most of all that were measured: the verdict on the protection; None if there is none."""
+    return worst(Verdict.of(report, *pair) for pair in report.pairs)
+
+
+def verdict_in_words(report: Report) -> str:
+    """The verdict on the protection, with the thief that it is by, as one line; or why there is none."""
+    best = best_thief(report)
+    if best is None:
+        return (
+            "No verdict: that takes a model that learned from clean images, and one that was trained on protected ones"
+        )
+    words = {"holds": "the protection holds", "leaks": "the protection leaks", "broken": "the protection is broken"}
+    how = "" if best.defence == NO_DEFENCE else f" with {best.defence}"
+    others = f", the best of {len(report.pairs)} thieves" if len(report.pairs) > 1 else ""
+    return (
+        f"Verdict: {words[best.state]}. {best.victim}{how}{others}, regains {100 * max(best.regained, 0):.0f} % of the "
+        f"way from chance to what clean images give ({100 * best.protected:.1f} of {100 * best.best:.1f})"
+    )
 
 
 def baseline_defence(reports: Sequence[Report]) -> str:

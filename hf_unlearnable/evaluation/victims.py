@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from hf_unlearnable.budget import to_unit
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, DivergenceError, first_line
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.report import Result, accuracies
+from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
+from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.inference import accuracy
@@ -36,8 +40,7 @@ T = TypeVar("T")
 class Trial:
     """One entry of the cross product."""
 
-    victim: Surrogate
-    defence: Defence
+    thief: Thief
     case: str
     ratio: float
     seed: int
@@ -51,48 +54,65 @@ class Victims:
         clean: ImageSet,
         protected: ImageSet,
         test: ImageSet,
-        training: Training,
         accelerator: Accelerator,
         folder: Path,
         reread: Callable[[str, Defence], ImageSet] | None,
     ) -> None:
         self.clean, self.protected, self.test = clean, protected, test
-        self.training, self.accelerator, self.folder = training, accelerator, folder
-        self.steps = training.iterations(len(clean))
+        self.accelerator, self.folder = accelerator, folder
         self._reread = reread  # where a defence that acts on images meets larger ones than the victims do
         self._changed: tuple[Defence, ImageSet, ImageSet] | None = None  # of one defence at a time: cells are in order
 
+    def steps(self, cell: Trial) -> int:
+        """Optimiser steps of one victim: those of the full set, however many images it has; one for a single fit."""
+        return 1 if isinstance(cell.thief.victim, Classical) else cell.thief.training.iterations(len(self.clean))
+
     def result(self, cell: Trial, bar: Progress, *, keep_weights: bool) -> Result:
         """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
+        name, defence = cell.thief.name, cell.thief.defence
         file = self._file(cell, "json")
         epochs = _kept(file, _read_epochs)
         if epochs is not None:
-            bar.advance(self.steps)
+            bar.advance(self.steps(cell))
         else:
             epochs = self._train(cell, bar, keep_weights)
-            about = {"victim": str(cell.victim), "defence": str(cell.defence), "case": cell.case, "ratio": cell.ratio}
+            about = {"victim": name, "defence": str(defence), "case": cell.case, "ratio": cell.ratio}
             atomic_write(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
-        if cell.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
+        if defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
             epochs = epochs[: 1 + int(np.argmax(epochs))]
-        return Result(str(cell.victim), cell.case, cell.ratio, str(cell.defence), cell.seed, tuple(epochs))
+        return Result(name, cell.case, cell.ratio, str(defence), cell.seed, tuple(epochs))
 
     def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> list[float]:
         """Train one victim; its clean test accuracy after every epoch of the full set (of the last set's training)."""
-        images = self._training_set(cell)
+        images, victim, training = self._training_set(cell), cell.thief.victim, cell.thief.training
+        if isinstance(victim, Classical):
+            bar.advance()
+            return [self._fitted_at_once(cell, victim, images)]
         if cell.case == SEQUENTIAL:
             start = self._pretrained_on_clean_part(replace(cell, case=CLEAN_PART), bar)
             training = replace(
-                self.training,
-                epochs=max(1, self.training.epochs // 4),
-                learning_rate=self.training.learning_rate / 5,
+                training,
+                epochs=max(1, training.epochs // 4),
+                learning_rate=training.learning_rate / 5,
             )
             _, reached = self._fit(cell, start, images, training, training.iterations(len(images)), None)
         else:
-            network, reached = self._fit(cell, cell.victim, images, self.training, self.steps, bar)
+            network, reached = self._fit(cell, victim, images, training, self.steps(cell), bar)
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
                 atomic_write(self._file(cell, "safetensors"), save(weights))
         return reached
+
+    def _fitted_at_once(self, cell: Trial, victim: Classical, images: ImageSet) -> float:
+        """The clean test accuracy of a model that has no epochs."""
+        defence = cell.thief.defence
+        images = images if self._prepared(defence) else defence.prepare(images, seed=cell.seed)
+        pixels = to_unit(torch.from_numpy(np.ascontiguousarray(images.pixels)))
+        if (correct := defence.correction(images, seed=cell.seed)) is not None:
+            pixels = correct(pixels, torch.from_numpy(images.labels))
+        predict = victim.learn(pixels, images.labels, cell.seed)
+        named = predict(to_unit(torch.from_numpy(np.ascontiguousarray(self.test.pixels))))
+        return round(float((named == self.test.labels).mean()), 6)
 
     def _pretrained_on_clean_part(self, cell: Trial, bar: Progress) -> Surrogate:
         """What ``cell`` leaves, trained now or before, as the start of another training."""
@@ -103,14 +123,15 @@ class Victims:
             return True
 
         if _kept(file, load):
-            bar.advance(self.steps)
+            bar.advance(self.steps(cell))
         else:
             self._train(cell, bar, keep_weights=True)
             load(file)
         return network.as_surrogate()
 
     def _start(self, cell: Trial) -> Network:
-        return cell.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
+        assert isinstance(cell.thief.victim, Surrogate)
+        return cell.thief.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
 
     def _drawn_clean(self, cell: Trial) -> NDArray[np.bool_]:
         """Which rows (N,) stay clean where a part does."""
@@ -131,7 +152,7 @@ class Victims:
 
     def _training_set(self, cell: Trial) -> ImageSet:
         """What the victim is trained on; where it was taught by the clean part before, what comes then."""
-        clean, protected = self._sets(cell.defence)
+        clean, protected = self._sets(cell.thief.defence)
         if cell.case == CLEAN:
             return clean
         if cell.case == PROTECTED:
@@ -154,15 +175,15 @@ class Victims:
             iterations=steps,
             seed=cell.seed,
             accelerator=self.accelerator,
-            defence=cell.defence,
-            prepared=self._prepared(cell.defence),
+            defence=cell.thief.defence,
+            prepared=self._prepared(cell.thief.defence),
         )
         reached: list[float] = []
         epoch = max(1, steps // training.epochs)
         for loss in run:
             if not math.isfinite(loss):
                 raise DivergenceError(
-                    f"victim {cell.victim}, seed {cell.seed}: got a loss of {loss}; lower the learning rate of its "
+                    f"victim {cell.thief.name}, seed {cell.seed}: got a loss of {loss}; lower the learning rate of its "
                     f"Training"
                 )
             if bar is not None:
@@ -174,20 +195,33 @@ class Victims:
     def _file(self, cell: Trial, suffix: str) -> Path:
         """Named by all that a victim depends on: weights to start from, images, recipe, versions; by nothing else.
 
-        So measurements of two protections share the victims of the clean data.
+        So measurements of two protections share the victims of the clean data, and seeds those that draw nothing.
         """
-        clean, protected = self._sets(cell.defence)
+        clean, protected = self._sets(cell.thief.defence)
         sets = {CLEAN: [clean], PROTECTED: [protected], CLEAN_PART: [clean]}.get(cell.case, [clean, protected])
         hashed = hashlib.blake2b(digest_size=16)
         # Who only stops early has trained as those without a defence do.
-        defence = cell.defence if cell.defence.acts else NoDefence()
-        told = [cell.case, defence.as_dict(), cell.seed, self.steps, self.training.as_dict(), versions()]
-        told += [str(self.accelerator.device), self.accelerator.mixed_precision]
+        defence = cell.thief.defence if cell.thief.defence.acts else NoDefence()
+        victim = cell.thief.victim
+        if isinstance(victim, Classical):
+            seed = cell.seed if victim.seeded or defence.acts else 0
+            told = [cell.case, defence.as_dict(), seed, victim.about(), versions()]
+        else:
+            told = [
+                cell.case,
+                defence.as_dict(),
+                cell.seed,
+                self.steps(cell),
+                cell.thief.training.as_dict(),
+                versions(),
+            ]
+            told += [str(self.accelerator.device), self.accelerator.mixed_precision]
         hashed.update(json.dumps(told).encode())
         for images in (*sets, self.test):
             hashed.update(images.digest)
         hashed.update(self._drawn_clean(cell).tobytes())
-        self._start(cell).feed(hashed)
+        if isinstance(victim, Surrogate):
+            self._start(cell).feed(hashed)
         return self.folder / f"{hashed.hexdigest()}.{suffix}"
 
 

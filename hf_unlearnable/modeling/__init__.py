@@ -1,6 +1,7 @@
 """The built-in models for small images, ordinary ``PreTrainedModel``s known to the Auto classes, and surrogates."""
 
 from hf_unlearnable.modeling.base import SmallImageClassifier, SmallImageConfig
+from hf_unlearnable.modeling.small_mlp import SmallMLPConfig, SmallMLPForImageClassification
 from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
 from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
 from hf_unlearnable.modeling.surrogate import Network, Surrogate, available_victims, register_victim
@@ -9,6 +10,8 @@ __all__ = [
     "Network",
     "SmallImageClassifier",
     "SmallImageConfig",
+    "SmallMLPConfig",
+    "SmallMLPForImageClassification",
     "SmallResNetConfig",
     "SmallResNetForImageClassification",
     "SmallVGGConfig",

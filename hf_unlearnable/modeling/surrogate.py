@@ -27,9 +27,11 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
 from hf_unlearnable.modeling.base import SmallImageClassifier
+from hf_unlearnable.modeling.small_mlp import SmallMLPConfig, SmallMLPForImageClassification
 from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
 from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
 from hf_unlearnable.modeling.small_vit import small_vit
+from hf_unlearnable.modeling.strided_resnet import strided_resnet
 from hf_unlearnable.registry import VICTIMS, Registry
 
 BuildModel = Callable[[int, int], PreTrainedModel]
@@ -47,11 +49,20 @@ def _small_vgg(num_labels: int, channels: int) -> PreTrainedModel:
     return SmallVGGForImageClassification(SmallVGGConfig(num_labels=num_labels, num_channels=channels))
 
 
+def _small_mlp(widths: tuple[int, ...]) -> BuildModel:
+    return lambda num_labels, channels: SmallMLPForImageClassification(
+        SmallMLPConfig(widths=widths, num_labels=num_labels, num_channels=channels)
+    )
+
+
 BUILT_IN: dict[str, BuildModel] = {
     "small-resnet": _resnet((8, 16, 32, 64), (1, 1, 1, 1)),
     "resnet-18": _resnet((64, 128, 256, 512), (2, 2, 2, 2)),
     "small-vgg": _small_vgg,
     "small-vit": small_vit,
+    "strided-resnet": strided_resnet,
+    "mlp": _small_mlp((256, 128)),
+    "linear": _small_mlp(()),
 }
 
 IMAGE_SIZE = 64  # pixels a side of what models with a name are for, and of models that do not say
@@ -113,10 +124,11 @@ class Surrogate:
 
     Args:
         model: the name of a built-in model (``small-resnet``, about 80,000 parameters, the default on a CPU;
-            ``resnet-18``, the default on a GPU; ``small-vgg``; ``small-vit``), which starts from random weights; or
-            the Hub id or folder of any ``*ForImageClassification``, which starts from its published weights with a new
-            head where the number of classes differs; or an instance of one, which is copied. Further names come from
-            ``register_victim`` and from installed plugins.
+            ``resnet-18``, the default on a GPU; ``small-vgg``; ``small-vit``; ``strided-resnet``, with a stem of 7x7
+            pixels; ``mlp``; ``linear``), which starts from random weights; or the Hub id or folder of any
+            ``*ForImageClassification``, which starts from its published weights with a new head where the number of
+            classes differs; or an instance of one, which is copied. Further names come from ``register_victim`` and
+            from installed plugins.
         image_mean: what the model expects to be subtracted from pixels in [0, 1], one number a channel; read from the
             checkpoint's image processor when left out (0.5 if it has none).
         image_std: what the model expects pixels to be divided by after that; likewise (0.5 if it has none).
@@ -263,6 +275,21 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._head = [heads[-1]]  # in a list, so that it is not registered as a second child
+        self._frozen = False
+
+    def freeze_body(self) -> None:
+        """Let nothing but the head learn from here on, and keep all statistics as they are."""
+        self.requires_grad_(False)
+        self._head[0].requires_grad_(True)
+        self._frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Network:
+        """Training mode, or evaluation mode; a frozen body stays in the latter."""
+        super().train(mode)
+        if self._frozen:
+            self.model.eval()
+        return self
 
     def feed(self, hashed: hashlib.blake2b) -> None:
         """Update a hash with the names and values of all weights and statistics."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.evaluation.verdicts import Verdict, row_name
+from hf_unlearnable.evaluation.verdicts import ceiling, row_name
 
 SAME = 0.0005  # accuracies that differ by less are one number for a reader: half of the last digit of a per cent
 
@@ -44,6 +44,9 @@ def differences(reports: Reports, *, public: bool = False) -> list[Difference]:
     def seeds(report: Report) -> str:
         return f"{len(report.seeds)} of its own" if public else ", ".join(map(str, sorted(report.seeds)))
 
+    def longer(report: Report) -> str:
+        return ", ".join(f"{name} {factor} times" for name, factor in report.epochs_factors.items()) or "none"
+
     keys = dict.fromkeys(key for report in reports.values() for key in report.training)
     differing = [key for key in keys if len({str(report.training.get(key)) for report in reports.values()}) > 1]
     checked = [
@@ -64,6 +67,14 @@ def differences(reports: Reports, *, public: bool = False) -> list[Difference]:
             reports, "training steps", lambda report: str(report.iterations), "Longer training may learn more."
         ),
         _difference(reports, "training recipe", recipe, "The models were not trained in the same way."),
+        _difference(
+            reports,
+            "longer trainings",
+            lambda report: (
+                ", ".join(f"{name} {factor} times" for name, factor in report.epochs_factors.items()) or "none"
+            ),
+            "A defence that learns slowly does more in a longer training.",
+        ),
         _difference(
             reports,
             "seeds",
@@ -156,7 +167,7 @@ def baselines_met(reports: Reports) -> bool:
 
 def learned(report: Report, victim: str) -> bool | None:
     """Whether a model learned anything from clean images, with whatever countermeasure; None if it had none."""
-    best = Verdict.of(report, victim, report.defences[0]).best
+    best = ceiling(report, victim)
     return None if math.isnan(best) else best > report.chance
 
 

@@ -12,7 +12,9 @@ from hf_unlearnable.modeling.public_names import public_name
 
 def public_reports(reports: Sequence[Report]) -> list[Report]:
     """Models and countermeasures by names that anyone may know, seeds counted from 1: the same in all reports."""
-    victims = _numbered({victim: public_name(victim).strip("`") for report in reports for victim in report.victims})
+    victims = _numbered(
+        {victim: public_name(victim).replace("`", "") for report in reports for victim in report.victims}
+    )
     defences = _numbered({defence: public_defence(defence) for report in reports for defence in report.defences})
     numbers = {seed: index for index, seed in enumerate(dict.fromkeys(s for r in reports for s in r.seeds), 1)}
     public = []
@@ -27,7 +29,8 @@ def public_reports(reports: Sequence[Report]) -> list[Report]:
             for result in report.results
         )
         doubts = tuple(_renamed(doubt, defences) for doubt in report.doubts)
-        public.append(replace(report, results=results, doubts=doubts))
+        factors = {public_defence(name): factor for name, factor in report.epochs_factors.items()}
+        public.append(replace(report, results=results, doubts=doubts, epochs_factors=factors))
     return public
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -11,6 +12,7 @@ from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import SourceError
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
+from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -34,7 +36,8 @@ def measure(
         clean_split: of originals that are named; what was protected when left out.
         test: clean images that nobody trained on, or where they are; the same dataset as the originals when left out.
         test_split: of test images that are named; ``test`` when left out, or the only one of ``test``.
-        options: of ``learnability``: victims, defences, ratios, sequential, training, seeds…
+        options: of ``learnability``: victims, defences, trainings, suite, ratios, sequential, training, seeds… The
+            suite is ``"quick"`` where none of the first four is given.
 
     Returns:
         The report, which also lies in ``RunFolder.measured`` and, as a table, in ``learnability.csv`` beside it.
@@ -46,6 +49,7 @@ def measure(
     folder = RunFolder(run)
     protected, originals, tests = open_sets(folder, clean, clean_split, test, test_split)
     accelerator = options.pop("accelerator", None) or default_accelerator()
+    options = with_suite(options)
     report = learnability(
         protected, clean=originals, test=tests, keep_in=folder.victims, accelerator=accelerator, **options
     )
@@ -54,6 +58,12 @@ def measure(
         report.save(folder.measured)
         report.save(folder.beside("learnability.csv"))
     return report
+
+
+def with_suite(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of ``learnability`` with the default suite where no thief was chosen."""
+    chosen = any(options.get(name) is not None for name in ("victims", "defences", "trainings", "suite"))
+    return dict(options) if chosen else {**options, "suite": DEFAULT_SUITE}
 
 
 def open_sets(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
-from hf_unlearnable.settings import Count, Momentum, NotNegative, Positive, check_fields
-from hf_unlearnable.training.batches import batches, load, random_crop_flip
+from hf_unlearnable.settings import Count, Momentum, NotNegative, Positive, Share, check_fields
+from hf_unlearnable.training.batches import batches, load, random_crop_flip, strong_augmentation
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import numpy_generator, share_of, torch_generator
 
@@ -28,20 +28,25 @@ class Training:
     """The recipe of a victim: SGD with Nesterov momentum, cosine decay to zero, random crop and flip.
 
     What the literature calls adversarial training is long and decays in steps: with the defence ``"adversarial:8"``,
-    ``Training(epochs=100, learning_rate=0.1, milestones=(0.4, 0.8))``.
+    ``Training(epochs=100, learning_rate=0.1, milestones=(0.4, 0.8))``. ``Training.named`` gives the recipes that people
+    use beside this one.
 
     Args:
         epochs: passes over a set of the full size.
         batch_size: images a step.
         learning_rate: at the start.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        augment: random crop (4 pixels) and flip.
+        momentum: of SGD; AdamW has its own.
+        weight_decay: of the optimiser.
+        augment: ``"crop-flip"`` or True, a random crop (4 pixels) and flip; ``"strong"``, a random resized crop, flip
+            and colour jitter; ``"none"`` or False.
         milestones: shares of the training, in (0, 1), after which the learning rate is divided by ten, instead of the
             cosine.
+        optimiser: ``"sgd"`` or ``"adamw"``.
+        label_smoothing: the share of a label that goes to all classes alike.
 
     Raises:
-        RecipeError: a setting of another type, or out of its range; a milestone that is not inside the training.
+        RecipeError: a setting of another type, or out of its range; a milestone that is not inside the training; AdamW
+            with a learning rate of SGD, by which it learns nothing.
     """
 
     epochs: Count = 12
@@ -49,21 +54,60 @@ class Training:
     learning_rate: Positive = 0.05
     momentum: Momentum = 0.9
     weight_decay: NotNegative = 5e-4
-    augment: bool = True
+    augment: bool | Literal["crop-flip", "strong", "none"] = True
     milestones: tuple[float, ...] = ()
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    label_smoothing: Share = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        # As reports have it since before there was a third way.
+        object.__setattr__(self, "augment", {"crop-flip": True, "none": False}.get(str(self.augment), self.augment))
         if not all(0 < share < 1 for share in self.milestones):
             raise RecipeError(f"got milestones={self.milestones}; expected shares of the training, between 0 and 1")
+        if self.optimiser == "adamw" and self.learning_rate > ADAMW_LIMIT:
+            raise RecipeError(
+                f"got optimiser='adamw' with learning_rate={self.learning_rate}; expected at most {ADAMW_LIMIT}: "
+                f"0.002 is usual"
+            )
+
+    @classmethod
+    def named(cls, name: str, base: Training | None = None) -> Training:
+        """A recipe by name.
+
+        ``sgd`` is the default one. ``adamw`` is AdamW with label smoothing and without augmentation; ``short`` is that
+        for a quarter of the epochs, so that a thief stops before a shortcut takes over; ``strong`` is AdamW with strong
+        augmentation; ``long`` is ``sgd`` for four times as many epochs.
+
+        Args:
+            name: one of ``TRAININGS``.
+            base: gives the epochs and the batch size; the default recipe when left out.
+
+        Raises:
+            RecipeError: no such name.
+        """
+        if name not in TRAININGS:
+            raise RecipeError(f"got the training {name!r}; expected one of {', '.join(TRAININGS)}")
+        base = base or cls()
+        factor, settings = TRAININGS[name]
+        return cls(epochs=max(1, round(factor * base.epochs)), batch_size=base.batch_size, **settings)
 
     def iterations(self, count: int) -> int:
         """Optimiser steps for a set of ``count`` images."""
         return self.epochs * max(1, count // self.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
-        """Field names and values; milestones only where there are some, so that older reports compare."""
-        return {name: value for name, value in asdict(self).items() if name != "milestones" or value}
+        """Field names and values; of the later ones only what is not the default, so that older reports compare."""
+        later = {"milestones": (), "optimiser": "sgd", "label_smoothing": 0.0}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+
+    def new_optimiser(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of those of the parameters that are to be trained."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        settings: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        if self.optimiser == "adamw":
+            return torch.optim.AdamW(trained, **settings)
+        return torch.optim.SGD(trained, **settings, momentum=self.momentum, nesterov=self.momentum > 0)
 
     def schedule(self, optimiser: torch.optim.Optimizer, iterations: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The learning rate over ``iterations`` steps."""
@@ -71,6 +115,21 @@ class Training:
             return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
         steps = [round(share * iterations) for share in self.milestones]
         return torch.optim.lr_scheduler.MultiStepLR(optimiser, steps)
+
+
+_ADAMW: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 0.002, "weight_decay": 0.05}
+_PLAIN: dict[str, Any] = {**_ADAMW, "augment": False, "label_smoothing": 0.1}
+
+# Name -> how many times the epochs, and the settings that are not the default.
+TRAININGS: dict[str, tuple[float, dict[str, Any]]] = {
+    "sgd": (1, {}),
+    "adamw": (1, _PLAIN),
+    "short": (0.25, _PLAIN),
+    "strong": (1, {**_ADAMW, "augment": "strong"}),
+    "long": (4, {}),
+}
+
+ADAMW_LIMIT = 0.01
 
 
 class TrainingRun:
@@ -108,17 +167,14 @@ class TrainingRun:
         micro_batches: MicroBatches | None = None,
     ) -> None:
         self.images = images if prepared else defence.prepare(images, seed=seed)
+        self._correct = defence.correction(self.images, seed=seed)
         self.training, self.defence = training, defence
         self.iterations, self.seed, self.accelerator, self.done = iterations, seed, accelerator, 0
         self._micro_batches = micro_batches or MicroBatches(accelerator)
         network = defence.start(surrogate).build(len(images.names), images.pixels.shape[1], seed)
-        self._optimiser: Any = torch.optim.SGD(
-            network.parameters(),
-            lr=training.learning_rate,
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-            nesterov=training.momentum > 0,
-        )
+        if defence.frozen:
+            network.freeze_body()
+        self._optimiser: Any = training.new_optimiser(network.parameters())
         self._schedule = training.schedule(self._optimiser, iterations)
         alone = accelerator.num_processes > 1 and not together
         # Accelerate does not synchronise a model that it takes for one that is only evaluated.
@@ -158,8 +214,11 @@ class TrainingRun:
 
     def _step(self, rows: NDArray[np.int64]) -> float:
         pixels, labels = load(self.images, rows, self.accelerator.device)
+        if self._correct is not None:
+            pixels = self._correct(pixels, labels)
         if self.training.augment:
-            pixels = random_crop_flip(pixels, self._generator)
+            augmentation = strong_augmentation if self.training.augment == "strong" else random_crop_flip
+            pixels = augmentation(pixels, self._generator)
         if self.defence.acts_on_batches:
             labels = F.one_hot(labels, len(self.images.names)).float()
         drawn = self._generator.get_state()
@@ -174,7 +233,9 @@ class TrainingRun:
                     seen, named = self.defence.batch(seen, named, self.network, self._generator)
                 self._model.train()
                 with self._micro_batches.gathering(self._model, last=number == parts):
-                    loss = F.cross_entropy(self._model(seen)[0].float(), named)  # of classes, or their probabilities
+                    logits = self._model(seen)[0].float()
+                    # Of classes, or of their probabilities.
+                    loss = F.cross_entropy(logits, named, label_smoothing=self.training.label_smoothing)
                     self._micro_batches.backward(loss, share := len(part) / len(pixels))
                 total += loss.item() * share
             return total

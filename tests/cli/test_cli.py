@@ -17,7 +17,7 @@ from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 from typer.testing import CliRunner
 
-from hf_unlearnable import Protection
+from hf_unlearnable import Protection, RecipeError
 from hf_unlearnable.cli.command import app, main
 
 QUICK = ["--epochs", "1"]
@@ -107,14 +107,23 @@ def test_protect_then_measure(source, tmp_path):
     out = tmp_path / "out"
     said = run("protect", "disk", "--output", out, *QUICK, cwd=source)  # a relative path: measure must find it again
     assert f"measure {out}" in said
-    said = CliRunner().invoke(app, ["measure", str(out), "--seeds", "1", "--epochs", "1"]).output
+    one = ["--victim", "small-resnet", "--seeds", "1", "--epochs", "1"]
+    said = CliRunner().invoke(app, ["measure", str(out), *one]).output
+    assert "Training 4 fresh models for 1 kinds of thief" in said
     assert "protection score" in said
+    assert said.rstrip().splitlines()[-1].startswith(("Verdict: ", "No verdict: "))
     report = json.loads((out / "report" / "learnability.json").read_text())
     assert {one["victim"] for one in report["summary"]} == {"small-resnet"}
     for name, wide in (("images.png", 3), ("accuracy.png", 2)):
         with Image.open(out / "report" / name) as picture:
             assert picture.width > 100 * wide
             assert len(picture.convert("L").getcolors()) > 10
+    said = CliRunner().invoke(app, ["measure", str(out), "--seeds", "1", "--epochs", "1", "--ratios", "0,1"]).output
+    assert "Training 10 fresh models for 5 kinds of thief" in said  # the quick suite
+    assert json.loads((out / "report" / "learnability.json").read_text())["suite"] == "quick"
+    assert "the best of 5 thieves" in said.rstrip().splitlines()[-1]
+    said = CliRunner().invoke(app, ["measure", str(out), "--suite", "quick", "--training", "short"])
+    assert isinstance(said.exception, RecipeError)
 
 
 def test_measure_of_sets_made_elsewhere(source, tmp_path):
@@ -126,6 +135,7 @@ def test_measure_of_sets_made_elsewhere(source, tmp_path):
     other_tool.to_parquet(tmp_path / "theirs.parquet")
     for theirs in ("theirs", "theirs.parquet"):
         arguments = ["measure", tmp_path / theirs, "--clean", source / "disk", "--seeds", 1, "--epochs", 1]
+        arguments += ["--victim", "small-resnet"]
         assert "protection score" in CliRunner().invoke(app, [str(argument) for argument in arguments]).output
         assert (tmp_path / f"{theirs}-report" / "learnability.json").exists()
 
@@ -233,6 +243,7 @@ def test_measure_keeps_out_of_the_folder_of_another_tool(source, tmp_path):
     """Pictures of clean images among somebody's images would be measured the next time, and published."""
     shutil.copytree(source / "images" / "train", tmp_path / "theirs")
     words = ["measure", tmp_path / "theirs", "--clean", source / "images", "--epochs", "1", "--seeds", "1"]
+    words += ["--victim", "small-resnet"]
     before = sorted((tmp_path / "theirs").rglob("*"))
     said = run(*words, "--ratios", "0,1")
     assert "\nWarning: the protected images are identical to the clean ones" in "\n" + said.replace("\r", "\n")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from helpers.datasets import COLUMNS, batch, generator, make_dataset
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from hf_unlearnable import DataError, Defence, RecipeError, Surrogate
+from hf_unlearnable import DataError, Defence, RecipeError, Surrogate, Training
+from hf_unlearnable.budget import to_unit
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import to_array, to_image
 from hf_unlearnable.defences import (
@@ -19,6 +22,7 @@ from hf_unlearnable.defences import (
     AdversarialTraining,
     BitDepth,
     Blur,
+    ColourFloor,
     CutMix,
     Cutout,
     EarlyStopping,
@@ -26,6 +30,7 @@ from hf_unlearnable.defences import (
     Mixup,
     Noise,
     OrthogonalProjection,
+    PatternSubtraction,
     PretrainedStart,
     UEraserLite,
     UEraserMax,
@@ -34,6 +39,7 @@ from hf_unlearnable.defences import (
     ueraser,
 )
 from hf_unlearnable.defences.augmentation import beta, mix, paste
+from hf_unlearnable.training.run import TrainingRun
 
 
 def of(count, classes=3):
@@ -63,11 +69,13 @@ def test_the_settings_are_those_of_the_literature(name, settings):
 # --- once -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["none", "jpeg:30", "bitdepth:3", "grayscale", "orthogonal-projection"])
+@pytest.mark.parametrize(
+    "name", ["none", "jpeg:30", "grayscale", "colour-floor", "orthogonal-projection", "pattern-subtraction"]
+)
 def test_a_dataset_becomes_what_the_thief_trains_on(name):
     data, defence = make_dataset(12, channels=3, side=16), Defence.parse(name)
     changed = defence.apply(data.shuffle(seed=0), seed=3)
-    expected = defence.prepare(ImageSet.read(data.shuffle(seed=0), COLUMNS), seed=3)
+    expected = defence.corrected(defence.prepare(ImageSet.read(data.shuffle(seed=0), COLUMNS), seed=3), seed=3)
     assert np.array_equal(np.stack([to_array(row["image"]) for row in changed]), expected.pixels)
     assert changed.remove_columns("image")[:] == data.shuffle(seed=0).remove_columns("image")[:]
     assert changed.features == data.features
@@ -128,7 +136,7 @@ def test_orthogonal_projection_takes_out_a_linear_shortcut():
     patterns = rng.choice([-8, 8], (3, 1, 12, 12))
     plain = rng.integers(90, 160, (600, 1, 12, 12))
     images = ImageSet((plain + patterns[labels]).astype(np.uint8), labels, ["a", "b", "c"])
-    out = OrthogonalProjection().prepare(images).pixels.astype(float)
+    out = OrthogonalProjection().corrected(images).pixels.astype(float)
 
     def told(pixels):
         """How often the nearest of the three patterns is the right one."""
@@ -146,14 +154,88 @@ def test_orthogonal_projection_takes_out_nothing_else():
     rng = np.random.default_rng(0)
     images = ImageSet(rng.integers(60, 190, (200, 1, 10, 10)).astype(np.uint8), np.arange(200) % 4, list("abcd"))
     defence = OrthogonalProjection()
-    change = defence.prepare(images).pixels.astype(float).reshape(200, -1) - images.pixels.reshape(200, -1)
-    flat = torch.from_numpy(images.pixels).flatten(1)
-    weights = defence._fit(flat, torch.from_numpy(images.labels), flat.float().mean(dim=0) / 255, 4, 0).numpy()
-    basis = np.linalg.svd(weights)[0][:, :3]
-    assert np.abs(change - change @ basis @ basis.T).max() < 2  # rounding to 8 bits
-    assert np.abs(change).max() > 20
-    left = defence.prepare(images).pixels.astype(float).reshape(200, -1)
-    assert np.abs((left - left.mean(axis=0)) @ basis).max() < 3
+    pixels = torch.from_numpy(images.pixels).float() / 255
+    correct = defence.correction(images)
+    change = (correct(pixels, torch.from_numpy(images.labels)) - pixels).flatten(1)
+    basis = torch.linalg.svd(defence._fit(images, pixels.mean(dim=0)))[0][:, :3]
+    assert (change - change @ basis @ basis.T).abs().max() < 1e-5
+    assert change.abs().max() > 20 / 255
+    left = (pixels + change.view_as(pixels)).flatten(1)
+    assert ((left - left.mean(dim=0)) @ basis).abs().max() < 1e-4  # nothing is rounded
+
+
+def test_pattern_subtraction_takes_out_what_the_images_of_a_class_share():
+    """On a flat background nearly all of it; clean images, which share nothing fine, stay as they were."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    plain = rng.integers(40, 200, (300, 1, 1, 1)) + rng.integers(-2, 3, (300, 1, 20, 20))
+    plain[:, :, 6:14, 6:14] = rng.integers(0, 256, (300, 1, 8, 8))  # what the images show
+    patterns = rng.choice([-8, 8], (3, 1, 20, 20))
+    clean, protected = (
+        ImageSet(pixels.clip(0, 255).astype(np.uint8), labels, ["a", "b", "c"])
+        for pixels in (plain, plain + patterns[labels])
+    )
+
+    def apart(pixels):
+        """How far the classes' mean images are apart on the background, in levels."""
+        centred = 255 * (pixels - pixels.mean(dim=(1, 2, 3), keepdim=True))
+        means = torch.stack([centred[labels == label].mean(dim=0) for label in range(3)])
+        return float(means.std(dim=0)[0, :3, :3].mean())
+
+    def shared(images):
+        """The same before and after."""
+        pixels = to_unit(torch.from_numpy(images.pixels))
+        return apart(pixels), apart(PatternSubtraction().correction(images)(pixels, torch.from_numpy(labels)))
+
+    before, after = shared(protected)
+    assert before > 5
+    assert after < before / 3
+    before, after = shared(clean)
+    assert abs(after - before) < 0.5
+
+
+def test_a_colour_floor_is_black(images):
+    out = ColourFloor(level=60).prepare(images).pixels
+    assert np.array_equal(out, np.where(images.pixels > 60, images.pixels, 0))
+
+
+def test_a_probe_trains_nothing_but_the_head(colour, tmp_path):
+    published = Surrogate("small-resnet").build(5, 3, seed=7)
+    published.model.save_pretrained(tmp_path / "published")
+    defence = Defence.parse(f"probe:{tmp_path / 'published'}")
+    options = {"iterations": 4, "seed": 1, "accelerator": Accelerator(), "defence": defence}
+    training = TrainingRun(Surrogate("small-vgg"), colour, Training(batch_size=8), **options)
+    start = {name: weights.clone() for name, weights in training.network.state_dict().items()}
+    for _ in training:
+        assert not training.network.model.training
+    moved = {name for name, weights in training.network.state_dict().items() if not torch.equal(weights, start[name])}
+    assert moved == {"model.classifier.weight", "model.classifier.bias"}
+    for name, weights in published.model.state_dict().items():
+        if not name.startswith("classifier"):
+            assert torch.equal(start[f"model.{name}"], weights), name
+    assert defence.public_name() == "probe: a model of the owner"
+    assert defence.acts
+
+
+def test_a_correction_meets_every_batch_as_floats_before_it_is_augmented(colour):
+    seen = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Halved(Defence):
+        def correction(self, images, *, seed=0):
+            return lambda pixels, labels: pixels / 2 + labels.view(-1, 1, 1, 1) / 1000
+
+        def batch(self, images, targets, network, generator):
+            seen.append((images, targets))
+            return images, targets
+
+    options = {"iterations": 3, "seed": 1, "accelerator": Accelerator(), "defence": Halved()}
+    TrainingRun(Surrogate("small-resnet"), colour, Training(batch_size=8, augment=False), **options).finish()
+    assert len(seen) == 3
+    for images, targets in seen:
+        rest = 2 * (images - targets.argmax(dim=1).view(-1, 1, 1, 1) / 1000) * 255
+        assert torch.allclose(rest, rest.round(), atol=1e-3)
+        assert images.max() < 0.51
 
 
 def test_pretrained_start_begins_from_the_published_weights(tmp_path):
@@ -172,7 +254,7 @@ def test_pretrained_start_begins_from_the_published_weights(tmp_path):
 
 def test_early_stopping_takes_the_peak():
     assert EarlyStopping().figure == "peak"
-    others = set(available_defences()) - {"early-stopping", "pretrained"}
+    others = set(available_defences()) - {"early-stopping", "pretrained", "probe"}
     assert {Defence.parse(name).figure for name in others} == {"last"}
 
 

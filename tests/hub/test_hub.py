@@ -304,8 +304,9 @@ def test_the_commands(small, name, tmp_path):
     assert "0 outside the budget" in run("verify", tmp_path / "out", name)
     assert "0 outside the budget" in run("verify", tmp_path / "out")
     assert "protection score" in run(
-        "measure", tmp_path / "back", "--clean", tmp_path / "photos", "--seeds", 1, "--epochs", 1
-    )
+        "measure", tmp_path / "back", "--clean", tmp_path / "photos", "--seeds", 1, "--epochs", 1,
+        "--victim", "small-resnet",
+    )  # fmt: skip
     assert "# Boats\n\nBoats.\n" in HUB.dataset(name).head.files["README.md"].decode()
     assert name.startswith(USER)
 

@@ -32,6 +32,7 @@ def test_push_verify_measure_and_report_take_what_it_returns(saved, tmp_path, hu
     report = measure(
         run,
         test=make_dataset(seed=3),
+        victims="small-resnet",
         training=Training(epochs=1, batch_size=16),
         seeds=(1,),
         ratios=(0, 1),

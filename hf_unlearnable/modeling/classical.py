@@ -1,0 +1,240 @@
+"""Victims that are no networks: they are fitted to the pixels in one go, as people did before, and as probes still do.
+
+What misleads a network need not mislead them: a neighbour is near with a perturbation, too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from hf_unlearnable.errors import RecipeError
+
+Predict = Callable[[torch.Tensor], NDArray[np.int64]]
+
+SIDE = 32  # pixels a side that larger images are shrunk to
+
+
+class Classical(ABC):
+    """A classifier that is fitted in one go; a subclass is one way to do it.
+
+    Attributes:
+        name: by which it is a victim.
+        revision: to be raised whenever it does something else than before.
+        seeded: whether it draws at random.
+    """
+
+    name: ClassVar[str]
+    revision: ClassVar[int] = 1
+    seeded: ClassVar[bool] = False
+    image_size: ClassVar[int] = 64
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def require(self) -> None:
+        """See that all is installed that it needs, before anything is trained.
+
+        Raises:
+            RecipeError: something is not.
+        """
+        self.packages()
+
+    def packages(self) -> dict[str, str]:
+        """The versions of the packages that the result depends on beside torch.
+
+        Raises:
+            RecipeError: one is not installed.
+        """
+        return {}
+
+    def about(self) -> dict[str, Any]:
+        """All that the result depends on beside images and seed, ready for JSON."""
+        return {"name": self.name, "revision": self.revision, **self.packages()}
+
+    @abstractmethod
+    def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
+        """Learn from images.
+
+        Args:
+            images: (N, C, H, W) in [0, 1] on the CPU, at most ``SIDE`` pixels a side.
+            labels: (N,) whole numbers from 0.
+            seed: of random draws.
+
+        Returns:
+            A function that names the classes of such images.
+        """
+
+    def learn(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
+        """The same for images of any size."""
+        predict = self.fit(shrunk(images), labels, seed)
+        return lambda seen: predict(shrunk(seen))
+
+
+class _FromScikitLearn(Classical):
+    """An estimator of scikit-learn on the pixels."""
+
+    def packages(self) -> dict[str, str]:
+        """That of scikit-learn."""
+        try:
+            return {"scikit-learn": version("scikit-learn")}
+        except PackageNotFoundError as error:
+            raise RecipeError(
+                f"the victim {self.name} needs scikit-learn; install it: pip install 'hf-unlearnable[thieves]'"
+            ) from error
+
+    @abstractmethod
+    def estimator(self) -> Any:
+        """One that has learned nothing."""
+
+    def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
+        """Fit it to the pixels."""
+        fitted = self.estimator().fit(images.flatten(1).numpy(), labels)
+
+        def predict(seen: torch.Tensor) -> NDArray[np.int64]:
+            return np.asarray(fitted.predict(seen.flatten(1).numpy()))
+
+        return predict
+
+
+class NearestNeighbours(_FromScikitLearn):
+    """The most frequent class among the five nearest images (Euclidean distance of the pixels)."""
+
+    name = "knn"
+
+    def estimator(self) -> Any:
+        """Five neighbours, searched by comparing with all: trees are no faster with so many pixels."""
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return KNeighborsClassifier(5, algorithm="brute")
+
+
+class SupportVectors(_FromScikitLearn):
+    """A support vector machine with a Gaussian kernel on the pixels; its cost grows with the square of the images."""
+
+    name = "svm"
+
+    def estimator(self) -> Any:
+        """C = 5, and the width that scikit-learn reads off the images."""
+        from sklearn.svm import SVC
+
+        return SVC(C=5)
+
+
+class RandomFeatures(Classical):
+    """Ridge regression on the answers of random filters, which nothing was trained for (Coates & Ng 2011).
+
+    The filters are whitened patches of 6x6 pixels of the images themselves; their answers are rectified and averaged
+    over 3x3 parts of the image. From 3,000 clean photographs of ten classes it learns 57 %, from as many images of
+    Fashion-MNIST 87 %; random features of a Gaussian kernel on the pixels (``RBFSampler``) give 45 and 84 %.
+    """
+
+    name = "random-features"
+    seeded = True
+
+    def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int, count: int = 256) -> Predict:
+        """Draw the filters, then fit."""
+        generator = torch.Generator().manual_seed(seed)
+        side = min(6, *images.shape[-2:])
+        some = images[torch.randperm(len(images), generator=generator)[:1000]]
+        patches = F.unfold(some, side, stride=max(1, side - 2)).transpose(1, 2).flatten(0, 1)
+        patches = patches[torch.randperm(len(patches), generator=generator)[:20000]]
+        mean = patches.mean(dim=0)
+        centred = patches - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+        whiten = vectors @ torch.diag((values + 1e-3).rsqrt()) @ vectors.T
+        filters = F.normalize(centred[:count] @ whiten, dim=1) @ whiten
+        kernels, shift = filters.view(-1, images.shape[1], side, side), -(filters @ mean)
+
+        def features(seen: torch.Tensor) -> torch.Tensor:
+            answers = F.relu(F.conv2d(seen, kernels, shift) - 0.5)
+            return F.adaptive_avg_pool2d(answers, 3).flatten(1)
+
+        return ridge(features, images, labels)
+
+
+class Gradients(Classical):
+    """Ridge regression on histograms of oriented gradients (HOG, Dalal & Triggs 2005), by scikit-image."""
+
+    name = "hog"
+
+    def packages(self) -> dict[str, str]:
+        """That of scikit-image."""
+        return {"scikit-image": version("scikit-image")}
+
+    def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
+        """Cells of 4x4 pixels, smaller ones where there are not three a side."""
+        from skimage.feature import hog
+
+        cell = max(1, min(4, min(images.shape[-2:]) // 3))
+
+        def features(seen: torch.Tensor) -> torch.Tensor:
+            settings: dict[str, Any] = {"pixels_per_cell": (cell, cell), "cells_per_block": (2, 2), "channel_axis": 0}
+            return torch.from_numpy(np.stack([hog(one, **settings) for one in seen.numpy()])).float()
+
+        return ridge(features, images, labels)
+
+
+CLASSICAL: dict[str, type[Classical]] = {
+    kind.name: kind for kind in (NearestNeighbours, SupportVectors, RandomFeatures, Gradients)
+}
+
+
+def shrunk(images: torch.Tensor) -> torch.Tensor:
+    """Images (N, C, H, W) at ``SIDE`` pixels a side if they are larger."""
+    if max(images.shape[-2:]) <= SIDE:
+        return images
+    return torch.cat([F.interpolate(part, (SIDE, SIDE), mode="bilinear", antialias=True) for part in _parts(images)])
+
+
+@torch.no_grad()
+def ridge(
+    features: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    labels: NDArray[np.int64],
+    weight: float = 0.1,
+) -> Predict:
+    """Linear regression of the classes on standardised features, with a penalty on the squared weights.
+
+    Args:
+        features: (B, C, H, W) images -> (B, D).
+        images: (N, C, H, W).
+        labels: (N,).
+        weight: of the penalty, times N.
+    """
+    count, classes = len(images), int(labels.max()) + 1
+    targets = F.one_hot(torch.from_numpy(labels), classes).double()
+    sums, products, answers = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    # So the features of all images are never there together.
+    for part, wanted in zip(_parts(images), _parts(targets), strict=True):
+        seen = features(part).double()
+        sums, products, answers = sums + seen.sum(dim=0), products + seen.T @ seen, answers + seen.T @ wanted
+    mean, share = sums / count, targets.mean(dim=0)
+    scale = (products.diagonal() / count - mean.square()).clamp(min=0).sqrt() + 1e-6
+    covariance = (products / count - mean[:, None] * mean) / (scale[:, None] * scale)
+    covariance.diagonal().add_(weight)
+    solved = torch.linalg.solve(covariance, (answers / count - mean[:, None] * share) / scale[:, None])
+
+    @torch.no_grad()
+    def predict(seen: torch.Tensor) -> NDArray[np.int64]:
+        scores = [((features(part).double() - mean) / scale) @ solved + share for part in _parts(seen)]
+        return torch.cat(scores).argmax(dim=1).numpy()
+
+    return predict
+
+
+def _parts(images: torch.Tensor) -> Iterator[torch.Tensor]:
+    yield from images.split(250)

@@ -1,0 +1,339 @@
+"""Thieves of many kinds: trainings by name, models that are fitted in one go, suites, and the verdict by the best."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.datasets import COLUMNS, generator, make_dataset
+
+from hf_unlearnable import Defence, RecipeError, Report, Surrogate, Training, learnability
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.defences import augmentation, ueraser
+from hf_unlearnable.evaluation import victims
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
+from hf_unlearnable.evaluation.protocol import chosen_thieves, trials
+from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.thieves import SUITES, Thief, find_victim, thieves_of_suite
+from hf_unlearnable.evaluation.verdicts import best_thief, verdict_in_words
+from hf_unlearnable.evaluation.victims import Trial, Victims
+from hf_unlearnable.modeling import classical, public_names
+from hf_unlearnable.modeling.classical import CLASSICAL
+from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.reports.public import public_reports
+from hf_unlearnable.training.batches import strong_augmentation
+from hf_unlearnable.training.processes import default_accelerator
+from hf_unlearnable.training.run import TRAININGS, TrainingRun
+
+TINY = {"training": Training(epochs=1, batch_size=16), "seeds": (1,), "progress": False}
+
+
+def plain(victim, defence="none", training=None):
+    return Thief.of(find_victim(victim), "", Defence.parse(defence), training or Training())
+
+
+# --- trainings --------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_recipe_is_written_as_it_always_was():
+    assert Training().as_dict() == Training(augment="crop-flip").as_dict() == {
+        "epochs": 12,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "augment": True,
+    }  # fmt: skip
+    assert Training(augment="none") == Training(augment=False)
+
+
+def test_recipes_by_name():
+    assert Training.named("sgd") == Training()
+    assert set(public_names.TRAININGS) == set(TRAININGS)
+    epochs = {name: Training.named(name, Training(epochs=20, batch_size=8)).epochs for name in TRAININGS}
+    assert epochs == {"sgd": 20, "adamw": 20, "short": 5, "strong": 20, "long": 80}
+    assert Training.named("short", Training(epochs=1)).epochs == 1
+    short = Training.named("short")
+    assert (short.epochs, short.optimiser, short.augment, short.label_smoothing) == (3, "adamw", False, 0.1)
+    with pytest.raises(RecipeError, match="got the training 'quick'; expected one of sgd, adamw"):
+        Training.named("quick")
+    with pytest.raises(RecipeError, match=r"learning_rate=0\.05; expected at most 0\.01"):
+        Training(optimiser="adamw")
+    with pytest.raises(RecipeError, match="augment='twist'; expected"):
+        Training(augment="twist")
+
+
+@pytest.mark.filterwarnings("ignore:the protected images are identical")
+def test_every_network_and_recipe_learns_what_can_be_learned():
+    clean, test = make_dataset(240), make_dataset(60, seed=1)
+    options = {"clean": clean, "test": test, "ratios": [0], "seeds": [5], "progress": False}
+    for names, recipes in ((["linear", "mlp"], ["adamw"]), (["strided-resnet"], ["adamw"])):
+        training = Training(epochs=12, batch_size=16)
+        report = learnability(clean, victims=names, trainings=recipes, training=training, **options)
+        for victim in report.victims:
+            assert report.accuracy(CLEAN, victim, "peak") > 0.9, victim
+
+
+def test_strong_augmentation_changes_every_image_and_draws_from_its_generator():
+    images = torch.rand(16, 3, 12, 12, generator=generator())
+    seen = strong_augmentation(images, generator(1))
+    assert seen.shape == images.shape
+    assert 0 <= seen.min() <= seen.max() <= 1
+    assert ((seen - images).abs().amax(dim=(1, 2, 3)) > 0.05).all()
+    assert torch.equal(seen, strong_augmentation(images, generator(1)))
+    assert not torch.equal(seen, strong_augmentation(images, generator(2)))
+    assert strong_augmentation(images[:, :1], generator(1)).shape == (16, 1, 12, 12)
+
+
+def test_a_recipe_is_named_behind_the_model_and_told_in_the_report(small, protection, tmp_path):
+    report = learnability(
+        small.map(protection), clean=small, test=small, trainings=["sgd", "short"], ratios=(0, 1), **TINY
+    )
+    assert report.victims == ["small-resnet", "small-resnet, short"]
+    assert report.trainings == {"short": Training.named("short", TINY["training"]).as_dict()}
+    assert (
+        "trainings" not in learnability(small.map(protection), clean=small, test=small, ratios=(1,), **TINY).as_dict()
+    )
+    report.save(tmp_path / "a.json")
+    assert Report.load(tmp_path / "a.json") == report
+    assert public_reports([report])[0].victims == report.victims
+
+
+def test_a_defence_that_learns_slowly_trains_longer_and_the_report_says_so(small, protection, monkeypatch):
+    seen = []
+
+    def watching(surrogate, images, training, **rest):
+        seen.append((str(rest["defence"]), training.epochs, rest["iterations"]))
+        return TrainingRun(surrogate, images, training, **rest)
+
+    monkeypatch.setattr(victims, "TrainingRun", watching)
+    options = {**TINY, "training": Training(epochs=2, batch_size=48)}
+    defences = ["none", "adversarial:eps=4,steps=1"]
+    report = learnability(small.map(protection), clean=small, test=small, defences=defences, ratios=(1,), **options)
+    assert seen == [("none", 2, 2), ("adversarial:eps=4,steps=1", 6, 6)]
+    assert report.epochs_factors == {"adversarial": 3}
+    assert [len(result.epochs) for result in report.results] == [2, 6]
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def kept(monkeypatch, cells):
+    """The names under which victims are kept, whatever the versions that are installed."""
+    monkeypatch.setattr(victims, "versions", lambda: {"torch": "1"})
+    sets = (ImageSet.read(make_dataset(seed=seed), COLUMNS) for seed in (0, 1, 2))
+    bench = Victims(*sets, default_accelerator(), Path(), None)
+    return [bench._file(cell, "json").stem for cell in cells]
+
+
+def test_victims_that_were_kept_before_there_were_other_thieves_are_found(monkeypatch):
+    """The names were computed before trainings, thieves and models without epochs came: nothing is trained again."""
+    short = Training(epochs=2, batch_size=16, augment=False)
+    cells = [
+        Trial(plain("small-resnet"), CLEAN, 0.0, 101),
+        Trial(plain("small-vgg", "jpeg:50"), MIX, 0.5, 7),
+        Trial(plain("small-vit", "early-stopping"), PROTECTED, 1.0, 7),
+        Trial(plain("small-resnet", training=short), CLEAN, 0.0, 101),
+        Trial(plain("small-vgg", "jpeg:50", short), MIX, 0.5, 7),
+        Trial(plain("small-vit", "early-stopping", short), PROTECTED, 1.0, 7),
+    ]
+    assert kept(monkeypatch, cells) == [
+        "779931541a4d0f208eb790588805bd3e",
+        "dc083f865fdf7f5f300cf7b40dd525e1",
+        "92307ff59d8c34ca7e62cffb86c8e513",
+        "5db0e38d14091e61b29e789a2c823ece",
+        "0ec20f0f86849548e948f5b76a13939c",
+        "953bd1e2d724c15e81b0808a153a4924",
+    ]
+
+
+def test_seeds_share_a_fit_that_draws_nothing(monkeypatch):
+    def names(victim, case, ratio, defence="none"):
+        return kept(monkeypatch, [Trial(plain(victim, defence), case, ratio, seed) for seed in (1, 2)])
+
+    assert len(set(names("knn", CLEAN, 0.0))) == 1
+    assert len(set(names("hog", PROTECTED, 1.0))) == 1
+    assert len(set(names("knn", CLEAN_PART, 0.5))) == 2
+    assert len(set(names("random-features", CLEAN, 0.0))) == 2
+    assert len({*names("knn", CLEAN, 0.0), *names("hog", CLEAN, 0.0), *names("knn", CLEAN, 0.0, "jpeg:10")}) == 4
+
+
+# --- models that are fitted in one go ---------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:the protected images are identical")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_classical_model_learns_what_can_be_learned(channels, tmp_path):
+    clean, test = make_dataset(180, channels), make_dataset(60, channels, seed=1)
+    options = {"clean": clean, "test": test, "ratios": [0], "keep_in": tmp_path, **TINY}
+    report = learnability(clean, victims=list(CLASSICAL), **options)
+    for victim in CLASSICAL:
+        assert report.accuracy(CLEAN, victim) > 0.9, victim
+        assert [len(curve) for curve in report.curves(CLEAN, victim)] == [1]
+    assert report.versions["scikit-learn"]
+    assert learnability(clean, victims=list(CLASSICAL), **options) == report
+
+
+def test_larger_images_are_shrunk_and_random_features_draw_from_the_seed():
+    images, labels = torch.rand(30, 3, 48, 40, generator=generator()), np.arange(30) % 3
+    model = CLASSICAL["random-features"]()
+    one, again, other = (model.learn(images, labels, seed)(images[:8]) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert one.shape == other.shape == (8,)
+
+
+def test_a_network_and_a_classical_model_meet_the_defences_that_make_sense(small, protection):
+    options = {"clean": small, "test": small, "ratios": [0.5, 1], "sequential": True, **TINY}
+    with pytest.warns(
+        UserWarning, match="the victim hog was not tried with mixup:1, which acts on a network's training"
+    ):
+        report = learnability(
+            small.map(protection),
+            victims=["small-resnet", "hog"],
+            defences=["none", "mixup", "orthogonal-projection"],
+            **options,
+        )
+    assert ("hog", "mixup:1") not in report.pairs
+    assert len(report.pairs) == 5
+    assert {result.case for result in report.results if result.victim == "hog"} == {MIX, CLEAN_PART, PROTECTED}
+    assert "nan" not in str(report)
+    with pytest.raises(RecipeError, match="got nothing to measure: the victim knn was not tried with mixup"):
+        learnability(small, clean=small, test=small, victims="knn", defences="mixup", **TINY)
+
+
+@pytest.fixture
+def without_extras(monkeypatch):
+    def core_alone(name, real=classical.version):
+        if name == "scikit-learn":
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    def no_kornia():
+        raise RecipeError("this defence needs kornia")
+
+    monkeypatch.setattr(classical, "version", core_alone)
+    monkeypatch.setattr(augmentation, "load_kornia", no_kornia)
+    monkeypatch.setattr(ueraser, "load_kornia", no_kornia)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (
+            {"victims": ["small-resnet", "svm"]},
+            r"svm needs scikit-learn; install it: pip install 'hf-unlearnable\[thieves",
+        ),
+        ({"defences": ["none", "blur"]}, "needs kornia"),
+        ({"suite": "standard"}, "knn needs scikit-learn"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_read(without_extras, choice, message):
+    with pytest.raises(RecipeError, match=message):
+        learnability(None, clean=None, test=None, **choice, **TINY)
+
+
+# --- suites -----------------------------------------------------------------------------------------------------------
+
+
+def test_suites_hold_one_another_and_nobody_twice():
+    thieves = {name: [(thief.name, str(thief.defence)) for thief in thieves_of_suite(name)] for name in SUITES}
+    assert list(thieves) == ["quick", "standard", "full"]
+    for members in thieves.values():
+        assert members[0] == ("small-resnet", "none")
+        assert len(set(members)) == len(members)
+    assert set(thieves["quick"]) < set(thieves["standard"]) < set(thieves["full"])
+    assert {name for name, _ in thieves["full"]} > set(CLASSICAL)
+    assert thieves["quick"] == [
+        ("small-resnet", "none"),
+        ("strided-resnet", "none"),
+        ("small-resnet, short", "none"),
+        ("small-resnet", "jpeg:10"),
+        ("random-features", "none"),
+    ]
+    with pytest.raises(RecipeError, match="got the suite 'all'; expected one of quick, standard, full"):
+        thieves_of_suite("all")
+
+
+def test_the_quick_suite_needs_no_extra(without_extras):
+    for thief in thieves_of_suite("quick"):
+        thief.require()
+
+
+def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protection):
+    report = learnability(small.map(protection), clean=small, test=make_dataset(seed=1), suite="quick", **TINY)
+    assert report.suite == "quick"
+    assert len(report.results) == len(trials(thieves_of_suite("quick"), seeds=(1,), suite="quick")) == 4 + 4 * 2
+    assert {(result.victim, result.defence) for result in report.results if result.case == MIX} == {
+        ("small-resnet", "none")
+    }
+    text = str(report)
+    for words in (
+        "small-resnet, jpeg:10",
+        "small-resnet, short",
+        "random-features",
+        "theft gain",
+        "mix, 50% protected",
+    ):
+        assert words in text
+    assert "nan" not in text
+    assert len(text.splitlines()) == 2 + 5 + 3
+    json.dumps(report.as_dict(), allow_nan=False)
+
+
+def test_a_suite_leaves_out_a_defence_that_changes_nothing(small, protection, monkeypatch):
+    thieves = (("small-resnet", "sgd", "none"), ("small-resnet", "sgd", "grayscale"))
+    monkeypatch.setitem(SUITES, "quick", thieves)
+    report = learnability(small.map(protection), clean=small, test=small, suite="quick", ratios=(1,), **TINY)
+    assert report.defences == ["none"]
+    assert report.doubts == ()
+
+
+def test_a_suite_is_not_mixed_with_a_choice_of_ones_own():
+    for choice in ({"victims": "mlp"}, {"defences": "jpeg"}, {"trainings": "short"}):
+        with pytest.raises(RecipeError, match="got the suite 'quick' beside"):
+            chosen_thieves(suite="quick", **choice)
+
+
+# --- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def report_of(figures, chance=0.1):
+    results = [
+        Result(victim, case, ratio, defence, 1, (last,))
+        for (victim, defence), pair in figures.items()
+        for case, ratio, last in zip((CLEAN, PROTECTED), (0.0, 1.0), pair, strict=True)
+    ]
+    return Report(tuple(results), chance, 100, 50, 10, {}, {})
+
+
+def test_the_verdict_is_by_the_best_thief():
+    held = {("small-resnet", "none"): (0.8, 0.15), ("small-resnet", "jpeg:10"): (0.7, 0.2)}
+    assert "the protection holds. small-resnet with jpeg:10, the best of 2 thieves, regains 14 %" in verdict_in_words(
+        report_of(held)
+    )
+    report = report_of({**held, ("small-resnet, short", "none"): (0.75, 0.7), ("random-features", "none"): (0.5, 0.48)})
+    best = best_thief(report)
+    assert (best.victim, best.state) == ("small-resnet, short", "broken")
+    assert verdict_in_words(report).startswith("Verdict: the protection is broken. small-resnet, short, the best of 4")
+    assert verdict_in_words(report_of({("small-resnet", "none"): (0.1, 0.1)})).startswith("No verdict")
+
+
+def test_a_thief_who_learns_little_from_clean_images_does_not_break_a_protection():
+    """What counts is how much of what clean images give a thief gets, not how much of what they give to a bad model."""
+    report = report_of({("small-resnet", "none"): (0.8, 0.15), ("linear", "none"): (0.2, 0.2)})
+    best = best_thief(report)
+    assert best.victim == "linear"
+    assert best.regained == pytest.approx(1 / 7)
+    assert best.state == "holds"
+
+
+def test_in_public_a_recipe_is_told_and_a_path_is_not():
+    assert public_name("small-resnet, short") == "`small-resnet`, short"
+    assert public_name("knn") == "`knn`"
+    assert public_name("/home/zoe/model, long") == "a model of the owner, long"
+    assert "zoe" not in public_name("/home/model, zoe")
+    assert str(Surrogate("mlp")) == "mlp"
