@@ -8,19 +8,22 @@ export PYTHONDONTWRITEBYTECODE :=
 # Compiling every module of torch and transformers at install takes longer than compiling the few that are used.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-slow test-benchmarks lint bench results docs build clean
+.PHONY: demo test test-slow test-benchmarks test-docs lint bench results docs build clean
 
 demo: $(VENV)/.run              ## protect 3,000 real images and show what a model learns from them
 	$(BIN)/hf-unlearnable demo
 
 test: lint data/fashion-mnist   ## lint, types and the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/docs
 
 test-slow: lint data/fashion-mnist ## the tests that train for minutes too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 test-benchmarks: $(VENV)/.dev   ## the benchmarks in small, their files, and the pages made of these
 	$(BIN)/python -m pytest -n auto --dist worksteal examples/benchmarks/tests
+
+test-docs: $(VENV)/.dev         ## every command and every block of Python in README, the how-to pages and the notebook
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from hf_unlearnable.hub.download import pull, verify
     from hf_unlearnable.hub.publish import push
     from hf_unlearnable.hub.publish_model import push_model
-    from hf_unlearnable.methods import BEO, EM, MIUE, Method, available_methods, get_method
+    from hf_unlearnable.methods import BEO, EM, MIUE, Auto, Method, Texture, available_methods, get_method
     from hf_unlearnable.metrics import available_metrics, load_metric
     from hf_unlearnable.modeling.surrogate import Surrogate, available_victims, register_victim
     from hf_unlearnable.protection.protection import Protection
@@ -52,6 +52,7 @@ __all__ = [
     "EM",
     "MIUE",
     "AccessError",
+    "Auto",
     "Budget",
     "BudgetError",
     "CheckpointError",
@@ -71,6 +72,7 @@ __all__ = [
     "SourceError",
     "StopWhenLearned",
     "Surrogate",
+    "Texture",
     "Training",
     "UnlearnableError",
     "UnseenImageError",
@@ -95,6 +97,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "AccessError": "errors",
+        "Auto": "methods",
         "BEO": "methods",
         "Budget": "budget",
         "BudgetError": "errors",
@@ -117,6 +120,7 @@ __getattr__, __dir__ = lazy_names(
         "SourceError": "errors",
         "StopWhenLearned": "evaluation",
         "Surrogate": "modeling",
+        "Texture": "methods",
         "Training": "training",
         "UnlearnableError": "errors",
         "UnseenImageError": "errors",

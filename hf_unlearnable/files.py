@@ -10,8 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -98,26 +101,66 @@ def read_json(file: Path) -> dict[str, Any]:
     return stored
 
 
-def check_keys(stored: Mapping[str, Any], required: Collection[str], optional: Collection[str], what: str) -> None:
-    """Refuse a document that lacks a key, or has one that nobody reads.
+Kinds = Mapping[str, tuple[type, ...]]  # key of a document -> what its value may be, as ``json`` reads it
+
+
+def check_keys(
+    stored: Mapping[str, Any], required: Collection[str], optional: Collection[str], what: str, kinds: Kinds
+) -> None:
+    """Refuse a document that lacks a key, has one that nobody reads, or a value of another kind.
 
     Args:
         stored: what was read.
         required: keys that it must have.
         optional: keys that it may have, which older versions did not write.
         what: names the document in the message.
+        kinds: of its values; those of keys that are not there are not looked for.
 
     Raises:
         DataError: it does.
     """
     missing = sorted(set(required) - set(stored))
     unknown = sorted(set(stored) - set(required) - set(optional))
-    if missing or unknown:
+    wrong = sorted(key for key, kind in kinds.items() if key in stored and not _is_of(stored[key], kind))
+    if missing or unknown or wrong:
         faults = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(unknown)}"] * bool(unknown)
+        faults += [f"with a value of another kind in {', '.join(wrong)}"] * bool(wrong)
         raise DataError(
             f"got {what} {' and '.join(faults)}; expected the keys {', '.join(sorted(required))}. It is damaged, or "
             f"another version of hf_unlearnable wrote it"
         )
+
+
+def kinds_of(described: type) -> Kinds:
+    """What the fields of a dataclass are in JSON, or in ``asdict``, by their annotations."""
+    hints = get_type_hints(described)
+    in_json = {float: (float, int), tuple: (list, tuple), Mapping: (dict,)}
+    found = {}
+    for one in fields(described):
+        hint = hints[one.name]
+        plain = [get_origin(part) or part for part in (get_args(hint) if get_origin(hint) is UnionType else (hint,))]
+        found[one.name] = tuple(kind for part in plain for kind in in_json.get(part, (part,)))
+    return found
+
+
+def _is_of(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def known_digest(file: Path, start: bytes = b"") -> str:
+    """The ``file_digest`` of a file, which this process, and what it forks, reads once while the file stays the same.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = file.stat()
+    stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _digest_as_of(stamp, file, start)
+
+
+@lru_cache(maxsize=256)
+def _digest_as_of(stamp: tuple[int, ...], file: Path, start: bytes) -> str:
+    return file_digest(file, start)
 
 
 def file_digest(file: Path, start: bytes = b"") -> str:

@@ -27,7 +27,8 @@ from hf_unlearnable.defences.base import _defences
 from hf_unlearnable.methods.base import _methods
 from hf_unlearnable.modeling.small_vit import small_vit
 from hf_unlearnable.modeling.surrogate import MODELS
-from hf_unlearnable.registry import Count, OneOf, Positive, Range, Recipes, Registry, Share, check_fields
+from hf_unlearnable.registry import Recipes, Registry
+from hf_unlearnable.settings import Count, OneOf, Positive, Range, Share, check_fields
 
 GROUP = "hf_unlearnable.methods"
 

@@ -31,7 +31,7 @@ from result_files import Experiment, ResultFile, read_results
 from tables import NONE, markdown
 
 from hf_unlearnable.information.posterior import bandwidth, bayes_error
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 SCRIPT = Path(__file__).stem
 OURS, AUTOGRAD, AUTHORS = "ours", "autograd", "bayeslap"

@@ -24,7 +24,7 @@ from photo_patches import build_dataset
 from photographs import PHOTO_SETS
 from PIL import Image
 
-from hf_unlearnable import BEO, EM, MIUE, Budget, Method
+from hf_unlearnable import BEO, EM, MIUE, Auto, Budget, Method, Texture
 from hf_unlearnable.data.fashion_mnist import fashion_mnist
 from hf_unlearnable.files import atomic_folder, atomic_write
 from hf_unlearnable.methods import Task
@@ -52,6 +52,8 @@ class Noise(Method):
 
 RECIPES: dict[str, Method] = {
     "noise": Noise(),
+    "texture": Texture(),
+    "auto": Auto(),
     "em": EM(),
     "mi-ue": MIUE(),
     "mi-ue-untargeted": MIUE(targeted_weight=0.0),

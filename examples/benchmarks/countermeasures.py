@@ -33,7 +33,7 @@ from hf_unlearnable import Budget, Defence, Protection, Report, Surrogate, Train
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.reports.comparison import write_comparison
 from hf_unlearnable.training.run import TrainingRun

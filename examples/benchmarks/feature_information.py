@@ -26,7 +26,7 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.training.inference import accuracy, embed
 from hf_unlearnable.training.run import TrainingRun
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 SCRIPT = Path(__file__).stem
 KINDS = ("clean", "noise", "em", "mi-ue")

@@ -29,7 +29,7 @@ from hf_unlearnable import EM, Budget, Protection
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.pixels import split_alpha, to_array
 from hf_unlearnable.data.reading import rows
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 SCRIPT = Path(__file__).stem
 COLUMNS = Columns("image", "label")

@@ -22,7 +22,7 @@ from result_files import Experiment, ResultFile, place, read_results
 from tables import NONE, markdown, percent
 
 from hf_unlearnable import MIUE, Budget, Training, learnability
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 
 SCRIPT = Path(__file__).stem
 

@@ -45,7 +45,7 @@ from hf_unlearnable.training.batches import load as load_rows
 from hf_unlearnable.training.batches import random_crop_flip
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import TrainingRun
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 SCRIPT = Path(__file__).stem
 STEPS = 5  # of the attack within each step of the victim, each of two fifths of the radius

@@ -21,8 +21,8 @@ from tables import markdown, told
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from hf_unlearnable import MIUE, Budget, Surrogate, Training, learnability
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
-from hf_unlearnable.versions import versions
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.version import versions
 
 SCRIPT = Path(__file__).stem
 SURROGATES = {"small-resnet": False, "small-resnet and large-stem": True}  # whether the second stands beside

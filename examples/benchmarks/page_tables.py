@@ -9,7 +9,7 @@ from result_files import ResultFile
 from selection import by_fit, many, mean, only, share
 from tables import NONE, differences, markdown, percent, told
 
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 
 FASHION, PATCHES = "fashion-mnist", "photo-patches"
 SETS = {FASHION: "Fashion-MNIST", PATCHES: "photo patches"}

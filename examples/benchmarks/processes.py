@@ -25,7 +25,7 @@ from result_files import Experiment, ResultFile, read_results
 from tables import NONE, markdown, percent
 
 from hf_unlearnable import MIUE, Budget, Protection, Report, Training, learnability
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 
 HERE = Path(__file__).parent
 SCRIPT = Path(__file__).stem

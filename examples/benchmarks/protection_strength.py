@@ -23,7 +23,7 @@ from result_files import Experiment, ResultFile, place, read_results
 from tables import differences, markdown, percent, told
 
 from hf_unlearnable import Budget, Method, Protection, Training, learnability
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 
 SCRIPT = Path(__file__).stem
 

@@ -10,7 +10,7 @@ from result_files import ResultFile, read_results
 from tables import differences, percent, told
 
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.evaluation.report import PROTECTED
+from hf_unlearnable.evaluation.cases import PROTECTED
 
 
 def many(script: str, **wanted: Any) -> list[ResultFile]:

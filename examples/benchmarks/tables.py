@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_unlearnable.evaluation.report import CLEAN_PART, Report
+from hf_unlearnable.evaluation.cases import CLEAN_PART
+from hf_unlearnable.evaluation.report import Report
 
 NONE = "-"
 

@@ -49,7 +49,7 @@ def env(plugin: Plugins = None) -> None:
     from hf_unlearnable.methods import available_methods
     from hf_unlearnable.modeling import available_victims
     from hf_unlearnable.registry import installed_plugins
-    from hf_unlearnable.versions import versions
+    from hf_unlearnable.version import versions
 
     for name, value in versions().items():
         typer.echo(f"{name:<16} {value}")

@@ -29,7 +29,7 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
     try:
         if path.is_dir():
             if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
-                return _split(load_from_disk(str(path)), split, source)
+                return _split(load_saved(path), split, source)
             if (path / "README.md").exists() or any(path.rglob("*.parquet")):
                 return _split(load_dataset(str(path), config), split, source)
             return _split(load_dataset("imagefolder", data_dir=str(path)), split, source)
@@ -39,7 +39,7 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
             return _split(load_dataset("parquet", data_files=str(path), split="train"), split, source)
     except DataError:
         raise
-    except Exception as error:  # datasets raises many kinds for one cause: it is not a dataset that it can read
+    except Exception as error:  # as above
         raise DataError(
             f"got {source!r}, which cannot be read as a dataset ({_said(error)}); "
             f"expected a save_to_disk folder, a parquet file or a folder of images with one folder a class"
@@ -57,6 +57,24 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
             f"got {source!r}, which is neither a folder here nor could be loaded from the Hub "
             f"({_said(error)}); check the name, the connection and the token (hf auth login)"
         ) from error
+
+
+def load_saved(folder: Path) -> Dataset | DatasetDict:
+    """Open what ``save_to_disk`` wrote, and look that its files are whole.
+
+    Raises:
+        DataError: a damaged one, or none.
+    """
+    try:
+        loaded = load_from_disk(str(folder))
+        for data in loaded.values() if isinstance(loaded, DatasetDict) else [loaded]:
+            data.data.table.validate(full=True)  # offsets into the file: a wrong one would end the process
+    except Exception as error:  # datasets raises many kinds for one cause: it is not a dataset that it can read
+        raise DataError(
+            f"got {str(folder)!r}, which cannot be read as a dataset ({type(error).__name__}: {first_line(error)}); "
+            f"expected what save_to_disk wrote. Restore it from a copy, or protect again"
+        ) from error
+    return loaded
 
 
 def first_rows(stream: IterableDataset, count: int) -> Dataset:

@@ -12,7 +12,7 @@ from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.augmentation import Batch
 from hf_unlearnable.defences.base import Defence, evaluating
 from hf_unlearnable.modeling.surrogate import Network
-from hf_unlearnable.registry import Count, Positive
+from hf_unlearnable.settings import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.base import Defence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.modeling.surrogate import Network
-from hf_unlearnable.registry import Positive, Range, refuse
+from hf_unlearnable.settings import Positive, Range, refuse
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

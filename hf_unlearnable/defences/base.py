@@ -21,7 +21,8 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
-from hf_unlearnable.registry import DEFENCES, Recipes, check_fields
+from hf_unlearnable.registry import DEFENCES, Recipes
+from hf_unlearnable.settings import check_fields
 
 _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from PIL import Image, ImageOps
 
 from hf_unlearnable.defences.base import Defence
-from hf_unlearnable.registry import Range
+from hf_unlearnable.settings import Range
 
 
 @dataclass(frozen=True, kw_only=True)

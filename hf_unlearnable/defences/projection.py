@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.base import Defence
-from hf_unlearnable.registry import Count, Positive
+from hf_unlearnable.settings import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from hf_unlearnable.defences.augmentation import Batch, load_kornia
 from hf_unlearnable.defences.base import Defence, evaluating
 from hf_unlearnable.defences.compression import compressed
 from hf_unlearnable.modeling.surrogate import Network
-from hf_unlearnable.registry import Range
+from hf_unlearnable.settings import Range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,8 +36,8 @@ from hf_unlearnable.data.image_set import chance_of
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import count_predictions
-from hf_unlearnable.files import atomic_write
-from hf_unlearnable.versions import versions
+from hf_unlearnable.files import atomic_write, read_json
+from hf_unlearnable.version import versions
 
 FILE = "learnability.json"
 
@@ -332,7 +332,7 @@ def _trackers(args: TrainingArguments) -> list[TrainerCallback]:
 
 def _read_baseline(file: str | os.PathLike[str]) -> float:
     try:
-        return float(json.loads(Path(file).read_text())["last"][CLEAN])
+        return float(read_json(Path(file))["last"][CLEAN])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(
             f"got the baseline {str(file)!r}, from which no accuracy could be read ({type(error).__name__}: {error}); "

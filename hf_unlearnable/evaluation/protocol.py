@@ -19,13 +19,14 @@ from hf_unlearnable.data.pairing import check_images, check_match, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Report
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.processes import default_accelerator, gather_objects
 from hf_unlearnable.training.run import Training
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 SEEDS = (101, 102, 103)  # none that a surrogate starts from by default
 

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,105 +18,23 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.evaluation import scores
-from hf_unlearnable.files import atomic_write
-
-CLEAN, PROTECTED, MIX, CLEAN_PART, SEQUENTIAL = "clean", "protected", "mix", "clean part alone", "sequential"
+from hf_unlearnable.evaluation import cases, scores
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
+from hf_unlearnable.evaluation.lines import Accuracy, Line
+from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
 
 NO_DEFENCE = "none"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What a victim may be trained on, with all that tables, cards, pages and charts need to show it.
-
-    Words may hold ``{:.0%}``, where the share of protected rows is put.
-
-    Attributes:
-        key: its name in files.
-        text: its name in the printed table and in charts; the share follows it where that is a choice.
-        page: its name on the page of a run.
-        card: its name in the table of a dataset card.
-        colour: of its bars and curves.
-        ratio: the share of the rows that is protected, in [0, 1]; None where the user chooses it.
-        mixture: whether the victim has clean and protected images, so that what the protected ones add is its accuracy
-            less that of the clean part alone.
-        comparison: for a mixture, its name on a page that compares runs; as on the page of a run where it is empty.
-        order: for a mixture, how its two parts follow each other; empty where they do not.
-    """
-
-    key: str
-    text: str
-    page: str
-    card: str
-    colour: str
-    ratio: float | None = None
-    mixture: bool = False
-    comparison: str = ""
-    order: str = ""
-
-    @property
-    def place(self) -> int:
-        """Where it stands in ``CASES``."""
-        return CASES.index(self)
-
-
-CASES = (
-    Case(
-        key=CLEAN,
-        text="clean",
-        page="clean images",
-        card="clean (baseline)",
-        colour="#4c72b0",
-        ratio=0.0,
-    ),
-    Case(
-        key=PROTECTED,
-        text="protected",
-        page="protected images",
-        card="**protected**",
-        colour="#c44e52",
-        ratio=1.0,
-    ),
-    Case(
-        key=MIX,
-        text="mix",
-        page="{:.0%} protected, the rest clean",
-        card="mixture, {:.0%} protected",
-        colour="#8172b3",
-        mixture=True,
-        comparison="{:.0%} protected, mixed with clean ones",
-    ),
-    Case(
-        key=CLEAN_PART,
-        text="clean part alone",
-        page="that clean part alone",
-        card="its clean part alone (control)",
-        colour="#8c8c8c",
-    ),
-    Case(
-        key=SEQUENTIAL,
-        text="sequential",
-        page="that clean part first, then its protected part",
-        card="its clean part first, then its protected part",
-        colour="#937860",
-        mixture=True,
-        comparison="{:.0%} protected, the clean ones first",
-        order="clean part first",
-    ),
-)
-
-
-def case_of(key: str) -> Case:
-    """The case of that name in files.
+def accuracies(stored: Sequence[Any]) -> tuple[float, ...]:
+    """What was kept of a victim's epochs.
 
     Raises:
-        DataError: there is none.
+        DataError: nothing, or something else than numbers in [0, 1].
     """
-    for case in CASES:
-        if case.key == key:
-            return case
-    raise DataError(f"got the case {key!r}; expected one of {', '.join(case.key for case in CASES)}")
+    if not stored or not all(isinstance(one, (int, float)) and 0 <= one <= 1 for one in stored):
+        raise DataError(f"got the epochs {str(stored)[:80]}; expected an accuracy in [0, 1] after each")
+    return tuple(stored)
 
 
 @dataclass(frozen=True)
@@ -139,6 +57,20 @@ class Result:
     seed: int
     epochs: tuple[float, ...]
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Result:
+        """The inverse of ``asdict``, as JSON has it.
+
+        Raises:
+            DataError: a key that is missing or not known, a value of another kind, or a case that is not known.
+        """
+        kinds = kinds_of(cls)
+        if not isinstance(stored, dict):
+            raise DataError(f"got {stored!r} as a result; expected the keys {', '.join(kinds)}")
+        check_keys(stored, kinds, (), "a result", kinds)
+        case_of(stored["case"])
+        return cls(**{**stored, "epochs": accuracies(stored["epochs"])})
+
     @property
     def last(self) -> float:
         """Clean test accuracy after the last step."""
@@ -148,102 +80,6 @@ class Result:
     def peak(self) -> float:
         """The highest after any epoch: what a thief gets who stops early and happens to be lucky."""
         return max(self.epochs)
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Clean test accuracy over the seeds.
-
-    Attributes:
-        mean: in [0, 1]; not a number where nothing was measured.
-        spread: the sample standard deviation; not a number for less than two seeds.
-    """
-
-    mean: float
-    spread: float
-
-    @classmethod
-    def of(cls, values: NDArray[np.float64]) -> Accuracy:
-        """From one accuracy for each seed."""
-        return cls(
-            float(values.mean()) if len(values) else math.nan,
-            float(values.std(ddof=1)) if len(values) > 1 else math.nan,
-        )
-
-    @property
-    def low(self) -> float:
-        """One standard deviation below the mean, at least 0."""
-        return max(0.0, self.mean - self.spread)
-
-    @property
-    def high(self) -> float:
-        """One standard deviation above the mean, at most 1."""
-        return min(1.0, self.mean + self.spread)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of the table of results: one case of one victim that meets one defence, over all seeds.
-
-    Attributes:
-        victim: the model, as given.
-        defence: what the thief did against the protection.
-        case: what the victim was trained on.
-        ratio: the share of the rows that is protected, in [0, 1].
-        seeds: how many victims were trained; 0 where this was not measured for this victim and defence.
-        last: of the last epoch.
-        peak: of the best epoch.
-        clean_part: of a mixture, what its clean part alone gives at the last epoch; None for other cases.
-        protection_score: ``Report.protection_score``; None for other cases than the protected images.
-        theft_gain: of a mixture, ``Report.theft_gain``; None for other cases.
-    """
-
-    victim: str
-    defence: str
-    case: Case
-    ratio: float
-    seeds: int
-    last: Accuracy
-    peak: Accuracy
-    clean_part: Accuracy | None = None
-    protection_score: float | None = None
-    theft_gain: float | None = None
-
-    @property
-    def text(self) -> str:
-        """What the line is called in the printed table and in charts."""
-        return self.case.text + (f", {self.ratio:.0%} protected" if self.case.ratio is None else "")
-
-    @property
-    def page(self) -> str:
-        """What the line is called on the page of a run."""
-        return self.case.page.format(self.ratio)
-
-    @property
-    def card(self) -> str:
-        """What the line is called in the table of a dataset card, where it is a column."""
-        return self.case.card.format(self.ratio)
-
-    @property
-    def comparison(self) -> str:
-        """What the line is called on a page that compares runs."""
-        return (self.case.comparison or self.case.page).format(self.ratio)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON: an entry of the summary, with None where a figure is not a number."""
-        entry: dict[str, Any] = {
-            "victim": self.victim,
-            "defence": self.defence,
-            "case": self.case.key,
-            "ratio": self.ratio,
-            "last": {"mean": _number(self.last.mean), "std": _number(self.last.spread)},
-            "peak": {"mean": _number(self.peak.mean), "std": _number(self.peak.spread)},
-        }
-        if self.protection_score is not None:
-            entry["protection_score"] = _number(self.protection_score)
-        if self.theft_gain is not None:
-            entry["theft_gain"] = _number(self.theft_gain)
-        return entry
 
 
 @dataclass(frozen=True)
@@ -297,7 +133,7 @@ class Report:
     def cases(self) -> list[str]:
         """The keys of the cases that were measured, in the order of ``CASES``."""
         measured = {result.case for result in self.results}
-        return [case.key for case in CASES if case.key in measured]
+        return [case.key for case in cases.CASES if case.key in measured]
 
     @property
     def ratios(self) -> list[float]:
@@ -337,8 +173,8 @@ class Report:
     def _cases(self) -> list[tuple[Case, float]]:
         """The cases that were measured with each of their ratios: those of a fixed ratio, then ratio by ratio."""
         measured = {(result.case, result.ratio) for result in self.results}
-        fixed = [(case, case.ratio) for case in CASES if case.ratio is not None and case.key in self.cases]
-        chosen = [(case, ratio) for ratio in self.ratios for case in CASES if case.ratio is None]
+        fixed = [(case, case.ratio) for case in cases.CASES if case.ratio is not None and case.key in self.cases]
+        chosen = [(case, ratio) for ratio in self.ratios for case in cases.CASES if case.ratio is None]
         return fixed + [(case, ratio) for case, ratio in chosen if (case.key, ratio) in measured]
 
     def values(
@@ -453,21 +289,32 @@ class Report:
 
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Report:
-        """Read the JSON that ``save`` wrote."""
-        return cls.of(json.loads(Path(file).read_text()))
+        """Read the JSON that ``save`` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DataError: a damaged one, or of another kind, such as the one that a Trainer callback writes under its name.
+        """
+        try:
+            return cls.of(read_json(Path(file)))
+        except DataError as error:
+            raise DataError(
+                f"got {str(file)!r}, which cannot be read ({error}); expected the learnability.json that "
+                f"hf-unlearnable measure wrote. Measure again to write it anew: models that are trained are kept"
+            ) from error
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Report:
         """The inverse of ``as_dict``; other entries than its own are left alone, and older files have no doubts.
 
         Raises:
-            DataError: a case that is not known.
+            DataError: a key that is missing, a value of another kind, or a case that is not known.
         """
-        results = tuple(Result(**{**result, "epochs": tuple(result["epochs"])}) for result in stored["results"])
-        for key in dict.fromkeys(result.case for result in results):
-            case_of(key)
-        own = {"results": results, "doubts": tuple(stored.get("doubts", ()))}
-        return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name not in own} | own)
+        kinds = kinds_of(cls)
+        own = {key: value for key, value in stored.items() if key in kinds}
+        check_keys(own, set(kinds) - {"doubts"}, ("doubts",), "a measurement", kinds)
+        read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
+        return cls(**own | read)
 
     def __str__(self) -> str:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
@@ -498,7 +345,3 @@ class Report:
             if line.theft_gain is not None and not math.isnan(line.theft_gain):
                 which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
                 yield f"  theft gain {100 * line.theft_gain:+.1f} points ({which})"
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hf_unlearnable.evaluation.report import CLEAN, NO_DEFENCE, PROTECTED, Report
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 
 BROKEN, LEAKING = 0.5, 0.25  # shares regained from which on a protection is called broken, or leaking
 

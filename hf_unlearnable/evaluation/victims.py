@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DivergenceError
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Result
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.errors import DataError, DivergenceError, first_line
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.report import Result, accuracies
+from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import Training, TrainingRun
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ class Victims:
     def result(self, cell: Trial, bar: Progress, *, keep_weights: bool) -> Result:
         """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
         file = self._file(cell, "json")
-        if file.exists():
-            epochs = json.loads(file.read_text())["epochs"]
+        epochs = _kept(file, _read_epochs)
+        if epochs is not None:
             bar.advance(self.steps)
         else:
             epochs = self._train(cell, bar, keep_weights)
@@ -90,13 +96,17 @@ class Victims:
 
     def _pretrained_on_clean_part(self, cell: Trial, bar: Progress) -> Surrogate:
         """What ``cell`` leaves, trained now or before, as the start of another training."""
-        file = self._file(cell, "safetensors")
-        if file.exists():
+        file, network = self._file(cell, "safetensors"), self._start(cell)
+
+        def load(file: Path) -> bool:
+            network.load_state_dict(load_file(file))
+            return True
+
+        if _kept(file, load):
             bar.advance(self.steps)
         else:
             self._train(cell, bar, keep_weights=True)
-        network = self._start(cell)
-        network.load_state_dict(load_file(file))
+            load(file)
         return network.as_surrogate()
 
     def _start(self, cell: Trial) -> Network:
@@ -179,6 +189,22 @@ class Victims:
         hashed.update(self._drawn_clean(cell).tobytes())
         self._start(cell).feed(hashed)
         return self.folder / f"{hashed.hexdigest()}.{suffix}"
+
+
+def _read_epochs(file: Path) -> list[float]:
+    stored = read_json(file)
+    keys = ("victim", "defence", "case", "ratio", "seed", "epochs")
+    check_keys(stored, keys, (), "what is kept of a victim", kinds_of(Result))
+    return list(accuracies(stored["epochs"]))
+
+
+def _kept(file: Path, read: Callable[[Path], T]) -> T | None:
+    """What was kept in a file; None if there is none, or, with a warning, if it is damaged."""
+    try:
+        return read(file) if file.exists() else None
+    except (DataError, SafetensorError, RuntimeError, OSError) as error:  # RuntimeError: weights of other shapes
+        warnings.warn(f"{str(file)!r} is damaged ({first_line(error)}); its victim is trained again", stacklevel=2)
+        return None
 
 
 def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

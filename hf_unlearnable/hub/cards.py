@@ -17,7 +17,8 @@ from huggingface_hub.repocard_data import CardData
 
 from hf_unlearnable.defences.base import public_defence
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.evaluation.report import NO_DEFENCE, Line, Report
+from hf_unlearnable.evaluation.lines import Line
+from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, set_licence
 from hf_unlearnable.methods import find_paper
 from hf_unlearnable.modeling.public_names import public_name
@@ -209,7 +210,7 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
     return {
         "paper": find_paper(described.method_name),
         "budget": f"`{budget}`: {norm} by at most {budget.radius:g} levels of 255",
-        "surrogates": ", ".join(public_name(name) for name in described.surrogates),
+        "surrogates": ", ".join(public_name(name) for name in described.surrogates) or "none",
         "images": facts.images,
         "classes": len(described.classes.names),
         "recipe": ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET),

@@ -24,7 +24,8 @@ from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.registry import METHODS, Recipes, Seed, check_fields
+from hf_unlearnable.registry import METHODS, Recipes
+from hf_unlearnable.settings import Seed, check_fields
 from hf_unlearnable.training.processes import default_accelerator
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
@@ -50,6 +51,7 @@ class Method(ABC):
     Attributes:
         name: what the method is called.
         citation: the paper that cards cite for it.
+        uses_surrogates: whether it optimises against models; ``fit`` refuses to be given one where it does not.
 
     Raises:
         RecipeError: a setting of another type than its annotation's, or out of its range.
@@ -59,6 +61,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     citation: ClassVar[Paper | None] = None
+    uses_surrogates: ClassVar[bool] = True
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -195,10 +198,12 @@ class Method(ABC):
         self, given: AnySurrogate | Sequence[AnySurrogate] | None, device: torch.device
     ) -> tuple[Surrogate, ...]:
         if given is None:
-            return self.default_surrogates(device)
+            return self.default_surrogates(device) if self.uses_surrogates else ()
         several: Sequence[AnySurrogate] = given if isinstance(given, (list, tuple)) else [given]  # type: ignore[list-item]
         if not several:
             raise RecipeError("got no surrogate; expected at least one, or None for the default")
+        if not self.uses_surrogates:
+            raise RecipeError(f"got a surrogate for the method {self.name!r}, which uses none; leave it out")
         return tuple(Surrogate.of(one) for one in several)
 
 

@@ -30,10 +30,10 @@ from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.reading import Survey, class_numbers, rows
-from hf_unlearnable.errors import DataWarning, DivergenceError, SourceError
+from hf_unlearnable.errors import CheckpointError, DataWarning, DivergenceError, SourceError
 from hf_unlearnable.files import allocate_memmap, chunks, require_empty
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
+from hf_unlearnable.modeling.surrogate import BUILT_IN, IMAGE_SIZE, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.protection import Protection
@@ -42,7 +42,7 @@ from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.training.checkpoints import Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
-from hf_unlearnable.versions import versions
+from hf_unlearnable.version import versions
 
 SAMPLE = 1000  # images that are verified at most,
 SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
@@ -175,7 +175,7 @@ class Fitting:
     @property
     def _largest_side(self) -> int:
         """The largest side of images that the surrogates are meant for."""
-        return max(surrogate.image_size for surrogate in self.surrogates)
+        return max((surrogate.image_size for surrogate in self.surrogates), default=IMAGE_SIZE)
 
     def _originals(self, images: ImageSet) -> Originals:
         """What is known of the images of all processes, in the order of the dataset."""
@@ -336,7 +336,7 @@ class Fitting:
         """The result of an earlier process that came to its end, or was killed just before it had noted that.
 
         Raises:
-            SourceError: it is not there any more, or there is another one.
+            CheckpointError: it is not there any more, damaged, or there is another one.
         """
         digest = kept.finished or kept.announced
         if digest is None:
@@ -344,9 +344,15 @@ class Fitting:
         folder = self.output or _cache() / digest
         if kept.finished is None and not folder.exists():
             return None
-        protection = Protection(folder)
+        try:
+            protection = Protection(folder)
+        except SourceError as error:
+            raise CheckpointError(
+                f"the fit in {str(self.checkpoints)!r} came to its end, but its result is not there any more: {error}. "
+                f"Start afresh with --overwrite, or remove {str(self.checkpoints)!r}"
+            ) from error
         if protection.digest != digest:
-            raise SourceError(
+            raise CheckpointError(
                 f"got {str(folder)!r}, which holds another protection than the one that was fitted; expected the "
                 f"digest {digest}. Remove {str(self.checkpoints)!r} to fit again"
             )

@@ -10,7 +10,7 @@ import torch
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
 from hf_unlearnable.methods.alternating.alternating import Alternating
 from hf_unlearnable.methods.paper import Paper
-from hf_unlearnable.registry import NotNegative, Positive
+from hf_unlearnable.settings import NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import RecipeError, SourceError, first_line
-from hf_unlearnable.files import file_digest
+from hf_unlearnable.files import file_digest, known_digest
 
 if TYPE_CHECKING:
     import torch
@@ -88,16 +88,30 @@ def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: 
     return file_digest(folder / FILE)
 
 
-def read_patterns(folder: Path, digest: str) -> NDArray[Any]:
-    """The patterns (K, C, H, W) in levels that ``write_patterns`` stored.
+def check_patterns(folder: Path, digest: str) -> None:
+    """Look whether the patterns are as ``write_patterns`` stored them.
 
     Raises:
         SourceError: they are missing or not the same any more.
     """
     try:
-        found = file_digest(folder / FILE)
+        found = known_digest(folder / FILE)
     except OSError as error:
-        raise SourceError(f"the protection in {str(folder)!r} lacks {FILE} ({first_line(error)})") from error
+        raise SourceError(
+            f"the protection in {str(folder)!r} lacks {FILE} ({first_line(error)}); restore it from a copy"
+        ) from error
     if found != digest:
-        raise SourceError(f"{FILE} in {str(folder)!r} is damaged; restore it from a copy")
-    return load_file(folder / FILE)["levels"]
+        raise SourceError(f"{FILE} in {str(folder)!r} is damaged; restore it from a copy, or fit again")
+
+
+def read_patterns(folder: Path, digest: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The patterns in levels that ``write_patterns`` stored, (K, C, H, W) as ``shape`` says.
+
+    Raises:
+        SourceError: they are missing, not the same any more, or of another shape.
+    """
+    check_patterns(folder, digest)
+    patterns: NDArray[Any] = load_file(folder / FILE)["levels"]
+    if patterns.shape != shape:
+        raise SourceError(f"got patterns of {patterns.shape} in {str(folder / FILE)!r}; expected {shape}. Fit again")
+    return patterns

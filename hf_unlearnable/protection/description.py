@@ -11,7 +11,7 @@ from typing import Any
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.errors import DataError, first_line
-from hf_unlearnable.files import check_keys, read_json
+from hf_unlearnable.files import check_keys, kinds_of, read_json
 from hf_unlearnable.protection.verification import Verification
 
 DESCRIPTION = "protection.json"
@@ -30,6 +30,17 @@ PLAIN += ("patterns", "digest")  # the keys that are fields as they stand
 OPTIONAL = {"label_values", "verification", "findings", "versions", "patterns", "digest"}
 REQUIRED = {"format", "method", "budget", "surrogates", "image_column", "label_column", "image_mode", "classes"}
 REQUIRED |= {"image_shape", "image_sizes", "largest_image", "resampled", "conversions", "images"}
+KINDS: dict[str, tuple[type, ...]] = {  # of the other keys
+    "method": (dict,),
+    "budget": (str,),
+    "surrogates": (list,),
+    "image_column": (str,),
+    "label_column": (str,),
+    "classes": (list,),
+    "label_values": (list, type(None)),
+    "image_shape": (list,),
+    "verification": (dict, type(None)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +144,8 @@ class Description:
                 f"got {where} of format {stored.get('format')!r}; expected format {FORMAT}. Open it with the "
                 f"version of hf_unlearnable that wrote it"
             )
-        check_keys(stored, REQUIRED, OPTIONAL, where)
+        own = kinds_of(cls)
+        check_keys(stored, REQUIRED, OPTIONAL, where, {**{name: own[name] for name in PLAIN}, **KINDS})
         try:
             return cls(
                 **{name: stored[name] for name in PLAIN if name in stored},
@@ -164,6 +176,16 @@ class Description:
     def write(self, folder: Path) -> None:
         """Write it beside the perturbations."""
         (folder / DESCRIPTION).write_text(json.dumps(self.as_dict(), indent=2) + "\n")
+
+
+def content(stored: Mapping[str, Any]) -> bytes:
+    """What the digest of a protection says of its description: all of it but the digest itself.
+
+    Args:
+        stored: ``as_dict``, or what was read: as an older version wrote it, if one did.
+    """
+    told = json.loads(json.dumps({key: value for key, value in stored.items() if key != "digest"}))
+    return json.dumps(told, sort_keys=True).encode()
 
 
 def _shape(stored: list[int]) -> tuple[int, int, int]:

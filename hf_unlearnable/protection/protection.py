@@ -6,7 +6,6 @@ published.
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 from datasets import Image as ImageFeature
 from numpy.typing import NDArray
@@ -37,9 +35,9 @@ from hf_unlearnable.data.pixels import (
     to_image,
 )
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
-from hf_unlearnable.files import atomic_folder, file_digest
-from hf_unlearnable.protection.class_patterns import FILE, read_patterns
-from hf_unlearnable.protection.description import DESCRIPTION, Description
+from hf_unlearnable.files import atomic_folder, known_digest, read_json
+from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
+from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
@@ -84,23 +82,26 @@ class Protection:
         self.folder = Path(folder).absolute()
         self.image_format = image_format
         try:
-            self.description = Description.read(self.folder)
-            self._store = Store(self.folder / STORE, self.budget.dtype)
+            stored = read_json(self.folder / DESCRIPTION)
+            self.description = Description.of(stored, repr(str(self.folder / DESCRIPTION)))
+            # Before anything in the store is used: what Arrow reads from a damaged file can end the process.
+            if known_digest(self.folder / STORE, content(stored)) != self.digest:
+                raise DataError(f"{STORE} and {DESCRIPTION} are not as they were written; one of them has changed")
+            self._store = Store(self.folder / STORE, self.budget.dtype, self.description.image_shape)
+            if len(self._store) != self.description.images:
+                raise DataError(
+                    f"{STORE} has {len(self._store)} images; expected the {self.description.images} of {DESCRIPTION}"
+                )
         except DataError as error:
-            raise SourceError(f"the protection in {str(folder)!r} is damaged: {error}") from error
+            raise SourceError(
+                f"the protection in {str(folder)!r} is damaged: {error}. Restore the folder from a copy, or fit again"
+            ) from error
         except FileNotFoundError as error:
             raise SourceError(
                 f"got {str(folder)!r}; expected a folder with {DESCRIPTION} and {STORE}, as save_pretrained writes it"
             ) from error
-        except pa.ArrowInvalid as error:
-            raise SourceError(
-                f"the protection in {str(folder)!r} is damaged ({error}); restore it from a copy"
-            ) from error
-        if len(self._store) != self.description.images:
-            raise SourceError(
-                f"got a protection with {len(self._store)} images in {str(folder)!r}; expected the "
-                f"{self.description.images} of its {DESCRIPTION}"
-            )
+        if self.description.patterns is not None:
+            check_patterns(self.folder, self.description.patterns)
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike[str]) -> Protection:
@@ -116,12 +117,14 @@ class Protection:
 
         Raises:
             OutputError: the folder holds something already.
+            SourceError: this protection was damaged since it was opened; nothing is written.
         """
+        _reopen(str(self.folder), self.digest, self.image_format)
+        names = [STORE, DESCRIPTION, *([FILE] if self.description.patterns is not None else [])]
         with atomic_folder(Path(folder)) as scratch:
-            shutil.copyfile(self.folder / STORE, scratch / STORE)
-            shutil.copyfile(self.folder / DESCRIPTION, scratch / DESCRIPTION)
-            if self.description.patterns is not None:
-                shutil.copyfile(self.folder / FILE, scratch / FILE)
+            for name in names:
+                shutil.copyfile(self.folder / name, scratch / name)
+            _reopen(str(scratch), self.digest, self.image_format)  # and the copy: what the disk made of it
 
     @classmethod
     def write(
@@ -139,7 +142,7 @@ class Protection:
         """
         count = Store.write(folder / STORE, batches, description.budget)
         described = replace(description, images=count)
-        digest = file_digest(folder / STORE, json.dumps(described.as_dict(), sort_keys=True).encode())
+        digest = known_digest(folder / STORE, content(described.as_dict()))
         replace(described, digest=digest).write(folder)
         return cls(folder)
 
@@ -259,7 +262,8 @@ class Protection:
             label: its class number, or the string or integer that the label column holds.
 
         Raises:
-            DataError: a label of no class, or an image that cannot be used.
+            DataError: a label of no class, an image that cannot be used, or one that stays as it is though the
+                protection knows of none.
             UnseenImageError: no perturbation was fitted to this image with this label.
         """
         number = self.classes.number(label)
@@ -274,8 +278,29 @@ class Protection:
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
                 f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
             )
+        crafted = levels is None
         levels = self._craft(image, number) if levels is None else levels
-        return to_image(resample_and_apply(pixels, levels, self.budget), colour_profile(image))
+        released = resample_and_apply(pixels, levels, self.budget)
+        if np.array_equal(released, pixels):
+            self._meet_unchanged(label, crafted)
+        return to_image(released, colour_profile(image))
+
+    def _meet_unchanged(self, label: Any, crafted: bool) -> None:
+        """An image that comes out as it went in: not without a word, but where it was said when it was fitted."""
+        known = self.description.verification
+        if not crafted and known is not None and known.unchanged:
+            return
+        told = f"an image (label {label}) comes out as it is: none of its perturbation is left in its pixels"
+        if crafted:
+            raise UnseenImageError(
+                f"{told}, as in one that is all black or all white; expected a protected image. Leave it out, or fit it"
+            )
+        if known is not None and known.images == self.description.images:
+            raise DataError(
+                f"{told}; expected all {known.images} to change, as when they were fitted. Restore the protection in "
+                f"{str(self.folder)!r} from a copy, or fit again"
+            )
+        warnings.warn(told, DataWarning, stacklevel=2)  # a sample was looked at, and this one was not in it
 
     def _craft(self, image: Any, label: int) -> NDArray[Any]:
         if not isinstance(image, Image.Image):
@@ -298,7 +323,8 @@ class Protection:
     @cached_property
     def _patterns(self) -> NDArray[Any]:
         assert self.description.patterns is not None  # who calls this has looked
-        return read_patterns(self.folder, self.description.patterns)
+        shape = (len(self.classes.names), *self.description.image_shape)
+        return read_patterns(self.folder, self.description.patterns, shape)
 
     def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any) -> NDArray[np.int16]:
         """What ``protect`` adds to an image, (C, H, W) in levels, 0 for alpha; raises like it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.pixels import DIGEST_BYTES
-from hf_unlearnable.errors import BudgetError
+from hf_unlearnable.errors import BudgetError, DataError, first_line
 
 # One row an image, at the surrogate's resolution, whatever the image's own: a photograph of 24 megapixels would take
 # 72 MB at its own, and takes 3 kB at 32x32. ``release`` makes the same bytes of it on every machine. Rows of different
@@ -33,21 +35,42 @@ class Store:
     Args:
         file: the Arrow file.
         dtype: of the levels, ``Budget.dtype``.
+        shape: (C, H, W) of every perturbation.
 
     Raises:
         FileNotFoundError: there is none.
-        pyarrow.ArrowInvalid: it is damaged.
+        DataError: it is damaged, or holds something else.
     """
 
-    def __init__(self, file: Path, dtype: np.dtype[Any]) -> None:
+    def __init__(self, file: Path, dtype: np.dtype[Any], shape: tuple[int, int, int]) -> None:
         self.dtype = dtype
-        self._table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        try:
+            self._table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+            self._table.validate(full=True)  # offsets into the file: a wrong one would end the process
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file.name} cannot be read ({first_line(error)})") from error
+        self._check(file.name, shape)
         # Batches and where each starts: to index a column of the table is to walk through all of its batches.
         self._batches = self._table.to_batches()
         self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def _check(self, name: str, shape: tuple[int, int, int]) -> None:
+        """Refuse a table whose rows are not perturbations of ``shape``."""
+        if self._table.schema != SCHEMA:
+            raise DataError(f"{name} has the columns {', '.join(self._table.schema.names)} or others of these names")
+        if any(column.null_count for column in self._table.columns):
+            raise DataError(f"{name} has rows without a value")
+        size = math.prod(shape) * self.dtype.itemsize
+        for batch in self._table.to_batches():
+            shapes = batch.column("shape").flatten().to_numpy().reshape(-1, 3)
+            lengths = pc.binary_length(batch.column("levels")).to_numpy()
+            if (shapes != shape).any() or (lengths != size).any():
+                raise DataError(f"{name} has perturbations that are not of the shape {shape}")
 
     @staticmethod
     def write(file: Path, batches: Iterable[tuple[NDArray[np.void], NDArray[Any]]], budget: Budget) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import resize, split_alpha
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.files import check_keys
+from hf_unlearnable.files import check_keys, kinds_of
 
 STRIP = 1 << 20  # pixels that are compared at once, so that a photograph does not take gigabytes
 
@@ -62,10 +62,10 @@ class Verification:
         """The inverse of ``as_dict``.
 
         Raises:
-            DataError: a key that is missing or not known.
+            DataError: a key that is missing or not known, or a value of another kind.
         """
-        names = [one.name for one in fields(cls)]
-        check_keys(stored, names, (), "a verification")
+        kinds = kinds_of(cls)
+        check_keys(stored, kinds, (), "a verification", kinds)
         return cls(**stored)
 
     def __str__(self) -> str:

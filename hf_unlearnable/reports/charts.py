@@ -11,7 +11,8 @@ import numpy as np
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.evaluation.report import PROTECTED, Report, case_of
+from hf_unlearnable.evaluation.cases import PROTECTED, case_of
+from hf_unlearnable.evaluation.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED, Report
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import Verdict, row_name
 
 SAME = 0.0005  # accuracies that differ by less are one number for a reader: half of the last digit of a per cent

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED, Line, Report, case_of
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED, case_of
+from hf_unlearnable.evaluation.lines import Line
+from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import (
     BROKEN,
     LEAKING,

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hf_unlearnable.evaluation.report import CLEAN, Line, Report, case_of
+from hf_unlearnable.evaluation.cases import CLEAN, case_of
+from hf_unlearnable.evaluation.lines import Line
+from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import (
     BROKEN,
     LEAKING,

@@ -7,10 +7,10 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 
-from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, PrivacyError, SourceError, first_line
+from hf_unlearnable.data.sources import load_saved, load_source
+from hf_unlearnable.errors import DataError, PrivacyError, SourceError
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write, read_json
 from hf_unlearnable.protection.description import DESCRIPTION, Description
@@ -186,7 +186,10 @@ class RunFolder(PathLike[str]):
             SourceError: there are none.
         """
         if self.is_complete:
-            return load_from_disk(str(self.published))
+            saved = load_saved(self.published)
+            if not isinstance(saved, Dataset):
+                raise DataError(f"got several splits in {str(self.published)!r}; expected the one that was protected")
+            return saved
         return load_source(str(self.published if self.published.is_dir() else self.given))  # given may be a Hub id
 
     @cached_property
@@ -243,15 +246,7 @@ class RunFolder(PathLike[str]):
         Raises:
             DataError: a file of another kind, such as the one that a Trainer callback writes under the same name.
         """
-        if not self.measured.exists():
-            return None
-        try:
-            return Report.load(self.measured)
-        except (ValueError, KeyError, TypeError) as error:  # of JSON and UTF-8 too
-            raise DataError(
-                f"got {str(self.measured)!r}, which cannot be read ({type(error).__name__}: {first_line(error)}); "
-                f"expected the {MEASURED} that hf-unlearnable measure wrote"
-            ) from error
+        return Report.load(self.measured) if self.measured.exists() else None
 
     @property
     def not_measured(self) -> str:

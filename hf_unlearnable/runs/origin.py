@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.files import check_keys
+from hf_unlearnable.files import check_keys, kinds_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,9 @@ class Origin:
         Raises:
             DataError: a key that is missing or not known, or a value of another kind.
         """
-        check_keys(stored, ("dataset",), ("split", "config", "rows"), "a record of the originals")
-        origin = cls(**{name: value for name, value in stored.items() if value is not None})
-        texts = (origin.dataset, origin.split, origin.config or "")
-        if not all(isinstance(text, str) for text in texts) or not isinstance(origin.rows or 0, int):
-            raise DataError(f"got {dict(stored)} as a record of the originals; expected names and a number of rows")
-        return origin
+        told = {name: value for name, value in stored.items() if value is not None}
+        check_keys(told, ("dataset",), ("split", "config", "rows"), "a record of the originals", kinds_of(cls))
+        return cls(**told)
 
     def as_dict(self) -> dict[str, Any]:
         """Names and values, ready for JSON; without what is not known."""

@@ -9,13 +9,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 from accelerate import Accelerator
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import CheckpointError, OutputError, RecipeError, UnlearnableError
+from hf_unlearnable.errors import CheckpointError, DataError, OutputError, RecipeError, UnlearnableError, first_line
 from hf_unlearnable.files import require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.protection.protection import Protection
@@ -23,6 +24,8 @@ from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.training.processes import default_accelerator
+
+MAPPED = "map*.arrow"  # in the private folder while the images are written
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,25 @@ def _release(
     run.private.chmod(0o700)
     if origin is not None:
         run.keep_origin(origin)
+    try:
+        verification = protection.verify(data, _written(protection, data, run, image_format, num_proc))
+    except (pa.ArrowException, DataError) as error:
+        for file in run.private.glob(MAPPED):  # or the next try would meet the same
+            file.unlink()
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"the images that an earlier run left are damaged ({first_line(error)}) and were removed; the fit is kept: "
+            f"give the same command again"
+        ) from error
+    for file in run.private.glob(MAPPED):
+        file.unlink()
+    run.keep_verification(verification)
+    return verification
+
+
+def _written(protection: Protection, data: Dataset, run: RunFolder, image_format: str, num_proc: int | None) -> Dataset:
+    """The protected images, as they are read back from where they are published from."""
     # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
     # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
     cache = run.private / f"map-{data._fingerprint}-{image_format}.arrow"
@@ -229,8 +251,4 @@ def _release(
         ) from error
     shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
     released.save_to_disk(run.published)
-    for file in run.private.glob("map*.arrow"):
-        file.unlink()
-    verification = protection.verify(data, load_from_disk(str(run.published)))
-    run.keep_verification(verification)
-    return verification
+    return run.dataset

@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 
-from hf_unlearnable.errors import CheckpointError, first_line
-from hf_unlearnable.files import atomic_write, file_digest
+from hf_unlearnable.errors import CheckpointError, DataError, first_line
+from hf_unlearnable.files import atomic_write, check_keys, file_digest, read_json
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 
 DESCRIPTION = "checkpoint.json"
+
+KINDS = {"number": (int,), "digests": (list,), "identity": (dict,)}  # of its entries
 
 FINISHED, ANNOUNCED = "finished", "announced"
 
@@ -156,12 +158,10 @@ class Checkpoints:
         if not file.exists():
             return None
         try:
-            content: dict[str, Any] = json.loads(file.read_text())
-        except ValueError as error:
+            content = read_json(file)
+            check_keys(content, KINDS, (FINISHED, ANNOUNCED), file.name, {**KINDS, FINISHED: (str,), ANNOUNCED: (str,)})
+        except (DataError, OSError) as error:
             raise self._damaged(first_line(error)) from error
-        for entry, kind in {"number": int, "digests": list, "identity": dict}.items():
-            if not isinstance(content, dict) or not isinstance(content.get(entry), kind):
-                raise self._damaged(f"{file.name} has no {entry!r}, or another kind of value there")
         return content
 
     def _load(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Checkpoints:
                 f"{file.name} is missing; if there are several machines, the folder must be on a disk "
                 f"that all of them see"
             )
-        if file_digest(file) != self._digests[self.shard.rank]:
+        if self._digests[self.shard.rank : self.shard.rank + 1] != [file_digest(file)]:
             raise self._damaged(f"{file.name} has changed")
         # No arbitrary objects, and mapped into memory: perturbations can be larger than it.
         saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

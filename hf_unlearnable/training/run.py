@@ -17,7 +17,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
-from hf_unlearnable.registry import Count, Momentum, NotNegative, Positive, check_fields
+from hf_unlearnable.settings import Count, Momentum, NotNegative, Positive, check_fields
 from hf_unlearnable.training.batches import batches, load, random_crop_flip
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import numpy_generator, share_of, torch_generator

@@ -26,7 +26,7 @@ from PIL import ImageOps
 from hf_unlearnable import Defence, Method, register_victim
 from hf_unlearnable.methods import Paper
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
-from hf_unlearnable.registry import Count
+from hf_unlearnable.settings import Count
 
 
 @dataclass(frozen=True, kw_only=True)

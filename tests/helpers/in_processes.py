@@ -1,4 +1,4 @@
-"""What ``test_processes`` starts in several processes: every method held to the contract, measured, killed."""
+"""What ``test_processes`` starts as a module in two processes: every method held to the contract, measured, killed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import load_from_disk
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # a launched script knows its own folder only
 
 from helpers.methods import quick
 from hf_unlearnable import EM, MIUE, DataError, Training, available_methods, learnability

@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import pytest
 
 from hf_unlearnable import Report
-from hf_unlearnable.evaluation.report import Result, case_of
+from hf_unlearnable.evaluation.cases import case_of
+from hf_unlearnable.evaluation.report import Result
 
 HOSTILE = "<script src='http://evil.example/x.js'></script>$x^{"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

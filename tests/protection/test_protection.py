@@ -204,7 +204,9 @@ def test_every_digest_is_found_whatever_its_last_byte(tmp_path):
     assert sum(digest(array, 0).endswith(b"\0") for array in arrays) > 5
     pixels = np.stack(arrays)
     digests = np.array([digest(array, 0) for array in arrays], dtype="V16")
-    protection = Protection.write(tmp_path, [(digests, np.ones_like(pixels, dtype=np.int8))], described())
+    protection = Protection.write(
+        tmp_path, [(digests, np.ones_like(pixels, dtype=np.int8))], described(image_shape=(1, 4, 4))
+    )
     for array in pixels:
         assert (protection.perturbation(array.transpose(1, 2, 0), 0) == 1).all()
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from hf_unlearnable import DataError, PrivacyError, push
 from hf_unlearnable.cli.command import app
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.verdicts import Verdict
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE, check_folder
 from hf_unlearnable.reports.images import Sample

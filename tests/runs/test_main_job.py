@@ -6,7 +6,7 @@ import pytest
 from datasets import load_from_disk
 
 from hf_unlearnable import EM, MIUE, Budget, Training, learnability
-from hf_unlearnable.evaluation.report import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 
 
 def train_and_test(fashion, images, tests):

@@ -14,7 +14,7 @@ from helpers.datasets import make_dataset
 from helpers.methods import QUICK, methods, quick
 from transformers import ViTConfig, ViTForImageClassification
 
-from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, SourceError, Surrogate
+from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, Surrogate
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 
 DATA = make_dataset(30)
@@ -116,7 +116,7 @@ def test_a_finished_fit_is_opened_again(tmp_path, monkeypatch):
     with pytest.raises(OutputError):
         fit(EM(**QUICK_EM), None, output_dir=tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    with pytest.raises(SourceError):
+    with pytest.raises(CheckpointError, match="not there any more"):
         fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / "out")
 
 
@@ -195,7 +195,7 @@ except CheckpointError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-O", "-c", code, str(tmp_path)], capture_output=True, text=True)
-    assert "checkpoint.json has no 'identity'" in done.stdout, done.stderr
+    assert "checkpoint.json without identity" in done.stdout, done.stderr
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(killed, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from hf_unlearnable import Training, available_methods, learnability
 from hf_unlearnable.training.processes import owners
 
 CONFIGURATION = ROOT / "examples" / "accelerate" / "cpu.yaml"
-SCRIPT = ROOT / "tests" / "helpers" / "in_processes.py"
 DATA = make_dataset(62)
 
 
@@ -23,14 +23,15 @@ def start(*words: object) -> subprocess.CompletedProcess[str]:
     """A script or module in two processes."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
     command += ["--main_process_port", "0", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True)
+    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
 
 
 def launch(folder: Path, *names: str, check: bool = True) -> dict:
     """Run parts of ``in_processes`` in two processes."""
     if not (folder / "data").exists():
         DATA.save_to_disk(folder / "data")
-    done = start(SCRIPT, folder, *names)
+    done = start("-m", "helpers.in_processes", folder, *names)
     assert done.returncode == 0 or not check, done.stderr[-3000:]
     return json.loads((folder / "said.json").read_text()) if done.returncode == 0 else {"stderr": done.stderr}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from result_files import Experiment, ResultFile
 
 from hf_unlearnable import Report
-from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Result, case_of
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, case_of
+from hf_unlearnable.evaluation.report import Result
 
 MEASURED = {
     CLEAN: (0.8, 0.82),

@@ -16,7 +16,7 @@ from selection import by_fit, difference, mean, only, share, span
 from tables import markdown, told
 
 from hf_unlearnable import DataError, RecipeError
-from hf_unlearnable.evaluation.report import CLEAN, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.cases import CLEAN, MIX, PROTECTED, SEQUENTIAL
 
 
 def test_means_and_spreads():

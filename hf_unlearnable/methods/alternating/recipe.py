@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from hf_unlearnable.methods.base import Method
-from hf_unlearnable.registry import Count, Momentum, NotNegative, Positive, Share
+from hf_unlearnable.settings import Count, Momentum, NotNegative, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from hf_unlearnable.information.kernel import KERNELS, OBJECTIVES
 from hf_unlearnable.methods.base import Method
-from hf_unlearnable.registry import Count, NotNegative, OneOf, Positive, Range, refuse
+from hf_unlearnable.settings import Count, NotNegative, OneOf, Positive, Range, refuse
 from hf_unlearnable.training.run import Training
 
 CONTROL = "cross-entropy"

@@ -1,0 +1,110 @@
+"""Choose between methods by what short thieves learn: the owner has clean images to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hf_unlearnable.files import allocate_memmap, chunks
+from hf_unlearnable.methods.base import Method, get_method
+from hf_unlearnable.methods.task import Task
+from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.settings import Count, Share
+from hf_unlearnable.training.inference import accuracy
+from hf_unlearnable.training.run import Training
+
+THIEF_SEED = 5000  # apart from those of other methods' models and of victims
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto(Method, name="auto"):
+    """Run each candidate, let short thieves train on what it protects, and keep the one whose best thief learns least.
+
+    A share of the images of every class is held out from the thieves, and its clean form is what they are tested on.
+    Which method protects best depends on the images: photographs are full of texture, graphics of flat colour.
+    The figures of all candidates stay in the findings. The cost is that of all candidates, and of a training of every
+    thief for each.
+
+    Args:
+        hold_out: the share of every class that the thieves are tested on, in [0, 1]; at least one image each.
+        thief_epochs: passes of a thief over the other images.
+    """
+
+    hold_out: Share = 0.2
+    thief_epochs: Count = 4
+
+    candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue")
+    thieves: ClassVar[tuple[str, ...]] = ("small-resnet", "small-vgg")
+
+    def run(self, task: Task) -> None:
+        """Try all, keep the best."""
+        judged: dict[str, dict[str, float]] = {}
+        findings: dict[str, Any] = {}
+        best = torch.from_numpy(allocate_memmap(task.scratch / "best", task.images.pixels.shape, np.float32))
+        progress = {"candidate": ""}
+        saved = task.checkpoints.keep("auto", lambda: {**progress, "judged": judged, "findings": findings})
+        kept = task.checkpoints.keep("auto: best", lambda: best)
+        if saved is not None and kept is not None:
+            judged, findings = saved["judged"], saved["findings"]
+            _copy(kept, best)
+        for name in self.candidates:
+            if name in judged:
+                continue
+            if saved is None or saved["candidate"] != name:  # else the checkpoint was written in the middle of it
+                task.perturbations.zero_()
+            progress["candidate"] = name
+            trial = replace(task, findings={})
+            get_method(name)(seed=self.seed).run(trial)
+            figures = self._judge(task, name)
+            if not judged or max(figures.values()) < min(max(one.values()) for one in judged.values()):
+                _copy(task.perturbations, best)
+                findings = dict(trial.findings)
+            judged[name] = figures
+            task.checkpoints.tick()
+        _copy(best, task.perturbations)
+        chosen = min(judged, key=lambda name: max(judged[name].values()))
+        task.findings.update({**findings, "auto": {"chosen": chosen, "thieves": judged, "chance": task.images.chance}})
+
+    def _judge(self, task: Task, name: str) -> dict[str, float]:
+        """What each thief learns: the share of clean held-out images that it names right, in [0, 1]."""
+        held = self._held_out(task.images.labels)
+        protected, clean = task.protected().select(np.flatnonzero(~held)), task.images.select(np.flatnonzero(held))
+        training, device = Training(epochs=self.thief_epochs), task.accelerator.device
+        figures = {}
+        for number, thief in enumerate(self.thieves):
+            what = f"{self.name}: {thief} tries {name}"
+            network = task.train(Surrogate(thief), protected, training, self.seed + THIEF_SEED + number, what)
+            right = torch.tensor([accuracy(network, clean, device) * len(clean), len(clean)], device=device)
+            named, asked = task.shard.sum(right).tolist()
+            figures[thief] = named / asked
+        return figures
+
+    def _held_out(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows (N,) the thieves do not see."""
+        rng = np.random.default_rng(self.seed)
+        held = np.zeros(len(labels), dtype=bool)
+        for label in np.unique(labels):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            held[members[: min(len(members) - 1, max(1, round(self.hold_out * len(members))))]] = True
+        return held
+
+    @classmethod
+    def describe(cls, findings: Mapping[str, Any]) -> str:
+        """What was chosen, and by how much; then what the chosen method has to say."""
+        if (about := findings.get("auto")) is None:
+            return ""
+        lines = [f"Chosen by what short thieves learn of it (clean held-out images, chance {about['chance']:.0%}):"]
+        for name, figures in about["thieves"].items():
+            told = ", ".join(f"{thief} {share:.1%}" for thief, share in figures.items())
+            lines.append(f"  {name}{' (chosen)' if name == about['chosen'] else ''}: {told}")
+        return "\n".join(filter(None, [*lines, get_method(about["chosen"]).describe(findings)]))
+
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    for part in chunks(len(target), target.shape[1:]):
+        target[part] = source[part].to(target.device)

@@ -1,0 +1,120 @@
+"""A texture for each class, in closed form: waves that survive JPEG, crops and other networks, without any fit."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.files import chunks
+from hf_unlearnable.methods.base import Method
+from hf_unlearnable.methods.task import Task
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.training.batches import load
+from hf_unlearnable.training.processes import broadcast
+
+BLOCK = 8  # pixels a side of a block of JPEG, whose cosine transform the waves are basis functions of
+# (down, across) half-periods a block. Lower ones drown in what images hold themselves, higher ones in JPEG.
+FREQUENCIES = ((0, 2), (2, 0), (2, 1), (1, 2), (3, 0), (0, 3), (2, 2), (1, 3), (3, 1), (0, 4))
+Code = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texture(Method, name="texture"):
+    """Give the images of every class a wave that networks learn before they learn what the images show.
+
+    With (u, v) the frequencies of a class and i, j counted over the whole image, the wave is
+
+        ``w(i, j) = sign( cos((2i + 1) u pi / 16) * cos((2j + 1) v pi / 16) )``
+
+    and the perturbation is ``+-epsilon * w``. In every block of 8x8 pixels it is one basis function of JPEG's cosine
+    transform at full strength, which is why compression leaves it; and it goes on over the edges of the blocks, which
+    is why a crop does not change what it looks like.
+
+    In colour images red and green carry the wave with a sign drawn for every image, so that no linear model finds a
+    direction that tells the class, and no projection takes it out; blue carries the wave of another class with one
+    sign, for models that see nothing but directions. Greyscale images carry the wave with one sign. More classes than
+    there are frequencies get sets of them, which take turns from block to block.
+
+    Which class gets which wave, and the signs, are drawn from the seed and from the clean images themselves, so that no
+    two owners share them; a thief who compares the spectra of the classes can still find the waves. There is no
+    surrogate, and nothing is optimised: seconds for thousands of images. This is the control that an optimised method
+    must beat.
+    """
+
+    uses_surrogates: ClassVar[bool] = False
+
+    def run(self, task: Task) -> None:
+        """Write the waves."""
+        labels, count = task.shard.labels, len(task.images.names)
+        rng = np.random.default_rng(list(_secret(self.seed, task)))
+        codes = class_codes(count, rng)
+        signs = balanced_signs(labels, rng)[task.shard.rows]
+        _, channels, height, width = task.images.pixels.shape
+        waves = torch.from_numpy(np.stack([wave(code, height, width) for code in codes]))
+        with Progress(f"{self.name}: waves", len(task.images), unit="image", enabled=task.progress) as bar:
+            for part in chunks(len(task.images), task.images.pixels.shape[1:]):
+                rows = np.arange(part.start, part.stop)
+                clean, classes = load(task.images, rows, torch.device("cpu"))
+                own = waves[classes][:, None].expand(-1, channels, -1, -1).clone()
+                if channels > 1:
+                    own[:, :-1] *= torch.from_numpy(signs[rows]).view(-1, 1, 1, 1)
+                    own[:, -1] = waves[(classes + 1) % count]
+                task.store(rows, task.budget.project(task.budget.direction(own), clean))
+                bar.advance(len(rows))
+
+
+def wave(code: Code, height: int, width: int) -> NDArray[np.float32]:
+    """The wave of a class, (H, W) of -1 and 1.
+
+    Args:
+        code: the frequencies of the class; several take turns along the diagonals of the blocks.
+        height: in pixels; need not be a multiple of ``BLOCK``.
+        width: likewise.
+    """
+    rows, columns = np.arange(height), np.arange(width)
+    turn = (rows[:, None] // BLOCK + columns[None, :] // BLOCK) % len(code)
+    result = np.zeros((height, width), dtype=np.float32)
+    for place, (down, across) in enumerate(code):
+        lines, posts = (
+            np.cos((2 * places + 1) * frequency * np.pi / (2 * BLOCK))
+            for places, frequency in ((rows, down), (columns, across))
+        )
+        result = np.where(turn == place, np.where(np.outer(lines, posts) >= 0, 1, -1), result)
+    return result.astype(np.float32)
+
+
+def class_codes(count: int, rng: np.random.Generator) -> list[Code]:
+    """A set of frequencies for each of ``count`` classes: single ones as far as they go, then pairs, and so on.
+
+    Raises:
+        RecipeError: more classes than sets.
+    """
+    codes: list[Code] = []
+    for size in range(1, len(FREQUENCIES) + 1):
+        sets = list(itertools.combinations(FREQUENCIES, size))
+        codes += [sets[index] for index in rng.permutation(len(sets))]
+        if len(codes) >= count:
+            return codes[:count]
+    raise RecipeError(f"got {count} classes for the method texture; expected at most {len(codes)}")
+
+
+def balanced_signs(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A sign for every row (N,), as many of each as a class allows."""
+    signs = np.ones(len(labels), dtype=np.float32)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        signs[members[: len(members) // 2]] = -1
+    return signs
+
+
+def _secret(seed: int, task: Task) -> bytes:
+    """What nobody can guess who does not have the clean images; the same in all processes."""
+    own = hashlib.blake2b(str(seed).encode(), key=task.images.digest, digest_size=16).digest()
+    return broadcast(task.accelerator, own)

@@ -1,0 +1,140 @@
+"""The settings of recipes: what types and ranges their annotations allow, checked in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import types
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from hf_unlearnable.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting takes: ``share: Annotated[float, Range(above=0, most=1)] = 0.5``.
+
+    Args:
+        least: the smallest.
+        most: the largest.
+        above: a number that all are larger than.
+        below: a number that all are smaller than.
+        words: what to call it in messages.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    words: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        return self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        if self.words:
+            return self.words
+        if math.isfinite(self.least) and math.isfinite(self.most):
+            return f"{self.least} to {self.most}"
+        limits = {"at least": self.least, "more than": self.above, "at most": self.most, "less than": self.below}
+        return " and ".join(f"{words} {limit}" for words, limit in limits.items() if math.isfinite(limit))
+
+
+class OneOf(tuple[Any, ...]):
+    """The values that a setting takes: ``kernel: Annotated[str, OneOf(KERNELS)]``, where ``Literal`` cannot say it."""
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(repr, self))}"
+
+
+Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
+Count = Annotated[int, Range(least=1)]
+Share = Annotated[float, Range(least=0, most=1, words="a share in [0, 1]")]
+Positive = Annotated[float, Range(above=0)]
+NotNegative = Annotated[float, Range(least=0)]
+Momentum = Annotated[float, Range(least=0, below=1)]
+
+_PLAIN = {bool: "True or False", int: "a whole number", float: "a number", str: "text", type(None): "None"}
+
+
+def check_fields(recipe: Any) -> None:
+    """Refuse a setting that its annotation does not allow; for ``__post_init__`` of a dataclass.
+
+    Numbers, text, booleans, None, ``Literal``, tuples and unions of them are checked, and ``Range`` and ``OneOf`` in
+    ``Annotated``; annotations of other kinds are not.
+
+    Raises:
+        RecipeError: the first setting of another type, out of range, or not finite; with what it may be.
+    """
+    kind: Any = type(recipe)
+    hints = hints_of(kind)
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if expected := _expected(value, hints[field.name]):
+            refuse(recipe, f"{field.name}={value!r}", expected)
+
+
+def refuse(recipe: Any, got: str, expected: str) -> None:
+    """Raise the error of a setting that cannot be.
+
+    Raises:
+        RecipeError: always.
+    """
+    raise RecipeError(f"{getattr(recipe, 'name', type(recipe).__name__)}: got {got}; expected {expected}")
+
+
+def _expected(value: Any, hint: Any) -> str:
+    """What a value should have been; empty if it fits, or if nothing is known of such values."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        kind, *allowed = arguments
+        allowed = [values for values in allowed if isinstance(values, (Range, OneOf))]
+        if expected := _expected(value, kind):
+            return ", ".join([expected, *map(str, allowed)])
+        return " and ".join(str(values) for values in allowed if value not in values)
+    if origin in (Union, types.UnionType):
+        options = [_expected(value, option) for option in arguments]
+        return " or ".join(options) if all(options) else ""
+    if origin is Literal:
+        return "" if value in arguments else str(OneOf(arguments))
+    if origin is tuple and arguments[1:] == (...,):
+        if not isinstance(value, (tuple, list)):
+            return "a tuple"
+        found = (_expected(member, arguments[0]) for member in value)
+        return next((f"a tuple whose members are each {expected}" for expected in found if expected), "")
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if hint is int or hint is float:
+        kinds: tuple[type, ...] = (int,) if hint is int else (int, float)
+        fits = isinstance(value, kinds) and not isinstance(value, bool)
+    else:
+        fits = hint not in _PLAIN or isinstance(value, hint)
+    return "" if fits else _PLAIN[hint]
+
+
+@cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """The annotations of a dataclass by name.
+
+    Raises:
+        RecipeError: one that names nothing, or settings of a class that was not made a dataclass.
+    """
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+    except NameError as error:
+        raise RecipeError(
+            f"got {kind}, whose annotations cannot be resolved ({error}); expected what they name to be imported, not "
+            f"only under TYPE_CHECKING"
+        ) from error
+    if "__dataclass_params__" not in vars(kind):
+        fields = {field.name for field in dataclasses.fields(kind)}
+        for name in inspect.get_annotations(kind):
+            if name not in fields and ClassVar not in (hints[name], get_origin(hints[name])):
+                raise RecipeError(
+                    f"got {kind}, whose setting {name!r} would be ignored; expected it to be decorated with "
+                    f"@dataclass(frozen=True, kw_only=True)"
+                )
+    return hints

@@ -1,0 +1,91 @@
+"""The closed-form texture: what it must look like to survive what happens to published images."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from helpers.datasets import make_dataset, pixels_of
+from PIL import Image
+from scipy.fft import dctn
+
+from hf_unlearnable import RecipeError, get_method
+from hf_unlearnable.methods.texture import BLOCK, FREQUENCIES, Texture, balanced_signs, class_codes, wave
+
+
+@pytest.mark.parametrize("frequencies", FREQUENCIES)
+def test_every_block_is_one_basis_function_of_jpeg(frequencies):
+    shown = wave((frequencies,), 32, 32)
+    assert set(np.unique(shown)) == {-1, 1}
+    for top in range(0, 32, BLOCK):
+        for left in range(0, 32, BLOCK):
+            spectrum = abs(dctn(shown[top : top + BLOCK, left : left + BLOCK], norm="ortho"))
+            assert np.unravel_index(spectrum.argmax(), spectrum.shape) == frequencies
+
+
+@pytest.mark.parametrize("frequencies", FREQUENCIES)
+def test_the_wave_goes_on_over_the_edges_of_blocks(frequencies):
+    """Shifted by whole blocks it is itself, or its negative where a frequency is odd: a crop sees the same wave."""
+    shown = wave((frequencies,), 40, 40)
+    for axis, frequency in enumerate(frequencies):
+        moved = np.roll(shown, -BLOCK, axis=axis)[:32, :32]
+        assert (moved == (-1) ** frequency * shown[:32, :32]).all()
+
+
+def test_all_classes_differ_however_many():
+    rng = np.random.default_rng(0)
+    codes = class_codes(100, rng)
+    waves = np.stack([wave(code, 32, 32).ravel() for code in codes])
+    alike = np.corrcoef(waves)
+    assert len(set(codes)) == 100
+    assert abs(alike - np.eye(100)).max() < 0.99
+    assert all(len(code) == 1 for code in codes[: len(FREQUENCIES)])
+    with pytest.raises(RecipeError, match="got 5000 classes"):
+        class_codes(5000, rng)
+
+
+def test_signs_are_balanced_and_no_direction_tells_the_class():
+    labels = np.arange(60) % 3
+    signs = balanced_signs(labels, np.random.default_rng(0))
+    assert [signs[labels == label].sum() for label in range(3)] == [0, 0, 0]
+    data = make_dataset(60, channels=3, side=32)
+    protect = Texture().fit(data, progress=False)
+    change = pixels_of(data.map(protect)).astype(int) - pixels_of(data)
+    means = np.stack([abs(change[labels == label].mean(axis=0)).mean(axis=(0, 1)) for label in range(3)])
+    assert (means[:, :2] < 1.5).all()  # of 8 levels: red and green cancel
+    assert (means[:, 2] > 5).all()  # blue does not
+
+
+def test_the_wave_survives_jpeg():
+    data = make_dataset(40, channels=3, side=32)
+    protected = data.map(Texture().fit(data, progress=False))
+
+    def compressed(image):
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=10)
+        return np.asarray(Image.open(stream), dtype=float)[:, :, 1]
+
+    def kept(rows):
+        """How well the change of an image, as JPEG leaves it, agrees with the change itself."""
+        for clean, after in rows:
+            change = np.asarray(after, dtype=float)[:, :, 1] - np.asarray(clean, dtype=float)[:, :, 1]
+            left = compressed(after) - compressed(clean)
+            yield np.corrcoef(change.ravel(), left.ravel())[0, 1]
+
+    assert np.median(list(kept(zip(data["image"], protected["image"], strict=True)))) > 0.5
+
+
+def test_other_images_get_other_waves_without_a_word_about_the_seed():
+    one, other = make_dataset(30, side=16, seed=1), make_dataset(30, side=16, seed=2)
+
+    def first(data):
+        return pixels_of(data.map(Texture().fit(data, progress=False)))[:9].astype(int) - pixels_of(data)[:9]
+
+    assert (first(one) == first(one)).all()
+    assert (np.sign(first(one)) != np.sign(first(other))).any()
+
+
+def test_a_surrogate_is_refused():
+    with pytest.raises(RecipeError, match="'texture', which uses none"):
+        get_method("texture")().fit(make_dataset(), surrogate="small-vgg")
