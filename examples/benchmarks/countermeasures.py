@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from common import ALL_SETS, IMAGES, SETS, TINY, command, fitted, kept, load, machine, options, parse, victim_seeds
 from datasets import Image
 from result_files import Experiment, ResultFile, place, read_results, results_folder
-from tables import markdown, percent
+from tables import NONE, markdown, percent
 
 from hf_unlearnable import Budget, Defence, Protection, Report, Surrogate, Training, learnability
 from hf_unlearnable.data.columns import find_columns
@@ -183,7 +183,8 @@ def by_set(results: Sequence[ResultFile]) -> dict[str, list[ResultFile]]:
 def table(results: Sequence[ResultFile]) -> str:
     """One set, as Markdown: the ceiling of clean images, then each method, with the peak epoch in brackets.
 
-    A star stands where the file says that a countermeasure was measured on another fit than the first row.
+    A star stands where the file says that a countermeasure was measured on another fit than the first row, and ``of``
+    where the clean images of that very run gave another figure than the one in their column.
     """
     reports = {one.experiment.recipe or "": one.report for one in results}
     dataset, lines = results[0].experiment.dataset or "", []
@@ -194,6 +195,8 @@ def table(results: Sequence[ResultFile]) -> str:
             best = report.accuracy(PROTECTED, None, "peak", defence=defence)
             mean = percent(report, None, PROTECTED, defence=defence)
             star = "*" if _name(defence) in elsewhere(report) else ""
+            own = percent(report, None, CLEAN, defence=defence)
+            star += f", of {own}" if own not in (cells[0], NONE) else ""
             cells.append(mean if math.isnan(best) else f"{mean} ({100 * best:.1f}){star}")
         words = f"start from a model of {other(dataset)}" if _name(defence) == PRETRAINED else defence
         lines.append([words, *cells])

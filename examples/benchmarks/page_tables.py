@@ -85,7 +85,7 @@ def limits(dataset: str, epochs: int) -> list[list[object]]:
         alone, where = clean_half(dataset, epochs, one.experiment.budget or "linf:8")
         reached = {each["seed"]: each["reached"][-1] for each in one.figures["victims"]}
         below = [reached[seed] - alone[seed] for seed in reached]
-        rows.append([budget(one), called(one), NONE, len(below), NONE, where, told(below, "+.1f"), NONE])
+        rows.append([budget(one), called(one), NONE, len(below), NONE, f"{where}\\*", told(below, "+.1f"), NONE])
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a fit says about the Bayes error of its result: estimates and a bound, each called what it is."""
+"""What a fit says about the Bayes error of its result: estimates, and a bound with what it assumes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ MIXTURE = (
     "the Bayes error is concave: for every classifier h and share s of protected images, (1 - s) * error of h on clean "
     "images + s * error of h on protected ones >= Bayes error of the mixture. A bound on the sum, not on clean images "
     "alone; and the Bayes error itself is only estimated here"
+)
+
+INDEPENDENCE = (
+    "the held-out images are independent draws from one distribution, given the classifier. Images that were perturbed "
+    "jointly with those that it learned from are not: for them error is a fact, and upper_bound is none"
 )
 
 
@@ -80,14 +85,31 @@ def bayes_error_estimates(
 
 
 def error_upper_bound(error: float, count: int) -> dict[str, Any]:
-    """An upper bound on the Bayes error of what some images are a sample of, from a classifier that never saw them.
+    """What the error of one classifier on held-out images says of the Bayes error where these come from.
 
     No classifier is better than the Bayes classifier; by Hoeffding's inequality the true error of this one is at most
-    ``error + sqrt(log(1 / (1 - confidence)) / (2 n))`` with that confidence.
+    ``error + sqrt(log(1 / (1 - confidence)) / (2 n))`` with that confidence. It takes images that are independent draws
+    from one distribution once the classifier is given. So it holds for clean images that the classifier did not learn
+    from, and for such images that were perturbed by a rule from elsewhere, as by the class patterns of another set.
+
+    It does NOT hold for a part held out of images that were perturbed jointly. Each perturbation depends on all images,
+    on those that the classifier learned from too, which may thus know what the set shares and a fresh image would not
+    have: where every set draws a pattern of its own for each class, a classifier of one half names all of the other
+    half, however large the Bayes error over sets is. No inequality for independent draws mends that. What holds without
+    any assumption is ``error`` itself: a fact about one classifier on these n images.
 
     Args:
         error: share of n held-out images, in [0, 1], that a classifier names wrong which was trained on others.
         count: n.
+
+    Returns:
+        ``error``, ``images``, and ``upper_bound`` with its ``confidence`` and what it ``assumes``.
     """
     bound = error + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * count))
-    return {"error": error, "images": count, "confidence": CONFIDENCE, "upper_bound": min(1.0, bound)}
+    return {
+        "error": error,
+        "images": count,
+        "confidence": CONFIDENCE,
+        "upper_bound": min(1.0, bound),
+        "assumes": INDEPENDENCE,
+    }

@@ -65,7 +65,8 @@ def contract(data, folder: Path) -> dict:
         said[name] = {"violations": figures.violations, "unchanged": figures.unchanged, "images": len(protection)}
     said["again"] = brief("em").fit(data, output_dir=folder / "again", progress=False).digest
     said["first"] = json.loads((folder / "em" / "protection.json").read_text())["digest"]
-    brief("beo", mode="self").fit(data, output_dir=folder / "self", progress=False)
+    current = brief("beo", mode="self", sigma=0.3, sigma_of="current", optimiser="adamw")
+    current.fit(data, output_dir=folder / "self", progress=False)
     MIUE.paper(epochs=1, inner_steps=1, batch_size=16).fit(data, output_dir=folder / "paper", progress=False)
     crafted = MIUE(epochs=2, batch_size=16, targeted_weight=0, gather_features=True)
     crafted.fit(data, output_dir=folder / "gathered", progress=False, on_unseen="craft")

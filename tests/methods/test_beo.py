@@ -3,11 +3,13 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers.datasets import make_dataset, pixels_of
 
 from hf_unlearnable import BEO, Budget, RecipeError
+from hf_unlearnable.information.estimates import error_upper_bound
 from hf_unlearnable.methods import Task
 from hf_unlearnable.methods.beo import embedding
 from hf_unlearnable.methods.beo.ascent import Ascent
@@ -45,6 +47,22 @@ def test_the_estimate_rises_where_the_ascent_took_place(mode, found):
     assert bound["upper_bound"] == pytest.approx(min(1, bound["error"] + math.sqrt(math.log(20) / 120)))
 
 
+def test_no_bound_from_a_half_of_what_was_perturbed_jointly():
+    """Why ``describe`` says so: over sets with patterns of their own the Bayes error is 0.5, and no half shows it."""
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(20):
+        labels = rng.integers(0, 2, 200)
+        pattern = rng.choice([-1, 1])  # of the whole set, as a joint perturbation is; independent of labels over sets
+        images = pattern * (2 * labels - 1)
+        learned = np.sign((images[:100] * (2 * labels[:100] - 1)).sum())
+        errors.append(float(((learned * images[100:] > 0) != labels[100:]).mean()))
+    assert max(errors) == 0
+    bound = error_upper_bound(max(errors), 100)
+    assert bound["upper_bound"] < 0.5
+    assert "jointly" in bound["assumes"]
+
+
 def test_an_embedding_is_called_what_it_was_trained_on(found, some):
     """An estimate says nothing without it."""
     names = {mode: [one["embedding"] for one in found[mode]["estimates"]] for mode in found}
@@ -79,6 +97,9 @@ def test_the_findings_are_told_in_words(found):
     for words in ("no bound on what a model can learn", "held out", "half and half", "confidence 95%"):
         assert words in text
     assert BEO.describe({}) == ""
+    bound = found["reference"]["upper_bound"]
+    assert f"errs on {bound['error']:.3f} of the other 60. Were these independent of it" in text
+    assert "all were perturbed jointly, so they are not" in text
     for claim in ("provabl", "certif", "guarante"):
         assert claim not in text.lower()
 

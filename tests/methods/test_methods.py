@@ -148,7 +148,7 @@ def test_a_perturbation_that_is_not_a_number_is_refused():
 def test_registry():
     assert get_method("mi-ue") is MIUE
     assert get_method("em") is EM
-    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of beo, em, mi-ue"):
+    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of auto, beo, em, mi-ue, texture"):
         get_method("magic")
     with pytest.raises(RecipeError, match="second method with the name 'em'"):
         type("Again", (Method,), {"run": lambda self, task: None}, name="em")
@@ -172,7 +172,7 @@ def test_methods_are_read_from_text(text, method):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("magic", r"got the method 'magic'; expected one of beo, em, mi-ue"),
+        ("magic", r"got the method 'magic'; expected one of auto, beo, em, mi-ue, texture"),
         ("beo:self", r"got the method 'beo:self'; expected for beo settings among seed, mode"),
         ("beo:mode=both", r"got mode='both'; expected one of 'reference', 'self'"),
         ("beo:steps=many", "expected 'many' to be of type int"),

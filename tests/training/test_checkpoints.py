@@ -59,7 +59,7 @@ VARIANTS = {
     "em": EM(epochs=2, batch_size=8, pattern_share=0),
     "reference": BEO(steps=2, epochs=1, batch_size=8),
     "continue": BEO(mode="self", steps=2, epochs=1, batch_size=8),
-    "retrain": BEO(mode="self", steps=3, epochs=1, batch_size=8, refresh="retrain", optimiser="adam"),
+    "retrain": BEO.paper(steps=3, epochs=1, refresh_epochs=1, batch_size=8),
 }
 
 

@@ -7,6 +7,7 @@ import crafted_after_fit
 import larger_images
 import mixture_limit
 import other_networks
+import page_tables
 import protection_strength
 import pytest
 from made_results import MEASURED, made_experiment, made_report, made_result
@@ -64,6 +65,18 @@ def test_figures_in_sentences(scratch):
         share(both[1], SEQUENTIAL)
 
 
+def test_a_clean_half_of_another_run_has_a_star(scratch):
+    made_result(images=5000).write()
+    made_result(images=5000, recipe="em", method="em").write()
+    limit = made_experiment(script="mixture_limit", images=5000, recipe="exchanged", budget=None)
+    victims = [{"seed": seed, "reached": [0.7]} for seed in (101, 102)]
+    ResultFile(limit, {"victims": victims}).write()
+    *own, last = page_tables.mixtures("fashion-mnist", 12).splitlines()[2:]
+    assert all("| 79.0 ± 1.4 | -2.0" in row for row in own)
+    assert len(own) == 2
+    assert "| 79.0 ± 1.4\\* | -9.0 ± 1.4 |" in last
+
+
 def test_tables_of_the_other_scripts():
     report = made_report().as_dict()
     enlarged = made_experiment(script="larger_images", settings={"scale": 4})
@@ -108,5 +121,9 @@ def test_countermeasures_measured_later_join_those_that_are_there():
     result = ResultFile(made_experiment(script="countermeasures"), {"report": both.as_dict()})
     assert "| blur | 70.0 | 30.0 (40.0)* |" in countermeasures.table([result])
     assert "| noise:8 | 78.0 | 25.0 (35.0) |" in countermeasures.table([result])
+    first = made_experiment(script="countermeasures", recipe="em")
+    elsewhere = with_defences({"blur": {CLEAN: 0.72, PROTECTED: 0.3}}).as_dict()
+    lines = countermeasures.table([ResultFile(first, {"report": elsewhere}), result]).splitlines()
+    assert "| blur | 72.0 | 30.0 (40.0) | 30.0 (40.0)*, of 70.0 |" in lines
     with pytest.raises(RecipeError, match="got iterations of 552 in the file and 100 now"):
         countermeasures.joined(before, with_defences({"none": {CLEAN: 0.8}}, iterations=100))

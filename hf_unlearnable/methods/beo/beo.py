@@ -116,7 +116,7 @@ class BEO(BEORecipe, name="beo"):
 
     @classmethod
     def describe(cls, findings: Mapping[str, Any]) -> str:
-        """The estimates of the Bayes error and its bound, each called what it is."""
+        """The estimates of the Bayes error, and a bound with what it assumes."""
         about = findings.get("bayes_error")
         if about is None:
             return ""
@@ -129,8 +129,10 @@ class BEO(BEORecipe, name="beo"):
             )
         bound = about["upper_bound"]
         lines.append(
-            f"  at most {bound['upper_bound']:.3f} on protected images (confidence {bound['confidence']:.0%}), since a "
-            f"classifier trained on half of them errs on {bound['error']:.3f} of the other {bound['images']}"
+            f"  a classifier trained on half of the protected images errs on {bound['error']:.3f} of the other "
+            f"{bound['images']}. Were these independent of it, the Bayes error would be at most "
+            f"{bound['upper_bound']:.3f} (confidence {bound['confidence']:.0%}); "
+            f"all were perturbed jointly, so they are not"
         )
         return "\n".join(lines)
 
