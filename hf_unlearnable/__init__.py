@@ -12,7 +12,7 @@ Names are imported when they are first used, so that importing the package loads
 from typing import TYPE_CHECKING
 
 from hf_unlearnable.lazy import lazy_names
-from hf_unlearnable.version import __version__
+from hf_unlearnable.versions import __version__
 
 if TYPE_CHECKING:
     from hf_unlearnable.budget import Budget

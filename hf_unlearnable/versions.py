@@ -1,11 +1,11 @@
-"""The versions that a result depends on."""
+"""The version of the package, and those that a result depends on."""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import version
 
-from hf_unlearnable.version import __version__
+__version__ = "0.1.0"
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "huggingface-hub", "numpy", "pillow")
 

@@ -33,10 +33,11 @@ from transformers.integrations.integration_utils import (
 )
 
 from hf_unlearnable.data.image_set import chance_of
+from hf_unlearnable.documents import read_json
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import count_predictions
-from hf_unlearnable.files import atomic_write, read_json
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.versions import versions
 
 FILE = "learnability.json"

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save
 
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
+from hf_unlearnable.documents import check_keys, kinds_of, read_json
 from hf_unlearnable.errors import DataError, DivergenceError, first_line
 from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Result, accuracies
-from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.inference import accuracy
@@ -70,7 +71,7 @@ class Victims:
         else:
             epochs = self._train(cell, bar, keep_weights)
             about = {"victim": str(cell.victim), "defence": str(cell.defence), "case": cell.case, "ratio": cell.ratio}
-            atomic_write(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
+            atomic_write(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n", private=True)
         if cell.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
             epochs = epochs[: 1 + int(np.argmax(epochs))]
         return Result(str(cell.victim), cell.case, cell.ratio, str(cell.defence), cell.seed, tuple(epochs))
@@ -90,7 +91,7 @@ class Victims:
             network, reached = self._fit(cell, cell.victim, images, self.training, self.steps, bar)
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-                atomic_write(self._file(cell, "safetensors"), save(weights))
+                atomic_write(self._file(cell, "safetensors"), save(weights), private=True)
         return reached
 
     def _pretrained_on_clean_part(self, cell: Trial, bar: Progress) -> Surrogate:

@@ -24,7 +24,7 @@ from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET
 from hf_unlearnable.reports.rendering import templates_of
-from hf_unlearnable.version import __version__
+from hf_unlearnable.versions import __version__
 
 TAG = "hf-unlearnable:"  # what follows is the method of a dataset, or the role of a model
 

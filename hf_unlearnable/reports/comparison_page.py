@@ -25,7 +25,7 @@ from hf_unlearnable.protection.public_names import public_description
 from hf_unlearnable.reports.comparability import SAME, baselines_met, differences, gaps, grouped, learned
 from hf_unlearnable.reports.public import public_reports
 from hf_unlearnable.reports.run_page import templates
-from hf_unlearnable.version import __version__
+from hf_unlearnable.versions import __version__
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from hf_unlearnable.reports.charts import change_histogram, learning_curves
 from hf_unlearnable.reports.images import Sample
 from hf_unlearnable.reports.public import public_reports
 from hf_unlearnable.reports.rendering import templates_of
-from hf_unlearnable.version import __version__
+from hf_unlearnable.versions import __version__
 
 templates = templates_of("hf_unlearnable.reports", escape=True)
 

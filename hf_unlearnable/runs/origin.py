@@ -11,8 +11,8 @@ from typing import Any
 from datasets import Dataset
 
 from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.documents import check_keys, kinds_of
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.files import check_keys, kinds_of
 
 
 @dataclass(frozen=True, kw_only=True)
