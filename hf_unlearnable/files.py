@@ -1,25 +1,25 @@
-"""Outputs that appear under their final name only when they are whole, and arrays on disk that have room."""
+"""Outputs that appear under their final name only when they are whole, who may read them, and arrays that have room."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
-import json
 import math
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hf_unlearnable.errors import DataError, OutputError, first_line
+from hf_unlearnable.errors import OutputError
 
 try:
     import fcntl
@@ -27,6 +27,10 @@ except ImportError:  # Windows: two commands with one output are not kept apart 
     fcntl = None  # type: ignore[assignment]
 
 
+# On the way to an output: what a later run goes on from; what is whole and about to be moved; and the rest.
+WORK, READY, SCRATCH = ".part", ".ready", ".unlearnable-tmp"
+
+BEFORE = "before"  # below WORK: what is overwritten
 ROOM = 1 << 22  # values of a set that are brought into memory at once
 
 
@@ -39,7 +43,7 @@ def allocate_memmap(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDA
         OSError: no room.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    with file.open("wb") as stream:
+    with open(file, "wb", opener=private_opener) as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, size)
         else:  # macOS, Windows
@@ -57,94 +61,48 @@ def chunks(count: int, shape: Sequence[int]) -> Iterator[slice]:
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
-def require_empty(folder: Path) -> None:
-    """Refuse a folder that holds something already: nothing is ever overwritten.
+def private_opener(file: str, flags: int) -> int:
+    """For ``open``: a new file that only its owner may read."""
+    return os.open(file, flags, 0o600)
 
-    Raises:
-        OutputError: it does.
+
+def private_folder(folder: Path) -> None:
+    """Make a folder, or one that is there already, such that only its owner may read it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder, inside=False)
+
+
+def make_private(path: Path, *, inside: bool = True) -> None:
+    """Let only the owner read a file or folder, and with ``inside`` all that is in it; what was stricter stays so."""
+    for one in [path, *(path.rglob("*") if inside else [])]:
+        if not one.is_symlink():
+            mode, most = stat.S_IMODE(one.stat().st_mode), 0o700 if one.is_dir() else 0o600
+            try:
+                if mode & ~most:
+                    one.chmod(mode & most)
+            except PermissionError:  # of another user
+                warnings.warn(f"{str(one)!r} is private, but of another user: others may read it", stacklevel=2)
+
+
+def atomic_write(file: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Write a file that others find as it was before or as it is now, never in part; text as UTF-8.
+
+    With ``private`` only its owner may read it. What is there already and stricter stays as strict.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
-
-
-def atomic_write(file: Path, content: str | bytes) -> None:
-    """Write a file that others find as it was before or as it is now, never in part; text as UTF-8."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", suffix=".part", delete=False) as stream:
+    file.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+    mode = 0o600 if private else 0o666 & ~_umask()
+    mode &= stat.S_IMODE(file.stat().st_mode) if file.exists() else mode
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", suffix=SCRATCH, delete=False) as stream:
         scratch = Path(stream.name)
         try:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-            scratch.chmod(0o666 & ~_umask())
+            scratch.chmod(mode)
             scratch.replace(file)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a document of ours: a JSON object.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DataError: it holds something else.
-    """
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
-        raise DataError(
-            f"got {str(file)!r}, which is damaged ({first_line(error)}); expected a JSON document"
-        ) from error
-    if not isinstance(stored, dict):
-        raise DataError(f"got {str(file)!r}, which holds a {type(stored).__name__}; expected a JSON object")
-    return stored
-
-
-Kinds = Mapping[str, tuple[type, ...]]  # key of a document -> what its value may be, as ``json`` reads it
-
-
-def check_keys(
-    stored: Mapping[str, Any], required: Collection[str], optional: Collection[str], what: str, kinds: Kinds
-) -> None:
-    """Refuse a document that lacks a key, has one that nobody reads, or a value of another kind.
-
-    Args:
-        stored: what was read.
-        required: keys that it must have.
-        optional: keys that it may have, which older versions did not write.
-        what: names the document in the message.
-        kinds: of its values; those of keys that are not there are not looked for.
-
-    Raises:
-        DataError: it does.
-    """
-    missing = sorted(set(required) - set(stored))
-    unknown = sorted(set(stored) - set(required) - set(optional))
-    wrong = sorted(key for key, kind in kinds.items() if key in stored and not _is_of(stored[key], kind))
-    if missing or unknown or wrong:
-        faults = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(unknown)}"] * bool(unknown)
-        faults += [f"with a value of another kind in {', '.join(wrong)}"] * bool(wrong)
-        raise DataError(
-            f"got {what} {' and '.join(faults)}; expected the keys {', '.join(sorted(required))}. It is damaged, or "
-            f"another version of hf_unlearnable wrote it"
-        )
-
-
-def kinds_of(described: type) -> Kinds:
-    """What the fields of a dataclass are in JSON, or in ``asdict``, by their annotations."""
-    hints = get_type_hints(described)
-    in_json = {float: (float, int), tuple: (list, tuple), Mapping: (dict,)}
-    found = {}
-    for one in fields(described):
-        hint = hints[one.name]
-        plain = [get_origin(part) or part for part in (get_args(hint) if get_origin(hint) is UnionType else (hint,))]
-        found[one.name] = tuple(kind for part in plain for kind in in_json.get(part, (part,)))
-    return found
-
-
-def _is_of(value: Any, kinds: tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 def known_digest(file: Path, start: bytes = b"") -> str:
@@ -178,30 +136,154 @@ def _umask() -> int:
     return umask
 
 
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Give a scratch folder beside ``folder`` and rename it to ``folder`` when the block ends without an error.
+def place_of(output: Path) -> Path:
+    """Where an output goes, absolute: what a symbolic link points to, for one.
 
-    After an error, a full disk or Ctrl-C nothing is left under either name.
+    Raises:
+        OutputError: it points to nothing.
+    """
+    if output.is_symlink() and not output.exists():
+        raise OutputError(
+            f"got the output {str(output)!r}, a link to {str(output.readlink())!r}, where there is nothing; make that "
+            f"folder, or name another output"
+        )
+    place = output.resolve() if output.is_symlink() or output.name in ("", "..") else output.absolute()
+    if (place / READY).is_dir():  # a process was killed while it moved what was whole
+        _fill(place)
+    return place
+
+
+def home_of(place: Path) -> Path:
+    """The folder for what is made on the way to an output: beside it, or in it where no other can take its place.
+
+    That is a disk of its own, the folder where the command is given, or one whose parent is not ours.
+    """
+    if not place.is_dir():
+        return place.parent
+    mounts = Path("/proc/self/mountinfo")  # also knows of mounts from the same disk
+    mounted = os.path.ismount(place) or (mounts.exists() and f" {place} ".encode() in mounts.read_bytes())
+    stays = mounted or (place / WORK).exists() or place.samefile(os.curdir) or not os.access(place.parent, os.W_OK)
+    return place if stays else place.parent
+
+
+def _entries(place: Path) -> list[Path]:
+    """What a folder holds, but for what is on the way to it, and what every empty disk has."""
+    return [one for one in place.iterdir() if one.name not in (WORK, READY, "lost+found") and one.suffix != SCRATCH]
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse an output that holds something already, since nothing is ever overwritten, or that cannot be written.
+
+    Raises:
+        OutputError: it does, or is a link to nothing.
+    """
+    place = place_of(folder)
+    if place.exists() and (not place.is_dir() or _entries(place)):
+        raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
+    home = next(one for one in (home_of(place), *place.parents) if one.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(suffix=SCRATCH, dir=home))
+    except OSError as error:
+        raise OutputError(
+            f"got the output {str(folder)!r}, but nothing can be made in {str(home)!r} ({error.strerror}); name "
+            f"another place"
+        ) from error
+
+
+def put(result: Path, place: Path, *, private: bool = False, before: Path | None = None) -> None:
+    """Move a finished folder to its place on the same disk. One that is there keeps its permissions.
+
+    At once; or, where no other folder can take that place, entry by entry: ``place_of`` goes on after a kill.
+
+    Args:
+        result: the folder.
+        place: of ``place_of``.
+        private: only its owner may read it.
+        before: where to put what ``place`` holds; None if it must not hold anything.
+
+    Raises:
+        OutputError: it does.
+    """
+    mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o777 & ~_umask()
+    if before is None:
+        require_empty(place)
+    if place.exists() and home_of(place) == place:
+        if before is not None:
+            _move(place, before)
+        result.replace(place / READY)
+        _fill(place)
+        if private:
+            make_private(place, inside=False)
+        return
+    result.chmod(mode & 0o700 if private else mode)
+    if before is not None and place.exists():
+        place.replace(before)
+    result.replace(place)  # replaces an empty folder too
+
+
+def _move(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for one in sorted(_entries(source), reverse=True):
+        one.replace(target / one.name)
+
+
+def _fill(place: Path) -> None:
+    _move(place / READY, place)
+    shutil.rmtree(place / WORK / BEFORE, ignore_errors=True)
+    (place / READY).rmdir()
+
+
+@contextmanager
+def scratch_folder(home: Path, name: str) -> Iterator[Path]:
+    """A folder for its owner alone, gone when the block ends; what killed processes left of this name goes first."""
+    home.mkdir(parents=True, exist_ok=True)
+    for left in leftovers(home, name):
+        shutil.rmtree(left, ignore_errors=True)
+    with ExitStack() as stack:
+        while True:
+            scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", suffix=SCRATCH, dir=home))
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            with suppress(OutputError, FileNotFoundError):  # another process took it for left before it was held
+                stack.enter_context(held(scratch))
+                break
+        yield scratch
+
+
+def leftovers(home: Path, name: str = "") -> list[Path]:
+    """The scratch folders of ``name``, or of all, that no process holds any more; none where nobody can tell."""
+    found = []
+    for left in home.glob(f".{glob.escape(name)}{'-' if name else ''}*{SCRATCH}") if fcntl else ():
+        with suppress(OutputError, OSError), held(left):
+            found += [left] if left.is_dir() else []
+    return found
+
+
+@contextmanager
+def atomic_folder(folder: Path, *, private: bool = False) -> Iterator[Path]:
+    """Give a scratch folder beside ``folder``, which it becomes when the block ends without an error.
+
+    After an error, a full disk or Ctrl-C nothing is left under either name. With ``private`` only its owner may read
+    it.
 
     Raises:
         OutputError: ``folder`` holds something already.
     """
     require_empty(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
-    try:
-        yield scratch
-        # mkdtemp makes folders that only the owner may read; the final one gets the usual permissions.
-        scratch.chmod(0o777 & ~_umask())
-        scratch.replace(folder)  # replaces an empty folder too
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    place = place_of(folder)
+    with scratch_folder(home_of(place), place.name) as scratch:
+        result = scratch / "result"
+        result.mkdir()
+        yield result
+        if private:
+            make_private(result)
+        put(result, place, private=private)
 
 
 def work_folders(folder: Path) -> tuple[Path, Path]:
     """What ``resumable`` gives for an output."""
-    work = folder.parent / f".{folder.name}.part"
+    place = place_of(folder)
+    home = home_of(place)
+    work = place / WORK if home == place else home / f".{place.name}{WORK}"
     return work / "result", work / "checkpoints"
 
 
@@ -210,7 +292,7 @@ def resumable(folder: Path, *, overwrite: bool = False) -> Iterator[tuple[Path, 
     """Give a folder for the result and one for what helps to go on; what is in them outlives an error and a kill.
 
     Both lie in a hidden folder beside ``folder``, which only its owner may read. When the block ends without an error
-    the first is renamed to ``folder`` and the rest removed. Nobody else gets the same two while the block runs.
+    the first is moved to ``folder`` and the rest removed. Nobody else gets the same two while the block runs.
 
     Args:
         folder: the output.
@@ -223,30 +305,30 @@ def resumable(folder: Path, *, overwrite: bool = False) -> Iterator[tuple[Path, 
         OutputError: ``folder`` holds something already, or another process writes to it.
     """
     result, rest = work_folders(folder)
-    work, before = result.parent, result.parent / "before"
-    if before.exists() and not folder.exists():
-        before.replace(folder)  # a process was killed between two renames
+    place, work, before = place_of(folder), result.parent, result.parent / BEFORE
+    if before.exists() and not place.exists():
+        before.replace(place)  # a process was killed between two renames
+    elif before.exists() and home_of(place) == place:
+        _move(before, place)  # or while it put away what was there
+        before.rmdir()
     if not overwrite:
         require_empty(folder)
-    work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(work):
-        rest.mkdir(exist_ok=True)
+    private_folder(work)
+    with held(work):
+        private_folder(rest)
         try:
             yield result, rest
         except BaseException:
             if not result.exists() and not any(rest.iterdir()):
                 shutil.rmtree(work, ignore_errors=True)
             raise
-        result.chmod(0o777 & ~_umask())
-        if folder.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            folder.replace(before)
-        result.replace(folder)
+        shutil.rmtree(before, ignore_errors=True)
+        put(result, place, before=before if overwrite else None)
         shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes; the system lets go of it when this one ends, however it does.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from hf_unlearnable.cli.allocator import keep_freed_memory
+from hf_unlearnable.cli.clean import caches, clean
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
 from hf_unlearnable.cli.measure import measure
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (protect, measure, report, push, pull, verify, demo):
+for command in (protect, measure, report, push, pull, verify, demo, clean):
     app.command()(command)
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
@@ -40,7 +41,7 @@ LEFT = {
 
 @app.command()
 def env(plugin: Plugins = None) -> None:
-    """Print versions, devices and the names of methods, defences and victims, for a bug report."""
+    """Print versions, devices, caches and the names of methods, defences and victims, for a bug report."""
     import platform
 
     import torch
@@ -66,6 +67,8 @@ def env(plugin: Plugins = None) -> None:
     typer.echo(f"{'victims':<16} {', '.join([*available_victims(), *sorted(CLASSICAL)])}")
     typer.echo(f"{'trainings':<16} {', '.join(TRAININGS)}")
     typer.echo(f"{'suites':<16} {', '.join(SUITES)}")
+    for name, where in caches():
+        typer.echo(f"{name:<16} {where}")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +104,7 @@ def measure_and_tell(
     """Measure a run, draw what was found, and say it in the main process."""
     from hf_unlearnable.evaluation.protocol import RATIOS, SEEDS, chosen_thieves, trials
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
-    from hf_unlearnable.reports.charts import accuracy_chart
+    from hf_unlearnable.reports.charts import accuracy_chart, keep_picture
     from hf_unlearnable.reports.images import image_grid
     from hf_unlearnable.runs.measuring import measure, open_sets, with_suite
     from hf_unlearnable.training import Training
@@ -139,8 +140,9 @@ def measure_and_tell(
     )
     if not accelerator.is_main_process:
         return report
-    accuracy_chart(report, run.beside("accuracy.png"))
-    image_grid(clean, protected, run.beside("images.png"), image_column=image_column, label_column=label_column)
+    grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
+    keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
+    keep_picture(run.beside("images.png"), grid)
     typer.echo(f"\n{report}\n")
     typer.echo(f"{run.measured}, learnability.csv, accuracy.png, images.png written")
     typer.echo(f"To see it all on one page:  hf-unlearnable report {run.report_folder.parent}")

@@ -74,6 +74,7 @@ def protect(
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
     from hf_unlearnable.runs import Origin
+    from hf_unlearnable.runs.protecting import check_apart
 
     # Everything that can be wrong with the words of the command, before anything slow.
     allowance = Budget.parse(budget)
@@ -83,6 +84,7 @@ def protect(
     given = {"seed": seed, "epochs": epochs}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     check_format(image_format)
+    check_apart(dataset, output)
     if not overwrite:
         require_empty(output)
     if push_to:

@@ -36,7 +36,8 @@ from hf_unlearnable.data.image_set import chance_of
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import count_predictions
-from hf_unlearnable.files import atomic_write, read_json
+from hf_unlearnable.files import atomic_write
+from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.version import versions
 
 FILE = "learnability.json"

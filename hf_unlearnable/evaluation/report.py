@@ -21,7 +21,8 @@ from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
-from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
+from hf_unlearnable.files import atomic_write
+from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
 NO_DEFENCE = "none"
 
@@ -273,11 +274,12 @@ class Report:
         given = {name: value for name, value in asdict(self).items() if value or name not in later}
         return {"summary": [line.as_dict() for line in self.table()], **given}
 
-    def save(self, file: str | PathLike[str]) -> None:
+    def save(self, file: str | PathLike[str], *, private: bool = False) -> None:
         """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
 
         Args:
             file: ``.json`` or without an ending: everything, as ``load`` reads it; ``.csv`` or ``.parquet``: the table.
+            private: only its owner may read it.
 
         Raises:
             RecipeError: another ending.
@@ -285,17 +287,17 @@ class Report:
         path = Path(file)
         kind = path.suffix.lower()
         if kind in ("", ".json"):
-            atomic_write(path, json.dumps(self.as_dict(), indent=2) + "\n")
+            atomic_write(path, json.dumps(self.as_dict(), indent=2) + "\n", private=private)
         elif kind == ".csv":
             table, text = self.rows(), io.StringIO()
             writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
-            atomic_write(path, text.getvalue())
+            atomic_write(path, text.getvalue(), private=private)
         elif kind == ".parquet":
             columns = io.BytesIO()
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self.rows()), columns)
-            atomic_write(path, columns.getvalue())
+            atomic_write(path, columns.getvalue(), private=private)
         else:
             raise RecipeError(f"got the file {str(path)!r}; expected an ending of .json, .csv or .parquet")
 

@@ -25,10 +25,11 @@ from hf_unlearnable.errors import DataError, DivergenceError, first_line
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.report import Result, accuracies
 from hf_unlearnable.evaluation.thieves import Thief
-from hf_unlearnable.files import atomic_write, check_keys, kinds_of, read_json
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import Training, TrainingRun
 from hf_unlearnable.version import versions
@@ -77,7 +78,7 @@ class Victims:
         else:
             epochs = self._train(cell, bar, keep_weights)
             about = {"victim": name, "defence": str(defence), "case": cell.case, "ratio": cell.ratio}
-            atomic_write(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n")
+            atomic_write(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n", private=True)
         if defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
             epochs = epochs[: 1 + int(np.argmax(epochs))]
         return Result(name, cell.case, cell.ratio, str(defence), cell.seed, tuple(epochs))
@@ -100,7 +101,7 @@ class Victims:
             network, reached = self._fit(cell, victim, images, training, self.steps(cell), bar)
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-                atomic_write(self._file(cell, "safetensors"), save(weights))
+                atomic_write(self._file(cell, "safetensors"), save(weights), private=True)
         return reached
 
     def _fitted_at_once(self, cell: Trial, victim: Classical, images: ImageSet) -> float:

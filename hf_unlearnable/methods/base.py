@@ -19,6 +19,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import MIN_SIDE
 from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
@@ -187,7 +188,7 @@ class Method(ABC):
             resolution=resolution,
             on_unseen=on_unseen,
             accelerator=accelerator,
-            output=None if output_dir is None else Path(output_dir).absolute(),
+            output=None if output_dir is None else place_of(Path(output_dir)),
             checkpoints=None if checkpoint_dir is None else Path(checkpoint_dir).absolute(),
             checkpoint_every=checkpoint_every,
             cache=cache,

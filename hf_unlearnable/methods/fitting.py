@@ -8,7 +8,6 @@ import hashlib
 import math
 import operator
 import shutil
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,7 +30,15 @@ from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.reading import Survey, class_numbers, rows
 from hf_unlearnable.errors import CheckpointError, DataWarning, DivergenceError, SourceError
-from hf_unlearnable.files import allocate_memmap, chunks, require_empty
+from hf_unlearnable.files import (
+    allocate_memmap,
+    chunks,
+    home_of,
+    private_folder,
+    put,
+    require_empty,
+    scratch_folder,
+)
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, IMAGE_SIZE, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
@@ -39,7 +46,7 @@ from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.verification import Verification, compare
-from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 from hf_unlearnable.version import versions
@@ -138,12 +145,15 @@ class Fitting:
 
         Below the checkpoints if there are any, so that what a killed process leaves is found and removed by the next.
         """
+        if self.output is None:
+            private_folder(private_cache())
         if self.checkpoints is None:
-            home = _cache() if self.output is None else self.output.parent
-            home.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fit-", dir=home) as temporary:
-                yield Path(temporary)
+            with scratch_folder(private_cache() if self.output is None else home_of(self.output), "fit") as temporary:
+                yield temporary
             return
+        there = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        if not there or (self.checkpoints / DESCRIPTION).exists():  # else somebody's folder, with other things in it
+            private_folder(self.checkpoints)
         folder = self.checkpoints / f"scratch-{self._shard.rank}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
@@ -319,13 +329,13 @@ class Fitting:
             description = replace(description, patterns=write_patterns(written, *patterns, self.budget))
         parts = (slice(start, start + STORED) for start in range(0, len(levels), STORED))
         fitted = Protection.write(written, ((originals.digests[part], levels[part]) for part in parts), description)
-        folder = self.output or _cache() / fitted.digest
+        folder = self.output or private_cache() / fitted.digest
         self._check_output()
         kept.announce(fitted.digest)
         if self.output is not None or not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
-                written.replace(folder)
+                put(written, folder, private=True)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -341,7 +351,7 @@ class Fitting:
         digest = kept.finished or kept.announced
         if digest is None:
             return None
-        folder = self.output or _cache() / digest
+        folder = self.output or private_cache() / digest
         if kept.finished is None and not folder.exists():
             return None
         try:
@@ -360,7 +370,8 @@ class Fitting:
         return protection
 
 
-def _cache() -> Path:
+def private_cache() -> Path:
+    """Where ``fit`` keeps perturbations when it is given no folder for them."""
     return Path(constants.HF_HOME) / "unlearnable"
 
 

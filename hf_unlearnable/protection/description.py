@@ -11,7 +11,7 @@ from typing import Any
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.errors import DataError, first_line
-from hf_unlearnable.files import check_keys, kinds_of, read_json
+from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 from hf_unlearnable.protection.verification import Verification
 
 DESCRIPTION = "protection.json"

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.errors import DataError, PrivacyError
+from hf_unlearnable.files import SCRATCH, WORK
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import FILE as PATTERNS
 from hf_unlearnable.protection.description import DESCRIPTION
@@ -24,7 +25,7 @@ from hf_unlearnable.protection.store import SCHEMA
 
 PRIVATE_NAMES = {STORE, DESCRIPTION, PATTERNS, ORIGIN, PRIVATE}
 
-WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz", ".part"}
+WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npy", ".npz", WORK, SCRATCH}
 
 PAGES = {".html", ".htm"}
 

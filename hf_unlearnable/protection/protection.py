@@ -35,9 +35,10 @@ from hf_unlearnable.data.pixels import (
     to_image,
 )
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
-from hf_unlearnable.files import atomic_folder, known_digest, read_json
+from hf_unlearnable.files import atomic_folder, known_digest, make_private
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
+from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
@@ -121,7 +122,7 @@ class Protection:
         """
         _reopen(str(self.folder), self.digest, self.image_format)
         names = [STORE, DESCRIPTION, *([FILE] if self.description.patterns is not None else [])]
-        with atomic_folder(Path(folder)) as scratch:
+        with atomic_folder(Path(folder), private=True) as scratch:
             for name in names:
                 shutil.copyfile(self.folder / name, scratch / name)
             _reopen(str(scratch), self.digest, self.image_format)  # and the copy: what the disk made of it
@@ -144,6 +145,8 @@ class Protection:
         described = replace(description, images=count)
         digest = known_digest(folder / STORE, content(described.as_dict()))
         replace(described, digest=digest).write(folder)
+        for name in (STORE, DESCRIPTION, *([FILE] if description.patterns is not None else [])):
+            make_private(folder / name)
         return cls(folder)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import resize, split_alpha
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.files import check_keys, kinds_of
+from hf_unlearnable.protection.documents import check_keys, kinds_of
 
 STRIP = 1 << 20  # pixels that are compared at once, so that a photograph does not take gigabytes
 

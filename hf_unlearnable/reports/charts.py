@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.evaluation.cases import PROTECTED, case_of
 from hf_unlearnable.evaluation.report import Report
+from hf_unlearnable.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +56,14 @@ def change_shares(pairs: Iterable[Pair]) -> dict[int, float]:
     return {index - WHITE: float(counts[index] / counts.sum()) for index in levels}
 
 
-def accuracy_chart(report: Report, file: Path) -> None:
+def keep_picture(file: Path, draw: Callable[[IO[bytes]], None]) -> None:
+    """Write a picture that only its owner may read: it can show clean images and perturbations."""
+    stream = io.BytesIO()
+    draw(stream)
+    atomic_write(file, stream.getvalue(), private=True)
+
+
+def accuracy_chart(report: Report, file: Path | IO[bytes]) -> None:
     """Draw the table of a report: a bar a case with its spread, the peak epoch as a mark, chance as a line.
 
     Of several defences the first.

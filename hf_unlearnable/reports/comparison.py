@@ -76,7 +76,7 @@ def write_comparison(
         )
         for name, one in zip(names or _names(measured), measured, strict=True)
     ]
-    atomic_write(page, comparison_page(compared, command=command, public=public))
+    atomic_write(page, comparison_page(compared, command=command, public=public), private=not public)
     return page
 
 

@@ -34,7 +34,7 @@ DETAIL = 256  # pixels: larger images are shown as a detail, since shrinking wou
 def image_grid(
     clean: Dataset,
     protected: Dataset,
-    file: Path,
+    file: Path | IO[bytes],
     *,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -75,7 +75,7 @@ def image_grid(
             if column == 0:
                 axis.set_ylabel(titles[line], rotation=0, ha="right", va="center", fontsize=8)
         axes[0, column].set_title(before.names[before.labels[row]], fontsize=8, parse_math=False)
-    figure.savefig(file, dpi=150)
+    figure.savefig(file, format="png", dpi=150)
 
 
 def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) -> None:

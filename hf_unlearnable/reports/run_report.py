@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
-from hf_unlearnable.files import atomic_write
-from hf_unlearnable.reports.charts import accuracy_chart, change_histogram, learning_curves
+from hf_unlearnable.files import atomic_write, private_folder
+from hf_unlearnable.reports.charts import accuracy_chart, change_histogram, keep_picture, learning_curves
 from hf_unlearnable.reports.images import image_grid
 from hf_unlearnable.reports.run_facts import RunFacts, run_facts
 from hf_unlearnable.reports.run_page import page
@@ -55,7 +56,9 @@ def write_report(
         command=command,
     )
     file = source.beside(PUBLIC_PAGE if public else PAGE)
-    atomic_write(file, page(facts.page.for_the_public() if public else facts.page))
+    if source.folder is not None:
+        private_folder(source.report_folder)
+    atomic_write(file, page(facts.page.for_the_public() if public else facts.page), private=not public)
     return [file] if public else [file, *_write_pictures(source, facts)]
 
 
@@ -65,12 +68,13 @@ def _write_pictures(run: RunFolder, facts: RunFacts) -> list[Path]:
     if facts.originals is not None and facts.images is not None and facts.columns is not None:
         written += [run.beside("images.png"), run.beside("histogram.png")]
         image, label = facts.columns.image, facts.columns.label
-        image_grid(facts.originals, facts.images, written[0], image_column=image, label_column=label)
-        change_histogram(facts.page.shares, written[1], "png")
+        grid = partial(image_grid, facts.originals, facts.images, image_column=image, label_column=label)
+        keep_picture(written[0], grid)
+        keep_picture(written[1], partial(change_histogram, facts.page.shares, kind="png"))
     if (report := facts.page.report) is not None and report.results:
         written.append(run.beside("accuracy.png"))
-        accuracy_chart(report, written[-1])
+        keep_picture(written[-1], partial(accuracy_chart, report))
         for index, victim in enumerate(report.victims, 1):
             written.append(run.beside(f"curves-{index}.png"))
-            learning_curves(report, victim, report.defences[0], written[-1], "png")
+            keep_picture(written[-1], partial(learning_curves, report, victim, report.defences[0], kind="png"))
     return written

@@ -12,8 +12,9 @@ from datasets import Dataset
 from hf_unlearnable.data.sources import load_saved, load_source
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.files import atomic_write, read_json
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.description import DESCRIPTION, Description
+from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.layout import (
     MEASURED,
     ORIGIN,
@@ -282,11 +283,11 @@ class RunFolder(PathLike[str]):
 
     def keep_origin(self, origin: Origin) -> None:
         """Write down where the originals are."""
-        atomic_write(self.private / ORIGIN, json.dumps(origin.as_dict(), indent=2) + "\n")
+        atomic_write(self.private / ORIGIN, json.dumps(origin.as_dict(), indent=2) + "\n", private=True)
 
     def keep_verification(self, verification: Verification) -> None:
         """Write down how the images that were read back compare with the originals."""
-        atomic_write(self.private / VERIFIED, json.dumps(verification.as_dict(), indent=2) + "\n")
+        atomic_write(self.private / VERIFIED, json.dumps(verification.as_dict(), indent=2) + "\n", private=True)
 
 
 def _report_folder(run: Path) -> Path:

@@ -13,6 +13,7 @@ from hf_unlearnable.errors import SourceError
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
+from hf_unlearnable.files import private_folder
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -50,13 +51,13 @@ def measure(
     protected, originals, tests = open_sets(folder, clean, clean_split, test, test_split)
     accelerator = options.pop("accelerator", None) or default_accelerator()
     options = with_suite(options)
+    private_folder(folder.report_folder)  # before the work: it may not be possible
     report = learnability(
         protected, clean=originals, test=tests, keep_in=folder.victims, accelerator=accelerator, **options
     )
     if accelerator.is_main_process:
-        folder.report_folder.mkdir(parents=True, exist_ok=True)
-        report.save(folder.measured)
-        report.save(folder.beside("learnability.csv"))
+        report.save(folder.measured, private=True)
+        report.save(folder.beside("learnability.csv"), private=True)
     return report
 
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.files import check_keys, kinds_of
+from hf_unlearnable.protection.documents import check_keys, kinds_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import CheckpointError, DataError, OutputError, RecipeError, UnlearnableError, first_line
-from hf_unlearnable.files import require_empty, resumable, work_folders
+from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
@@ -132,7 +132,8 @@ def protect(
         What was made; None in all but the main process, which alone writes it.
 
     Raises:
-        OutputError: ``output`` holds something already, or another process writes to it.
+        OutputError: ``output`` holds something already, lies in the dataset or around it, or cannot be written; or
+            another process writes to it.
         SourceError: there is no such dataset.
         RecipeError: a method or setting that does not exist, or an origin for a dataset that is named.
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
@@ -142,6 +143,8 @@ def protect(
     """
     recipe, allowance, target = Method.parse(method), Budget.parse(budget), Path(output)
     check_format(image_format)
+    if named := dataset if not isinstance(dataset, Dataset) else origin and origin.dataset:
+        check_apart(named, target)
     if not overwrite:
         require_empty(target)
     if not isinstance(dataset, Dataset):
@@ -173,6 +176,20 @@ def protect(
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         verification = _release(protection, data, RunFolder(result), origin, image_format, num_proc)
     return ProtectedRun(RunFolder(target), verification)
+
+
+def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
+    """Refuse an output in the folder that is protected, whose pictures would count as its images, or around it.
+
+    Raises:
+        OutputError: it is one of these.
+    """
+    there, here = Path(dataset).expanduser().resolve(), place_of(Path(output)).resolve()
+    if there.exists() and (here == there or there in here.parents or here in there.parents):
+        raise OutputError(
+            f"got the output {str(output)!r} for the images in {str(there)!r}; expected neither to lie in the other: "
+            f"what is written would count as further images, or replace them. Name a folder beside it"
+        )
 
 
 def unfinished(output: str | PathLike[str]) -> Path | None:
@@ -209,7 +226,7 @@ def _release(
     num_proc: int | None,
 ) -> Verification:
     """Write the protected images, read them back and compare them with their originals."""
-    run.private.chmod(0o700)
+    private_folder(run.private)
     if origin is not None:
         run.keep_origin(origin)
     try:
@@ -249,6 +266,7 @@ def _written(protection: Protection, data: Dataset, run: RunFolder, image_format
             f"one of the {num_proc} processes that write the images was killed; expected all to come to their end. "
             f"Where memory is short use fewer: a smaller num_proc, --num-proc on the command line"
         ) from error
+    make_private(run.private)  # what map wrote
     shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
     released.save_to_disk(run.published)
     return run.dataset

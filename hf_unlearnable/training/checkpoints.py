@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from hf_unlearnable.errors import CheckpointError, DataError, first_line
-from hf_unlearnable.files import atomic_write, check_keys, file_digest, read_json
+from hf_unlearnable.files import atomic_write, file_digest, private_opener
+from hf_unlearnable.protection.documents import check_keys, read_json
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 
 DESCRIPTION = "checkpoint.json"
@@ -93,7 +94,7 @@ class Checkpoints:
         before, self.number = self.number, self.number + 1
         file = self._file(self.number)
         try:
-            with file.open("wb") as stream:
+            with open(file, "wb", opener=private_opener) as stream:
                 # With what an earlier process kept for parts that this one has not come to again.
                 torch.save({**self._saved, **{name: state() for name, state in self._parts.items()}}, stream)
                 stream.flush()
@@ -132,7 +133,7 @@ class Checkpoints:
     def _describe(self, **more: Any) -> None:
         assert self.folder is not None
         content = {"number": self.number, "digests": self._digests, "identity": self.identity, **more}
-        atomic_write(self.folder / DESCRIPTION, json.dumps(content, indent=2) + "\n")
+        atomic_write(self.folder / DESCRIPTION, json.dumps(content, indent=2) + "\n", private=True)
 
     def _file(self, number: int) -> Path:
         assert self.folder is not None

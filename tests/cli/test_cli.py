@@ -164,7 +164,8 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
             ["protect", "SOURCE/disk", "--surrogate", "nobody/nothing", "--output", "OUT"],
             "expected one of small-resnet",
         ),
-        (["protect", "SOURCE/disk", "--output", "SOURCE"], "exists already"),
+        (["protect", "SOURCE/disk", "--output", "SOURCE"], "neither to lie in the other"),
+        (["protect", "SOURCE/disk", "--output", "OCCUPIED"], "exists already"),
         (["protect", "SOURCE/disk", "--output", "/proc/nowhere/out"], "/proc/nowhere"),
         (["protect", "README", "--output", "OUT"], "expected a parquet file"),
         (["protect", "EMPTY", "--output", "OUT"], "cannot be read as a dataset"),
@@ -174,7 +175,12 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
 def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, message, monkeypatch, capsys):
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
-    names = {"OUT": tmp_path / "out", "README": tmp_path / "notes.txt", "EMPTY": tmp_path / "empty"}
+    names = {
+        "OUT": tmp_path / "out",
+        "README": tmp_path / "notes.txt",
+        "EMPTY": tmp_path / "empty",
+        "OCCUPIED": tmp_path,
+    }
     words = [str(names.get(word, word)).replace("SOURCE", str(source)) for word in arguments]
     monkeypatch.setattr(sys, "argv", ["hf-unlearnable", *words])
     with pytest.raises(SystemExit) as end:

@@ -1,0 +1,156 @@
+"""Who may read what: every file that a command writes, under a usual and under a careless umask."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+
+import pytest
+from helpers.datasets import make_dataset
+from typer.testing import CliRunner
+
+from hf_unlearnable import EM, Protection
+from hf_unlearnable.cli.command import app
+from hf_unlearnable.files import atomic_write, private_folder, work_folders
+from hf_unlearnable.training.checkpoints import Checkpoints
+
+QUICK = EM(epochs=8, batch_size=8)
+
+
+@pytest.fixture(params=[0o022, 0o000], ids=["022", "000"])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def run(*words) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    return done.output
+
+
+def modes(folder) -> dict[str, str]:
+    """Of all that is in a folder and of itself: path -> permissions."""
+    return {str(path.relative_to(folder)): oct(stat.S_IMODE(path.stat().st_mode))[2:] for path in walk(folder)}
+
+
+def walk(folder):
+    return [folder, *folder.rglob("*")]
+
+
+def is_private(folder, *, but=()) -> bool:
+    found = {name: mode for name, mode in modes(folder).items() if name not in but}
+    wrong = {name: mode for name, mode in found.items() if mode != ("700" if (folder / name).is_dir() else "600")}
+    assert wrong == {}
+    return len(found) > 1
+
+
+def is_public(folder, umask) -> bool:
+    kinds = {True: oct(0o777 & ~umask)[2:], False: oct(0o666 & ~umask)[2:]}
+    assert {name: mode for name, mode in modes(folder).items() if mode != kinds[(folder / name).is_dir()]} == {}
+    return True
+
+
+def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch):
+    for split, data in (("train", make_dataset()), ("test", make_dataset(30, seed=1))):
+        for index, row in enumerate(data):
+            target = tmp_path / "photos" / split / f"class {row['label']}"
+            target.mkdir(parents=True, exist_ok=True)
+            row["image"].save(target / f"{index:03}.png")
+    out = tmp_path / "out"
+    words = ["protect", tmp_path / "photos", "--output", out, "--method", "em:batch_size=8", "--epochs", 8]
+    run(*words, "--craft-unseen", "--num-proc", 2)
+    run("measure", out, "--seeds", 1, "--epochs", 1, "--sequential")
+    run("report", out)
+    run("report", out, "--public")
+    run("push", out, name)
+    run("pull", name, "--output", tmp_path / "pulled")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "second.json").write_bytes((out / "report" / "learnability.json").read_bytes().replace(b"0.", b"0.0"))
+    run("report", out, "second.json", "--output", "both.html")
+    run("report", out, "second.json", "--public", "--output", "both-public.html")
+    assert is_private(out / "private")
+    assert len(list((out / "private" / "protection").iterdir())) == 3
+    assert is_private(out / "report", but=["report-public.html"])
+    assert {file.suffix for file in (out / "report").iterdir()} == {"", ".csv", ".json", ".png", ".html"}
+    assert modes(out / "report")["report-public.html"] == oct(0o666 & ~umask)[2:]
+    assert is_public(out / "dataset", umask)
+    assert is_public(tmp_path / "pulled", umask)
+    assert modes(out)["."] == oct(0o777 & ~umask)[2:]
+    found = modes(tmp_path)
+    assert (found["both.html"], found["both-public.html"]) == ("600", oct(0o666 & ~umask)[2:])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("photos", "out", "pulled", "second.json", "both.html", "both-public.html")
+    }
+
+
+def test_what_python_writes(umask, small, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_unlearnable.methods.fitting.constants.HF_HOME", str(tmp_path / "home"))
+    cached = QUICK.fit(small, progress=False)
+    assert cached.folder.parent == tmp_path / "home" / "unlearnable"
+    assert is_private(tmp_path / "home" / "unlearnable")
+    crafting = QUICK.fit(small, on_unseen="craft", output_dir=tmp_path / "given", progress=False)
+    assert is_private(tmp_path / "given")
+    for folder in (tmp_path / "given").iterdir():
+        folder.chmod(0o644)  # what an older version wrote
+    crafting.save_pretrained(tmp_path / "copy")
+    assert is_private(tmp_path / "copy")
+    QUICK.fit(small, checkpoint_dir=tmp_path / "kept", checkpoint_every=0, progress=False)
+    assert is_private(tmp_path / "kept")
+
+
+def test_what_a_killed_run_leaves(umask, small, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """What no code catches."""
+
+    def die(*_):
+        raise Killed
+
+    small.save_to_disk(tmp_path / "photos")
+    from hf_unlearnable.runs import protect
+
+    tick = Checkpoints.tick
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "tick", lambda self: (tick(self), self.number > 2 and die()))
+        with pytest.raises(Killed):
+            protect(tmp_path / "photos", tmp_path / "out", method=QUICK, checkpoint_every=0, progress=False)
+    assert is_private(tmp_path / ".out.part")
+    with monkeypatch.context() as patch:
+        patch.setattr(Protection, "verify", die)
+        with pytest.raises(Killed):
+            protect(tmp_path / "photos", tmp_path / "out", method=QUICK, progress=False)
+    assert modes(tmp_path)[".out.part"] == "700"
+    assert is_private(work_folders(tmp_path / "out")[0] / "private")
+
+
+def test_what_was_stricter_stays_stricter(umask, small, protection, tmp_path):
+    small.save_to_disk(tmp_path / "photos")
+    out = tmp_path / "out"
+    out.mkdir(mode=0o700)
+    for _ in range(2):
+        run("protect", tmp_path / "photos", "--output", out, "--method", "em", "--epochs", 1, "--overwrite")
+        assert modes(out)["."] == "700"
+    file = tmp_path / "file"
+    file.touch(mode=0o600)
+    atomic_write(file, "more")
+    assert modes(tmp_path)["file"] == "600"
+    (tmp_path / "narrow").mkdir(mode=0o500)
+    private_folder(tmp_path / "narrow")
+    assert modes(tmp_path)["narrow"] == "500"
+    (tmp_path / "copy").mkdir(mode=0o777)
+    protection.save_pretrained(tmp_path / "copy")
+    assert is_private(tmp_path / "copy")
+
+
+def test_a_folder_of_somebody_stays_as_it_is(umask, small, tmp_path):
+    """Checkpoints may be kept among other things: the files are private, and the others stay as they are."""
+    (tmp_path / "things").mkdir(mode=0o755)
+    (tmp_path / "things" / "diary").touch()
+    before = modes(tmp_path / "things")
+    QUICK.fit(small, checkpoint_dir=tmp_path / "things", checkpoint_every=0, progress=False)
+    after = modes(tmp_path / "things")
+    assert after == {**before, "checkpoint.json": "600"}
