@@ -18,7 +18,7 @@ from hf_unlearnable.evaluation import victims
 from hf_unlearnable.evaluation.protocol import chosen_thieves, trials
 from hf_unlearnable.evaluation.report import CLEAN, CLEAN_PART, MIX, PROTECTED, Result
 from hf_unlearnable.evaluation.thieves import SUITES, Thief, find_victim, thieves_of_suite
-from hf_unlearnable.evaluation.verdicts import best_thief, verdict_in_words
+from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_words
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.modeling import classical, public_names
 from hf_unlearnable.modeling.classical import CLASSICAL
@@ -328,6 +328,12 @@ def test_a_thief_who_learns_little_from_clean_images_does_not_break_a_protection
     assert best.victim == "linear"
     assert best.regained == pytest.approx(1 / 7)
     assert best.state == "holds"
+
+
+def test_a_model_that_learns_nothing_from_clean_images_is_no_judge():
+    report = report_of({("small-resnet", "none"): (0.8, 0.15), ("linear", "none"): (0.1, 0.1)})
+    assert Verdict.of(report, "linear", "none").state == "not measured"
+    assert best_thief(report).victim == "small-resnet"
 
 
 def test_in_public_a_recipe_is_told_and_a_path_is_not():
