@@ -8,13 +8,19 @@ if TYPE_CHECKING:
     from hf_unlearnable.evaluation.callbacks import LearnabilityCallback, StopWhenLearned
     from hf_unlearnable.evaluation.protocol import learnability
     from hf_unlearnable.evaluation.report import Report, Result
+    from hf_unlearnable.evaluation.thieves import Thief, thieves_of_suite
+    from hf_unlearnable.evaluation.verdicts import Verdict, best_thief
 
 __all__ = [
     "LearnabilityCallback",
     "Report",
     "Result",
     "StopWhenLearned",
+    "Thief",
+    "Verdict",
+    "best_thief",
     "learnability",
+    "thieves_of_suite",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -24,6 +30,10 @@ __getattr__, __dir__ = lazy_names(
         "Report": "report",
         "Result": "report",
         "StopWhenLearned": "callbacks",
+        "Thief": "thieves",
+        "Verdict": "verdicts",
+        "best_thief": "verdicts",
         "learnability": "protocol",
+        "thieves_of_suite": "thieves",
     },
 )

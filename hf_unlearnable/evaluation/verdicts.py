@@ -46,7 +46,8 @@ class Verdict:
     def of(cls, report: Report, victim: str, defence: str) -> Verdict:
         """From the results of ``learnability``."""
         best = ceiling(report)
-        room = best - report.chance if best > report.chance else math.nan
+        # A model that learns nothing from clean images tells nothing about what protected ones teach.
+        room = best - report.chance if ceiling(report, victim) > report.chance else math.nan
         protected, peak = (report.accuracy(PROTECTED, victim, figure, defence=defence) for figure in ("last", "peak"))
         return cls(
             victim=victim,

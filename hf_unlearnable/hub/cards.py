@@ -233,6 +233,8 @@ def _row(lines: list[Line]) -> list[str]:
 
 
 def _cell(line: Line) -> str:
+    if not line.seeds:
+        return "–"
     spread = "" if math.isnan(line.last.spread) else f" ± {100 * line.last.spread:.1f}"
     return f"{100 * line.last.mean:.1f}{spread} ({100 * line.peak.mean:.1f})"
 

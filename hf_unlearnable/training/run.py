@@ -63,6 +63,7 @@ class Training:
         check_fields(self)
         # As reports have it since before there was a third way.
         object.__setattr__(self, "augment", {"crop-flip": True, "none": False}.get(str(self.augment), self.augment))
+        object.__setattr__(self, "milestones", tuple(self.milestones))
         if not all(0 < share < 1 for share in self.milestones):
             raise RecipeError(f"got milestones={self.milestones}; expected shares of the training, between 0 and 1")
         if self.optimiser == "adamw" and self.learning_rate > ADAMW_LIMIT:

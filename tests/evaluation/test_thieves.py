@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -19,12 +20,15 @@ from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.protocol import chosen_thieves, trials
 from hf_unlearnable.evaluation.report import Result
 from hf_unlearnable.evaluation.thieves import SUITES, Thief, find_victim, thieves_of_suite
-from hf_unlearnable.evaluation.verdicts import best_thief, verdict_in_words
+from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_words
 from hf_unlearnable.evaluation.victims import Trial, Victims
+from hf_unlearnable.hub.cards import _row
 from hf_unlearnable.modeling import classical, public_names
 from hf_unlearnable.modeling.classical import CLASSICAL
 from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.reports.charts import accuracy_chart
 from hf_unlearnable.reports.public import public_reports
+from hf_unlearnable.reports.run_page import PageFacts, page
 from hf_unlearnable.training.batches import strong_augmentation
 from hf_unlearnable.training.processes import default_accelerator
 from hf_unlearnable.training.run import TRAININGS, TrainingRun
@@ -263,7 +267,7 @@ def test_the_quick_suite_needs_no_extra(without_extras):
         thief.require()
 
 
-def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protection):
+def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protection, tmp_path):
     report = learnability(small.map(protection), clean=small, test=make_dataset(seed=1), suite="quick", **TINY)
     assert report.suite == "quick"
     assert len(report.results) == len(trials(thieves_of_suite("quick"), seeds=(1,), suite="quick")) == 4 + 4 * 2
@@ -282,6 +286,12 @@ def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protect
     assert "nan" not in text
     assert len(text.splitlines()) == 2 + 5 + 3
     json.dumps(report.as_dict(), allow_nan=False)
+    shown = page(PageFacts(name="run", report=report))
+    assert not re.search(r"\bnan\b", shown)
+    assert "small-resnet, short" in shown
+    accuracy_chart(report, tmp_path / "chart.png")
+    assert Report.of(json.loads(json.dumps(report.as_dict()))) == report
+    assert set(_row(report.table("random-features", "none"))) >= {"`random-features`", "–"}
 
 
 def test_a_suite_leaves_out_a_defence_that_changes_nothing(small, protection, monkeypatch):
@@ -329,6 +339,12 @@ def test_a_thief_who_learns_little_from_clean_images_does_not_break_a_protection
     assert best.victim == "linear"
     assert best.regained == pytest.approx(1 / 7)
     assert best.state == "holds"
+
+
+def test_a_model_that_learns_nothing_from_clean_images_is_no_judge():
+    report = report_of({("small-resnet", "none"): (0.8, 0.15), ("linear", "none"): (0.1, 0.1)})
+    assert Verdict.of(report, "linear", "none").state == "not measured"
+    assert best_thief(report).victim == "small-resnet"
 
 
 def test_in_public_a_recipe_is_told_and_a_path_is_not():

@@ -174,3 +174,24 @@ def test_a_telephone_shows_every_figure_in_whole_words(tmp_path):
     (tmp_path / "run.html").write_text(page(PageFacts(name="run", report=made(mixed, seeds=(1, 2)))))
     height = measured(tmp_path / "run.html", 390, tmp_path, "d.querySelector('[aria-labelledby=every]').offsetHeight")
     assert height < 400
+
+
+def test_the_verdict_of_the_page_is_by_the_best_thief():
+    figures = {
+        ("clean", "none"): 0.8,
+        ("protected", "none"): 0.15,
+        ("clean", "jpeg:10"): 0.7,
+        ("protected", "jpeg:10"): 0.6,
+    }
+    report = replace(
+        made(figures),
+        trainings={"short": {"epochs": 3, "optimiser": "adamw"}},
+        epochs_factors={"adversarial": 3},
+    )
+    text = page(PageFacts(name="run", report=report))
+    assert "Against the best of 2 thieves that were tried, small-resnet with jpeg:10" in text
+    assert text.index("<strong>is broken</strong>") < text.index("<strong>holds</strong>")
+    assert "training short" in text
+    assert "3 times as many with adversarial" in text
+    held = made({("clean", "none"): 0.8, ("protected", "none"): 0.15})
+    assert "Against the best of" not in page(PageFacts(name="run", report=held))
