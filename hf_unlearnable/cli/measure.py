@@ -124,8 +124,8 @@ def measure_and_tell(
     protected, clean, test = open_sets(run, **named)
     if accelerator.is_main_process:
         typer.echo(
-            f"Training {len(planned)} fresh models for {len(thieves)} kinds of thief; what is finished is kept in "
-            f"{run.victims}, so that a stopped run goes on."
+            f"Up to {len(planned)} trainings of fresh models, for {len(thieves)} kind(s) of thief; what is finished is "
+            f"kept in {run.victims}, so that a stopped run goes on."
         )
     report = measure(
         run,
