@@ -68,6 +68,7 @@ class Texture(Method, name="texture"):
                     own[:, -1] = waves[(classes + 1) % count]
                 task.store(rows, task.budget.project(task.budget.direction(own), clean))
                 bar.advance(len(rows))
+                task.checkpoints.tick()
 
 
 def wave(code: Code, height: int, width: int) -> NDArray[np.float32]:

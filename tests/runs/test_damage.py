@@ -71,7 +71,7 @@ def command(monkeypatch, capsys):
 
 
 def commands(out, name):
-    measured = ["--seeds", 1, "--epochs", 1, "--sequential"]
+    measured = ["--seeds", 1, "--epochs", 1, "--sequential", "--victim", "small-resnet"]
     return {
         "verify": ["verify", out],
         "push": ["push", out, name, "--attempts", 1],
