@@ -43,8 +43,8 @@ def whole(tmp_path_factory):
             row["image"].save(target / f"{index:03}.png")
     method = EM(epochs=8, batch_size=8)
     run = protect(home / "photos", home / "out", method=method, on_unseen="craft", progress=False)
-    options = {"training": Training(epochs=1), "seeds": SEEDS[:1], "ratios": (0, 0.5, 1), "sequential": True}
-    measure(run, progress=False, **options)
+    options = {"victims": "small-resnet", "training": Training(epochs=1), "seeds": SEEDS[:1], "sequential": True}
+    measure(run, progress=False, ratios=(0, 0.5, 1), **options)
     write_report(run)
     return home / "out"
 
