@@ -17,6 +17,7 @@ from PIL import Image
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import to_image
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.errors import DataError
@@ -127,13 +128,14 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
         clean: the same rows in the same order; None where they are not known.
 
     Raises:
-        DataError: images of other sizes than their originals.
+        DataError: other rows than the originals, as ``aligned_pairs`` raises it.
     """
     picked = first_of_classes(protected[columns.label])
-    after = [shown.pixels for shown in rows(protected.select(picked), columns)]
-    before = [shown.pixels for shown in rows(clean.select(picked), columns)] if clean is not None else []
-    if any(one.shape != other.shape for one, other in zip(after, before, strict=False)):
-        raise DataError("got protected images of other sizes than the clean ones; expected the same rows")
+    if clean is None:
+        before, after = [], [shown.pixels for shown in rows(protected.select(picked), columns)]
+    else:
+        pairs = list(aligned_pairs(clean, protected, columns, picked))
+        before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     changes = [one.astype(np.int16) - other for one, other in zip(after, before, strict=False)]
     largest = max([1, *(int(np.abs(change).max()) for change in changes)])
     names = protected.features[columns.label].names
