@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from hf_unlearnable.cli.shared import found as tell_found
 from hf_unlearnable.errors import DataError, OutputError
 
 
@@ -48,7 +49,7 @@ def clean(
     from hf_unlearnable.files import held
 
     asked = {"--protections": protections, "--unfinished": unfinished, "": True}
-    freed = 0
+    freed, listed = 0, []
     for found in _found(folders or [Path()]):
         size, chosen = size_of(found.path), asked[found.option]
         with suppress(OutputError), held(found.path):  # by another process
@@ -57,6 +58,8 @@ def clean(
             if chosen and yes:
                 shutil.rmtree(found.path)
             freed += size if chosen else 0
+            listed.append({"path": found.path, "bytes": size, "what": found.what, "removed": chosen and yes})
+    tell_found(found=listed)
     typer.echo(f"{told(freed)} {'removed' if yes else 'to be removed with --yes'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_unlearnable.cli.hub import push
+from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
+from hf_unlearnable.cli.shared import Epochs, Images, Labels, Subset, found
 from hf_unlearnable.errors import DataWarning, RecipeError
 
 if TYPE_CHECKING:
@@ -20,14 +23,9 @@ if TYPE_CHECKING:
 
     from hf_unlearnable.methods import Method
 
-Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
-
-Labels = Annotated[str | None, typer.Option("--label-column", help="Label column; found when there is only one.")]
-
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisation (default: the recipe's).")]
-
 
 def protect(
+    context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
     method: Annotated[
@@ -35,7 +33,7 @@ def protect(
     ] = "mi-ue",
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
-    config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
+    subset: Subset = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
     ] = None,
@@ -73,7 +71,7 @@ def protect(
     from hf_unlearnable.data.sources import load_source
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
-    from hf_unlearnable.runs import Origin
+    from hf_unlearnable.runs import Origin, RunFolder
     from hf_unlearnable.runs.protecting import check_apart
 
     # Everything that can be wrong with the words of the command, before anything slow.
@@ -92,11 +90,11 @@ def protect(
 
         check_login(push_to)
     written = protect_and_tell(
-        load_source(dataset, split, config),
+        load_source(dataset, split, subset),
         output,
         recipe,
         budget=allowance,
-        origin=Origin.at(dataset, split=split, config=config),
+        origin=Origin.at(dataset, split=split, config=subset),
         surrogate=surrogate or None,
         image_column=image_column,
         label_column=label_column,
@@ -110,9 +108,10 @@ def protect(
     )
     if not written:
         return
+    keep_options(context, RunFolder(output).private)
     if push_to:
         push(output, push_to)
-    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
+    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {shlex.quote(str(output))}")
 
 
 def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any) -> bool:
@@ -130,6 +129,16 @@ def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any
         return False
     typer.echo(protected)
     run = RunFolder(output)
+    found(
+        output=output,
+        published=output / run.published.name,
+        private=output / run.private.name,
+        images=len(data),
+        method=method.name,
+        budget=str(options["budget"]),
+        notes=protected.notes(),
+        verification=protected.verification.as_dict(),
+    )
     typer.echo(
         f"\n{output / run.published.name}    publish this\n"
         f"{output / run.private.name}    keep this private: it undoes the protection\n"

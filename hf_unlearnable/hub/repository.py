@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, HfFileSystem, RepoCard, get_token, hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from hf_unlearnable.errors import AccessError, PrivacyError, RecipeError, UnlearnableError
+from hf_unlearnable.errors import AccessError, PrivacyError, RecipeError, UnlearnableError, option
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain
 
 README = "README.md"
@@ -97,7 +97,7 @@ class Repository:
             raise PrivacyError(
                 f"got the repository {self.repo_id}, which is public; expected a private one, or a name that is free. "
                 f"Nothing was sent. Make it private (hf repos settings {self.repo_id} --repo-type {self.kind} "
-                f"--private), name another one, or publish there: --public (private=False)"
+                f"--private), name another one, or publish there: {option('private', False, '--public')}"
             )
         if self.before is None:
             self.before = self.head()

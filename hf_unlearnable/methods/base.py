@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import MIN_SIDE
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.paper import Paper
@@ -175,7 +175,7 @@ class Method(ABC):
         _check_choice("on_unseen", on_unseen, ("error", "craft"))
         _check_choice("cache", cache, ("disk", "device"))
         if resolution is not None and resolution < MIN_SIDE:
-            raise RecipeError(f"got resolution={resolution}; expected at least {MIN_SIDE} pixels")
+            raise RecipeError(f"got {option('resolution', resolution)}; expected at least {MIN_SIDE} pixels")
         accelerator = accelerator or default_accelerator()
         return Fitting(
             run=self.run,
@@ -210,7 +210,7 @@ class Method(ABC):
 
 def _check_choice(name: str, got: str, allowed: tuple[str, ...]) -> None:
     if got not in allowed:
-        raise RecipeError(f"got {name}={got!r}; expected {' or '.join(repr(one) for one in allowed)}")
+        raise RecipeError(f"got {option(name, got)}; expected {' or '.join(repr(one) for one in allowed)}")
 
 
 def available_methods() -> list[str]:

@@ -34,7 +34,7 @@ from hf_unlearnable.data.pixels import (
     to_array,
     to_image,
 )
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, option
 from hf_unlearnable.files import atomic_folder, known_digest, make_private
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
@@ -279,7 +279,8 @@ class Protection:
                 f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
-                f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
+                f"renumbered? Fit again with the images that you want to protect, or with "
+                + option("on_unseen", "craft", "--craft-unseen")
             )
         crafted = levels is None
         levels = self._craft(image, number) if levels is None else levels

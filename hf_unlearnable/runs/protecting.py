@@ -16,7 +16,15 @@ from datasets import Dataset
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import CheckpointError, DataError, OutputError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.errors import (
+    CheckpointError,
+    DataError,
+    OutputError,
+    RecipeError,
+    UnlearnableError,
+    first_line,
+    worded,
+)
 from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.protection.protection import Protection
@@ -264,7 +272,7 @@ def _written(protection: Protection, data: Dataset, run: RunFolder, image_format
             raise
         raise UnlearnableError(
             f"one of the {num_proc} processes that write the images was killed; expected all to come to their end. "
-            f"Where memory is short use fewer: a smaller num_proc, --num-proc on the command line"
+            f"Where memory is short use fewer: a smaller {worded(python='num_proc', shell='--num-proc')}"
         ) from error
     make_private(run.private)  # what map wrote
     shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
