@@ -79,7 +79,7 @@ def rename(card: Card, title: str | None, description: str | None) -> None:
         return
     if title is not None:
         if "pretty_name" in card.data.to_dict():
-            card.data.pretty_name = title
+            card.data["pretty_name"] = title
         card.text = re.sub(r"\A(\s*)# .*", lambda found: f"{found[1]}# {title}", card.text)
     if description is not None and description.strip() not in card.text:
         raise RecipeError(

@@ -16,6 +16,9 @@ from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.description import DESCRIPTION, Description
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.layout import (
+    IMAGE_NAMES,
+    IMAGES,
+    IMAGES_JPEG,
     MEASURED,
     ORIGIN,
     PRIVATE,
@@ -141,6 +144,21 @@ class RunFolder(PathLike[str]):
     def published(self) -> Path:
         """The protected images: the only part that is ever published."""
         return self.root / PUBLISH
+
+    @property
+    def images(self) -> Path:
+        """The same images as files, where they came as files."""
+        return self.root / IMAGES
+
+    @property
+    def images_jpeg(self) -> Path:
+        """Copies of them with losses, where they were asked for."""
+        return self.root / IMAGES_JPEG
+
+    @property
+    def image_names(self) -> Path:
+        """What the file of every row is called."""
+        return self.private / IMAGE_NAMES
 
     @property
     def private(self) -> Path:
