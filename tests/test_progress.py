@@ -57,7 +57,7 @@ def test_one_bar_on_a_terminal(monkeypatch, capsys):
     assert (shares[0], shares[-1]) == (0, 100)
     assert shares[10:20] == [25] * 10  # of no part that was announced
     assert shares[21] == 78  # what was left out counts as done
-    assert "left, last" in capsys.readouterr().err
+    assert "protecting:   0%" in capsys.readouterr().err
     assert progress._whole is None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 
+import datasets
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
@@ -14,10 +16,11 @@ from helpers.datasets import ROOT, make_dataset, pixels_of
 from PIL import Image
 from typer.testing import CliRunner
 
-from hf_unlearnable import DataError, DataWarning
+from hf_unlearnable import DataError, DataWarning, SourceError
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.sources import first_rows, load_source
+from hf_unlearnable.hub.retry import HTTPError
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
 from common import Noise
@@ -112,6 +115,22 @@ def test_configurations_and_splits_of_a_folder_laid_out_like_the_hub(tmp_path):
 def test_a_dictionary_of_splits_names_them():
     with pytest.raises(DataError, match=r"with the splits a, b; expected one split. Pass dataset\['a'\]"):
         find_columns(DatasetDict({"a": make_dataset(), "b": make_dataset()}))
+
+
+def test_a_mistyped_path_is_told_at_once_with_names_like_it(tmp_path, monkeypatch):
+    """Offline the clients of the Hub would try for 23 seconds."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def unreachable(self, *arguments, **options):
+        raise HTTPError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match=r"'photoz', .*\(there is photos\) nor .*Name or service not known"):
+        load_source("photoz")
+    assert time.monotonic() - begun < 5
+    assert not datasets.config.HF_HUB_OFFLINE
 
 
 def test_a_stream_says_how_it_is_fitted_and_its_first_rows_are_the_same_files():
