@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Measured with texture on patches of photographs, examples/benchmarks/later_compression.py.
 LATER = (
-    "Publish the files as they are: JPEG at quality 75 to 95 takes about a fifth of the change away, half the size two\n"
-    "thirds (measured for one method; see 'Protect a folder' in the documentation)."
+    "Publish the files as they are: JPEG at quality 75 to 95 takes about a fifth of the change away, half the size\n"
+    "two thirds (measured for one method; see 'Protect a folder' in the documentation)."
 )
 
 

@@ -174,7 +174,7 @@ def test_the_command_protects_a_mixed_folder(tmp_path):
     assert "Sizes: 12 of 12 images (20x40 to 30x30) keep theirs" in result.output.replace("\n", " ")
     assert "Modes: 4 of 12 images go from P to RGB" in result.output
     assert "0 outside the budget linf:8" in result.output
-    assert "JPEG compression" in result.output
+    assert "JPEG at quality" in result.output
     published = load_from_disk(str(tmp_path / "out" / "dataset"))
     assert published.features["kind"] == Value("string")
     assert {row["image"].format for row in published} == {"WEBP"}
