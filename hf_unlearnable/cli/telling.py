@@ -73,6 +73,8 @@ def tell_space(data: Dataset, output: Path, options: dict[str, Any]) -> None:
     from hf_unlearnable.runs.disk_space import expected_space
     from hf_unlearnable.runs.image_files import source_paths
 
+    if not len(data):
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         column = find_columns(data, options.get("image_column"), options.get("label_column")).image

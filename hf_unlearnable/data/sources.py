@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -107,11 +108,19 @@ def load_saved(folder: Path) -> Dataset | DatasetDict:
         for data in loaded.values() if isinstance(loaded, DatasetDict) else [loaded]:
             data.data.table.validate(full=True)  # offsets into the file: a wrong one would end the process
     except Exception as error:  # datasets raises many kinds for one cause: it is not a dataset that it can read
+        if isinstance(error, IndexError) and (parts := _without_rows(folder)):
+            raise DataError(f"got {str(parts[0])!r}, a dataset without rows; expected at least one image") from error
         raise DataError(
             f"got {str(folder)!r}, which cannot be read as a dataset ({type(error).__name__}: {first_line(error)}); "
             f"expected what save_to_disk wrote. Restore it from a copy, or protect again"
         ) from error
     return loaded
+
+
+def _without_rows(folder: Path) -> list[Path]:
+    """The parts of what ``save_to_disk`` wrote that have no row, which ``datasets`` does not open again."""
+    states = {file.parent: json.loads(file.read_text()) for file in sorted(folder.rglob("state.json"))}
+    return [part for part, state in states.items() if state.get("_data_files") == []]
 
 
 def first_rows(stream: IterableDataset, count: int) -> Dataset:

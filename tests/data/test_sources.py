@@ -133,6 +133,15 @@ def test_a_mistyped_path_is_told_at_once_with_names_like_it(tmp_path, monkeypatc
     assert not datasets.config.HF_HUB_OFFLINE
 
 
+def test_a_saved_dataset_without_rows_is_called_so(tmp_path):
+    make_dataset().select([]).save_to_disk(tmp_path / "empty")
+    with pytest.raises(DataError, match="a dataset without rows; expected at least one image"):
+        load_source(str(tmp_path / "empty"))
+    DatasetDict({"train": make_dataset(), "test": make_dataset().select([])}).save_to_disk(tmp_path / "half")
+    with pytest.raises(DataError, match=r"half/test', a dataset without rows"):
+        load_source(str(tmp_path / "half"))
+
+
 def test_a_stream_says_how_it_is_fitted_and_its_first_rows_are_the_same_files():
     rows = []
     for row in make_dataset(12):
