@@ -147,7 +147,7 @@ def test_pull_and_verify(out, small, name, tmp_path):
     with pytest.raises(DataError, match="got 40 protected rows"):
         verify(out, name)
     (out / "private" / "origin.json").unlink()
-    with pytest.raises(SourceError, match="--clean DATASET"):
+    with pytest.raises(SourceError, match="clean=DATASET"):
         verify(out)
 
 
@@ -309,7 +309,7 @@ def test_the_commands(small, name, tmp_path):
     assert "(private), commit" in run("push", tmp_path / "out", name, *described)
     refused = CliRunner().invoke(app, ["push", str(tmp_path / "out"), name, "--public"])
     assert "got --public for the repository" in str(refused.exception)
-    assert (tmp_path / "out" / "images" / "class 0" / "000.png").exists()
+    assert (tmp_path / "out" / "images" / "train" / "class 0" / "000.png").exists()
     sent = HUB.dataset(name).head.files
     assert sorted(sent) == [".gitattributes", "README.md", "data/train-00000-of-00001.parquet", "preview.png"]
     assert "48 rows" in run("pull", name, "--output", tmp_path / "back")
