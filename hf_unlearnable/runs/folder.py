@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import load_saved, load_source
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError
 from hf_unlearnable.evaluation.report import Report
@@ -16,6 +17,7 @@ from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.description import DESCRIPTION, Description
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.layout import (
+    INTAKE,
     MEASURED,
     ORIGIN,
     PRIVATE,
@@ -279,11 +281,16 @@ class RunFolder(PathLike[str]):
             return origin.open(split)
         if clean is None:
             raise SourceError(f"{str(self)!r} does not say what was protected; name the originals with --clean DATASET")
-        return load_source(clean, split or self.split)
+        return load_source(clean, split or self.split, class_depth=origin.class_depth if origin else None)
 
     def keep_origin(self, origin: Origin) -> None:
         """Write down where the originals are."""
         atomic_write(self.private / ORIGIN, json.dumps(origin.as_dict(), indent=2) + "\n", private=True)
+
+    def keep_intake(self, intake: Intake) -> None:
+        """Write down what was found before the work; without its estimate of time, which never is the same."""
+        told = {name: value for name, value in intake.as_dict().items() if name != "estimate"}
+        atomic_write(self.private / INTAKE, json.dumps(told, indent=2, ensure_ascii=False) + "\n", private=True)
 
     def keep_verification(self, verification: Verification) -> None:
         """Write down how the images that were read back compare with the originals."""

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from accelerate import Accelerator
 from datasets import Dataset
 
 from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import check_format
-from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import CheckpointError, DataError, OutputError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.errors import (
+    CheckpointError,
+    DataError,
+    DataWarning,
+    OutputError,
+    RecipeError,
+    UnlearnableError,
+    first_line,
+)
 from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.inspecting import open_dataset
 from hf_unlearnable.runs.origin import Origin
-from hf_unlearnable.training.processes import default_accelerator
+from hf_unlearnable.training.processes import broadcast, default_accelerator, run_on_all
 
 MAPPED = "map*.arrow"  # in the private folder while the images are written
 
@@ -35,10 +47,12 @@ class ProtectedRun(PathLike[str]):
     Attributes:
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
+        intake: what was found before the work.
     """
 
     folder: RunFolder
     verification: Verification
+    intake: Intake
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -86,6 +100,10 @@ def protect(
     budget: Budget | str | float = Budget(8),
     split: str = "train",
     config: str | None = None,
+    class_depth: int | None = None,
+    leave_out: bool = False,
+    skip_unreadable: bool = False,
+    intake: Intake | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
     image_column: str | None = None,
@@ -107,12 +125,18 @@ def protect(
     ends with the same bytes; until then ``.OUTPUT.part`` beside the output holds what it needs, and is private.
 
     Args:
-        dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file or an image folder.
+        dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file, an image folder, or a zip
+            or tar of one.
         output: the folder to write; must not hold anything yet.
         method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``.
         budget: how far an image may be moved, see ``Method.fit``.
         split: of a dataset that is named.
         config: of a dataset that is named, where it has several.
+        class_depth: of an image folder: how many folders make the class; the whole path of an image's folder when left
+            out.
+        leave_out: leave files out that may be images and are not read, such as drawings, raw files and videos.
+        skip_unreadable: leave images out that cannot be read.
+        intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
         surrogate: see ``Method.fit``, like the four after it.
@@ -136,6 +160,7 @@ def protect(
             another process writes to it.
         SourceError: there is no such dataset.
         RecipeError: a method or setting that does not exist, or an origin for a dataset that is named.
+        DataError: files or images that would be left out in silence, all of them named.
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
 
     Warns:
@@ -150,11 +175,34 @@ def protect(
     if not isinstance(dataset, Dataset):
         if origin is not None:
             raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
-        origin = Origin.at(dataset, split=split, config=config)
-        data = load_source(str(dataset), split, config)
-    else:
-        data = dataset
+        origin = Origin.at(dataset, split=split, config=config, class_depth=class_depth)
     accelerator = accelerator or default_accelerator()
+    opened = open_dataset(dataset, split, config, class_depth)
+
+    def look() -> Intake | None:
+        if not accelerator.is_main_process:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # the fit says it
+            columns = find_columns(opened.dataset, image_column, label_column)
+        found = intake or Intake.of(
+            opened,
+            columns,
+            source="" if isinstance(dataset, Dataset) else str(dataset),
+            decode=True if skip_unreadable else None,
+            image_format=image_format,
+            budget=allowance,
+            progress=progress,
+        )
+        found.check(leave_out=leave_out, skip_unreadable=skip_unreadable)
+        return found
+
+    found = run_on_all(accelerator, look)
+    skipped = broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
+    data = opened.dataset
+    if skipped:
+        data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
+        origin = origin and replace(origin, skipped=skipped)
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
@@ -167,7 +215,7 @@ def protect(
         "checkpoint_every": checkpoint_every,
         "progress": progress,
     }
-    if not accelerator.is_main_process:
+    if found is None:  # in all but the main process
         accelerator.wait_for_everyone()  # until the main process holds the output
         _fit(recipe, data, options, *work_folders(target), overwrite)
         return None
@@ -175,7 +223,8 @@ def protect(
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         verification = _release(protection, data, RunFolder(result), origin, image_format, num_proc)
-    return ProtectedRun(RunFolder(target), verification)
+        RunFolder(result).keep_intake(found)
+    return ProtectedRun(RunFolder(target), verification, found)
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
