@@ -10,16 +10,16 @@ import hashlib
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, Features, NamedSplit
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.data.kinds import METADATA, OTHER, Kind, is_junk, register_heif, why_left_out
+from hf_unlearnable.data.kinds import METADATA, Kind, is_junk, register_heif, why_left_out
 from hf_unlearnable.data.metadata import Table, read_metadata, read_sidecars
 from hf_unlearnable.data.trees import Entry, Reader, Tree, is_archive
 from hf_unlearnable.errors import DataError
@@ -32,7 +32,6 @@ _SPLITS = {
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 
 _BESIDE = Kind("beside the class folders: move each into one", True)
-_UNNAMED = "not named in {}: add them there"
 _UNREAD = Kind("beside the dataset that is read from this folder", True)
 
 
@@ -163,34 +162,20 @@ class _Sorting:
         with Reader(self.tree.root) as reader:
             entries, kinds = self._told_apart(self.tree.entries, reader)
             archives = [entry for entry in entries if is_archive(entry.path) and not is_junk(entry.path)]
-            if archives and not any(kind is None for kind in kinds):
-                self.notes.append(f"Read from {_count(len(archives), 'archive')}: {_some([a.path for a in archives])}.")
+            if archives and None not in kinds:
+                self.notes.append(f"Read from {_some([archive.path for archive in archives])}.")
                 inside = self.tree.unpacked().entries
-                self._leave_out(
-                    (entry, kind) for entry, kind in zip(entries, kinds, strict=True) if kind and entry not in archives
-                )
                 self.files += len(inside) - len(archives)
+                self._leave_out(pair for pair in zip(entries, kinds, strict=True) if pair[0] not in archives)
                 entries, kinds = self._told_apart(inside, reader)
             images = [entry for entry, kind in zip(entries, kinds, strict=True) if kind is None]
             table = read_metadata([entry for entry in entries if not is_junk(entry.path)], reader)
             table = table or read_sidecars(images, entries, reader)
-        used = {entry.path for entry in images}
         if table is not None:
-            used = {entry.path for files in table.files for _, entry in files}
-            unnamed = Kind(_UNNAMED.format(table.said_by), True)
-            kinds = [kind or (None if entry.path in used else unnamed) for entry, kind in zip(entries, kinds, strict=True)]
-            if "metadata" not in table.said_by:  # its own neighbours are no files that are left out
-                keys = {PurePosixPath(path).name.split(".")[0] for path in used}
-                kinds = [
-                    None if kind is OTHER and PurePosixPath(entry.path).name.split(".")[0] in keys else kind
-                    for entry, kind in zip(entries, kinds, strict=True)
-                ]
-        self._leave_out(
-            (entry, kind)
-            for entry, kind in zip(entries, kinds, strict=True)
-            if kind is not None and posixpath.basename(entry.path) not in METADATA
-        )
-        if not used:
+            images = [entry for files in table.files for _, entry in files]
+            kinds = _by_names(table, entries, kinds)
+        self._leave_out(zip(entries, kinds, strict=True))
+        if not images:
             raise DataError(self._nothing())
         splits = self._by_table(table) if table is not None else self._by_folder(images)
         return Contents(self.tree.root, self.files, tuple(self.left), splits, tuple(self.notes))
@@ -198,22 +183,24 @@ class _Sorting:
     def _told_apart(self, entries: list[Entry], reader: Reader) -> tuple[list[Entry], list[Kind | None]]:
         return entries, [why_left_out(entry.path, partial(reader.open, entry)) for entry in entries]
 
-    def _leave_out(self, files: Any) -> None:
-        self.left += [LeftOut(entry.path, *kind) for entry, kind in files]
+    def _leave_out(self, files: Iterable[tuple[Entry, Kind | None]]) -> None:
+        """Note the files that are left out; tables of metadata are read."""
+        named = ((entry, kind) for entry, kind in files if posixpath.basename(entry.path) not in METADATA)
+        self.left += [LeftOut(entry.path, *kind) for entry, kind in named if kind is not None]
 
     def _nothing(self) -> str:
         counts = Counter(file.why for file in self.left)
         found = "; ".join(f"{count} files: {why}" for why, count in counts.most_common(3))
         return (
-            f"got {str(self.tree.root)!r}, in which there is no image that can be read ({found or 'no files'}); expected "
-            f"images such as PNG, JPEG or WebP, in one folder for each class"
+            f"got {str(self.tree.root)!r}, in which there is no image that can be read ({found or 'no files'}); "
+            f"expected images such as PNG, JPEG or WebP, in one folder for each class"
         )
 
     def _by_table(self, table: Table) -> dict[str, Rows]:
         """The rows of a table, in the splits that their images' folders are."""
         paths = [files[0][1].path if files else "" for files in table.files]
         split_of = self._splits([path for path in paths if path], flat=True)[1]
-        self.notes.append(f"Columns and labels are those of {table.said_by}.")
+        self.notes.append(f"Columns and labels are from {table.said_by}.")
         numbers: dict[str, list[int]] = {}
         for number, path in enumerate(paths):
             numbers.setdefault(split_of(path), []).append(number)
@@ -306,6 +293,15 @@ class _Sorting:
         return (below if inside else (lambda path: path)), split_of
 
 
+def _by_names(table: Table, entries: Sequence[Entry], kinds: Sequence[Kind | None]) -> list[Kind | None]:
+    """Why files are left out, where a table says which are the images."""
+    named = {entry.path for files in table.files for _, entry in files}
+    unnamed = Kind(f"not named in {table.said_by}: add them there", True)
+    kinds = [kind or (None if entry.path in named else unnamed) for entry, kind in zip(entries, kinds, strict=True)]
+    used = {entry.path for entry in table.used}
+    return [None if entry.path in used else kind for entry, kind in zip(entries, kinds, strict=True)]
+
+
 def _split_of(folder: str) -> str | None:
     """The split that a folder is called after; None if it is not."""
     if folder.lower() in _SPLIT_OF:
@@ -324,7 +320,3 @@ def _closed(tree: Tree) -> list[LeftOut]:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

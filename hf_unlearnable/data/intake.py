@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import PurePosixPath
+from typing import Any
 
-import numpy as np
-from datasets import Dataset
 from datasets import Image as ImageFeature
-from numpy.typing import NDArray
-from PIL import Image
 
-from hf_unlearnable.budget import WHITE, Budget
-from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.folders import LeftOut
-from hf_unlearnable.data.pixels import DIGEST_BYTES, conversion, digest, encode, released_mode, to_array, to_image
-from hf_unlearnable.data.reading import UNREADABLE, open_image, turned_size, why_unreadable
+from hf_unlearnable.data.inspection import Broken, Estimate, Inspection
 from hf_unlearnable.data.sources import Source
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.progress import Progress
 
 FEW_PIXELS = 2_000_000_000  # of all images: up to here all are decoded unasked, in about half a minute
-
-_SAMPLE = 12  # images that are written on trial, for the size of all
-_GRAIN = 64  # pixels a side at which a trial's perturbation is drawn
-
-
-class Broken(NamedTuple):
-    """An image that cannot be read or protected.
-
-    Attributes:
-        row: of the dataset.
-        path: its file; None where the dataset holds the bytes alone.
-        why: in words.
-    """
-
-    row: int
-    path: str | None
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.path or f'row {self.row}'}: {self.why}"
-
-
-class Estimate(NamedTuple):
-    """What the protected images will take, by a sample that was written on trial.
-
-    Attributes:
-        image_format: as which they are written.
-        written: bytes of all images.
-        disk: bytes at the end of the work, when what is written is there twice, beside the perturbations.
-        seconds: to read and to write all of them, without the optimisation.
-    """
-
-    image_format: str
-    written: int
-    disk: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -135,15 +91,14 @@ class Intake:
             budget: how far they are going to be moved, for the size of the files.
             progress: show bars.
         """
-        looking = _Looking(opened.dataset, columns, progress)
+        looking = Inspection(opened.dataset, columns, progress)
         looking.read_headers()
+        estimate = looking.estimate(image_format, budget)
         if decode is None:
             decode = looking.pixels <= FEW_PIXELS or bool(looking.broken)
-        started = time.monotonic()
         if decode:
             looking.decode()
         contents = opened.contents
-        classes, unlabelled = looking.count_classes()
         return cls(
             source=source,
             split=opened.split,
@@ -153,8 +108,8 @@ class Intake:
             sizes=looking.sizes,
             modes=looking.modes,
             conversions=looking.conversions,
-            classes=classes,
-            unlabelled=unlabelled,
+            classes=looking.count_classes(),
+            unlabelled=int((looking.labels < 0).sum()) if columns.label else 0,
             other_splits={name: count for name, count in opened.splits.items() if name != opened.split},
             other_images=tuple(
                 name
@@ -166,13 +121,8 @@ class Intake:
             broken=tuple(looking.broken[row] for row in sorted(looking.broken)),
             duplicates=looking.duplicates() if decode else (),
             notes=(*(contents.notes if contents else ()), *notes),
-            estimate=looking.estimate(image_format, budget, time.monotonic() - started if decode else None),
+            estimate=estimate,
         )
-
-    @property
-    def whole(self) -> NDArray[np.int64]:
-        """The rows that can be read."""
-        return np.setdiff1d(np.arange(self.images), [image.row for image in self.broken])
 
     def check(self, *, leave_out: bool = False, skip_unreadable: bool = False) -> None:
         """Refuse what would be lost in silence.
@@ -274,133 +224,6 @@ class Intake:
             f"Will take: {_bytes(estimate.written)} as {estimate.image_format}{now}; {_bytes(estimate.disk)} of disk "
             f"while it works; about {_time(estimate.seconds)} to read and write the images, without the optimisation."
         )
-
-
-class _Looking:
-    """The passes over the rows."""
-
-    def __init__(self, dataset: Dataset, columns: Columns, progress: bool) -> None:
-        self.dataset, self.columns, self.progress = dataset, columns, progress
-        self.column = columns.image
-        plain = dataset.with_format(None).select_columns([self.column])
-        self.stored = plain.cast_column(self.column, ImageFeature(decode=False))
-        self.mode = dataset.features[self.column].mode
-        self.sizes: Counter[tuple[int, int]] = Counter()
-        self.modes: Counter[str] = Counter()
-        self.conversions: Counter[str] = Counter()
-        self.broken: dict[int, Broken] = {}
-        self.digests = np.zeros(len(dataset), dtype=f"V{DIGEST_BYTES}")
-        self.pixels = self.file_bytes = 0
-        self.offline: str | None = None  # why addresses cannot be fetched, once one was tried
-
-    def _rows(self, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        with Progress(what, len(self.stored), unit="image", enabled=self.progress) as bar:
-            for number, row in enumerate(self.stored):
-                if number not in self.broken:
-                    yield number, row[self.column] or {"bytes": None, "path": None}
-                bar.advance()
-
-    def read_headers(self) -> None:
-        for number, stored in self._rows("looking at images"):
-            remote = stored["bytes"] is None and "://" in (stored["path"] or "")
-            if remote and self.offline:
-                self.broken[number] = Broken(number, stored["path"], self.offline)
-                continue
-            try:
-                with open_image(stored) as image:
-                    shown = image.convert(self.mode) if self.mode else image
-                    released_mode(shown)
-                    size = turned_size(image)
-                    change = conversion(shown)
-                    mode = image.mode
-            except UNREADABLE as error:
-                why = why_unreadable(error, stored)
-                self.broken[number] = Broken(number, stored["path"], why)
-                self.offline = why if remote else None
-                continue
-            self.sizes[size] += 1
-            self.modes[mode] += 1
-            self.conversions.update([change] if change else [])
-            self.pixels += size[0] * size[1]
-            self.file_bytes += _size_of(stored)
-
-    def decode(self) -> None:
-        for number, stored in self._rows("checking images"):
-            try:
-                self.digests[number] = np.void(digest(self._pixels(stored), 0))
-            except UNREADABLE as error:
-                self.broken[number] = Broken(number, stored["path"], why_unreadable(error, stored))
-
-    def _pixels(self, stored: dict[str, Any]) -> NDArray[np.uint8]:
-        return to_array(ImageFeature(mode=self.mode).decode_example(stored))
-
-    def count_classes(self) -> tuple[dict[str, int], int]:
-        """How many images each class has, and how many have none."""
-        if not self.columns.label or len(self.dataset) == 0:
-            return {}, 0
-        classes = Classes.of(self.dataset, self.columns)
-        self.labels = np.full(len(self.dataset), -1)
-        values = self.dataset.with_format(None).select_columns([self.columns.label])
-        for row, value in enumerate(values):
-            number = classes.number(value[self.columns.label])
-            self.labels[row] = -1 if number is None else number
-        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(classes.names))
-        return dict(zip(classes.names, counts.tolist(), strict=True)), int((self.labels < 0).sum())
-
-    def duplicates(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of rows with the same pixels and not the same label."""
-        if not self.columns.label or len(self.dataset) == 0:
-            return ()
-        rows = np.setdiff1d(np.arange(len(self.dataset)), list(self.broken))
-        _, group, count = np.unique(self.digests[rows], return_inverse=True, return_counts=True)
-        several = rows[count[group] > 1]
-        members: dict[bytes, list[int]] = {}
-        for row in several:
-            members.setdefault(self.digests[row].tobytes(), []).append(int(row))
-        return tuple(
-            tuple(self.stored[row][self.column]["path"] or f"row {row}" for row in same)
-            for same in members.values()
-            if len(set(self.labels[same])) > 1
-        )
-
-    def estimate(self, image_format: str, budget: Budget, seconds: float | None) -> Estimate | None:
-        """Write a few images with a perturbation drawn at random, and reckon from there."""
-        whole = np.setdiff1d(np.arange(len(self.dataset)), list(self.broken))
-        if not len(whole):
-            return None
-        rng = np.random.default_rng(0)
-        pixels = written = 0
-        reading = writing = 0.0
-        for row in whole[np.unique(np.linspace(0, len(whole) - 1, _SAMPLE).astype(int))]:
-            started = time.monotonic()
-            array = self._pixels(self.stored[int(row)][self.column])
-            reading += time.monotonic() - started
-            pixels += array.shape[1] * array.shape[2]
-            started = time.monotonic()
-            written += len(encode(to_image(_moved(array, budget, rng)), image_format)[0])
-            writing += time.monotonic() - started
-        share = self.pixels / max(1, pixels)
-        once = seconds if seconds is not None else reading * share
-        total = int(written * share)
-        # The fit keeps the pixels and the perturbations at the size that it works at.
-        small = sum(3 * min(height, _GRAIN) * min(width, _GRAIN) * n for (height, width), n in self.sizes.items())
-        # Read by the fit, by map, and for the comparison with what was written, which is read too.
-        return Estimate(image_format, total, 2 * total + 2 * small, 4 * once + writing * share)
-
-
-def _moved(array: NDArray[np.uint8], budget: Budget, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """An image with noise of the grain that perturbations have, which is what its file grows by."""
-    height, width = array.shape[1:]
-    radius = budget.radius if budget.norm == "linf" else budget.radius / math.sqrt(array.size)
-    grain = rng.integers(0, 256, (min(height, _GRAIN), min(width, _GRAIN)), dtype=np.uint8)
-    noise = np.asarray(Image.fromarray(grain).resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
-    return np.clip(np.rint(array + (noise / 127.5 - 1) * radius), 0, WHITE).astype(np.uint8)
-
-
-def _size_of(stored: dict[str, Any]) -> int:
-    if stored["bytes"] is not None:
-        return len(stored["bytes"])
-    return 0 if "://" in stored["path"] else Path(stored["path"]).stat().st_size
 
 
 def _listing(files: Sequence[LeftOut]) -> str:

@@ -22,7 +22,8 @@ _HEIF = {".heic", ".heics", ".heif", ".heifs", ".hif"}
 _SNIFFED = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF")  # looked for in files of unknown endings
 
 
-_NEIGHBOURS = set(".txt .cls .md .json .jsonl .csv .xml .html .parquet .arrow .wav .mp3 .ogg".split())  # not opened
+# The usual neighbours of images, whose first bytes are not looked at.
+_NEIGHBOURS = {".txt", ".cls", ".md", ".json", ".jsonl", ".csv", ".xml", ".html", ".parquet", ".arrow", ".wav", ".ogg"}
 
 
 class Kind(NamedTuple):

@@ -30,12 +30,14 @@ class Table(NamedTuple):
         features: of the columns; those that name files are images.
         files: for each row the files that it names, with the column that names them: the images first.
         said_by: in words, such as ``"metadata.csv"``.
+        used: the files that it was read from.
     """
 
     rows: list[dict[str, Any]]
     features: Features
     files: list[list[tuple[str, Entry]]]
     said_by: str
+    used: Sequence[Entry]
 
 
 def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
@@ -49,7 +51,8 @@ def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
         return None
     here = {entry.path: entry for entry in entries}
     names: dict[str, str] = {}
-    tables, files = [], []
+    tables: list[pa.Table] = []
+    files = []
     for entry in found:
         table = _table(entry, reader)
         if tables and table.schema.names != tables[0].schema.names:
@@ -72,7 +75,7 @@ def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
         {names.get(name, name): ImageFeature() if name in names else feature for name, feature in plain.items()}
     )
     rows = whole.drop_columns(list(names)).to_pylist()
-    return Table(rows, features, files, ", ".join(sorted({posixpath.basename(entry.path) for entry in found})))
+    return Table(rows, features, files, ", ".join(sorted({posixpath.basename(entry.path) for entry in found})), found)
 
 
 def read_sidecars(images: Sequence[Entry], entries: Sequence[Entry], reader: Reader) -> Table | None:
@@ -94,11 +97,12 @@ def read_sidecars(images: Sequence[Entry], entries: Sequence[Entry], reader: Rea
     keys = [(entry.archive, _key(entry)) for entry in images]
     if not beside.keys() & set(keys) or len(set(keys)) < len(keys):
         return None
-    rows = []
+    rows, used = [], []
     for place in keys:
         row: dict[str, Any] = {"__key__": place[1]}
         for entry in beside.get(place, []):
             row |= _sidecar(entry, reader)
+            used.append(entry)
         rows.append(row)
     # Columns of all rows: from_pylist looks at the first alone.
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -107,7 +111,9 @@ def read_sidecars(images: Sequence[Entry], entries: Sequence[Entry], reader: Rea
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"the files beside the images disagree about a column ({first_line(error)})") from error
     features = Features({"image": ImageFeature(), **Features.from_arrow_schema(table.schema)})
-    return Table(table.to_pylist(), features, [[("image", entry)] for entry in images], "the files beside them")
+    return Table(
+        table.to_pylist(), features, [[("image", entry)] for entry in images], "the files beside the images", used
+    )
 
 
 def _key(entry: Entry) -> str:
@@ -128,7 +134,9 @@ def _sidecar(entry: Entry, reader: Reader) -> Mapping[str, Any]:
         told = json.loads(content)
     except ValueError as error:
         raise DataError(f"got {entry.path}, which is not what its ending says ({first_line(error)})") from error
-    return {name: value for name, value in told.items() if name != "image"} if isinstance(told, dict) else {"json": told}
+    return (
+        {name: value for name, value in told.items() if name != "image"} if isinstance(told, dict) else {"json": told}
+    )
 
 
 def _table(entry: Entry, reader: Reader) -> pa.Table:
