@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.kinds import register_heif
 from hf_unlearnable.data.pixels import TURNED, conversion, released_mode, to_array
-from hf_unlearnable.errors import DataError, first_line
+from hf_unlearnable.errors import DataError, first_line, worded
 
 MIN_SIDE = 8  # pixels: less leaves nothing to networks that halve the resolution three times
 
@@ -81,9 +81,10 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
 def _number(index: int, value: Any, classes: Classes, columns: Columns) -> int:
     number = classes.number(value)
     if number is None:
+        remove = f"with dataset.filter(lambda row: row[{columns.label!r}] not in (None, -1))"
         raise DataError(
-            f"row {index}: got the label {value!r}; expected {classes.expected}. Remove unlabelled rows with "
-            f"dataset.filter(lambda row: row[{columns.label!r}] not in (None, -1))"
+            f"row {index}: got the label {value!r}; expected {classes.expected}. Remove unlabelled rows"
+            + worded(python=f" {remove}", shell=f", or name another column: --label-column (not {columns.label})")
         )
     return number
 
@@ -98,7 +99,8 @@ def _stored(
     stored = plain.cast_column(columns.image, ImageFeature(decode=False))
     for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
         if row[columns.image] is None:
-            raise DataError(f"row {index}: got no image; remove the row with dataset.filter")
+            remove = worded(python="remove the row with dataset.filter", shell="remove the row")
+            raise DataError(f"row {index}: got no image; {remove}")
         yield int(index), row[columns.image], row[columns.label]
 
 
@@ -116,6 +118,12 @@ def open_image(stored: Mapping[str, Any]) -> Image.Image:
         raise DataError("got no image: neither bytes nor a path")
     # datasets reads files at addresses and in archives too.
     return ImageFeature().decode_example(dict(stored)) if "://" in stored["path"] else Image.open(stored["path"])
+
+
+def read_pixels(stored: Mapping[str, Any], mode: str | None = None) -> NDArray[np.uint8]:
+    """Decode an image as a dataset stores it, whose feature has this mode: (C, H, W) as ``to_array`` gives it."""
+    with open_image(stored) as image:
+        return to_array(image.convert(mode) if mode else image)
 
 
 def turned_size(image: Image.Image) -> tuple[int, int]:
@@ -153,8 +161,8 @@ def _naming(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
         raise DataError(f"{where}: {error}") from error
     except UNREADABLE as error:
         raise DataError(
-            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave out all that are "
-            f"like it: skip_unreadable=True of runs.protect, --skip-unreadable on the command line"
+            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave all such out: "
+            + worded(python="runs.protect(…, skip_unreadable=True)", shell="--skip-unreadable")
         ) from error
 
 
