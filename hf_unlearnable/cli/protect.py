@@ -107,8 +107,8 @@ def protect(
     source = {"split": split, "config": subset, "class_depth": class_depth}
     source |= {"image_column": image_column, "label_column": label_column}
     if dry_run:
-        written = {"image_format": image_format, "image_files": image_files, "output": output or ""}
-        look_and_tell(dataset, budget=allowance, decode=True, **written, **source)
+        files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
+        look_and_tell(dataset, budget=allowance, decode=True, **files, **source)
         return
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")
