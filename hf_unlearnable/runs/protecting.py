@@ -233,6 +233,7 @@ def protect(
     if skipped:
         data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
         origin = origin and replace(origin, skipped=skipped)
+    del opened, look  # the names of a million files, which the fit needs no more
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
