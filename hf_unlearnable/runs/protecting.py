@@ -31,6 +31,7 @@ from hf_unlearnable.errors import (
 )
 from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
+from hf_unlearnable.progress import whole
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
@@ -250,7 +251,12 @@ def protect(
         accelerator.wait_for_everyone()  # until the main process holds the output
         _fit(recipe, data, options, *work_folders(target), overwrite)
         return None
-    with resumable(target, overwrite=overwrite) as (result, checkpoints):
+    fit = recipe.parts()
+    parts = {"reading images": 0.2, **fit, "protecting images": 0.5, "comparing images": 0.8} if fit else {}
+    with (
+        resumable(target, overwrite=overwrite) as (result, checkpoints),
+        whole(f"protecting {len(data)} images", parts, enabled=progress),
+    ):
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         files = _Files(image_format, image_files, names, also_jpeg, num_proc, progress)
@@ -318,7 +324,7 @@ def _release(
     if origin is not None:
         run.keep_origin(origin)
     try:
-        verification = protection.verify(data, _written(protection, data, run, files))
+        verification = protection.verify(data, _written(protection, data, run, files), progress=files.progress)
     except (pa.ArrowException, DataError) as error:
         for file in run.private.glob(MAPPED):  # or the next try would meet the same
             file.unlink()
