@@ -136,9 +136,9 @@ def check_images(run: RunFolder) -> int:
     """
     if not run.images.is_dir() or not run.image_names.exists():
         return 0
-    told = read_json(run.image_names)
-    check_keys(told, ("names",), (), "the names of image files", {"names": (list,)})
-    names = told["names"]
+    stored = read_json(run.image_names)
+    check_keys(stored, ("names",), (), "the names of image files", {"names": (list,)})
+    names = stored["names"]
     column = run.protection.columns.image
     wrong = [
         name

@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from accelerate import Accelerator
 from datasets import Dataset
 from datasets import Image as ImageFeature
 
@@ -16,6 +18,7 @@ from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import Source, open_source
 from hf_unlearnable.errors import DataError, DataWarning, option
 from hf_unlearnable.runs.image_files import source_paths
+from hf_unlearnable.training.processes import broadcast, run_on_all
 
 
 def intake(
@@ -87,6 +90,49 @@ def open_dataset(
     return opened
 
 
+def looked_at(
+    opened: Source,
+    accelerator: Accelerator,
+    allowed: dict[str, bool],
+    intake: Intake | None,
+    named: tuple[str | None, str | None],
+    image_files: bool | None,
+    **options: Any,
+) -> tuple[Dataset, Intake | None, tuple[int, ...]]:
+    """Look, in the main process of all, before a fit.
+
+    Args:
+        opened: what is to be protected.
+        accelerator: of all processes.
+        allowed: what may be left out, as ``Intake.check`` takes it.
+        intake: what was found already.
+        named: the columns of the images and of the labels.
+        image_files: see ``protect``.
+        options: of ``Intake.of``.
+
+    Returns:
+        The rows that are protected, what was found (None in all but the main process), and which rows are skipped.
+
+    Raises:
+        DataError: in all processes: what would be left out in silence, or no such columns.
+    """
+
+    def look() -> Intake | None:
+        if not accelerator.is_main_process:
+            return None
+        columns = _found(opened.dataset, *named)
+        copies = copies_of(opened.dataset, columns.image, image_files)
+        decode = True if allowed["skip_unreadable"] else None
+        found = intake or Intake.of(opened, columns, decode=decode, copies=copies, **options)
+        found.check(**allowed)
+        return found
+
+    found = run_on_all(accelerator, look)
+    skipped = broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
+    data = opened.dataset
+    return data.select(np.setdiff1d(np.arange(len(data)), skipped)) if skipped else data, found, skipped
+
+
 def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> int:
     """How often ``protect`` writes the images: as a dataset, and perhaps as files."""
     return 1 + (source_paths(dataset, image_column) is not None if image_files is None else image_files)
@@ -95,11 +141,15 @@ def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> 
 def _columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
     """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # the fit says it
-            return find_columns(dataset, image, label), ""
+        return _found(dataset, image, label), ""
     except DataError as error:
         candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]
         if not candidates or (image is not None and image not in candidates):
             raise
         return Columns(image or candidates[0], ""), f"Cannot be protected as it is: {error}."
+
+
+def _found(dataset: Dataset, image: str | None, label: str | None) -> Columns:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the fit says it
+        return find_columns(dataset, image, label)

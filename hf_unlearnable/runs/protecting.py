@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 from accelerate import Accelerator
 from datasets import Dataset
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.errors import (
     CheckpointError,
     DataError,
-    DataWarning,
     OutputError,
     RecipeError,
     UnlearnableError,
@@ -45,10 +41,10 @@ from hf_unlearnable.runs.image_files import (
     source_paths,
     write_images,
 )
-from hf_unlearnable.runs.inspecting import copies_of, open_dataset
+from hf_unlearnable.runs.inspecting import looked_at, open_dataset
 from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality, write_lossy_copy
 from hf_unlearnable.runs.origin import Origin
-from hf_unlearnable.training.processes import broadcast, default_accelerator, run_on_all
+from hf_unlearnable.training.processes import default_accelerator
 
 MAPPED = "map*.arrow"  # in the private folder while the images are written
 
@@ -206,35 +202,20 @@ def protect(
             raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
         origin = Origin.at(dataset, split=split, config=config, class_depth=class_depth)
     accelerator = accelerator or default_accelerator()
-    opened = open_dataset(dataset, split, config, class_depth)
-
-    def look() -> Intake | None:
-        if not accelerator.is_main_process:
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # the fit says it
-            columns = find_columns(opened.dataset, image_column, label_column)
-        found = intake or Intake.of(
-            opened,
-            columns,
-            source="" if isinstance(dataset, Dataset) else str(dataset),
-            decode=True if skip_unreadable else None,
-            image_format=image_format,
-            budget=allowance,
-            output=target,
-            copies=copies_of(opened.dataset, columns.image, image_files),
-            progress=progress,
-        )
-        found.check(leave_out=leave_out, skip_unreadable=skip_unreadable)
-        return found
-
-    found = run_on_all(accelerator, look)
-    skipped = broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
-    data = opened.dataset
-    if skipped:
-        data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
-        origin = origin and replace(origin, skipped=skipped)
-    del opened, look  # the names of a million files, which the fit needs no more
+    data, found, skipped = looked_at(
+        open_dataset(dataset, split, config, class_depth),
+        accelerator,
+        {"leave_out": leave_out, "skip_unreadable": skip_unreadable},
+        intake,
+        (image_column, label_column),
+        image_files,
+        source="" if isinstance(dataset, Dataset) else str(dataset),
+        image_format=image_format,
+        budget=allowance,
+        output=target,
+        progress=progress,
+    )
+    origin = replace(origin, skipped=skipped) if origin is not None and skipped else origin
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
