@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import load_saved, load_source
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError, option
 from hf_unlearnable.evaluation.report import Report
@@ -19,6 +20,7 @@ from hf_unlearnable.protection.layout import (
     IMAGE_NAMES,
     IMAGES,
     IMAGES_JPEG,
+    INTAKE,
     MEASURED,
     ORIGIN,
     PRIVATE,
@@ -306,11 +308,16 @@ class RunFolder(PathLike[str]):
                 ) from error
         if clean is None:
             raise SourceError(f"{str(self)!r} does not say what was protected; {name_them}")
-        return load_source(clean, split or self.split)
+        return load_source(clean, split or self.split, class_depth=origin.class_depth if origin else None)
 
     def keep_origin(self, origin: Origin) -> None:
         """Write down where the originals are."""
         atomic_write(self.private / ORIGIN, json.dumps(origin.as_dict(), indent=2) + "\n", private=True)
+
+    def keep_intake(self, intake: Intake) -> None:
+        """Write down what was found before the work; without time and room, which never are the same."""
+        told = {name: value for name, value in intake.as_dict().items() if name not in ("seconds", "space")}
+        atomic_write(self.private / INTAKE, json.dumps(told, indent=2, ensure_ascii=False) + "\n", private=True)
 
     def keep_verification(self, verification: Verification) -> None:
         """Write down how the images that were read back compare with the originals."""

@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import check_format
-from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import (
     CheckpointError,
     DataError,
@@ -41,6 +41,7 @@ from hf_unlearnable.runs.image_files import (
     source_paths,
     write_images,
 )
+from hf_unlearnable.runs.inspecting import looked_at, open_dataset
 from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality, write_lossy_copy
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.training.processes import default_accelerator
@@ -55,12 +56,14 @@ class ProtectedRun(PathLike[str]):
     Attributes:
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
+        intake: what was found before the work.
         image_files: how many lie in ``RunFolder.images``.
         lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
     """
 
     folder: RunFolder
     verification: Verification
+    intake: Intake
     image_files: int = 0
     lossy: LossyCopy | None = None
 
@@ -111,6 +114,10 @@ def protect(
     budget: Budget | str | float = Budget(8),
     split: str = "train",
     config: str | None = None,
+    class_depth: int | None = None,
+    leave_out: bool = False,
+    skip_unreadable: bool = False,
+    intake: Intake | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
     image_column: str | None = None,
@@ -135,12 +142,18 @@ def protect(
     ends with the same bytes; until then ``.OUTPUT.part`` beside the output holds what it needs, and is private.
 
     Args:
-        dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file or an image folder.
+        dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file, an image folder, or a zip
+            or tar of one.
         output: the folder to write; must not hold anything yet.
         method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``.
         budget: how far an image may be moved, see ``Method.fit``.
         split: of a dataset that is named.
         config: of a dataset that is named, where it has several.
+        class_depth: of an image folder: how many folders make the class; the whole path of an image's folder when left
+            out.
+        leave_out: leave files out that may be images and are not read, such as drawings, raw files and videos.
+        skip_unreadable: leave images out that cannot be read.
+        intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
         surrogate: see ``Method.fit``, like the four after it.
@@ -170,6 +183,7 @@ def protect(
             another process writes to it.
         SourceError: there is no such dataset.
         RecipeError: a method or setting that does not exist, or an origin for a dataset that is named.
+        DataError: files or images that would be left out in silence, all of them named.
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
 
     Warns:
@@ -186,11 +200,22 @@ def protect(
     if not isinstance(dataset, Dataset):
         if origin is not None:
             raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
-        origin = Origin.at(dataset, split=split, config=config)
-        data = load_source(str(dataset), split, config)
-    else:
-        data = dataset
+        origin = Origin.at(dataset, split=split, config=config, class_depth=class_depth)
     accelerator = accelerator or default_accelerator()
+    data, found, skipped = looked_at(
+        open_dataset(dataset, split, config, class_depth),
+        accelerator,
+        {"leave_out": leave_out, "skip_unreadable": skip_unreadable},
+        intake,
+        (image_column, label_column),
+        image_files,
+        source="" if isinstance(dataset, Dataset) else str(dataset),
+        image_format=image_format,
+        budget=allowance,
+        output=target,
+        progress=progress,
+    )
+    origin = replace(origin, skipped=skipped) if origin is not None and skipped else origin
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
@@ -203,7 +228,7 @@ def protect(
         "checkpoint_every": checkpoint_every,
         "progress": progress,
     }
-    if not accelerator.is_main_process:
+    if found is None:  # in all but the main process
         accelerator.wait_for_everyone()  # until the main process holds the output
         _fit(recipe, data, options, *work_folders(target), overwrite)
         return None
@@ -216,7 +241,8 @@ def protect(
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         files = _Files(image_format, image_files, names, also_jpeg, num_proc, progress)
-        made = _release(protection, data, RunFolder(result), origin, files)
+        made = _release(protection, data, RunFolder(result), origin, files, found)
+        RunFolder(result).keep_intake(found)
     return replace(made, folder=RunFolder(target))
 
 
@@ -272,7 +298,7 @@ class _Files:
 
 
 def _release(
-    protection: Protection, data: Dataset, run: RunFolder, origin: Origin | None, files: _Files
+    protection: Protection, data: Dataset, run: RunFolder, origin: Origin | None, files: _Files, intake: Intake
 ) -> ProtectedRun:
     """Write the protected images, read them back and compare them with their originals."""
     private_folder(run.private)
@@ -302,7 +328,7 @@ def _release(
         if files.also_jpeg is not None:
             given = (names, files.also_jpeg, protection.budget)
             lossy = write_lossy_copy(run, data, protection.columns, *given, progress=files.progress)
-    return ProtectedRun(run, verification, len(data) if wanted else 0, lossy)
+    return ProtectedRun(run, verification, intake, len(data) if wanted else 0, lossy)
 
 
 def _names(

@@ -1,0 +1,155 @@
+"""Look at what is to be protected, before the work."""
+
+from __future__ import annotations
+
+import warnings
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from accelerate import Accelerator
+from datasets import Dataset
+from datasets import Image as ImageFeature
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import Columns, find_columns
+from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.data.sources import Source, open_source
+from hf_unlearnable.errors import DataError, DataWarning, option
+from hf_unlearnable.runs.image_files import source_paths
+from hf_unlearnable.training.processes import broadcast, run_on_all
+
+
+def intake(
+    dataset: Dataset | str | PathLike[str],
+    *,
+    split: str = "train",
+    config: str | None = None,
+    class_depth: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    decode: bool | None = True,
+    image_format: Literal["png", "webp"] = "png",
+    image_files: bool | None = None,
+    output: str | PathLike[str] = "",
+    budget: Budget | str | float = Budget(8),
+    progress: bool = True,
+) -> Intake:
+    """Look at a dataset as ``protect`` does before it begins, and as ``hf-unlearnable protect --dry-run`` prints it.
+
+    Args:
+        dataset: see ``protect``, like the five after it.
+        split: see there.
+        config: see there.
+        class_depth: see there.
+        image_column: see there.
+        label_column: see there.
+        decode: decode every image, which shows all that are damaged and the same image in several classes; with False
+            only headers are read; with None all are decoded where they are few.
+        image_format: of the files that ``protect`` is to write, for their size.
+        image_files: whether it is to write them once more as files, see ``protect``.
+        output: the folder that it is to write, for the room that is left there; the current one when left out.
+        budget: how far it is to move an image, for the same.
+        progress: show bars.
+
+    Raises:
+        SourceError: there is no such dataset.
+        DataError: it cannot be opened, or has no column of images.
+    """
+    opened = open_dataset(dataset, split, config, class_depth)
+    name = "" if isinstance(dataset, Dataset) else str(dataset)
+    columns, problem = _columns(opened.dataset, image_column, label_column)
+    return Intake.of(
+        opened,
+        columns,
+        source=name,
+        notes=[problem] if problem else [],
+        decode=decode,
+        image_format=image_format,
+        budget=Budget.parse(budget),
+        output=Path(output),
+        copies=copies_of(opened.dataset, columns.image, image_files),
+        progress=progress,
+    )
+
+
+def open_dataset(
+    dataset: Dataset | str | PathLike[str], split: str, config: str | None, class_depth: int | None
+) -> Source:
+    """Open what is to be protected; a dataset in memory is its own only split."""
+    if isinstance(dataset, Dataset):
+        opened = Source(dataset, split, {split: len(dataset)})
+    else:
+        opened = open_source(str(dataset), split, config, class_depth)
+    if class_depth is not None and not (opened.contents and opened.contents.splits):
+        raise DataError(
+            f"got {option('class_depth', class_depth)} for a dataset whose labels are in a column; expected a "
+            f"folder of images. Leave it out"
+        )
+    return opened
+
+
+def looked_at(
+    opened: Source,
+    accelerator: Accelerator,
+    allowed: dict[str, bool],
+    intake: Intake | None,
+    named: tuple[str | None, str | None],
+    image_files: bool | None,
+    **options: Any,
+) -> tuple[Dataset, Intake | None, tuple[int, ...]]:
+    """Look, in the main process of all, before a fit.
+
+    Args:
+        opened: what is to be protected.
+        accelerator: of all processes.
+        allowed: what may be left out, as ``Intake.check`` takes it.
+        intake: what was found already.
+        named: the columns of the images and of the labels.
+        image_files: see ``protect``.
+        options: of ``Intake.of``.
+
+    Returns:
+        The rows that are protected, what was found (None in all but the main process), and which rows are skipped.
+
+    Raises:
+        DataError: in all processes: what would be left out in silence, or no such columns.
+    """
+
+    def look() -> Intake | None:
+        if not accelerator.is_main_process:
+            return None
+        columns = _found(opened.dataset, *named)
+        copies = copies_of(opened.dataset, columns.image, image_files)
+        decode = True if allowed["skip_unreadable"] else None
+        found = intake or Intake.of(opened, columns, decode=decode, copies=copies, **options)
+        found.check(**allowed)
+        return found
+
+    found = run_on_all(accelerator, look)
+    skipped = broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
+    data = opened.dataset
+    return data.select(np.setdiff1d(np.arange(len(data)), skipped)) if skipped else data, found, skipped
+
+
+def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> int:
+    """How often ``protect`` writes the images: as a dataset, and perhaps as files."""
+    return 1 + (source_paths(dataset, image_column) is not None if image_files is None else image_files)
+
+
+def _columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
+    """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
+    try:
+        return _found(dataset, image, label), ""
+    except DataError as error:
+        candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]
+        if not candidates or (image is not None and image not in candidates):
+            raise
+        return Columns(image or candidates[0], ""), f"Cannot be protected as it is: {error}."
+
+
+def _found(dataset: Dataset, image: str | None, label: str | None) -> Columns:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the fit says it
+        return find_columns(dataset, image, label)
