@@ -13,6 +13,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 
+from hf_unlearnable.data.profiles import is_own
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.errors import DataError, PrivacyError
 from hf_unlearnable.files import SCRATCH, WORK
@@ -165,12 +166,18 @@ def _check_image(stored: Mapping[str, Any], index: int) -> None:
     try:
         with Image.open(source) as image:
             kind, carried = image.format, METADATA & set(image.info) or dict(image.getexif())
+            profile = image.info.get("icc_profile")
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"row {index}: cannot read the image ({error}); protect the dataset again") from error
     if kind not in LOSSLESS:
         raise DataError(
             f"row {index}: got an image stored as {kind}; expected {', '.join(sorted(LOSSLESS))}, since lossy "
             f"compression leaves the budget and weakens the protection. Publish what map(protect) gave"
+        )
+    if profile and not is_own(profile):
+        raise PrivacyError(
+            f"row {index}: got an image with a colour profile of its own; expected none, or one that protect writes, "
+            f"since profiles can name people and devices. Protect the dataset again"
         )
     if carried:
         raise PrivacyError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.data.columns import Classes, Columns, image_feature, is_missing
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import (
     check_format,
@@ -34,6 +34,8 @@ from hf_unlearnable.data.pixels import (
     to_array,
     to_image,
 )
+from hf_unlearnable.data.reading import UNLABELLED
+from hf_unlearnable.data.tables import column_names, column_values, is_table, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.files import atomic_folder, known_digest, make_private
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
@@ -184,29 +186,72 @@ class Protection:
         """Tells this protection from every other: a hash of its perturbations and its description."""
         return self.description.digest
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Protect one row, or a batch of rows as ``map(batched=True)`` passes them.
+    def __call__(self, row: Any) -> Any:
+        """Protect one row, or a batch of rows as ``map(batched=True)`` passes them, in any format of ``with_format``.
+
+        Args:
+            row: a mapping; a table of pyarrow, pandas or polars; or one Pillow image, whose label is the one that it
+                was fitted with.
 
         Returns:
             The image column only: ``map`` keeps the others. Decoded images come back decoded; files (``{"bytes":
-            …, "path": …}``) come back as files.
+            …, "path": …}``, or bytes alone) come back as files. A whole table for a table, with its images as files,
+            since ``map`` wants that. A Pillow image for a Pillow image.
 
         Raises:
-            DataError: the image or label column is missing, or a label is of no class.
+            DataError: the image or label column is missing; a row without an image or label, or with a label of no
+                class; or one image that was fitted with several labels.
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
-        for column in (self.columns.image, self.columns.label):
-            if column not in row:
-                raise DataError(
-                    f"got a row with the columns {', '.join(row)}; expected {column!r}, as in the dataset that the "
-                    f"protection was fitted to. Rename it with dataset.rename_column"
-                )
-        images, labels = row[self.columns.image], row[self.columns.label]
-        if isinstance(labels, (list, np.ndarray)):
-            protected: Any = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
-        else:
-            protected = self._protect_any(images, labels)
-        return {self.columns.image: protected}
+        if isinstance(row, Image.Image):
+            return self.protect(row, self._label_of(row))
+        image, label = self.columns.image, self.columns.label
+        held = column_names(row)
+        if absent := [column for column in (image, label) if column not in held]:
+            raise DataError(
+                f"got a row with the columns {', '.join(held)}; expected {absent[0]!r}, as in the dataset that the "
+                f"protection was fitted to. Rename it with dataset.rename_column"
+            )
+        if is_table(row):
+            pairs = zip(column_values(row, image), column_values(row, label), strict=True)
+            return with_files(row, image, [self._protect_file(*pair) for pair in pairs])
+        if not hasattr(row[label], "__len__") or isinstance(row[label], str) or getattr(row[label], "ndim", 1) == 0:
+            return {image: self._protect_any(row[image], row[label])}
+        return {image: [self._protect_any(*pair) for pair in zip(row[image], row[label], strict=True)]}
+
+    def _label_of(self, image: Image.Image) -> int:
+        """The class number that an image was fitted with."""
+        pixels = to_array(image)
+        found = {label: levels.tobytes() for label, levels in self._fitted(pixels)}
+        if len(set(found.values())) == 1:
+            return next(iter(found))
+        if found:
+            raise DataError(
+                f"got an image that was fitted with {len(found)} labels: "
+                f"{', '.join(self.classes.names[label] for label in found)}; expected one. Say which: "
+                f"protection.protect(image, label)"
+            )
+        raise UnseenImageError(
+            f"got an image ({pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the {len(self)} that this "
+            f"protection was fitted to"
+            + (
+                "; for another one of a known class: protection.protect(image, label)"
+                if self.description.patterns
+                else ""
+            )
+            + ". Was it fitted to another dataset or split, or was the image re-encoded, resized or protected before?"
+        )
+
+    def _fitted(self, pixels: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The labels that these (C, H, W) pixels were fitted with, and their levels."""
+        for label in range(len(self.classes.names)):
+            levels = self._store.find(digest(pixels, label))
+            if levels is not None:
+                yield label, levels
+
+    def knows(self, image: Image.Image) -> bool:
+        """Whether an image was fitted, with whatever label."""
+        return next(self._fitted(to_array(image)), None) is not None
 
     def release(
         self, dataset: AnyDataset, *, image_format: str | None = None, num_proc: int | None = None, **options: Any
@@ -234,28 +279,47 @@ class Protection:
             }
             return type(dataset)(splits)
         column, features = self.columns.image, dataset.features
-        if features is None or not isinstance(features.get(column), ImageFeature):
+        feature = image_feature(dataset, column)
+        if features is None or feature is None:
             raise DataError(
                 f"got a dataset whose column {column!r} is not known to hold images; expected an Image column. Use "
                 f"dataset.cast_column({column!r}, datasets.Image())"
             )
         protect = Protection(self.folder, image_format=image_format or self.image_format)
-        files = dataset.cast_column(column, ImageFeature(mode=features[column].mode, decode=False))
+        files = dataset.with_format(None).cast_column(column, ImageFeature(mode=feature.mode, decode=False))
         if isinstance(dataset, IterableDataset):
             # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
-            return files.map(protect, **options).cast(Features(features))
+            released = files.map(protect, **options).cast(Features({**features, column: feature}))
+            return released if dataset._formatting is None else released.with_format(dataset._formatting.format_type)
         largest = 4 * self.description.largest_image
         options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
-        released = files.with_format(None).map(protect, **options).cast_column(column, features[column])
+        released = files.map(protect, **options).cast_column(column, feature)
         released.set_format(**dataset.format)
         return released
 
     def _protect_any(self, image: Any, label: Any) -> Any:
-        if not isinstance(image, dict):
+        """One image, decoded or as a file, as it came."""
+        if isinstance(image, bytes):
+            return self._protect_any({"bytes": image, "path": None}, label)["bytes"]
+        if image is None or (isinstance(image, Mapping) and not any(image.values())):
+            raise DataError(
+                f"got a row (label {label}) without an image, neither bytes nor a path; expected one. Leave the row "
+                f"out with dataset.filter"
+            )
+        if not isinstance(image, Mapping):
             return self.protect(image, label)
-        released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(image), label)
+        stored = {"bytes": image.get("bytes"), "path": image.get("path")}
+        released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(stored), label)
         content, ending = encode(released, self.image_format)
-        return {"bytes": content, "path": file_name(image["path"], ending)}
+        written = {"bytes": content, "path": file_name(stored["path"], ending)}
+        return {name: written[name] for name in image}
+
+    def _protect_file(self, image: Any, label: Any) -> Any:
+        """One image of a table, which can hold files only."""
+        released = self._protect_any(image, label)
+        if isinstance(released, Image.Image):
+            return {"bytes": encode(released, self.image_format)[0], "path": None}
+        return released
 
     def protect(self, image: Image.Image | NDArray[np.uint8], label: Any) -> Image.Image:
         """Add its perturbation to one image.
@@ -271,7 +335,8 @@ class Protection:
         """
         number = self.classes.number(label)
         if number is None:
-            raise DataError(f"got the label {label!r}; expected {self.classes.expected}")
+            fix = f". {UNLABELLED.format(column=repr(self.columns.label))}" if is_missing(label) else ""
+            raise DataError(f"got the label {label!r}; expected {self.classes.expected}{fix}")
         pixels = to_array(image)
         levels = self._store.find(digest(pixels, number))
         if levels is None and self.description.patterns is None:
@@ -280,6 +345,7 @@ class Protection:
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
                 f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
+                + ("" if isinstance(image, Image.Image) else _ARRAY)
             )
         crafted = levels is None
         levels = self._craft(image, number) if levels is None else levels
@@ -311,7 +377,7 @@ class Protection:
             raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
         if change := conversion(image):
             warnings.warn(
-                f"an image that cannot carry a perturbation in its mode is converted: {change}",
+                f"an image that cannot be released in its mode, depth or colour profile is converted: {change}",
                 DataWarning,
                 stacklevel=2,
             )
@@ -350,6 +416,11 @@ class Protection:
         """
         size = self.description.image_shape[1:]
         return compare(aligned_pairs(original, protected, self.columns), self.budget, size)
+
+
+_ARRAY = (
+    ". Or does an array not tell its colours (a palette, a colour profile, 16 bits)? Then use dataset.with_format(None)"
+)
 
 
 def _reopen(folder: str, expected: str, image_format: str) -> Protection:

@@ -72,7 +72,7 @@ class ProtectedRun(PathLike[str]):
                 f"their perturbations were optimised at {width}x{height} and resampled."
             )
         lines += [
-            f"Modes: {count} of {described.images} images go from {change}: theirs cannot carry a perturbation."
+            f"Modes: {count} of {described.images} images go from {change}: theirs cannot be released as it is."
             for change, count in described.conversions.items()
         ]
         return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
