@@ -18,6 +18,7 @@ from hf_unlearnable.errors import DataWarning, RecipeError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from hf_unlearnable.data.intake import Intake
     from hf_unlearnable.methods import Method
 
 Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
@@ -28,13 +29,40 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisat
 
 
 def protect(
-    dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
-    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Hub id, save_to_disk folder, parquet file, or images in a folder, zip or tar.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; must not hold anything yet.", show_default="required")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look at the images, and say what would be done with them.")
+    ] = False,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave files out that may be images and cannot be protected.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave images out that cannot be read.")
+    ] = False,
+    class_depth: Annotated[
+        int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
     ] = "mi-ue",
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
-    split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
+    split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
+    keep_clean: Annotated[
+        list[str] | None,
+        typer.Option(help="With --split all: a split that goes along unprotected, such as test; may be repeated."),
+    ] = None,
+    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    drop_unlabelled: Annotated[
+        bool, typer.Option("--drop-unlabelled", help="Leave rows out whose label is null, NaN or -1.")
+    ] = False,
+    duplicates: Annotated[
+        str, typer.Option(help="Copies of an image with several labels: a perturbation each (apart), or share one.")
+    ] = "apart",
     config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
@@ -70,10 +98,8 @@ def protect(
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
     from hf_unlearnable.budget import Budget
     from hf_unlearnable.data.pixels import check_format
-    from hf_unlearnable.data.sources import load_source
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
-    from hf_unlearnable.runs import Origin
     from hf_unlearnable.runs.protecting import check_apart
 
     # Everything that can be wrong with the words of the command, before anything slow.
@@ -84,6 +110,18 @@ def protect(
     given = {"seed": seed, "epochs": epochs}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     check_format(image_format)
+    source: dict[str, Any] = {
+        "split": split,
+        "keep_clean": keep_clean or (),
+        "config": config,
+        "class_depth": class_depth,
+    }
+    source |= {"image_column": image_column, "label_column": label_column}
+    if dry_run:
+        _look(dataset, budget=allowance, image_format=image_format, decode=True, **source)
+        return
+    if output is None:
+        raise typer.BadParameter("name the folder to write", param_hint="--output")
     check_apart(dataset, output)
     if not overwrite:
         require_empty(output)
@@ -92,14 +130,17 @@ def protect(
 
         check_login(push_to)
     written = protect_and_tell(
-        load_source(dataset, split, config),
+        dataset,
         output,
         recipe,
         budget=allowance,
-        origin=Origin.at(dataset, split=split, config=config),
+        **source,
+        leave_out=leave_out,
+        skip_unreadable=skip_unreadable,
+        drop_columns=drop_column or (),
+        unlabelled="drop" if drop_unlabelled else "error",
+        duplicates=duplicates,
         surrogate=surrogate or None,
-        image_column=image_column,
-        label_column=label_column,
         resolution=resolution,
         on_unseen="craft" if craft else "error",
         cache=cache,
@@ -115,17 +156,33 @@ def protect(
     typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
 
 
-def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any) -> bool:
+def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **options: Any) -> bool:
     """Protect in all processes, and say in the main one what was done; return whether this process is it."""
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
     if accelerator.is_main_process:
-        typer.echo(f"Protecting {len(data)} images with {method.name}, budget {options['budget']}.")
+        given = (
+            "split",
+            "keep_clean",
+            "config",
+            "class_depth",
+            "image_column",
+            "label_column",
+            "image_format",
+            "budget",
+        )
+        found = _look(
+            dataset,
+            decode=True if options.get("skip_unreadable") else None,
+            **{name: options[name] for name in given if name in options},
+        )
+        options["intake"] = found
+        typer.echo(f"\nProtecting {found.images} images with {method.name}, budget {options['budget']}.")
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
-        protected = protect(data, output, method=method, accelerator=accelerator, **options)
+        protected = protect(dataset, output, method=method, accelerator=accelerator, **options)
     if protected is None:
         return False
     typer.echo(protected)
@@ -136,6 +193,15 @@ def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any
         f"Publish the files as they are: JPEG compression or resizing takes a part of the protection away."
     )
     return True
+
+
+def _look(dataset: Dataset | str, **options: Any) -> Intake:
+    """Look at what is to be protected, and say what was found."""
+    from hf_unlearnable.runs import intake
+
+    found = intake(dataset, **options)
+    typer.echo(found)
+    return found
 
 
 @contextmanager

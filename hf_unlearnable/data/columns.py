@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError, DataWarning
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target")  # of columns with plain values, where none is named
 
@@ -98,6 +98,20 @@ def image_feature(dataset: Dataset | IterableDataset, column: str) -> ImageFeatu
 
 def _is_binary(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
+
+
+def without_columns(dataset: Dataset, names: Sequence[str], keep: Columns) -> Dataset:
+    """Leave columns out.
+
+    Raises:
+        RecipeError: one that is not there, or of ``keep``.
+    """
+    optional = [name for name in dataset.column_names if name not in (keep.image, keep.label)]
+    if wrong := [name for name in names if name not in optional]:
+        raise RecipeError(
+            f"got the columns {', '.join(wrong)} to leave out; expected some of {', '.join(optional) or '(none)'}"
+        )
+    return dataset.remove_columns(list(names))
 
 
 def find_columns(dataset: Dataset, image: str | None = None, label: str | None = None) -> Columns:

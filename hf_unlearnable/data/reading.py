@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median_low
 from typing import Any, NamedTuple
 
@@ -16,11 +15,12 @@ import numpy as np
 from datasets import Dataset
 from datasets import Image as ImageFeature
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hf_unlearnable.data.columns import Classes, Columns, image_feature, is_missing
+from hf_unlearnable.data.kinds import register_heif
 from hf_unlearnable.data.pixels import TURNED, conversion, deep_mode, released_mode, to_array
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, first_line
 
 NAMED = 10  # rows at most that an error names
 
@@ -59,11 +59,12 @@ def rows(dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None =
     Raises:
         DataError: naming the row whose image cannot be read or whose label is missing or outside the classes.
     """
+    register_heif()
     feature = ImageFeature(mode=image_mode(dataset, columns))
     classes = Classes.of(dataset, columns)
     for index, stored, value in _stored(dataset, columns, numbers):
         label = _number(index, value, classes, columns)
-        with _naming(index):
+        with _naming(index, stored):
             image = feature.decode_example(stored)
             row = Row(to_array(image), label, conversion(image, deep_mode(stored)))
         yield row
@@ -141,16 +142,54 @@ def _check_not_empty(dataset: Dataset) -> None:
         raise DataError("got an empty dataset; expected at least one image")
 
 
+def open_image(stored: Mapping[str, Any]) -> Image.Image:
+    """Open an image as a dataset stores it, where possible without decoding more than its header."""
+    register_heif()
+    if stored["bytes"] is not None:
+        return Image.open(io.BytesIO(stored["bytes"]))
+    if stored["path"] is None:
+        raise DataError("got no image: neither bytes nor a path")
+    # datasets reads files at addresses and in archives too.
+    return ImageFeature().decode_example(dict(stored)) if "://" in stored["path"] else Image.open(stored["path"])
+
+
+def turned_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width as they are once the EXIF orientation is applied; reads no pixels."""
+    # Pillow turns TIFF by itself, and would decode a PNG to look for EXIF behind the picture.
+    has_exif = image.format != "TIFF" and "exif" in image.info
+    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation) in TURNED
+    width, height = image.size
+    return (width, height) if turned else (height, width)
+
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for damaged files
+
+
+def why_unreadable(error: Exception, stored: Mapping[str, Any]) -> str:
+    """What is wrong with an image, without the objects in memory that Pillow names."""
+    if isinstance(error, DataError):
+        return str(error)
+    if stored["bytes"] is None and "://" in (stored["path"] or ""):
+        return f"an address that cannot be fetched ({first_line(error)}); download the images and name their folder"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a format that is read here"
+    return first_line(error)
+
+
 @contextmanager
-def _naming(index: int) -> Iterator[None]:
-    """Name the row in whatever goes wrong while its image is read."""
+def _naming(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
+    """Name the row and its file in whatever goes wrong while its image is read."""
+    where = f"row {index} ({stored['path']})" if stored["path"] else f"row {index}"
     try:
         yield
     except DataError as error:
-        raise DataError(f"row {index}: {error}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: {error}") from error
+    except UNREADABLE as error:
         raise DataError(
-            f"row {index}: cannot read the image ({error}); repair it, or leave the row out with dataset.select"
+            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave out all that are "
+            f"like it: skip_unreadable=True of runs.protect, --skip-unreadable on the command line"
         ) from error
 
 
@@ -178,16 +217,9 @@ class Survey:
         sizes: Counter[tuple[int, int]] = Counter()
         colour = False
         for index, stored, _ in _stored(dataset, columns, numbers):
-            with _naming(index):
-                # datasets decodes files at addresses too; only files here and bytes can be opened lazily.
-                lazy = stored["bytes"] is not None or Path(stored["path"]).exists()
-                source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
-                with Image.open(source) if lazy else ImageFeature().decode_example(stored) as image:
-                    colour |= (mode or released_mode(image)).startswith("RGB")
-                    # Pillow turns TIFF by itself, and would decode a PNG to look for EXIF behind the picture.
-                    has_exif = image.format != "TIFF" and "exif" in image.info
-                    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation) in TURNED
-                    sizes[image.size if turned else image.size[::-1]] += 1
+            with _naming(index, stored), open_image(stored) as image:
+                colour |= (mode or released_mode(image)).startswith("RGB")
+                sizes[turned_size(image)] += 1
         return cls(sizes, 3 if colour else 1)
 
     def __or__(self, other: Survey) -> Survey:

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import find_columns, without_columns
+from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import check_format
-from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import CheckpointError, DataError, OutputError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.data.reading import unlabelled_rows
+from hf_unlearnable.data.sources import ALL
+from hf_unlearnable.errors import (
+    CheckpointError,
+    DataError,
+    DataWarning,
+    OutputError,
+    RecipeError,
+    UnlearnableError,
+    first_line,
+)
 from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
+from hf_unlearnable.protection.clean_split import release_clean, same_images
+from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.inspecting import open_dataset
 from hf_unlearnable.runs.origin import Origin
-from hf_unlearnable.training.processes import default_accelerator
+from hf_unlearnable.runs.splits import Splits
+from hf_unlearnable.training.processes import broadcast, default_accelerator, run_on_all
 
 MAPPED = "map*.arrow"  # in the private folder while the images are written
 
@@ -35,10 +52,12 @@ class ProtectedRun(PathLike[str]):
     Attributes:
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
+        intake: what was found before the work.
     """
 
     folder: RunFolder
     verification: Verification
+    intake: Intake
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -65,6 +84,11 @@ class ProtectedRun(PathLike[str]):
             lines.append(
                 f"Labels: the column {described.columns.label!r} was taken as {len(classes.names)} classes: {names}."
             )
+        if left_out := self.intake.images - described.images:
+            lines.append(f"Left out, as told: {left_out} of {self.intake.images} rows, unreadable or without a label.")
+        if clean := self.folder.clean_splits:
+            protected = ", ".join(self.folder.protected_splits)
+            lines.append(f"Splits: protected together: {protected}; kept clean: {', '.join(clean)}.")
         if described.resampled:
             height, width = described.image_shape[1:]
             lines.append(
@@ -79,19 +103,27 @@ class ProtectedRun(PathLike[str]):
 
 
 def protect(
-    dataset: Dataset | str | PathLike[str],
+    dataset: Dataset | DatasetDict | str | PathLike[str],
     output: str | PathLike[str],
     *,
     method: Method | str = "mi-ue",
     budget: Budget | str | float = Budget(8),
     split: str = "train",
+    keep_clean: Sequence[str] = (),
     config: str | None = None,
+    class_depth: int | None = None,
+    leave_out: bool = False,
+    skip_unreadable: bool = False,
+    drop_columns: Sequence[str] = (),
+    intake: Intake | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     resolution: int | None = None,
     on_unseen: Literal["error", "craft"] = "error",
+    unlabelled: Literal["error", "drop"] = "error",
+    duplicates: Literal["apart", "share"] = "apart",
     cache: Literal["disk", "device"] = "disk",
     image_format: str = "png",
     num_proc: int | None = None,
@@ -107,19 +139,31 @@ def protect(
     ends with the same bytes; until then ``.OUTPUT.part`` beside the output holds what it needs, and is private.
 
     Args:
-        dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file or an image folder.
+        dataset: one split or a dictionary of them in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file, an
+            image folder, or a zip or tar of one.
         output: the folder to write; must not hold anything yet.
         method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``.
         budget: how far an image may be moved, see ``Method.fit``.
-        split: of a dataset that is named.
+        split: of a dataset that has several. ``"train+validation"`` makes one of two; ``"all"`` keeps them apart in
+            ``output/dataset``, a ``DatasetDict``, and fits them together: they must have the same columns and classes.
+        keep_clean: with ``split="all"``: splits that go along unprotected, such as ``("test",)``. Their images keep
+            their pixels and lose their metadata.
         config: of a dataset that is named, where it has several.
+        class_depth: of an image folder: how many folders make the class; the whole path of an image's folder when left
+            out.
+        leave_out: leave files out that may be images and are not read, such as drawings, raw files and videos.
+        skip_unreadable: leave images out that cannot be read.
+        drop_columns: columns to leave out. One that can hold clean images must be.
+        intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
-        surrogate: see ``Method.fit``, like the four after it.
+        surrogate: see ``Method.fit``, like the six after it.
         image_column: see there.
         label_column: see there.
         resolution: see there.
         on_unseen: see there.
+        unlabelled: see there.
+        duplicates: see there.
         cache: see there.
         image_format: of the files that are written, without loss: ``"png"`` or ``"webp"``.
         num_proc: processes that write the images.
@@ -136,6 +180,8 @@ def protect(
             another process writes to it.
         SourceError: there is no such dataset.
         RecipeError: a method or setting that does not exist, or an origin for a dataset that is named.
+        DataError: files or images that would be left out in silence, all of them named.
+        PrivacyError: a column that can hold clean images, or a clean split with images of a protected one.
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
 
     Warns:
@@ -143,18 +189,50 @@ def protect(
     """
     recipe, allowance, target = Method.parse(method), Budget.parse(budget), Path(output)
     check_format(image_format)
-    if named := dataset if not isinstance(dataset, Dataset) else origin and origin.dataset:
+    if keep_clean and split != ALL:
+        raise RecipeError(f"got keep_clean={list(keep_clean)} with split={split!r}; expected split='all'")
+    in_memory = isinstance(dataset, (Dataset, DatasetDict))
+    if named := dataset if not in_memory else origin and origin.dataset:
         check_apart(named, target)
     if not overwrite:
         require_empty(target)
-    if not isinstance(dataset, Dataset):
-        if origin is not None:
-            raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
-        origin = Origin.at(dataset, split=split, config=config)
-        data = load_source(str(dataset), split, config)
-    else:
-        data = dataset
+    if not in_memory and origin is not None:
+        raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
+    opened = open_dataset(dataset, split, config, class_depth, keep_clean)
+    if not isinstance(dataset, (Dataset, DatasetDict)):
+        origin = Origin.at(dataset, split=opened.split, config=config, class_depth=class_depth)
+    elif isinstance(dataset, DatasetDict):
+        origin = origin and replace(origin, split=opened.split)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the fit says it
+        columns = find_columns(opened.dataset, image_column, label_column)
+    released = without_columns(opened.dataset, drop_columns, columns)
+    check_columns(released, columns.image)
+
+    def look() -> Intake | None:
+        if not accelerator.is_main_process:
+            return None
+        found = intake or Intake.of(
+            opened,
+            columns,
+            source="" if in_memory else str(dataset),
+            decode=True if skip_unreadable else None,
+            image_format=image_format,
+            budget=allowance,
+            progress=progress,
+        )
+        found.check(leave_out=leave_out, skip_unreadable=skip_unreadable)
+        return found
+
+    found = run_on_all(accelerator, look)
+    skipped = broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
+    if unlabelled == "drop":
+        skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, columns).tolist()}))
+    data = released
+    if skipped:
+        data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
+        origin = origin and replace(origin, skipped=skipped)
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
@@ -162,20 +240,27 @@ def protect(
         "label_column": label_column,
         "resolution": resolution,
         "on_unseen": on_unseen,
+        "duplicates": duplicates,
         "cache": cache,
         "accelerator": accelerator,
         "checkpoint_every": checkpoint_every,
         "progress": progress,
     }
-    if not accelerator.is_main_process:
+    if found is None:  # in all but the main process
         accelerator.wait_for_everyone()  # until the main process holds the output
         _fit(recipe, data, options, *work_folders(target), overwrite)
         return None
+    splits = None
+    if split == ALL:
+        clean = {name: open_dataset(dataset, name, config, class_depth).dataset for name in keep_clean}
+        clean = {name: without_columns(part, drop_columns, columns) for name, part in clean.items()}
+        splits = Splits.of(opened, data, skipped, clean)
     with resumable(target, overwrite=overwrite) as (result, checkpoints):
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
-        verification = _release(protection, data, RunFolder(result), origin, image_format, num_proc)
-    return ProtectedRun(RunFolder(target), verification)
+        verification = _release(protection, data, RunFolder(result), origin, splits, image_format, num_proc)
+        RunFolder(result).keep_intake(found)
+    return ProtectedRun(RunFolder(target), verification, found)
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
@@ -222,6 +307,7 @@ def _release(
     data: Dataset,
     run: RunFolder,
     origin: Origin | None,
+    splits: Splits | None,
     image_format: str,
     num_proc: int | None,
 ) -> Verification:
@@ -229,8 +315,10 @@ def _release(
     private_folder(run.private)
     if origin is not None:
         run.keep_origin(origin)
+    if splits is not None:
+        run.keep_splits(splits)
     try:
-        verification = protection.verify(data, _written(protection, data, run, image_format, num_proc))
+        verification = protection.verify(data, _written(protection, data, run, splits, image_format, num_proc))
     except (pa.ArrowException, DataError) as error:
         for file in run.private.glob(MAPPED):  # or the next try would meet the same
             file.unlink()
@@ -246,19 +334,40 @@ def _release(
     return verification
 
 
-def _written(protection: Protection, data: Dataset, run: RunFolder, image_format: str, num_proc: int | None) -> Dataset:
+def _written(
+    protection: Protection,
+    data: Dataset,
+    run: RunFolder,
+    splits: Splits | None,
+    image_format: str,
+    num_proc: int | None,
+) -> Dataset:
     """The protected images, as they are read back from where they are published from."""
+
     # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
     # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
-    cache = run.private / f"map-{data._fingerprint}-{image_format}.arrow"
-    try:
-        released = protection.release(
-            data,
+    def cache(part: Dataset) -> Path:
+        return run.private / f"map-{part._fingerprint}-{image_format}.arrow"
+
+    def protected(part: Dataset) -> Dataset:
+        return protection.release(
+            part,
             image_format=image_format,
             num_proc=num_proc,
-            cache_file_name=str(cache),
+            cache_file_name=str(cache(part)),
             desc="protecting images",
         )
+
+    def clean(part: Dataset, name: str) -> Dataset:
+        return release_clean(protection, part, name, image_format=image_format, num_proc=num_proc, cache=cache(part))
+
+    released: Dataset | DatasetDict
+    try:
+        if splits is None:
+            released = protected(data)
+        else:
+            parts = {name: protected(part) for name, part in splits.protected.items()}
+            released = DatasetDict({**parts, **{name: clean(part, name) for name, part in splits.clean.items()}})
     except RuntimeError as error:
         if "abruptly died" not in str(error):
             raise
@@ -269,4 +378,9 @@ def _written(protection: Protection, data: Dataset, run: RunFolder, image_format
     make_private(run.private)  # what map wrote
     shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
     released.save_to_disk(run.published)
+    if splits is not None:
+        written = run.published_splits
+        for name, part in splits.clean.items():
+            if not same_images(part, written[name], protection.columns.image):
+                raise DataError(f"the split {name!r} was not read back as it was written; is the disk sound?")
     return run.dataset
