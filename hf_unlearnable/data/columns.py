@@ -11,7 +11,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, worded
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target")  # of columns with plain values, where none is named
 
@@ -153,7 +153,8 @@ def _find_image(dataset: Dataset, name: str | None) -> str:
     _check_there(dataset, name, "image")
     if name not in possible:
         raise DataError(
-            f"got image_column={name!r} of type {_type(dataset, name)}; expected Image. {_fix(dataset, 'image', name)}"
+            f"got {option('image_column', name)} of type {_type(dataset, name)}; expected Image. "
+            f"{_fix(dataset, 'image', name)}"
         )
     return name
 
@@ -167,7 +168,7 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
         listing = Classes.of(dataset, Columns("", plain[0]))
         warnings.warn(
             f"the labels in the column {plain[0]!r} are no ClassLabel: taken as {len(listing.names)} classes, "
-            f"{listing.expected}. Name the column to say so: label_column={plain[0]!r}",
+            f"{listing.expected}. Name the column to say so: {option('label_column', plain[0])}",
             DataWarning,
             stacklevel=4,
         )
@@ -175,8 +176,8 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
     _check_there(dataset, name, "label")
     if name not in candidates and not _is_plain(dataset.features[name]):
         raise DataError(
-            f"got label_column={name!r} of type {_type(dataset, name)}; expected ClassLabel, strings, booleans or "
-            f"whole numbers. {_fix(dataset, 'label', name)}"
+            f"got {option('label_column', name)} of type {_type(dataset, name)}; expected ClassLabel, strings, "
+            f"booleans or whole numbers. {_fix(dataset, 'label', name)}"
         )
     return name
 
@@ -193,7 +194,7 @@ def _only(dataset: Dataset, candidates: list[str], what: str, kind: str) -> str:
     if candidates:
         raise DataError(
             f"got {len(candidates)} columns of type {kind}: {', '.join(candidates)}; expected one. "
-            f"Name it: {what}_column={candidates[0]!r}"
+            f"Name it: {option(f'{what}_column', candidates[0])}"
         )
     raise DataError(
         f"got a dataset without a column of type {kind}: {_listing(dataset) or 'no columns'}. {_fix(dataset, what)}"
@@ -202,7 +203,9 @@ def _only(dataset: Dataset, candidates: list[str], what: str, kind: str) -> str:
 
 def _check_there(dataset: Dataset, name: str, what: str) -> None:
     if name not in dataset.features:
-        raise DataError(f"got {what}_column={name!r}; expected one of the dataset's columns: {_listing(dataset)}")
+        raise DataError(
+            f"got {option(f'{what}_column', name)}; expected one of the dataset's columns: {_listing(dataset)}"
+        )
 
 
 def _listing(dataset: Dataset) -> str:
@@ -233,28 +236,29 @@ def _fix(dataset: Dataset, what: str, name: str | None = None) -> str:
     for column, feature in dataset.features.items():
         if name not in (None, column):
             continue
-        if isinstance(feature, Mapping):
-            for part, inner in feature.items():
-                if isinstance(inner, kind):
-                    return (
-                        f"Take {part!r} out of its structure: dataset.flatten(), then {what}_column='{column}.{part}'"
-                    )
-        if _inside(feature) is not None and isinstance(_inside(feature), kind):
+        inner = feature if isinstance(feature, Mapping) else {}
+        if part := next((part for part, held in inner.items() if isinstance(held, kind)), None):
+            taken = option(f"{what}_column", f"{column}.{part}")
+            return f"Take {part!r} out of its structure: dataset.flatten(), then {taken}"
+        if isinstance(_inside(feature), kind):
             return _FIX_LISTS[what].format(column=repr(column))
-    return _FIX[what]
+    if what == "image":
+        return worded(
+            python="Turn the paths or bytes into images with dataset.cast_column(NAME, datasets.Image())",
+            shell="Paths are turned into images in Python: dataset.cast_column(NAME, datasets.Image()), then "
+            "save_to_disk. A folder of images needs no such column",
+        )
+    encode = worded(python=", or turn it into classes with dataset.class_encode_column(NAME)", shell="")
+    return (
+        f"Name a column of strings, booleans or whole numbers with {option('label_column', 'NAME')}{encode}. A "
+        f"folder of images needs one folder a class, or a metadata.jsonl with a label for each file_name"
+    )
 
 
-_FIX_LISTS = {
+_FIX_LISTS = {  # in Python only: the command line cannot take rows apart
     "image": "Give every image of a list a row of its own: dataset.map(lambda batch: {{'image': [image for images in "
     "batch[{column}] for image in images], 'label': [label for images, label in zip(batch[{column}], batch['label']) "
     "for _ in images]}}, batched=True, remove_columns=dataset.column_names)",
     "label": "A protection belongs to one class an image. Choose one of the labels, such as the first: "
     "dataset.map(lambda row: {{'label': str(row[{column}][0])}})",
-}
-
-_FIX = {
-    "image": "Turn the paths or bytes into images with dataset.cast_column(NAME, datasets.Image())",
-    "label": "Name a column of strings, booleans or whole numbers with label_column=NAME, or turn it into classes with "
-    "dataset.class_encode_column(NAME). A folder of images needs one folder a class, or a metadata.jsonl with a label "
-    "for each file_name",
 }

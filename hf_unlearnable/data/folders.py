@@ -22,7 +22,7 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.data.kinds import METADATA, Kind, is_junk, register_heif, why_left_out
 from hf_unlearnable.data.metadata import Table, read_metadata, read_sidecars
 from hf_unlearnable.data.trees import Entry, Reader, Tree, is_archive
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, option
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -248,10 +248,12 @@ class _Sorting:
             deeper = [path for path, folder in folders.items() if folder in inner]
             self.notes.append(
                 f"Folders in class folders are classes of their own: {_some(inner)}, such as for {deeper[0]}. "
-                f"With class_depth=1 (--class-depth 1) the first folder is the class."
+                f"With {option('class_depth', 1)} the first folder is the class."
             )
         elif any("/" in name for name in classes):
-            self.notes.append("A class is the whole path of its folder; class_depth (--class-depth) shortens it.")
+            self.notes.append(
+                f"A class is the whole path of its folder; {option('class_depth', 'N')} takes N of its parts."
+            )
         lonely = [path for path, folder in folders.items() if counts[folder] == 1]
         if lonely:
             self.notes.append(f"Alone in their class folder: {_some(lonely)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,25 +13,20 @@ import numpy as np
 from datasets import Dataset
 from datasets import Image as ImageFeature
 from numpy.typing import NDArray
-from PIL import Image
 
-from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Classes, Columns
-from hf_unlearnable.data.pixels import (
-    DIGEST_BYTES,
-    conversion,
-    deep_mode,
-    digest,
-    encode,
-    released_mode,
-    to_array,
-    to_image,
+from hf_unlearnable.data.pixels import DIGEST_BYTES, conversion, deep_mode, digest, encode, released_mode, to_image
+from hf_unlearnable.data.reading import (
+    UNREADABLE,
+    image_mode,
+    open_image,
+    read_pixels,
+    turned_size,
+    why_unreadable,
 )
-from hf_unlearnable.data.reading import UNREADABLE, image_mode, open_image, turned_size, why_unreadable
 from hf_unlearnable.progress import Progress
 
-_SAMPLE = 12  # images that are written on trial, for the size of all
-_GRAIN = 64  # pixels a side at which a trial's perturbation is drawn
+_SAMPLE = 12  # images that are read and written on trial, for the time that all take
 
 
 class Broken(NamedTuple):
@@ -50,22 +44,6 @@ class Broken(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path or f'row {self.row}'}: {self.why}"
-
-
-class Estimate(NamedTuple):
-    """What the protected images will take, by a sample that was written on trial.
-
-    Attributes:
-        image_format: as which they are written.
-        written: bytes of all images.
-        disk: bytes at the end of the work, when what is written is there twice, beside the perturbations.
-        seconds: to read and to write all of them, without the optimisation.
-    """
-
-    image_format: str
-    written: int
-    disk: int
-    seconds: float
 
 
 class Inspection:
@@ -127,13 +105,9 @@ class Inspection:
         """What is damaged behind its header, and which pixels are the same."""
         for number, stored in self._rows("checking images"):
             try:
-                self.digests[number] = np.void(digest(self._pixels(stored), 0))
+                self.digests[number] = np.void(digest(read_pixels(stored, self.mode), 0))
             except UNREADABLE as error:
                 self.broken[number] = Broken(number, stored["path"], why_unreadable(error, stored))
-
-    def _pixels(self, stored: dict[str, Any]) -> NDArray[np.uint8]:
-        with open_image(stored) as image:
-            return to_array(image.convert(self.mode) if self.mode else image)
 
     @cached_property
     def classes(self) -> Classes | None:
@@ -160,7 +134,7 @@ class Inspection:
 
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
         """Groups of rows with the same pixels in several classes, as their files are called; after ``decode``."""
-        rows = np.setdiff1d(np.arange(len(self.dataset)), list(self.broken))
+        rows = self.whole
         _, group, count = np.unique(self.digests[rows], return_inverse=True, return_counts=True)
         members: dict[bytes, list[int]] = {}
         for row in rows[count[group] > 1]:
@@ -171,43 +145,31 @@ class Inspection:
             if len(set(self.labels[same])) > 1
         )
 
-    def estimate(self, image_format: str, budget: Budget) -> Estimate | None:
-        """Write a few images with a perturbation drawn at random, and reckon from there."""
-        whole = np.setdiff1d(np.arange(len(self.dataset)), list(self.broken))
-        if not len(whole):
-            return None
-        rng = np.random.default_rng(0)
-        pixels = written = 0
-        reading = writing = 0.0
-        for row in map(int, whole[np.unique(np.linspace(0, len(whole) - 1, _SAMPLE).astype(int))]):
+    def time(self, image_format: str) -> float:
+        """Seconds to read and to write all images as ``protect`` does, by a few; 0 where none can be read."""
+        whole = self.whole
+        pixels, reading, writing = 0, 0.0, 0.0
+        for row in map(
+            int, whole[np.unique(np.linspace(0, len(whole) - 1, _SAMPLE).astype(int))] if len(whole) else ()
+        ):
             stored = self.stored[row][self.column]
             started = time.monotonic()
             try:
-                array = self._pixels(stored)
+                array = read_pixels(stored, self.mode)
             except UNREADABLE as error:
                 self.broken[row] = Broken(row, stored["path"], why_unreadable(error, stored))
                 continue
             decoded = time.monotonic()
-            written += len(encode(to_image(_moved(array, budget, rng)), image_format)[0])
+            encode(to_image(array), image_format)
             pixels += array.shape[1] * array.shape[2]
             reading, writing = reading + decoded - started, writing + time.monotonic() - decoded
-        if not pixels:
-            return None
-        share = self.pixels / pixels
-        total = int(written * share)
-        # The fit keeps the pixels and the perturbations at the size that it works at.
-        small = sum(3 * min(height, _GRAIN) * min(width, _GRAIN) * n for (height, width), n in self.sizes.items())
         # Read by the fit, by map, and for the comparison with what was written, which is read too.
-        return Estimate(image_format, total, 2 * total + 2 * small, (4 * reading + writing) * share)
+        return (4 * reading + writing) * self.pixels / max(1, pixels)
 
-
-def _moved(array: NDArray[np.uint8], budget: Budget, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """An image with noise of the grain that perturbations have, which is what its file grows by."""
-    height, width = array.shape[1:]
-    radius = budget.radius if budget.norm == "linf" else budget.radius / math.sqrt(array.size)
-    grain = rng.integers(0, 256, (min(height, _GRAIN), min(width, _GRAIN)), dtype=np.uint8)
-    noise = np.asarray(Image.fromarray(grain).resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
-    return np.clip(np.rint(array + (noise / 127.5 - 1) * radius), 0, WHITE).astype(np.uint8)
+    @property
+    def whole(self) -> NDArray[np.int64]:
+        """The rows that are not known to be broken."""
+        return np.setdiff1d(np.arange(len(self.dataset)), list(self.broken))
 
 
 def _size_of(stored: dict[str, Any]) -> int:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
+from hf_unlearnable.data.disk_space import DiskSpace, expected_space
 from hf_unlearnable.data.folders import LeftOut
-from hf_unlearnable.data.inspection import Broken, Estimate, Inspection
+from hf_unlearnable.data.inspection import Broken, Inspection
+from hf_unlearnable.data.reading import UNREADABLE
 from hf_unlearnable.data.sources import Source
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, option
 
 FEW_PIXELS = 2_000_000_000  # of all images: up to here all are decoded unasked, in about half a minute
 
@@ -43,7 +46,9 @@ class Intake:
         broken: all images that cannot be read or protected.
         duplicates: groups of files that hold the same pixels in several classes.
         notes: how folders were understood, and what is wrong with the columns.
-        estimate: what the work will take beside the optimisation; None where nothing can be read.
+        seconds: to read and write the images as often as it is done, without the optimisation.
+        space: what the protected images will take; None where nothing can be read.
+        image_format: as which they are to be written.
     """
 
     source: str
@@ -63,7 +68,9 @@ class Intake:
     broken: tuple[Broken, ...] = ()
     duplicates: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
-    estimate: Estimate | None = None
+    seconds: float = 0.0
+    space: DiskSpace | None = None
+    image_format: str = "png"
 
     @classmethod
     def of(
@@ -76,6 +83,8 @@ class Intake:
         decode: bool | None = None,
         image_format: str = "png",
         budget: Budget = Budget(8),
+        output: Path = Path(),
+        copies: int = 1,
         progress: bool = True,
     ) -> Intake:
         """Look at every row of a dataset: at the header of its image, and at its pixels where that is asked for.
@@ -89,15 +98,21 @@ class Intake:
                 by default where they are at most ``FEW_PIXELS``, or where their headers show one that is broken.
             image_format: as which the images are going to be written.
             budget: how far they are going to be moved, for the size of the files.
+            output: where they are going to lie.
+            copies: how often they are going to be written.
             progress: show bars.
         """
         looking = Inspection(opened.dataset, columns, progress)
         looking.read_headers()
-        estimate = looking.estimate(image_format, budget)
+        seconds = looking.time(image_format)
         if decode is None:
             decode = looking.pixels <= FEW_PIXELS or bool(looking.broken)
         if decode:
             looking.decode()
+        space = None
+        if len(looking.whole):
+            with suppress(UNREADABLE):  # one of those of which the header alone was read
+                space = expected_space(opened.dataset.select(looking.whole), columns.image, budget, output, copies)
         contents = opened.contents
         return cls(
             source=source,
@@ -121,7 +136,9 @@ class Intake:
             broken=tuple(looking.broken[row] for row in sorted(looking.broken)),
             duplicates=looking.duplicates() if decode else (),
             notes=(*(contents.notes if contents else ()), *notes),
-            estimate=estimate,
+            seconds=seconds,
+            space=space,
+            image_format=image_format,
         )
 
     def check(self, *, leave_out: bool = False, skip_unreadable: bool = False) -> None:
@@ -139,14 +156,14 @@ class Intake:
             raise DataError(
                 f"got {_files(len(pictures))} in {self.source!r} that may be images and would not be protected:\n"
                 f"{_listing(pictures)}\n"
-                f"Mend that, or leave them out on purpose: leave_out=True, --leave-out on the command line"
+                f"Mend that, or leave them out on purpose: {option('leave_out', True, '--leave-out')}"
             )
         if self.broken and not skip_unreadable:
             raise DataError(
                 f"got {len(self.broken)} of {self.images} images that cannot be read:\n"
                 + "\n".join(f"  {image}" for image in self.broken)
-                + "\nRepair them, or leave them out on purpose: skip_unreadable=True, --skip-unreadable on the command "
-                "line"
+                + "\nRepair them, or leave them out on purpose: "
+                + option("skip_unreadable", True, "--skip-unreadable")
             )
         if len(self.broken) == self.images:
             raise DataError(f"got {self.images} images, of which none can be read; expected at least two of each class")
@@ -171,7 +188,8 @@ class Intake:
             "broken": [image._asdict() for image in self.broken],
             "duplicates": [list(group) for group in self.duplicates],
             "notes": list(self.notes),
-            "estimate": self.estimate._asdict() if self.estimate else None,
+            "seconds": self.seconds,
+            "space": self.space.as_dict() if self.space else None,
         }
 
     def __str__(self) -> str:
@@ -215,15 +233,9 @@ class Intake:
                 "Only the headers were read: images that are damaged behind them, and the same image in several "
                 "classes, were not looked for. A dry run decodes all."
             )
-        if self.estimate:
-            yield self._estimated(self.estimate)
-
-    def _estimated(self, estimate: Estimate) -> str:
-        now = f", {estimate.written / self.file_bytes:.1f} times as much as now" if self.file_bytes else ""
-        return (
-            f"Will take: {_bytes(estimate.written)} as {estimate.image_format}{now}; {_bytes(estimate.disk)} of disk "
-            f"while it works; about {_time(estimate.seconds)} to read and write the images, without the optimisation."
-        )
+        if self.space:
+            yield self.space.told(self.image_format)
+            yield f"Reading and writing them takes about {_time(self.seconds)}; the optimisation comes on top."
 
 
 def _listing(files: Sequence[LeftOut]) -> str:
@@ -248,14 +260,6 @@ def _counts(counts: Counter[str] | dict[str, int], most: int = 6) -> str:
 
 def _files(count: int) -> str:
     return f"{count:,} file{'' if count == 1 else 's'}"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _time(seconds: float) -> str:

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.profiles import Treatment, treatment
-from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.errors import DataError, RecipeError, worded
 
 DIGEST_BYTES = 16
 
@@ -34,6 +34,8 @@ SCALE = (
     "images alike, with the smallest and the largest value LOW and HIGH of the whole dataset: dataset.map(lambda row: "
     "{'image': Image.fromarray(np.uint8(np.clip((np.asarray(row['image']) - LOW) / (HIGH - LOW), 0, 1) * 255))})"
 )
+
+PLAIN_FIX = "Convert it first: dataset.map(lambda row: {'image': row['image'].convert('RGB')})"
 
 FIXES = {  # for modes that convert("RGB") does not serve
     **dict.fromkeys(("I", "F"), SCALE),
@@ -73,7 +75,12 @@ def released_mode(image: Image.Image) -> str:
     if mode not in MODES:
         raise DataError(
             f"got an image of mode {image.mode}; expected {', '.join([*MODES, *CONVERSIONS, SIXTEEN_BIT[0]])}. "
-            + FIXES.get(image.mode, "Convert it first: dataset.map(lambda row: {'image': row['image'].convert('RGB')})")
+            + worded(
+                python=FIXES.get(image.mode, PLAIN_FIX),
+                shell="Scale it to 8 bits first, or leave it out"
+                if image.mode in ("I", "F")
+                else "Convert it first, or leave it out",
+            )
         )
     return mode
 

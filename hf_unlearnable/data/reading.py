@@ -20,16 +20,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from hf_unlearnable.data.columns import Classes, Columns, image_feature, is_missing
 from hf_unlearnable.data.kinds import register_heif
 from hf_unlearnable.data.pixels import TURNED, conversion, deep_mode, released_mode, to_array
-from hf_unlearnable.errors import DataError, first_line
+from hf_unlearnable.errors import DataError, first_line, worded
 
 NAMED = 10  # rows at most that an error names
-
-# The one rule for rows without a label. {column} is the name of the label column.
-UNLABELLED = (
-    'Leave them out: unlabelled="drop" of fit and runs.protect, --drop-unlabelled on the command line, or, for a '
-    "dataset of your own, dataset.filter(lambda row: row[{column}] not in (None, -1)). If -1 is one of your classes, "
-    "turn the labels into strings: dataset.cast_column({column}, datasets.Value('string'))"
-)
 
 MIN_SIDE = 8  # pixels: less leaves nothing to networks that halve the resolution three times
 
@@ -89,9 +82,20 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
         named = ", ".join(map(str, missing[:NAMED])) + (", …" if len(missing) > NAMED else "")
         raise DataError(
             f"got {len(missing)} of {len(dataset)} rows without a label (null, NaN or -1): {named}; expected "
-            f"{classes.expected or 'labels'}. {UNLABELLED.format(column=repr(columns.label))}"
+            f"{classes.expected or 'labels'}. {leave_out(columns)}"
         )
     return np.array([_number(*pair, classes, columns) for pair in enumerate(_labels(dataset, columns))], dtype=np.int64)
+
+
+def leave_out(columns: Columns) -> str:
+    """What to do about rows without a label: one rule wherever they are met."""
+    name = repr(columns.label)
+    return worded(
+        python=f'Leave them out: unlabelled="drop" of fit and runs.protect, or dataset.filter(lambda row: row[{name}] '
+        f"not in (None, -1)). If -1 is one of your classes, turn the labels into strings: dataset.cast_column({name}, "
+        f"datasets.Value('string'))",
+        shell="Leave them out: --drop-unlabelled. If -1 is one of your classes, turn the labels into strings first",
+    )
 
 
 def unlabelled_rows(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
@@ -115,7 +119,7 @@ def _labels(dataset: Dataset, columns: Columns) -> Iterator[Any]:
 def _number(index: int, value: Any, classes: Classes, columns: Columns) -> int:
     number = classes.number(value)
     if number is None:
-        fix = f" {UNLABELLED.format(column=repr(columns.label))}" if is_missing(value) else ""
+        fix = f" {leave_out(columns)}" if is_missing(value) else ""
         raise DataError(f"row {index}: got the label {value!r}; expected {classes.expected}.{fix}")
     return number
 
@@ -130,10 +134,10 @@ def _stored(
     stored = plain.cast_column(columns.image, ImageFeature(decode=False))
     for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
         if row[columns.image] is None or not any(row[columns.image].values()):
-            raise DataError(
-                f"row {index}: got no image, neither bytes nor a path; expected one. Leave the row out with "
-                f"dataset.filter or dataset.select"
+            remove = worded(
+                python="Leave the row out with dataset.filter", shell="Leave the row out: --skip-unreadable"
             )
+            raise DataError(f"row {index}: got no image, neither bytes nor a path; expected one. {remove}")
         yield int(index), row[columns.image], row[columns.label]
 
 
@@ -151,6 +155,12 @@ def open_image(stored: Mapping[str, Any]) -> Image.Image:
         raise DataError("got no image: neither bytes nor a path")
     # datasets reads files at addresses and in archives too.
     return ImageFeature().decode_example(dict(stored)) if "://" in stored["path"] else Image.open(stored["path"])
+
+
+def read_pixels(stored: Mapping[str, Any], mode: str | None = None) -> NDArray[np.uint8]:
+    """Decode an image as a dataset stores it, whose feature has this mode: (C, H, W) as ``to_array`` gives it."""
+    with open_image(stored) as image:
+        return to_array(image.convert(mode) if mode else image)
 
 
 def turned_size(image: Image.Image) -> tuple[int, int]:
@@ -188,8 +198,8 @@ def _naming(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
         raise DataError(f"{where}: {error}") from error
     except UNREADABLE as error:
         raise DataError(
-            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave out all that are "
-            f"like it: skip_unreadable=True of runs.protect, --skip-unreadable on the command line"
+            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave all such out: "
+            + worded(python="runs.protect(…, skip_unreadable=True)", shell="--skip-unreadable")
         ) from error
 
 

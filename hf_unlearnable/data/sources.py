@@ -6,16 +6,26 @@ import glob
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
+import datasets
 from datasets import Dataset, DatasetDict, Features, IterableDataset, concatenate_datasets, load_dataset, load_from_disk
 from datasets import Image as ImageFeature
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 
 from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.kinds import METADATA, is_junk
 from hf_unlearnable.data.trees import is_archive
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, first_line
+
+ANSWER = 10.0  # seconds to wait for the Hub's word on whether it has a dataset
 
 
 @dataclass(frozen=True)
@@ -102,13 +112,15 @@ def open_source(
             f"got the path {source!r}, where there is nothing; expected a folder, a parquet file or a Hub id"
         )
     try:
-        return choose(load_dataset(source, config), split, source, keep_clean)
+        return choose(_from_hub(source, config), split, source, keep_clean)
     except DataError:
         raise
     except Exception as error:  # the Hub's clients raise errors without a common base
+        here = get_close_matches(path.name, [one.name for one in path.parent.glob("*")], n=3)
+        near = f" (there is {', '.join(here)})" if here else ""
         raise SourceError(
-            f"got {source!r}, which is neither a folder here nor could be loaded from the Hub "
-            f"({_said(error)}); check the name, the connection and the token (hf auth login)"
+            f"got {source!r}, which is neither a folder here{near} nor could "
+            f"be loaded from the Hub ({_said(error)}); check the name, the connection and the token (hf auth login)"
         ) from error
 
 
@@ -123,10 +135,6 @@ def _open_folder(
     """A folder or an archive: of a dataset, where it holds the files of one, else of images."""
     saved = (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists()
     if saved or (path.is_dir() and (_has_tables(path) or _has_header(path))):
-        if class_depth is not None:
-            raise DataError(
-                f"got class_depth={class_depth} for {source!r}, whose labels are in its tables; leave it out"
-            )
         loaded = load_saved(path) if saved else _load_tables(path, config)
         chosen = choose(loaded, split, source, keep_clean)
         every = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
@@ -165,6 +173,30 @@ def _files(data: Dataset) -> Iterator[str]:
         if isinstance(feature, ImageFeature):
             for chunk in data.data.column(column).chunks:
                 yield from filter(None, chunk.field("path").to_pylist())
+
+
+def _from_hub(source: str, config: str | None) -> DatasetDict:
+    """Load a dataset from the Hub; where there is no connection what is cached of it, without half a minute of tries.
+
+    Raises:
+        Exception: whatever the clients raise.
+    """
+    try:
+        HfApi().dataset_info(source, timeout=ANSWER)
+    except (RepositoryNotFoundError, HFValidationError):
+        raise  # a name that is not there, or none: a mistyped path, as a rule
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        pass  # there, but for now: load_dataset tries again, or takes what is cached
+    except Exception:
+        online, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True
+        try:
+            return load_dataset(source, config)
+        except ConnectionError:
+            pass  # not cached: the first error says more
+        finally:
+            datasets.config.HF_HUB_OFFLINE = online
+        raise
+    return load_dataset(source, config)
 
 
 def load_saved(folder: Path) -> Dataset | DatasetDict:

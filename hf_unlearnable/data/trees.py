@@ -113,7 +113,9 @@ class Reader:
         if entry.archive is None:
             return {"path": str(self.root / entry.path), "bytes": None}
         with self.open(entry) as file:
-            return {"path": entry.path, "bytes": file.read()}
+            name = Path(entry.archive).name
+            kind = "zip" if name.lower().endswith(".zip") else "tar"
+            return {"path": f"{kind}://{entry.path}::{name}", "bytes": file.read()}  # as fsspec writes it
 
 
 def _walk(root: Path, below: str, around: tuple[tuple[int, int], ...], closed: dict[str, str]) -> Iterator[Entry]:

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hf_unlearnable.data.profiles import is_own
 from hf_unlearnable.data.reading import rows
-from hf_unlearnable.errors import DataError, PrivacyError
+from hf_unlearnable.errors import DataError, PrivacyError, worded
 from hf_unlearnable.files import SCRATCH, WORK
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import FILE as PATTERNS
@@ -126,8 +126,8 @@ def check_columns(dataset: Dataset, image_column: str) -> None:
         if _holds_pixels(dataset.features[column]) or _embeds(first[column]):
             raise PrivacyError(
                 f"got the column {column!r}, which can hold images or other bytes that are not protected, or what a "
-                f"network made of them; expected them in {image_column!r} only. Leave it out: --drop-column {column}, "
-                f"drop_columns=[{column!r}]"
+                f"network made of them; expected them in {image_column!r} only. Leave it out: "
+                + worded(python=f"drop_columns=[{column!r}]", shell=f"--drop-column {column}")
             )
 
 
@@ -214,7 +214,7 @@ def _check_image(stored: Mapping[str, Any], index: int) -> None:
     if kind not in LOSSLESS:
         raise DataError(
             f"row {index}: got an image stored as {kind}; expected {', '.join(sorted(LOSSLESS))}, since lossy "
-            f"compression leaves the budget and weakens the protection. Publish what map(protect) gave"
+            f"compression leaves the budget and weakens the protection. {_made()}"
         )
     if profile and not is_own(profile):
         raise PrivacyError(
@@ -224,5 +224,9 @@ def _check_image(stored: Mapping[str, Any], index: int) -> None:
     if carried:
         raise PrivacyError(
             f"row {index}: got an image with metadata ({', '.join(map(str, carried))}); expected none, since EXIF can "
-            f"tell who took it and where. Publish what map(protect) gave"
+            f"tell who took it and where. {_made()}"
         )
+
+
+def _made() -> str:
+    return worded(python="Publish what map(protect) gave", shell="Publish what hf-unlearnable protect wrote")

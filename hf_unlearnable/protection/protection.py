@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -34,10 +34,11 @@ from hf_unlearnable.data.pixels import (
     to_array,
     to_image,
 )
-from hf_unlearnable.data.reading import UNLABELLED
+from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, column_values, is_table, with_files
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, option
 from hf_unlearnable.files import atomic_folder, known_digest, make_private
+from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
@@ -84,6 +85,7 @@ class Protection:
         check_format(image_format)
         self.folder = Path(folder).absolute()
         self.image_format = image_format
+        self._count: Callable[[], None] = lambda: None  # called for every file; stays behind where it is pickled
         try:
             stored = read_json(self.folder / DESCRIPTION)
             self.description = Description.of(stored, repr(str(self.folder / DESCRIPTION)))
@@ -254,7 +256,13 @@ class Protection:
         return next(self._fitted(to_array(image)), None) is not None
 
     def release(
-        self, dataset: AnyDataset, *, image_format: str | None = None, num_proc: int | None = None, **options: Any
+        self,
+        dataset: AnyDataset,
+        *,
+        image_format: str | None = None,
+        num_proc: int | None = None,
+        progress: bool = False,
+        **options: Any,
     ) -> AnyDataset:
         """Protect a dataset like ``dataset.map(protect)``, file by file.
 
@@ -265,6 +273,7 @@ class Protection:
             dataset: a split, a dictionary of splits, or a stream.
             image_format: ``"png"`` or ``"webp"``; left out, that of this protection.
             num_proc: processes; not for streams.
+            progress: count the images, beside the bar of ``map`` itself; not in several processes and not of streams.
             options: further ones of ``map``.
 
         Raises:
@@ -274,7 +283,7 @@ class Protection:
         """
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             splits = {
-                name: self.release(split, image_format=image_format, num_proc=num_proc, **options)
+                name: self.release(split, image_format=image_format, num_proc=num_proc, progress=progress, **options)
                 for name, split in dataset.items()
             }
             return type(dataset)(splits)
@@ -293,7 +302,10 @@ class Protection:
             return released if dataset._formatting is None else released.with_format(dataset._formatting.format_type)
         largest = 4 * self.description.largest_image
         options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
-        released = files.map(protect, **options).cast_column(column, feature)
+        shown = progress and (num_proc or 1) == 1
+        with Progress("protecting images", len(dataset), unit="image", enabled=shown) as bar:
+            protect._count = bar.advance
+            released = files.map(protect, **options).cast_column(column, feature)
         released.set_format(**dataset.format)
         return released
 
@@ -311,6 +323,7 @@ class Protection:
         stored = {"bytes": image.get("bytes"), "path": image.get("path")}
         released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(stored), label)
         content, ending = encode(released, self.image_format)
+        self._count()
         written = {"bytes": content, "path": file_name(stored["path"], ending)}
         return {name: written[name] for name in image}
 
@@ -335,7 +348,7 @@ class Protection:
         """
         number = self.classes.number(label)
         if number is None:
-            fix = f". {UNLABELLED.format(column=repr(self.columns.label))}" if is_missing(label) else ""
+            fix = f". {leave_out(self.columns)}" if is_missing(label) else ""
             raise DataError(f"got the label {label!r}; expected {self.classes.expected}{fix}")
         pixels = to_array(image)
         levels = self._store.find(digest(pixels, number))
@@ -344,7 +357,8 @@ class Protection:
                 f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
-                f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
+                f"renumbered? Fit again with the images that you want to protect, or with "
+                + option("on_unseen", "craft", "--craft-unseen")
                 + ("" if isinstance(image, Image.Image) else _ARRAY)
             )
         crafted = levels is None

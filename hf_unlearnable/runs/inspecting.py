@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Literal
 
 from datasets import Dataset, DatasetDict
@@ -14,7 +15,8 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import ALL, Source, choose, open_source
-from hf_unlearnable.errors import DataError, DataWarning
+from hf_unlearnable.errors import DataError, DataWarning, option
+from hf_unlearnable.runs.image_files import source_paths
 
 
 def intake(
@@ -28,6 +30,8 @@ def intake(
     label_column: str | None = None,
     decode: bool | None = True,
     image_format: Literal["png", "webp"] = "png",
+    image_files: bool | None = None,
+    output: str | PathLike[str] = "",
     budget: Budget | str | float = Budget(8),
     progress: bool = True,
 ) -> Intake:
@@ -44,6 +48,8 @@ def intake(
         decode: decode every image, which shows all that are damaged and the same image in several classes; with False
             only headers are read; with None all are decoded where they are few.
         image_format: of the files that ``protect`` is to write, for their size.
+        image_files: whether it is to write them once more as files, see ``protect``.
+        output: the folder that it is to write, for the room that is left there; the current one when left out.
         budget: how far it is to move an image, for the same.
         progress: show bars.
 
@@ -62,6 +68,8 @@ def intake(
         decode=decode,
         image_format=image_format,
         budget=Budget.parse(budget),
+        output=Path(output),
+        copies=copies_of(opened.dataset, columns.image, image_files),
         progress=progress,
     )
 
@@ -84,10 +92,15 @@ def open_dataset(
         opened = open_source(str(dataset), split, config, class_depth, keep_clean)
     if class_depth is not None and not (opened.contents and opened.contents.splits):
         raise DataError(
-            f"got class_depth={class_depth} for a dataset whose labels are in a column; expected a folder of images. "
-            f"Leave it out"
+            f"got {option('class_depth', class_depth)} for a dataset whose labels are in a column; expected a "
+            f"folder of images. Leave it out"
         )
     return opened
+
+
+def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> int:
+    """How often ``protect`` writes the images: as a dataset, and perhaps as files."""
+    return 1 + (source_paths(dataset, image_column) is not None if image_files is None else image_files)
 
 
 def _columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:

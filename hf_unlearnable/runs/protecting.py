@@ -29,6 +29,8 @@ from hf_unlearnable.errors import (
     RecipeError,
     UnlearnableError,
     first_line,
+    option,
+    worded,
 )
 from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
@@ -37,7 +39,18 @@ from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.inspecting import open_dataset
+from hf_unlearnable.runs.image_files import (
+    Names,
+    check_names,
+    endings_of,
+    names_of,
+    numbered,
+    renamed,
+    source_paths,
+    write_images,
+)
+from hf_unlearnable.runs.inspecting import copies_of, open_dataset
+from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality, write_lossy_copy
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.training.processes import broadcast, default_accelerator, run_on_all
@@ -53,11 +66,15 @@ class ProtectedRun(PathLike[str]):
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
         intake: what was found before the work.
+        image_files: how many lie in ``RunFolder.images``.
+        lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
     """
 
     folder: RunFolder
     verification: Verification
     intake: Intake
+    image_files: int = 0
+    lossy: LossyCopy | None = None
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -73,7 +90,8 @@ class ProtectedRun(PathLike[str]):
         return self.folder.protection
 
     def __str__(self) -> str:
-        return "\n".join([*self.notes(), f"Read back from disk: {self.verification}."])
+        lossy = [] if self.lossy is None else [f"{self.lossy}."]
+        return "\n".join([*self.notes(), f"Read back from disk: {self.verification}.", *lossy])
 
     def notes(self) -> list[str]:
         """What became of labels, sizes and modes, where that was no matter of course, and what the method found."""
@@ -126,6 +144,9 @@ def protect(
     duplicates: Literal["apart", "share"] = "apart",
     cache: Literal["disk", "device"] = "disk",
     image_format: str = "png",
+    image_files: bool | None = None,
+    names: Names = "kept",
+    also_jpeg: int | None = None,
     num_proc: int | None = None,
     overwrite: bool = False,
     checkpoint_every: float = 300.0,
@@ -166,6 +187,12 @@ def protect(
         duplicates: see there.
         cache: see there.
         image_format: of the files that are written, without loss: ``"png"`` or ``"webp"``.
+        image_files: also write the released images as files to ``output/images``, byte for byte as in the dataset; when
+            left out, where every image came as a file.
+        names: of these files, and of the images in the dataset: ``"kept"``, with the folders below ``dataset``, or
+            ``"numbers"`` of the rows in a folder for each class, where names or folders would tell something.
+        also_jpeg: also write copies with losses to ``output/images-jpeg``, of this quality from 1 to 100. They do not
+            keep the budget; ``ProtectedRun.lossy`` says what is left of the change in them.
         num_proc: processes that write the images.
         overwrite: replace what ``output`` holds, at the end and not before, and what another unfinished run left.
         checkpoint_every: seconds between two checkpoints.
@@ -189,8 +216,11 @@ def protect(
     """
     recipe, allowance, target = Method.parse(method), Budget.parse(budget), Path(output)
     check_format(image_format)
+    check_names(names)
+    check_quality(also_jpeg)
     if keep_clean and split != ALL:
-        raise RecipeError(f"got keep_clean={list(keep_clean)} with split={split!r}; expected split='all'")
+        given = option("keep_clean", keep_clean[0])
+        raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
     in_memory = isinstance(dataset, (Dataset, DatasetDict))
     if named := dataset if not in_memory else origin and origin.dataset:
         check_apart(named, target)
@@ -220,6 +250,8 @@ def protect(
             decode=True if skip_unreadable else None,
             image_format=image_format,
             budget=allowance,
+            output=target,
+            copies=copies_of(opened.dataset, columns.image, image_files),
             progress=progress,
         )
         found.check(leave_out=leave_out, skip_unreadable=skip_unreadable)
@@ -258,9 +290,10 @@ def protect(
     with resumable(target, overwrite=overwrite) as (result, checkpoints):
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
-        verification = _release(protection, data, RunFolder(result), origin, splits, image_format, num_proc)
+        files = _Files(image_format, image_files, names, also_jpeg, num_proc, progress)
+        made = _release(protection, data, RunFolder(result), origin, splits, files, found)
         RunFolder(result).keep_intake(found)
-    return ProtectedRun(RunFolder(target), verification, found)
+    return replace(made, folder=RunFolder(target))
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
@@ -302,15 +335,27 @@ def _fit(
         return recipe.fit(data, **options, **folders)
 
 
+@dataclass(frozen=True)
+class _Files:
+    """How the images are written; see ``protect``."""
+
+    image_format: str
+    image_files: bool | None
+    names: Names
+    also_jpeg: int | None
+    num_proc: int | None
+    progress: bool
+
+
 def _release(
     protection: Protection,
     data: Dataset,
     run: RunFolder,
     origin: Origin | None,
     splits: Splits | None,
-    image_format: str,
-    num_proc: int | None,
-) -> Verification:
+    files: _Files,
+    intake: Intake,
+) -> ProtectedRun:
     """Write the protected images, read them back and compare them with their originals."""
     private_folder(run.private)
     if origin is not None:
@@ -318,7 +363,7 @@ def _release(
     if splits is not None:
         run.keep_splits(splits)
     try:
-        verification = protection.verify(data, _written(protection, data, run, splits, image_format, num_proc))
+        verification = protection.verify(data, _written(protection, data, run, splits, files))
     except (pa.ArrowException, DataError) as error:
         for file in run.private.glob(MAPPED):  # or the next try would meet the same
             file.unlink()
@@ -331,49 +376,70 @@ def _release(
     for file in run.private.glob(MAPPED):
         file.unlink()
     run.keep_verification(verification)
-    return verification
+    paths = source_paths(data, protection.columns.image)
+    wanted = paths is not None if files.image_files is None else files.image_files
+    lossy = None
+    if wanted or files.also_jpeg is not None:
+        names = _names(protection, run.dataset, paths, origin, files.names)
+        if wanted:
+            write_images(run, protection.columns, names, progress=files.progress)
+        if files.also_jpeg is not None:
+            given = (names, files.also_jpeg, protection.budget)
+            lossy = write_lossy_copy(run, data, protection.columns, *given, progress=files.progress)
+    return ProtectedRun(run, verification, intake, len(data) if wanted else 0, lossy)
 
 
-def _written(
-    protection: Protection,
-    data: Dataset,
-    run: RunFolder,
-    splits: Splits | None,
-    image_format: str,
-    num_proc: int | None,
-) -> Dataset:
+def _names(
+    protection: Protection, released: Dataset, paths: list[str] | None, origin: Origin | None, kind: Names
+) -> list[str]:
+    """Of the files: those of the originals where they are known and may be told, else numbers."""
+    endings = endings_of(released, protection.columns.image)
+    if paths is None or kind == "numbers":
+        return numbered(released, protection.columns.label, endings)
+    return names_of(paths, endings, origin.dataset if origin is not None else None)
+
+
+def _written(protection: Protection, data: Dataset, run: RunFolder, splits: Splits | None, files: _Files) -> Dataset:
     """The protected images, as they are read back from where they are published from."""
 
     # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
     # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
     def cache(part: Dataset) -> Path:
-        return run.private / f"map-{part._fingerprint}-{image_format}.arrow"
+        return run.private / f"map-{part._fingerprint}-{files.image_format}.arrow"
+
+    def named(part: Dataset) -> Dataset:
+        if files.names != "numbers":
+            return part
+        image, label = protection.columns.image, protection.columns.label
+        return renamed(part, image, numbered(part, label, endings_of(part, image)))
 
     def protected(part: Dataset) -> Dataset:
         return protection.release(
             part,
-            image_format=image_format,
-            num_proc=num_proc,
+            image_format=files.image_format,
+            num_proc=files.num_proc,
+            progress=files.progress,
             cache_file_name=str(cache(part)),
-            desc="protecting images",
         )
 
     def clean(part: Dataset, name: str) -> Dataset:
-        return release_clean(protection, part, name, image_format=image_format, num_proc=num_proc, cache=cache(part))
+        given: dict[str, Any] = {"image_format": files.image_format, "num_proc": files.num_proc}
+        return release_clean(protection, part, name, cache=cache(part), **given)
 
     released: Dataset | DatasetDict
     try:
         if splits is None:
-            released = protected(data)
+            released = named(protected(data))
         else:
             parts = {name: protected(part) for name, part in splits.protected.items()}
-            released = DatasetDict({**parts, **{name: clean(part, name) for name, part in splits.clean.items()}})
+            parts |= {name: clean(part, name) for name, part in splits.clean.items()}
+            released = DatasetDict({name: named(part) for name, part in parts.items()})
     except RuntimeError as error:
         if "abruptly died" not in str(error):
             raise
         raise UnlearnableError(
-            f"one of the {num_proc} processes that write the images was killed; expected all to come to their end. "
-            f"Where memory is short use fewer: a smaller num_proc, --num-proc on the command line"
+            f"one of the {files.num_proc} processes that write the images was killed; expected all to come to their "
+            f"end. Where memory is short use fewer: a smaller {worded(python='num_proc', shell='--num-proc')}"
         ) from error
     make_private(run.private)  # what map wrote
     shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed

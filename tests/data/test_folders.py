@@ -40,7 +40,7 @@ def rows(place, split="train", **arguments):
     """The rows of a split, by class, as their files are called."""
     data = load_source(str(place), split, **arguments)
     assert all(np.asarray(row["image"]).shape == (12, 10, 3) for row in data)  # all are read
-    names = [row["path"] for row in data.cast_column("image", ImageFeature(decode=False))["image"]]
+    names = [row["path"].split("::")[0] for row in data.cast_column("image", ImageFeature(decode=False))["image"]]
     if "label" not in data.features:
         return sorted(map(os.path.basename, names))
     labels = data.features["label"].int2str(data["label"])

@@ -85,13 +85,13 @@ def test_labels_of_every_kind_have_one_rule(feature, values, names, missing, tmp
         return
     with pytest.raises(DataError, match=r"2 of 48 rows without a label \(null, NaN or -1\): 5, 9; expected .*\"drop\""):
         fit(data, label_column="label")
-    with pytest.raises(DataError, match=r"row 5: got the label .*--drop-unlabelled"):
+    with pytest.raises(DataError, match=r"row 5: got the label .*unlabelled=.drop."):
         ImageSet.read(data, columns)
     with pytest.warns(DataWarning, match="2 rows without a label are left out"):
         protection = fit(data, label_column="label", unlabelled="drop")
     assert len(protection) == 46
     assert protection.classes.names == names
-    with pytest.raises(DataError, match=r"got the label .*--drop-unlabelled"):
+    with pytest.raises(DataError, match=r"got the label .*unlabelled=.drop."):
         data.map(protection)
     kept = data.select([row for row in range(48) if row not in rows])
     assert protection.verify(kept, kept.map(protection)).unchanged == 0

@@ -91,7 +91,7 @@ def test_a_clean_split_on_the_hub_that_is_another_is_found(saved, tmp_path, hub,
         verify(run, name)
 
 
-def test_the_command(saved, tmp_path):
+def test_the_command(saved, whole, tmp_path):
     words = ["protect", str(saved), "--method", "em:epochs=2,batch_size=8", "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*words, "--split", "all", "--keep-clean", "test"])
     assert done.exit_code == 0, done.output
@@ -100,6 +100,17 @@ def test_the_command(saved, tmp_path):
         "protected": ["train", "validation"],
         "clean": ["test"],
     }
+    whole["train"] = Dataset.from_list(
+        [{**row, "label": -1} if row["name"] == "row 5" else row for row in whole["train"]], whole["train"].features
+    )
+    whole["train"].save_to_disk(tmp_path / "unlabelled")
+    words = ["protect", str(tmp_path / "unlabelled"), *words[2:-1], str(tmp_path / "labelled")]
+    refused = CliRunner().invoke(app, words)
+    assert "1 of 30 rows without a label (null, NaN or -1): 5; expected 0 to 2" in str(refused.exception)
+    done = CliRunner().invoke(app, [*words, "--drop-unlabelled", "--drop-column", "name", "--duplicates", "share"])
+    assert done.exit_code == 0, done.output
+    assert "1 of 30 rows" in done.output
+    assert load_from_disk(str(tmp_path / "labelled" / "dataset")).column_names == ["image", "label"]
 
 
 def test_a_dictionary_in_memory_and_a_folder_of_images(whole, tmp_path):
@@ -129,7 +140,7 @@ def test_two_splits_in_one(saved, tmp_path):
     run = protect(saved, tmp_path / "out", method=QUICK, split="train+validation", progress=False)
     assert isinstance(load_from_disk(str(run.folder.published)), Dataset)
     assert (len(run.dataset), verify(run).images) == (42, 42)
-    with pytest.raises(RecipeError, match=r"--split NAME"):
+    with pytest.raises(RecipeError, match=r"split=NAME"):
         push(run, "artist/two")
 
 
@@ -138,7 +149,7 @@ def test_what_cannot_be_whole_is_refused(whole, tmp_path):
         with pytest.raises(error, match=match):
             protect(data, tmp_path / "out", method=QUICK, progress=False, **options)
 
-    refused(RecipeError, r"keep_clean=\['test'\] with split='train'; expected split='all'", keep_clean=["test"])
+    refused(RecipeError, r"keep_clean='test' with split='train'; expected split='all'", keep_clean=["test"])
     refused(DataError, r"the split 'exam' .*expected one of train, validation, test", split="all", keep_clean=["exam"])
     refused(DataError, "all splits .* to keep clean", split="all", keep_clean=list(whole))
     refused(DataError, "split='all'; expected a DatasetDict", data=whole["train"], split="all")
@@ -180,7 +191,7 @@ def test_unlabelled_rows_in_the_whole_way(whole, tmp_path, unlabelled):
     whole.save_to_disk(tmp_path / "photos")
     options = {"method": QUICK, "split": "all", "keep_clean": ["test"], "progress": False}
     if unlabelled == "error":
-        with pytest.raises(DataError, match=r"3 of 42 rows without a label .*: 3, 29, 30; .*--drop-unlabelled"):
+        with pytest.raises(DataError, match=r"3 of 42 rows without a label .*: 3, 29, 30; .*unlabelled=.drop."):
             protect(tmp_path / "photos", tmp_path / "out", **options)
         return
     run = protect(tmp_path / "photos", tmp_path / "out", unlabelled="drop", **options)
@@ -212,7 +223,7 @@ def test_a_column_with_clean_images_is_refused_before_the_work(values, feature, 
     arguments = {"method": QUICK, "image_column": "image", "progress": False}
     with monkeypatch.context() as patched:
         patched.setattr(EM, "run", None)
-        with pytest.raises(PrivacyError, match=r"the column 'also'.*--drop-column also, drop_columns=\['also'\]"):
+        with pytest.raises(PrivacyError, match=r"the column 'also'.*drop_columns=\['also'\]"):
             protect(data, tmp_path / "out", **arguments)
     run = protect(data, tmp_path / "out", drop_columns=["also"], **arguments)
     assert run.dataset.column_names == ["name", "image", "label"]

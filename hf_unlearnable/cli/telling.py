@@ -1,0 +1,104 @@
+"""What the commands that protect say before, while and after they do it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hf_unlearnable.cli.shared import found
+from hf_unlearnable.errors import DataWarning
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_unlearnable.data.intake import Intake
+    from hf_unlearnable.methods import Method
+
+# Options of protect that say what is looked at before, and how it will be written.
+LOOKED_AT = ("split", "config", "class_depth", "image_column", "label_column", "image_format", "image_files", "budget")
+
+LATER = (
+    "Publish the files as they are: JPEG compression or resizing takes a part of the protection away "
+    "(docs/how-to/protect-a-folder.md has figures)."
+)
+
+
+def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **options: Any) -> bool:
+    """Protect in all processes, and say in the main one what was done; return whether this process is it."""
+    from hf_unlearnable.runs import RunFolder, protect
+    from hf_unlearnable.training.processes import default_accelerator
+
+    accelerator = default_accelerator()
+    if accelerator.is_main_process:
+        seen = look_and_tell(
+            dataset,
+            output=output,
+            decode=True if options.get("skip_unreadable") else None,
+            **{name: options[name] for name in LOOKED_AT if name in options},
+        )
+        options["intake"] = seen
+        typer.echo(f"\nProtecting {seen.images} images with {method.name}, budget {options['budget']}.")
+    with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
+        protected = protect(dataset, output, method=method, accelerator=accelerator, **options)
+    if protected is None:
+        return False
+    typer.echo(protected)
+    run = RunFolder(output)
+    found(
+        output=output,
+        published=output / run.published.name,
+        private=output / run.private.name,
+        images=protected.verification.images,
+        method=method.name,
+        budget=str(options["budget"]),
+        image_files=output / run.images.name if protected.image_files else None,
+        lossy_copy=protected.lossy.as_dict() if protected.lossy else None,
+        notes=protected.notes(),
+        verification=protected.verification.as_dict(),
+    )
+    parts = {run.published: "publish this: a dataset for datasets.load_from_disk and for push"}
+    if protected.image_files:
+        parts[run.images] = "or this: the same images as files, byte for byte"
+    if protected.lossy is not None:
+        parts[run.images_jpeg] = "with losses, as described above"
+    parts[run.private] = "keep this private: it undoes the protection"
+    width = max(len(str(output / part.name)) for part in parts)
+    typer.echo()
+    for part, what in parts.items():
+        typer.echo(f"{output / part.name!s:<{width}}    {what}")
+    typer.echo(LATER)
+    return True
+
+
+def look_and_tell(dataset: Dataset | str, **options: Any) -> Intake:
+    """Look at what is to be protected, and say what was found."""
+    from hf_unlearnable.runs import intake
+
+    seen = intake(dataset, **options)
+    found(intake=seen.as_dict())
+    typer.echo(seen)
+    return seen
+
+
+@contextmanager
+def _telling_what_is_kept(output: Path, *, tell: bool) -> Iterator[None]:
+    """Say what an earlier run left to go on from, and, after an error, what this one leaves."""
+    from hf_unlearnable.runs.protecting import unfinished
+
+    if tell and (kept := unfinished(output)):
+        typer.echo(f"Going on with what an earlier run left in {kept}.")
+    try:
+        yield
+    except BaseException:
+        if tell and (kept := unfinished(output)):
+            typer.echo(
+                f"\nWhat was done is kept in {kept} (private): the same command goes on from there.",
+                err=True,
+            )
+        raise
