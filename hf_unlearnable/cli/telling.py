@@ -41,8 +41,11 @@ def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **opt
             decode=True if options.get("skip_unreadable") else None,
             **{name: options[name] for name in LOOKED_AT if name in options},
         )
+        seen.check(leave_out=options.get("leave_out", False), skip_unreadable=options.get("skip_unreadable", False))
         options["intake"] = seen
-        typer.echo(f"\nProtecting {seen.images} images with {method.name}, budget {options['budget']}.")
+        typer.echo(
+            f"\nProtecting {seen.images - len(seen.broken)} images with {method.name}, budget {options['budget']}."
+        )
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
         protected = protect(dataset, output, method=method, accelerator=accelerator, **options)

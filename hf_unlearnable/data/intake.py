@@ -111,8 +111,10 @@ class Intake:
             looking.decode()
         space = None
         if len(looking.whole):
-            with suppress(UNREADABLE):  # one of those of which the header alone was read
-                space = expected_space(opened.dataset.select(looking.whole), columns.image, budget, output, copies)
+            with suppress(*UNREADABLE):  # one of those of which the header alone was read
+                whole = opened.dataset.select(looking.whole)
+                known = {"pixels": looking.pixels, "now": looking.file_bytes or None}
+                space = expected_space(whole, columns.image, budget, output, copies, **known)
         contents = opened.contents
         return cls(
             source=source,

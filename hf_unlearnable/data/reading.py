@@ -172,7 +172,8 @@ def turned_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for damaged files
+# What Pillow raises for damaged files.
+UNREADABLE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def why_unreadable(error: Exception, stored: Mapping[str, Any]) -> str:
