@@ -92,6 +92,47 @@ def test_another_profile_is_applied_with_a_notice(space):
     )
 
 
+def inks() -> bytes:
+    """A profile of inks: a table of the corners of CMYK, as colours in Lab."""
+    white = ImageCms.createProfile("sRGB")
+    corners = [
+        [255 * (1 - min(1, 0.9 * ink + black)) for ink in (cyan, magenta, yellow)]
+        for cyan in (0, 1)
+        for magenta in (0, 1)
+        for yellow in (0, 1)
+        for black in (0, 1)
+    ]
+    shown = Image.fromarray(np.uint8(np.rint(corners))[None])
+    lab = ImageCms.profileToProfile(shown, white, ImageCms.createProfile("LAB"), outputMode="LAB")
+    table = bytearray(lab.tobytes())
+    for place in range(len(table)):
+        table[place] = table[place] if place % 3 == 0 else (table[place] + 128) % 256  # Pillow's are signed
+    even = bytes(range(256))
+    matrix = struct.pack(">9i", *(65536 * (place % 4 == 0) for place in range(9)))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + 4 * even + bytes(table) + 3 * even
+    tags = {b"desc": b"mluc" + bytes(4) + struct.pack(">II", 0, 12), b"A2B0": lut}
+    start, entries, body = 132 + 12 * len(tags), b"", b""
+    for name, content in tags.items():
+        entries += name + struct.pack(">II", start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    header = struct.pack(">I4sI4s4s4s", start + len(body), b"", 0x02100000, b"prtr", b"CMYK", b"Lab ")
+    header += struct.pack(">6H", 2025, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + entries + body
+
+
+def test_inks_are_shown_by_their_profile():
+    data, plain = (photographs("CMYK", given) for given in (inks(), b""))
+    with pytest.warns(DataWarning, match="6 from CMYK to RGB, a colour profile of its own to sRGB"):
+        protection = EM(epochs=2, batch_size=4).fit(data, progress=False)
+    released = protection.release(data)
+    source = ImageCms.ImageCmsProfile(io.BytesIO(inks()))
+    for before, after in zip(data, released, strict=True):
+        seen = ImageCms.profileToProfile(before["image"], source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        assert np.abs(np.asarray(after["image"]).astype(int) - np.asarray(seen)).max() <= 8
+        assert after["image"].mode == "RGB"
+    assert np.abs(to_array(data[0]["image"]).astype(int) - to_array(plain[0]["image"])).max() > 8
+
+
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_alpha_stays_where_colours_are_converted(mode):
     image = photographs(mode, owned(GREY if mode == "LA" else OTHER))[0]["image"]
