@@ -20,9 +20,17 @@ def column_names(rows: Any) -> list[str]:
     return list(map(str, rows.columns if is_table(rows) else rows))
 
 
-def column_values(table: Any, name: str) -> list[Any]:
-    """A column of a table as Python values."""
-    return table[name].to_pylist() if isinstance(table, pa.Table) else list(table[name])
+def values_of(rows: Any, image: str, label: str) -> tuple[list[Any], list[Any], bool]:
+    """The images and the labels of a row, a batch or a table, and whether it is a single row.
+
+    A label is one where it has no length; images do not tell, since some formats pass them as lists of numbers.
+    """
+    if isinstance(rows, pa.Table):
+        return rows[image].to_pylist(), rows[label].to_pylist(), False
+    labels = rows[label]
+    if not hasattr(labels, "__len__") or isinstance(labels, str) or getattr(labels, "ndim", 1) == 0:
+        return [rows[image]], [labels], True
+    return list(rows[image]), list(labels), False
 
 
 def with_files(table: Any, name: str, files: list[Any]) -> Any:

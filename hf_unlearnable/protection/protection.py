@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -35,22 +35,19 @@ from hf_unlearnable.data.pixels import (
     to_image,
 )
 from hf_unlearnable.data.reading import leave_out
-from hf_unlearnable.data.tables import column_names, column_values, is_table, with_files
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, option
+from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.files import atomic_folder, known_digest, make_private
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.protection.lookup import describe_image, fitted_label, why_unseen
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
 
 STORE = "perturbations.arrow"
-
-ABOUT = "protection.json"
-
-FORMAT = 2
 
 ROOM = 1 << 28  # bytes of released images that ``Protection.release`` holds in memory before it writes them
 
@@ -206,7 +203,7 @@ class Protection:
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
         if isinstance(row, Image.Image):
-            return self.protect(row, self._label_of(row))
+            return self.protect(row, fitted_label(self._store, self.classes, to_array(row)))
         image, label = self.columns.image, self.columns.label
         held = column_names(row)
         if absent := [column for column in (image, label) if column not in held]:
@@ -214,46 +211,11 @@ class Protection:
                 f"got a row with the columns {', '.join(held)}; expected {absent[0]!r}, as in the dataset that the "
                 f"protection was fitted to. Rename it with dataset.rename_column"
             )
+        images, labels, single = values_of(row, image, label)
+        released = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
         if is_table(row):
-            pairs = zip(column_values(row, image), column_values(row, label), strict=True)
-            return with_files(row, image, [self._protect_file(*pair) for pair in pairs])
-        if not hasattr(row[label], "__len__") or isinstance(row[label], str) or getattr(row[label], "ndim", 1) == 0:
-            return {image: self._protect_any(row[image], row[label])}
-        return {image: [self._protect_any(*pair) for pair in zip(row[image], row[label], strict=True)]}
-
-    def _label_of(self, image: Image.Image) -> int:
-        """The class number that an image was fitted with."""
-        pixels = to_array(image)
-        found = {label: levels.tobytes() for label, levels in self._fitted(pixels)}
-        if len(set(found.values())) == 1:
-            return next(iter(found))
-        if found:
-            raise DataError(
-                f"got an image that was fitted with {len(found)} labels: "
-                f"{', '.join(self.classes.names[label] for label in found)}; expected one. Say which: "
-                f"protection.protect(image, label)"
-            )
-        raise UnseenImageError(
-            f"got an image ({pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the {len(self)} that this "
-            f"protection was fitted to"
-            + (
-                "; for another one of a known class: protection.protect(image, label)"
-                if self.description.patterns
-                else ""
-            )
-            + ". Was it fitted to another dataset or split, or was the image re-encoded, resized or protected before?"
-        )
-
-    def _fitted(self, pixels: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The labels that these (C, H, W) pixels were fitted with, and their levels."""
-        for label in range(len(self.classes.names)):
-            levels = self._store.find(digest(pixels, label))
-            if levels is not None:
-                yield label, levels
-
-    def knows(self, image: Image.Image) -> bool:
-        """Whether an image was fitted, with whatever label."""
-        return next(self._fitted(to_array(image)), None) is not None
+            return with_files(row, image, [self._as_file(each) for each in released])
+        return {image: released[0] if single else released}
 
     def release(
         self,
@@ -327,9 +289,8 @@ class Protection:
         written = {"bytes": content, "path": file_name(stored["path"], ending)}
         return {name: written[name] for name in image}
 
-    def _protect_file(self, image: Any, label: Any) -> Any:
-        """One image of a table, which can hold files only."""
-        released = self._protect_any(image, label)
+    def _as_file(self, released: Any) -> Any:
+        """What a table can hold, which is files only."""
         if isinstance(released, Image.Image):
             return {"bytes": encode(released, self.image_format)[0], "path": None}
         return released
@@ -354,12 +315,8 @@ class Protection:
         levels = self._store.find(digest(pixels, number))
         if levels is None and self.description.patterns is None:
             raise UnseenImageError(
-                f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
-                f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
-                f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
-                f"renumbered? Fit again with the images that you want to protect, or with "
-                + option("on_unseen", "craft", "--craft-unseen")
-                + ("" if isinstance(image, Image.Image) else _ARRAY)
+                f"{describe_image(pixels, label)} that is not among the {len(self)} that this protection was fitted "
+                f"to; expected the same pixels and label. {why_unseen(image)}"
             )
         crafted = levels is None
         levels = self._craft(image, number) if levels is None else levels
@@ -430,11 +387,6 @@ class Protection:
         """
         size = self.description.image_shape[1:]
         return compare(aligned_pairs(original, protected, self.columns), self.budget, size)
-
-
-_ARRAY = (
-    ". Or does an array not tell its colours (a palette, a colour profile, 16 bits)? Then use dataset.with_format(None)"
-)
 
 
 def _reopen(folder: str, expected: str, image_format: str) -> Protection:

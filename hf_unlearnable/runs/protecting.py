@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
@@ -23,18 +22,13 @@ from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL
 from hf_unlearnable.errors import (
     CheckpointError,
-    DataError,
     DataWarning,
     OutputError,
     RecipeError,
-    UnlearnableError,
-    first_line,
     option,
-    worded,
 )
-from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
+from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
-from hf_unlearnable.protection.clean_split import release_clean, same_images
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
@@ -42,20 +36,13 @@ from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import (
     Names,
     check_names,
-    endings_of,
-    names_of,
-    numbered,
-    renamed,
-    source_paths,
-    write_images,
 )
 from hf_unlearnable.runs.inspecting import copies_of, open_dataset
-from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality, write_lossy_copy
+from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality
 from hf_unlearnable.runs.origin import Origin
+from hf_unlearnable.runs.releasing import Files, release
 from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.training.processes import broadcast, default_accelerator, run_on_all
-
-MAPPED = "map*.arrow"  # in the private folder while the images are written
 
 
 @dataclass(frozen=True)
@@ -290,10 +277,10 @@ def protect(
     with resumable(target, overwrite=overwrite) as (result, checkpoints):
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
-        files = _Files(image_format, image_files, names, also_jpeg, num_proc, progress)
-        made = _release(protection, data, RunFolder(result), origin, splits, files, found)
+        files = Files(image_format, image_files, names, also_jpeg, num_proc, progress)
+        made = release(protection, data, RunFolder(result), origin, splits, files)
         RunFolder(result).keep_intake(found)
-    return replace(made, folder=RunFolder(target))
+    return ProtectedRun(RunFolder(target), intake=found, **made._asdict())
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
@@ -333,120 +320,3 @@ def _fit(
                 shutil.rmtree(folder, ignore_errors=True)
         accelerator.wait_for_everyone()
         return recipe.fit(data, **options, **folders)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """How the images are written; see ``protect``."""
-
-    image_format: str
-    image_files: bool | None
-    names: Names
-    also_jpeg: int | None
-    num_proc: int | None
-    progress: bool
-
-
-def _release(
-    protection: Protection,
-    data: Dataset,
-    run: RunFolder,
-    origin: Origin | None,
-    splits: Splits | None,
-    files: _Files,
-    intake: Intake,
-) -> ProtectedRun:
-    """Write the protected images, read them back and compare them with their originals."""
-    private_folder(run.private)
-    if origin is not None:
-        run.keep_origin(origin)
-    if splits is not None:
-        run.keep_splits(splits)
-    try:
-        verification = protection.verify(data, _written(protection, data, run, splits, files))
-    except (pa.ArrowException, DataError) as error:
-        for file in run.private.glob(MAPPED):  # or the next try would meet the same
-            file.unlink()
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"the images that an earlier run left are damaged ({first_line(error)}) and were removed; the fit is kept: "
-            f"give the same command again"
-        ) from error
-    for file in run.private.glob(MAPPED):
-        file.unlink()
-    run.keep_verification(verification)
-    paths = source_paths(data, protection.columns.image)
-    wanted = paths is not None if files.image_files is None else files.image_files
-    lossy = None
-    if wanted or files.also_jpeg is not None:
-        names = _names(protection, run.dataset, paths, origin, files.names)
-        if wanted:
-            write_images(run, protection.columns, names, progress=files.progress)
-        if files.also_jpeg is not None:
-            given = (names, files.also_jpeg, protection.budget)
-            lossy = write_lossy_copy(run, data, protection.columns, *given, progress=files.progress)
-    return ProtectedRun(run, verification, intake, len(data) if wanted else 0, lossy)
-
-
-def _names(
-    protection: Protection, released: Dataset, paths: list[str] | None, origin: Origin | None, kind: Names
-) -> list[str]:
-    """Of the files: those of the originals where they are known and may be told, else numbers."""
-    endings = endings_of(released, protection.columns.image)
-    if paths is None or kind == "numbers":
-        return numbered(released, protection.columns.label, endings)
-    return names_of(paths, endings, origin.dataset if origin is not None else None)
-
-
-def _written(protection: Protection, data: Dataset, run: RunFolder, splits: Splits | None, files: _Files) -> Dataset:
-    """The protected images, as they are read back from where they are published from."""
-
-    # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
-    # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
-    def cache(part: Dataset) -> Path:
-        return run.private / f"map-{part._fingerprint}-{files.image_format}.arrow"
-
-    def named(part: Dataset) -> Dataset:
-        if files.names != "numbers":
-            return part
-        image, label = protection.columns.image, protection.columns.label
-        return renamed(part, image, numbered(part, label, endings_of(part, image)))
-
-    def protected(part: Dataset) -> Dataset:
-        return protection.release(
-            part,
-            image_format=files.image_format,
-            num_proc=files.num_proc,
-            progress=files.progress,
-            cache_file_name=str(cache(part)),
-        )
-
-    def clean(part: Dataset, name: str) -> Dataset:
-        given: dict[str, Any] = {"image_format": files.image_format, "num_proc": files.num_proc}
-        return release_clean(protection, part, name, cache=cache(part), **given)
-
-    released: Dataset | DatasetDict
-    try:
-        if splits is None:
-            released = named(protected(data))
-        else:
-            parts = {name: protected(part) for name, part in splits.protected.items()}
-            parts |= {name: clean(part, name) for name, part in splits.clean.items()}
-            released = DatasetDict({name: named(part) for name, part in parts.items()})
-    except RuntimeError as error:
-        if "abruptly died" not in str(error):
-            raise
-        raise UnlearnableError(
-            f"one of the {files.num_proc} processes that write the images was killed; expected all to come to their "
-            f"end. Where memory is short use fewer: a smaller {worded(python='num_proc', shell='--num-proc')}"
-        ) from error
-    make_private(run.private)  # what map wrote
-    shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
-    released.save_to_disk(run.published)
-    if splits is not None:
-        written = run.published_splits
-        for name, part in splits.clean.items():
-            if not same_images(part, written[name], protection.columns.image):
-                raise DataError(f"the split {name!r} was not read back as it was written; is the disk sound?")
-    return run.dataset
