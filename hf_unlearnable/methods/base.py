@@ -100,6 +100,13 @@ class Method(ABC):
         """
         return ""
 
+    def parts(self) -> Mapping[str, float]:
+        """The names of the progress bars of ``run``, in order, and about how long each takes, in epochs of training.
+
+        Nothing if this is not overridden: every bar then stands alone.
+        """
+        return {}
+
     @classmethod
     def chosen(cls, findings: Mapping[str, Any]) -> list[str]:
         """The names of other methods that made the perturbations, by what ``run`` left; none if not overridden."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,6 +50,10 @@ class Texture(Method, name="texture"):
     """
 
     uses_surrogates: ClassVar[bool] = False
+
+    def parts(self) -> Mapping[str, float]:
+        """The waves."""
+        return {f"{self.name}: waves": 0.5}
 
     def run(self, task: Task) -> None:
         """Write the waves."""

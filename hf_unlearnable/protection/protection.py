@@ -38,7 +38,7 @@ from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.files import atomic_folder, known_digest, make_private
-from hf_unlearnable.progress import Progress
+from hf_unlearnable.progress import Progress, counted
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
@@ -375,18 +375,21 @@ class Protection:
         """Whether these (C, H, W) pixels are an image as ``fit`` saw it: one that must not be published."""
         return self._store.find(digest(pixels, label)) is not None
 
-    def verify(self, original: Dataset, protected: Dataset) -> Verification:
+    def verify(self, original: Dataset, protected: Dataset, *, progress: bool = False) -> Verification:
         """Compare a protected dataset, as it was read back, with its originals row by row.
 
         Args:
             original: what was protected.
             protected: the same rows in the same order.
+            progress: show a bar.
 
         Raises:
             DataError: other rows, labels or image sizes.
         """
         size = self.description.image_shape[1:]
-        return compare(aligned_pairs(original, protected, self.columns), self.budget, size)
+        pairs = aligned_pairs(original, protected, self.columns)
+        shown = counted(pairs, "comparing images", len(original), unit="image", enabled=progress)
+        return compare(shown, self.budget, size)
 
 
 def _reopen(folder: str, expected: str, image_format: str) -> Protection:

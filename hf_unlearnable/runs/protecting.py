@@ -29,6 +29,7 @@ from hf_unlearnable.errors import (
 )
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
+from hf_unlearnable.progress import whole
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
@@ -252,6 +253,12 @@ def protect(
     if skipped:
         data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
         origin = origin and replace(origin, skipped=skipped)
+    splits = None
+    if split == ALL:
+        clean = {name: open_dataset(dataset, name, config, class_depth).dataset for name in keep_clean}
+        clean = {name: without_columns(part, drop_columns, columns) for name, part in clean.items()}
+        splits = Splits.of(opened, data, skipped, clean)
+    del opened, look  # the names of a million files, which the fit needs no more
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
@@ -269,12 +276,12 @@ def protect(
         accelerator.wait_for_everyone()  # until the main process holds the output
         _fit(recipe, data, options, *work_folders(target), overwrite)
         return None
-    splits = None
-    if split == ALL:
-        clean = {name: open_dataset(dataset, name, config, class_depth).dataset for name in keep_clean}
-        clean = {name: without_columns(part, drop_columns, columns) for name, part in clean.items()}
-        splits = Splits.of(opened, data, skipped, clean)
-    with resumable(target, overwrite=overwrite) as (result, checkpoints):
+    fit = recipe.parts()
+    parts = {"reading images": 0.2, **fit, "protecting images": 0.5, "comparing images": 0.8} if fit else {}
+    with (
+        resumable(target, overwrite=overwrite) as (result, checkpoints),
+        whole(f"protecting {len(data)} images", parts, enabled=progress),
+    ):
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         files = Files(image_format, image_files, names, also_jpeg, num_proc, progress)

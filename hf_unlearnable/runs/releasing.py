@@ -72,7 +72,7 @@ def release(
     if splits is not None:
         run.keep_splits(splits)
     try:
-        verification = protection.verify(data, _written(protection, data, run, splits, files))
+        verification = protection.verify(data, _written(protection, data, run, splits, files), progress=files.progress)
     except (pa.ArrowException, DataError) as error:
         for file in run.private.glob(MAPPED):  # or the next try would meet the same
             file.unlink()
