@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from hf_unlearnable.data.columns import find_columns, without_columns
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
-from hf_unlearnable.data.sources import ALL
+from hf_unlearnable.data.sources import ALL, Source
 from hf_unlearnable.errors import (
     CheckpointError,
     DataWarning,
@@ -228,7 +229,7 @@ def protect(
     released = without_columns(opened.dataset, drop_columns, columns)
     check_columns(released, columns.image)
 
-    def look() -> Intake | None:
+    def look(opened: Source) -> Intake | None:
         if not accelerator.is_main_process:
             return None
         found = intake or Intake.of(
@@ -245,7 +246,7 @@ def protect(
         found.check(leave_out=leave_out, skip_unreadable=skip_unreadable)
         return found
 
-    found = run_on_all(accelerator, look)
+    found = run_on_all(accelerator, partial(look, opened))
     skipped = broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
     if unlabelled == "drop":
         skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, columns).tolist()}))
@@ -258,7 +259,7 @@ def protect(
         clean = {name: open_dataset(dataset, name, config, class_depth).dataset for name in keep_clean}
         clean = {name: without_columns(part, drop_columns, columns) for name, part in clean.items()}
         splits = Splits.of(opened, data, skipped, clean)
-    del opened, look  # the names of a million files, which the fit needs no more
+    del opened  # the names of a million files, which the fit needs no more
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
