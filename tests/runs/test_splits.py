@@ -95,6 +95,9 @@ def test_the_command(saved, whole, tmp_path):
     words = ["protect", str(saved), "--method", "em:epochs=2,batch_size=8", "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*words, "--split", "all", "--keep-clean", "test"])
     assert done.exit_code == 0, done.output
+    assert "Found: 42 images" in done.output
+    assert "other splits: test 9" in done.output
+    assert "Left out" not in done.output
     assert set(load_from_disk(str(tmp_path / "out" / "dataset"))) == {"train", "validation", "test"}
     assert json.loads((tmp_path / "out/private/splits.json").read_text()) == {
         "protected": ["train", "validation"],
