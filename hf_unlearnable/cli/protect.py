@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +41,18 @@ def protect(
         str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
     ] = "mi-ue",
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
-    split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
+    split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
+    keep_clean: Annotated[
+        list[str] | None,
+        typer.Option(help="With --split all: a split that goes along unprotected, such as test; may be repeated."),
+    ] = None,
+    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    drop_unlabelled: Annotated[
+        bool, typer.Option("--drop-unlabelled", help="Leave rows out whose label is null, NaN or -1.")
+    ] = False,
+    duplicates: Annotated[
+        str, typer.Option(help="Copies of an image with several labels: a perturbation each (apart), or share one.")
+    ] = "apart",
     subset: Subset = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
@@ -104,7 +115,8 @@ def protect(
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     check_format(image_format)
     check_names(names)
-    source = {"split": split, "config": subset, "class_depth": class_depth}
+    source: dict[str, Any] = {"split": split, "keep_clean": keep_clean or (), "config": subset}
+    source |= {"class_depth": class_depth}
     source |= {"image_column": image_column, "label_column": label_column}
     if dry_run:
         files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
@@ -127,6 +139,9 @@ def protect(
         **source,
         leave_out=leave_out,
         skip_unreadable=skip_unreadable,
+        drop_columns=drop_column or (),
+        unlabelled="drop" if drop_unlabelled else "error",
+        duplicates=duplicates,
         surrogate=surrogate or None,
         resolution=resolution,
         on_unseen="craft" if craft else "error",

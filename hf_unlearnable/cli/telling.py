@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from hf_unlearnable.methods import Method
 
 # Options of protect that say what is looked at before, and how it will be written.
-LOOKED_AT = ("split", "config", "class_depth", "image_column", "label_column", "image_format", "image_files", "budget")
+LOOKED_AT = (
+    "split",
+    "keep_clean",
+    "config",
+    "class_depth",
+    "image_column",
+    "label_column",
+    "image_format",
+    "image_files",
+    "budget",
+)
 
 # Measured with texture on patches of photographs, examples/benchmarks/later_compression.py.
 LATER = (

@@ -15,8 +15,15 @@ from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.columns import Classes, Columns
-from hf_unlearnable.data.pixels import DIGEST_BYTES, conversion, digest, encode, released_mode, to_image
-from hf_unlearnable.data.reading import UNREADABLE, open_image, read_pixels, turned_size, why_unreadable
+from hf_unlearnable.data.pixels import DIGEST_BYTES, conversion, deep_mode, digest, encode, released_mode, to_image
+from hf_unlearnable.data.reading import (
+    UNREADABLE,
+    image_mode,
+    open_image,
+    read_pixels,
+    turned_size,
+    why_unreadable,
+)
 from hf_unlearnable.progress import Progress
 
 _SAMPLE = 12  # images that are read and written on trial, for the time that all take
@@ -53,7 +60,7 @@ class Inspection:
         self.column = columns.image
         plain = dataset.with_format(None).select_columns([self.column])
         self.stored = plain.cast_column(self.column, ImageFeature(decode=False))
-        self.mode = dataset.features[self.column].mode
+        self.mode = image_mode(dataset, columns)
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.modes: Counter[str] = Counter()
         self.conversions: Counter[str] = Counter()
@@ -81,7 +88,7 @@ class Inspection:
                     shown = image.convert(self.mode) if self.mode else image
                     released_mode(shown)
                     size = turned_size(image)
-                    change = conversion(shown)
+                    change = conversion(shown, deep_mode(stored))
                     mode = image.mode
             except UNREADABLE as error:
                 why = why_unreadable(error, stored)

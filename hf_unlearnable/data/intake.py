@@ -127,7 +127,7 @@ class Intake:
             conversions=looking.conversions,
             classes=looking.count_classes(),
             unlabelled=int((looking.labels < 0).sum()) if columns.label else 0,
-            other_splits={name: count for name, count in opened.splits.items() if name != opened.split},
+            other_splits={name: count for name, count in opened.splits.items() if name not in opened.split.split("+")},
             other_images=tuple(
                 name
                 for name, feature in opened.dataset.features.items()

@@ -58,7 +58,8 @@ class DatasetFacts:
         verification: ``Verification.as_dict()`` of released images and their originals.
         read_back: whether those are all images as they were read back, else a sample at fitting.
         config: of the dataset.
-        split: of the dataset.
+        split: of the dataset, ``"train+validation"`` for several.
+        clean_splits: published with it, unprotected.
         report: of ``learnability``; None if it was not measured.
         licence: a licence identifier of the Hub, or the name of another one; takes the place of any other.
         carried: licence keys of the dataset that was protected, for a card that states none.
@@ -75,6 +76,7 @@ class DatasetFacts:
     read_back: bool = True
     config: str = "default"
     split: str = "train"
+    clean_splits: tuple[str, ...] = ()
     report: Report | None = None
     licence: str | None = None
     carried: Mapping[str, Any] = field(default_factory=dict)
@@ -132,7 +134,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     methods = methods_used(facts.protection.method_name, facts.protection.findings)
     words = {
         **_shared(facts.repo_id, facts.title, facts.description),
-        **{key: getattr(facts, key) for key in ("config", "split", "preview", "source")},
+        **{key: getattr(facts, key) for key in ("config", "split", "clean_splits", "preview", "source")},
         "method": facts.protection.method_name,
         "countermeasures": COUNTERMEASURES,
     }
