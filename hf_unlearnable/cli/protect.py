@@ -33,7 +33,12 @@ def protect(
     method: Annotated[
         str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
     ] = "mi-ue",
-    budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Largest change: '8/255', 'linf:8', 'l2:255', or '8/255:adaptive': less where it would be seen."
+        ),
+    ] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
     config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
     resolution: Annotated[

@@ -237,10 +237,6 @@ def test_verification_of_a_large_image_is_the_same_in_strips(monkeypatch):
     pair = (original, original + rng.integers(0, 8, original.shape, dtype=np.uint8))
     whole = verification.compare([pair], Budget(8))
     monkeypatch.setattr(verification, "STRIP", 3000)
-    sampled = verification.compare([pair], Budget(8))
-    assert (sampled.max_perturbation, sampled.psnr) == (whole.max_perturbation, pytest.approx(whole.psnr))
-    assert sampled.ssim == pytest.approx(whole.ssim, abs=0.003)
-    monkeypatch.setattr(verification, "SSIM_STRIPS", 1000)
     assert verification.compare([pair], Budget(8)).as_dict() == pytest.approx(whole.as_dict())
 
 

@@ -70,6 +70,13 @@ CARDS = {
 }
 
 
+def test_a_card_tells_of_an_adaptive_budget_and_of_the_colour_difference():
+    described = dataclasses.replace(facts().protection, budget=Budget(8, visibility="adaptive"))
+    card = dataset_card(facts(protection=described, verification={**facts().verification, "delta_e": 0.594}))
+    assert "`linf:8:adaptive`: every channel of every pixel by at most 8 levels of 255, down to a third" in card
+    assert "mean colour difference\n0.59 (CIEDE2000" in card
+
+
 @pytest.mark.parametrize("file", CARDS)
 def test_cards_are_those_in_the_repository(file):
     rendered = CARDS[file]()

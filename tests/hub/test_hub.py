@@ -103,7 +103,7 @@ def test_what_the_owner_wrote_is_kept(out, name):
     again = DatasetCard(repo.head.files["README.md"].decode())
     assert str(again) == str(card)
     # what was computed is written anew, whatever stands there
-    repo.add("main", {**repo.head.files, "README.md": str(card).replace("SSIM", "MISS").encode()}, "by hand")
+    repo.add("main", {**repo.head.files, "README.md": str(card).replace("PSNR", "MISS").encode()}, "by hand")
     push(out, name)
     assert repo.head.files["README.md"].decode() == str(card)
 

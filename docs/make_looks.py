@@ -1,0 +1,96 @@
+"""Make the pictures and the table of ``docs/looks.md``: eight large photographs, clean and protected.
+
+    python docs/make_looks.py    # writes docs/pictures/looks-*.jpg: half an hour of one core
+
+The photographs are of Debian's packages, 1,680 to 5,640 pixels wide, and stand for two classes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features
+from datasets import Image as ImageFeature
+from PIL import Image, ImageDraw, ImageFont
+
+from hf_unlearnable import MIUE, Budget, Method, Protection, Texture
+from hf_unlearnable.data.debian import unpack_package
+
+BACKGROUNDS = "usr/share/backgrounds"
+SKY = {
+    "mate-backgrounds": [f"{BACKGROUNDS}/mate/nature/Dune.jpg", f"{BACKGROUNDS}/mate/nature/Storm.jpg"],
+    "plasma-workspace-wallpapers": ["usr/share/wallpapers/Kite/contents/images/2560x1600.jpg"],
+    "lomiri-wallpapers-16.04": [f"{BACKGROUNDS}/sunset_by_Aitzol_Berasategi.jpg"],
+}
+NEAR = {
+    "mate-backgrounds": [
+        f"{BACKGROUNDS}/mate/nature/YellowFlower.jpg",
+        f"{BACKGROUNDS}/mate/abstract/Elephants_5640x3172.jpg",
+    ],
+    "lomiri-wallpapers-16.04": [
+        f"{BACKGROUNDS}/Dragonfly_by_Bolly.jpg",
+        f"{BACKGROUNDS}/seeding_by_Clements_Engelhardt.jpg",
+    ],
+}
+# Epochs enough for eight images: the recipe's own are meant for thousands.
+METHODS: dict[str, Method] = {"texture": Texture(), "mi-ue": MIUE(epochs=120)}
+VARIANTS = {  # heading -> budget and resolution
+    "at 64 px, the old default": (Budget(8), 64),
+    "default": (Budget(8), None),
+    "adaptive": (Budget(8, visibility="adaptive"), None),
+}
+WIDTH, HEIGHT, GAP, TOP = 400, 210, 4, 24  # pixels of one picture
+HERE = Path(__file__).parent
+
+
+def photographs(folder: Path) -> Dataset:
+    """Fetch the packages and open the eight photographs as files."""
+    for package in {**SKY, **NEAR}:
+        unpack_package(package, folder)
+    files = [[folder / file for files in packages.values() for file in files] for packages in (SKY, NEAR)]
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["sky", "near"])})
+    columns = {"image": [str(file) for part in files for file in part], "label": [0] * 4 + [1] * 4}
+    return Dataset.from_dict(columns, features=features)
+
+
+def on_screen(image: Image.Image) -> Image.Image:
+    """As wide as a column, from a third of the height down."""
+    shown = image.convert("RGB").resize((WIDTH, round(WIDTH * image.height / image.width)), Image.Resampling.LANCZOS)
+    top = (shown.height - HEIGHT) // 6
+    return shown.crop((0, top, WIDTH, top + HEIGHT))
+
+
+def main() -> None:
+    """Protect in every way, lay out, and print the table."""
+    font = ImageFont.load_default(15)
+    print("| method | | PSNR, dB | colour difference | seconds to fit | to release, a photograph |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as scratch:
+        data = photographs(Path(scratch))
+        for name, method in METHODS.items():
+            columns = {"clean": [on_screen(image) for image in data["image"]]}
+            for heading, (budget, resolution) in VARIANTS.items():
+                began = time.process_time()
+                protection: Protection = method.fit(data, budget=budget, resolution=resolution, progress=False)
+                fitted = time.process_time()
+                released = [protection.protect(*row.values()) for row in data]
+                seconds = (time.process_time() - fitted) / len(data)
+                columns[heading] = [on_screen(image) for image in released]
+                seen = protection.description.verification
+                assert seen is not None and seen.psnr is not None and seen.delta_e is not None
+                figures = [f"{seen.psnr:.1f}", f"{seen.delta_e:.2f}", f"{fitted - began:.0f}", f"{seconds:.1f}"]
+                print(f"| {name} | {heading} | {' | '.join(figures)} |", flush=True)
+            sheet = np.full((len(data) * (HEIGHT + GAP) + TOP, len(columns) * (WIDTH + GAP), 3), 255, dtype=np.uint8)
+            picture = Image.fromarray(sheet)
+            for column, (heading, images) in enumerate(columns.items()):
+                ImageDraw.Draw(picture).text((column * (WIDTH + GAP), 2), heading, "black", font)
+                for line, image in enumerate(images):
+                    picture.paste(image, (column * (WIDTH + GAP), TOP + line * (HEIGHT + GAP)))
+            picture.save(HERE / "pictures" / f"looks-{name}.jpg", quality=85, subsampling=0, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
