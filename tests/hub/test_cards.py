@@ -11,7 +11,7 @@ from helpers.datasets import ROOT, described
 from helpers.loopback_hub import check_yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_unlearnable import DataError, Report, available_methods, get_method
+from hf_unlearnable import Budget, DataError, Report, available_methods, get_method
 from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
 from hf_unlearnable.modeling.public_names import public_name
