@@ -193,7 +193,7 @@ def photographs(count: int, sizes: list[tuple[int, int]], form: str = "JPEG") ->
     [
         ([(40, 30)], {}, [3, 30, 40]),  # one size that the surrogate takes: as it is
         ([(40, 30), (100, 80)], {}, [3, 30, 30]),
-        ([(400, 300)], {}, [3, 64, 64]),
+        ([(400, 300)], {}, [3, 128, 128]),
         ([(400, 300)], {"resolution": 24}, [3, 24, 24]),
         ([(12, 6), (12, 40)], {}, [3, 8, 8]),
     ],
