@@ -40,7 +40,6 @@ def protect(
     method: Annotated[
         str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
     ] = "mi-ue",
-    budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
     keep_clean: Annotated[
         list[str] | None,
@@ -53,6 +52,12 @@ def protect(
     duplicates: Annotated[
         str, typer.Option(help="Copies of an image with several labels: a perturbation each (apart), or share one.")
     ] = "apart",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Largest change: '8/255', 'linf:8', 'l2:255', or '8/255:adaptive': less where it would be seen."
+        ),
+    ] = "8/255",
     subset: Subset = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")

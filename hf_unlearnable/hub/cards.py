@@ -212,10 +212,9 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
     described, figures, report = facts.protection, facts.verification, facts.report
     blocks = [report.table(*pair) for pair in report.pairs] if report else []
     budget = described.budget
-    norm = "every channel of every pixel" if budget.norm == "linf" else "Euclidean norm of the change of an image"
     return {
         "paper": find_paper(described.method_name),
-        "budget": f"`{budget}`: {norm} by at most {budget.radius:g} levels of 255",
+        "budget": f"`{budget}`: {budget.meaning}",
         "surrogates": ", ".join(public_name(name) for name in described.surrogates) or "none",
         "images": facts.images,
         "classes": len(described.classes.names),
@@ -223,7 +222,7 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "verification": figures,
         "verified": "all images, as they were read back" if facts.read_back else "a sample, when they were made",
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",
-        "ssim": "not defined" if figures["ssim"] is None else f"{figures['ssim']:.3f}",
+        "delta_e": "" if figures.get("delta_e") is None else f"{figures['delta_e']:.2f}",
         "report": report,
         "columns": [line.card for line in blocks[0]] if blocks else [],
         "rows": [_row(lines) for lines in blocks],

@@ -54,6 +54,8 @@ class Method(ABC):
         name: what the method is called.
         citation: the paper that cards cite for it.
         uses_surrogates: whether it optimises against models; ``fit`` refuses to be given one where it does not.
+        finest: the side in pixels of the square at which perturbations of larger images are made where ``fit`` is given
+            no resolution. What is made at fewer pixels and enlarged shows as blotches in every smooth part.
 
     Raises:
         RecipeError: a setting of another type than its annotation's, or out of its range.
@@ -64,6 +66,7 @@ class Method(ABC):
     name: ClassVar[str]
     citation: ClassVar[Paper | None] = None
     uses_surrogates: ClassVar[bool] = True
+    finest: ClassVar[int] = 128
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -154,9 +157,9 @@ class Method(ABC):
             image_column: may be left out when there is exactly one.
             label_column: may be left out when there is exactly one.
             resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
-                to the size of each image. When left out: the images' own size where they have one that the surrogate
-                takes (its ``image_size``; up to 64 pixels a side for built-in models); else the smaller of that size
-                and of what half of the images have.
+                to the size of each image. When left out: the images' own size where they have one of at most
+                ``finest`` pixels a side (or of the surrogate's ``image_size``, if that is more); else the smaller of
+                that side and of what half of the images have. The time grows with its square.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
                 streams that are fitted on their first rows.
@@ -213,6 +216,7 @@ class Method(ABC):
             budget=Budget.parse(budget),
             surrogates=self._surrogates(surrogate, accelerator.device),
             resolution=resolution,
+            finest=self.finest,
             on_unseen=on_unseen,
             duplicates=duplicates,
             accelerator=accelerator,

@@ -40,7 +40,7 @@ from hf_unlearnable.files import (
     scratch_folder,
 )
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import BUILT_IN, IMAGE_SIZE, Surrogate
+from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.protection import Protection
@@ -78,6 +78,7 @@ class Fitting:
     budget: Budget
     surrogates: tuple[Surrogate, ...]
     resolution: int | None
+    finest: int
     on_unseen: str
     duplicates: str
     accelerator: Accelerator
@@ -187,8 +188,8 @@ class Fitting:
 
     @property
     def _largest_side(self) -> int:
-        """The largest side of images that the surrogates are meant for."""
-        return max((surrogate.image_size for surrogate in self.surrogates), default=IMAGE_SIZE)
+        """The largest side at which perturbations are made where nobody has said so."""
+        return max([self.finest, *(surrogate.image_size for surrogate in self.surrogates)])
 
     def _originals(self, images: ImageSet) -> Originals:
         """What is known of the images of all processes, in the order of the dataset."""
@@ -312,7 +313,7 @@ class Fitting:
             levels[row] = levels[first[row]]
 
     def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
-        """Evenly spaced images at full size: enough for the mean of PSNR and SSIM, and cheap for any set."""
+        """Evenly spaced images at full size: enough for the means of the figures, and cheap for any set."""
         area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(self.dataset)
         count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
         chosen = np.arange(0, len(self.dataset), math.ceil(len(self.dataset) / count))

@@ -207,7 +207,7 @@ def photographs(count: int, sizes: list[tuple[int, int]], form: str = "JPEG") ->
     [
         ([(40, 30)], {}, [3, 30, 40]),  # one size that the surrogate takes: as it is
         ([(40, 30), (100, 80)], {}, [3, 30, 30]),
-        ([(400, 300)], {}, [3, 64, 64]),
+        ([(400, 300)], {}, [3, 128, 128]),
         ([(400, 300)], {"resolution": 24}, [3, 24, 24]),
         ([(12, 6), (12, 40)], {}, [3, 8, 8]),
     ],
@@ -251,10 +251,6 @@ def test_verification_of_a_large_image_is_the_same_in_strips(monkeypatch):
     pair = (original, original + rng.integers(0, 8, original.shape, dtype=np.uint8))
     whole = verification.compare([pair], Budget(8))
     monkeypatch.setattr(verification, "STRIP", 3000)
-    sampled = verification.compare([pair], Budget(8))
-    assert (sampled.max_perturbation, sampled.psnr) == (whole.max_perturbation, pytest.approx(whole.psnr))
-    assert sampled.ssim == pytest.approx(whole.ssim, abs=0.003)
-    monkeypatch.setattr(verification, "SSIM_STRIPS", 1000)
     assert verification.compare([pair], Budget(8)).as_dict() == pytest.approx(whole.as_dict())
 
 
