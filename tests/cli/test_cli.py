@@ -158,7 +158,7 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
         (["protect", "SOURCE/disk", "--method", "magic", "--output", "OUT"], "beo, em, mi-ue, texture"),
         (["protect", "SOURCE/disk", "--budget", "0", "--output", "OUT"], "at least 1"),
         (["protect", "SOURCE/disk", "--budget", "256", "--output", "OUT"], "at most 255"),
-        (["protect", "SOURCE/disk", "--budget", "lots", "--output", "OUT"], "'linf:8' or 'l2:255'"),
+        (["protect", "SOURCE/disk", "--budget", "lots", "--output", "OUT"], "'l2:255' or '8/255:adaptive'"),
         (["protect", "SOURCE/disk", "--label-column", "name", "--output", "OUT"], "single image: row 0"),
         (
             ["protect", "SOURCE/disk", "--surrogate", "nobody/nothing", "--output", "OUT"],
