@@ -43,7 +43,7 @@ def measure(
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Victims of each kind.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
     image_column: Images = None,
     label_column: Labels = None,

@@ -37,14 +37,17 @@ def protect(
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
     config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
+        int | None,
+        typer.Option(min=8, max=4096, help="Side in pixels at which larger images are optimised (default: see fit)."),
     ] = None,
     image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
     craft: Annotated[
         bool, typer.Option("--craft-unseen", help="Let OUTPUT/private protect images too that are added later.")
     ] = False,
     epochs: Epochs = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes (default: the recipe's, 0).")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Same seed, same bytes (default: the recipe's, 0).")
+    ] = None,
     surrogate: Annotated[
         list[str] | None,
         typer.Option(help="A victim that env lists, folder or Hub id; may be given several times."),

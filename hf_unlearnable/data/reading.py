@@ -22,7 +22,7 @@ from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import TURNED, conversion, released_mode, to_array
 from hf_unlearnable.errors import DataError
 
-MIN_SIDE = 8  # pixels: less leaves nothing to networks that halve the resolution three times
+MIN_SIDE = 8  # pixels, as settings.Side has it: less leaves nothing to networks that halve the resolution three times
 
 
 class Row(NamedTuple):

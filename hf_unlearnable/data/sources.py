@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset, load_from_disk
 from datasets import Image as ImageFeature
 
+from hf_unlearnable.data.patience import Patience
 from hf_unlearnable.errors import DataError, SourceError, first_line
 
 
@@ -49,7 +50,8 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
             f"got the path {source!r}, where there is nothing; expected a folder, a parquet file or a Hub id"
         )
     try:
-        return _split(load_dataset(source, config), split, source)
+        with Patience():
+            return _split(load_dataset(source, config), split, source)
     except DataError:
         raise
     except Exception as error:  # the Hub's clients raise errors without a common base

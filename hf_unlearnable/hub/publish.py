@@ -7,6 +7,7 @@ the card, repetition after transient faults, and errors that say how things stan
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import warnings
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from datasets.naming import INVALID_WINDOWS_CHARACTERS_IN_PATH
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hf_unlearnable.errors import RecipeError, SourceError
 from hf_unlearnable.hub.card_header import carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
-from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain
+from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain, patiently
 from hf_unlearnable.protection.privacy import check_dataset, check_protected
 from hf_unlearnable.reports.images import contact_sheet
 from hf_unlearnable.runs.folder import RunFolder
@@ -29,6 +31,7 @@ from hf_unlearnable.runs.folder import RunFolder
 PREVIEW = "preview.png"
 
 
+@patiently
 def push(
     output: str | PathLike[str],
     repo_id: str,
@@ -73,7 +76,9 @@ def push(
         HubError: the Hub could not be reached or failed for good; says what is there and how to go on.
     """
     source = RunFolder.open(output)
-    protection, split = source.protection, split or source.split
+    split = split or source.split
+    _check_words(config, split, revision, max_shard_size)
+    protection = source.protection
     again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     dataset = _without(source.dataset, drop_columns, keep=(protection.columns.image, protection.columns.label))
@@ -145,6 +150,7 @@ def push(
     return repository.run(retry, work)
 
 
+@patiently
 def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry()) -> None:
     """Find out before something slow whether a push to ``repo_id`` could begin; nothing is created.
 
@@ -158,6 +164,25 @@ def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry(
         retry.run(repository.api.whoami, f"push to {repo_id}")
     except CAUGHT as error:
         raise explain(error, f"push to {repo_id}", "Nothing was done yet") from error
+
+
+def _check_words(config: str, split: str, revision: str | None, max_shard_size: str | int | None) -> None:
+    """Refuse the names and sizes that datasets or git would refuse only when the repository has been made."""
+    if not config or config == "data" or set(config) & set(INVALID_WINDOWS_CHARACTERS_IN_PATH):
+        raise RecipeError(
+            f"got the config {config!r}; expected a name other than 'data', without any of "
+            f"{' '.join(INVALID_WINDOWS_CHARACTERS_IN_PATH)}"
+        )
+    if not re.fullmatch(r"\w+(\.\w+)*", split):
+        raise RecipeError(f"got the split {split!r}; expected letters, digits, '_' and single dots, such as 'train'")
+    if revision is not None and not re.fullmatch(r"(?!.*(\.\.|//|/$|\.lock$))[\w][\w./+-]*", revision):
+        raise RecipeError(f"got the revision {revision!r}; expected the name of a branch, such as 'main'")
+    if isinstance(max_shard_size, int):
+        fits = max_shard_size > 0
+    else:
+        fits = max_shard_size is None or bool(re.fullmatch(r"0*[1-9]\d*[KMGTP]I?B", max_shard_size, re.IGNORECASE))
+    if not fits:
+        raise RecipeError(f"got the shard size {max_shard_size!r}; expected a whole number and a unit, such as '500MB'")
 
 
 def _without(dataset: Dataset, columns: Sequence[str], keep: Sequence[str]) -> Dataset:

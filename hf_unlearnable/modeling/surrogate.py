@@ -33,6 +33,7 @@ from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageCl
 from hf_unlearnable.modeling.small_vit import small_vit
 from hf_unlearnable.modeling.strided_resnet import strided_resnet
 from hf_unlearnable.registry import VICTIMS, Registry
+from hf_unlearnable.settings import Positive, check_fields, refuse
 
 BuildModel = Callable[[int, int], PreTrainedModel]
 
@@ -132,11 +133,19 @@ class Surrogate:
         image_mean: what the model expects to be subtracted from pixels in [0, 1], one number a channel; read from the
             checkpoint's image processor when left out (0.5 if it has none).
         image_std: what the model expects pixels to be divided by after that; likewise (0.5 if it has none).
+
+    Raises:
+        RecipeError: none of these.
     """
 
     model: str | PathLike[str] | PreTrainedModel = "small-resnet"
     image_mean: tuple[float, ...] | None = None
-    image_std: tuple[float, ...] | None = None
+    image_std: tuple[Positive, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.model, (bool, int, float, bytes)) or not self.model:
+            refuse(self, f"model={self.model!r}", f"one of {', '.join(MODELS)}, a folder, a Hub id or a model")
 
     @classmethod
     def of(cls, model: Surrogate | str | PathLike[str] | PreTrainedModel) -> Surrogate:

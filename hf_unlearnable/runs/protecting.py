@@ -23,6 +23,7 @@ from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.origin import Origin
+from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
 
 MAPPED = "map*.arrow"  # in the private folder while the images are written
@@ -78,6 +79,7 @@ class ProtectedRun(PathLike[str]):
         return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
 
 
+@check_arguments
 def protect(
     dataset: Dataset | str | PathLike[str],
     output: str | PathLike[str],
@@ -90,13 +92,13 @@ def protect(
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-    resolution: int | None = None,
+    resolution: Side | None = None,
     on_unseen: Literal["error", "craft"] = "error",
     cache: Literal["disk", "device"] = "disk",
     image_format: str = "png",
-    num_proc: int | None = None,
+    num_proc: Count | None = None,
     overwrite: bool = False,
-    checkpoint_every: float = 300.0,
+    checkpoint_every: NotNegative = 300.0,
     accelerator: Accelerator | None = None,
     progress: bool = True,
 ) -> ProtectedRun | None:
