@@ -39,9 +39,9 @@ class Range:
         if self.words:
             return self.words
         if math.isfinite(self.least) and math.isfinite(self.most):
-            return f"{self.least} to {self.most}"
+            return f"{self.least:,} to {self.most:,}"
         limits = {"at least": self.least, "more than": self.above, "at most": self.most, "less than": self.below}
-        return " and ".join(f"{words} {limit}" for words, limit in limits.items() if math.isfinite(limit))
+        return " and ".join(f"{words} {limit:,}" for words, limit in limits.items() if math.isfinite(limit))
 
 
 class OneOf(tuple[Any, ...]):
@@ -56,8 +56,8 @@ Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
 Count = Annotated[int, Range(least=1, most=10**9)]
 Few = Annotated[int, Range(least=1, most=100)]  # of what each takes the memory or the time of all images
 Share = Annotated[float, Range(least=0, most=1, words="a share in [0, 1]")]
-Positive = Annotated[float, Range(above=0, most=1e9)]
-NotNegative = Annotated[float, Range(least=0, most=1e9)]
+Positive = Annotated[float, Range(above=0, most=10**9)]
+NotNegative = Annotated[float, Range(least=0, most=10**9)]
 Rate = Annotated[float, Range(above=0, most=100)]  # of learning, and of other steps
 Step = Annotated[float, Range(least=0, most=100)]  # as a fraction of the radius
 Weight = Annotated[float, Range(least=0, most=1e4)]  # of a term of a loss, and of decay

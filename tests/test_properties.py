@@ -117,13 +117,12 @@ def test_a_setting_is_taken_or_refused_by_name(kind):
     @given(st.sampled_from(fields), anything)
     @settings(quick, max_examples=20)
     def check(field, value):
+        refused, made = "", None
         try:
             made = kind(**{**required, field.name: value})
         except RecipeError as error:
-            assert field.name in str(error)  # noqa: PT017 - most values are refused, some are not
-            assert "got " in str(error)
-            assert "expected " in str(error)
-            return
+            refused = str(error)
+        assert made is not None or all(word in refused for word in (field.name, "got ", "expected "))
         if isinstance(made, Defence) and value != "":
             assert Defence.parse(str(made)).name == made.name
 
@@ -185,6 +184,7 @@ def test_a_seed_of_a_defence_that_cannot_be():
 @pytest.mark.parametrize("method", available_methods())
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
 @pytest.mark.parametrize("side", [1, 3])
+@pytest.mark.filterwarnings("ignore::hf_unlearnable.errors.DataWarning")  # tiny images may stay as they are
 def test_the_smallest_images_and_the_largest_seed(method, seed, side):
     quickly = {"epochs": 1, "batch_size": 8, "guides": 1, "guide_epochs": 1, "steps": 1, "thief_epochs": 1}
     kind = get_method(method)
@@ -192,11 +192,7 @@ def test_the_smallest_images_and_the_largest_seed(method, seed, side):
     recipe = kind(seed=seed, **{name: value for name, value in quickly.items() if name in known})
     data = make_dataset(12, side=side, classes=2)
     with mock.patch("hf_unlearnable.methods.auto.Auto.candidates", ("texture",)):
-        try:
-            protect = recipe.fit(data, budget=Budget(8), progress=False)
-        except Exception as error:
-            assert type(error).__module__ == "hf_unlearnable.errors", repr(error)
-            return
+        protect = recipe.fit(data, budget=Budget(8), progress=False)
     assert protect.verify(data, data.map(protect)).violations == 0
 
 

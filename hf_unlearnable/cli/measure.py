@@ -104,7 +104,7 @@ def measure_and_tell(
     """Measure a run, draw what was found, and say it in the main process."""
     from hf_unlearnable.evaluation.protocol import RATIOS, SEEDS, chosen_thieves, trials
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
-    from hf_unlearnable.reports.charts import accuracy_chart, keep_picture
+    from hf_unlearnable.reports.charts import accuracy_chart, keep_picture, missing
     from hf_unlearnable.reports.images import image_grid
     from hf_unlearnable.runs.measuring import measure, open_sets, with_suite
     from hf_unlearnable.training import Training
@@ -140,11 +140,14 @@ def measure_and_tell(
     )
     if not accelerator.is_main_process:
         return report
-    grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
-    keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
-    keep_picture(run.beside("images.png"), grid)
     typer.echo(f"\n{report}\n")
-    typer.echo(f"{run.measured}, learnability.csv, accuracy.png, images.png written")
+    written = [str(run.measured), "learnability.csv"]
+    if not (why := missing()):
+        grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
+        keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
+        keep_picture(run.beside("images.png"), grid)
+        written += ["accuracy.png", "images.png"]
+    typer.echo(f"{', '.join(written)} written" + (f". Without pictures: {why}" if why else ""))
     typer.echo(f"To see it all on one page:  hf-unlearnable report {run.report_folder.parent}")
     typer.echo(f"\n{verdict_in_words(report)}")
     return report

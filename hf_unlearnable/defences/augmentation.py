@@ -10,7 +10,7 @@ import torch
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.base import Defence
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.lazy import import_extra
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.settings import Levels, Positive, Range, Rate, refuse
 
@@ -159,16 +159,11 @@ def load_kornia() -> Any:
     """The package kornia with what is used of it.
 
     Raises:
-        RecipeError: it is not installed.
+        MissingExtraError: it is not installed.
     """
-    try:
-        import kornia
-        import kornia.augmentation
-        import kornia.augmentation.auto
-        import kornia.filters
-    except ImportError as error:
-        raise RecipeError("this defence needs kornia; install it: pip install 'hf-unlearnable[defences]'") from error
-    return kornia
+    for module in ("kornia.augmentation", "kornia.augmentation.auto", "kornia.filters"):
+        import_extra(module, "this defence")
+    return import_extra("kornia", "this defence")
 
 
 def _stretch(count: int, side: int, size: int, generator: torch.Generator) -> torch.Tensor:

@@ -172,7 +172,7 @@ class Surrogate:
             if isinstance(self.model, PreTrainedModel):
                 config, source = self.model.config, self.model.name_or_path or ""
             else:
-                config, source = AutoConfig.from_pretrained(self.model), str(self.model)
+                config, source = AutoConfig.from_pretrained(self.model, trust_remote_code=False), str(self.model)
             size = getattr(config, "image_size", None)
             if size is None and source:
                 size = ImageProcessingMixin.get_image_processor_dict(source)[0].get("size")
@@ -216,7 +216,10 @@ class Surrogate:
     def _load(name: str, num_labels: int) -> PreTrainedModel:
         try:
             model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
-                name, num_labels=num_labels, ignore_mismatched_sizes=True
+                name,
+                num_labels=num_labels,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,  # else transformers asks on a terminal, and runs what came with the weights
             )
         except (OSError, ValueError) as error:
             where = (

@@ -51,7 +51,7 @@ def image_grid(
 
     Raises:
         DataError: other rows, or images that cannot be shown together.
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     columns = find_columns(clean, image_column, label_column)
     picked = first_of_classes(clean[columns.label])

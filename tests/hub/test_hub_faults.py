@@ -293,7 +293,7 @@ def test_rows_that_the_description_does_not_know(out, name, tmp_path):
     repo = HUB.dataset(name)
     other = repo.head.files["README.md"].replace(b"num_examples: 48", b"num_examples: 47")
     repo.add("main", {**repo.head.files, "README.md": other}, "by hand")
-    with pytest.raises(DataError, match="other rows .* than its description says"):
+    with pytest.raises(DataError, match=r"other rows .* than its description says"):
         pull(name, tmp_path / "pulled")
     assert list(tmp_path.iterdir()) == []
 
