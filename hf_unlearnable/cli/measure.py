@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.protect import Images, Labels
+from hf_unlearnable.cli.protect import Images, Labels, MaxPixels
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def measure(
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
     image_column: Images = None,
     label_column: Labels = None,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report.

@@ -27,6 +27,23 @@ Labels = Annotated[str | None, typer.Option("--label-column", help="Label column
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisation (default: the recipe's).")]
 
 
+def _allow_pixels(most: int | None) -> int | None:
+    """Set Pillow's own limit, which all readers of images keep to."""
+    if most is not None:
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = most
+    return most
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, callback=_allow_pixels, help="Refuse images of more pixels (default: Pillow's limit, 89 million)."
+    ),
+]
+
+
 def protect(
     dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
@@ -64,6 +81,7 @@ def protect(
     ] = "disk",
     image_column: Images = None,
     label_column: Labels = None,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
     push_to: Annotated[
         str | None,

@@ -118,7 +118,7 @@ def _install() -> None:
         make = _http._GLOBAL_CLIENT_FACTORY  # the user's, where there is one
 
         def factory() -> Any:
-            client = make()
+            client: Any = make()
             send = client.send
 
             def bounded(request: Any, **options: Any) -> Any:

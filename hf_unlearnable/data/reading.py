@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from PIL import ExifTags, Image
 
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import TURNED, conversion, released_mode, to_array
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, first_line
 
 MIN_SIDE = 8  # pixels, as settings.Side has it: less leaves nothing to networks that halve the resolution three times
 
@@ -108,12 +109,24 @@ def _check_not_empty(dataset: Dataset) -> None:
 
 @contextmanager
 def _naming(index: int) -> Iterator[None]:
-    """Name the row in whatever goes wrong while its image is read."""
+    """Name the row in whatever goes wrong while its image is read.
+
+    An image of more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` is refused before it is decoded, where Pillow
+    itself would warn and decode up to twice as many.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
     except DataError as error:
         raise DataError(f"row {index}: {error}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"row {index}: got an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels ({first_line(error)}): a small "
+            f"file can hold a picture that takes all memory. If it is one to trust, allow more with --max-pixels "
+            f"(PIL.Image.MAX_IMAGE_PIXELS in Python), or leave the row out with dataset.select"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
             f"row {index}: cannot read the image ({error}); repair it, or leave the row out with dataset.select"
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, DatasetBuilder, DownloadMode, load_dataset_builder
 from datasets.exceptions import ChecksumVerificationError, SplitsVerificationError
@@ -149,7 +150,9 @@ def _check_files(builder: DatasetBuilder, api: HfApi) -> None:
     Raises:
         DataError: another file, twice.
     """
-    files = [HfFileSystem().resolve_path(url) for urls in (builder.config.data_files or {}).values() for url in urls]
+    files: list[Any] = [
+        HfFileSystem().resolve_path(url) for urls in (builder.config.data_files or {}).values() for url in urls
+    ]
     stated: dict[str, RepoFile] = {}
     for start in range(0, len(files), 256):
         names = [file.path_in_repo for file in files[start : start + 256]]

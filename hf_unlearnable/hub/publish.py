@@ -168,7 +168,7 @@ def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry(
 
 def _check_words(config: str, split: str, revision: str | None, max_shard_size: str | int | None) -> None:
     """Refuse the names and sizes that datasets or git would refuse only when the repository has been made."""
-    if not config or config == "data" or set(config) & set(INVALID_WINDOWS_CHARACTERS_IN_PATH):
+    if not config or config == "data" or set(config) & set(INVALID_WINDOWS_CHARACTERS_IN_PATH + "`\n"):
         raise RecipeError(
             f"got the config {config!r}; expected a name other than 'data', without any of "
             f"{' '.join(INVALID_WINDOWS_CHARACTERS_IN_PATH)}"

@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from hf_unlearnable.data.patience import NoAnswer
 from hf_unlearnable.errors import AccessError, HubError, PrivacyError, RecipeError, UnlearnableError, first_line

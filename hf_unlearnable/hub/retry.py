@@ -13,9 +13,10 @@ from typing import ParamSpec, TypeVar
 from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from yaml import YAMLError
 
 from hf_unlearnable.data.patience import PATIENCE, TRANSIENT, NoAnswer, Patience, waiting
-from hf_unlearnable.errors import AccessError, HubError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.errors import AccessError, DataError, HubError, RecipeError, UnlearnableError, first_line
 from hf_unlearnable.settings import Count, NotNegative, Positive, check_fields
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 HTTPError: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
 # What the clients raise for a failed push or pull. KeyError: an answer without what they look for in it.
-CAUGHT = (HTTPError, DatasetsError, RuntimeError, OSError, ValueError, KeyError)
+# YAMLError: the header of a card that somebody wrote there.
+CAUGHT = (HTTPError, DatasetsError, YAMLError, RuntimeError, OSError, ValueError, KeyError)
 
 LONGEST = 300.0  # seconds of one wait
 
@@ -148,6 +150,12 @@ def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
         )
     if any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
         return HubError(f"cannot {what}: HF_HUB_OFFLINE is set, which forbids the network; unset it. {standing}")
+    if isinstance(error, YAMLError):
+        said = " ".join(str(error).split())
+        return DataError(
+            f"cannot {what}: the header of README.md in the repository is no YAML that a card may hold ({said}). "
+            f"Repair it there. {standing}"
+        )
     if status is None and isinstance(error, ValueError):
         return RecipeError(f"cannot {what}: {' '.join(str(error).split())}. {standing}")
     return HubError(f"cannot {what}: {describe(error)}. {standing}")

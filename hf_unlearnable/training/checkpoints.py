@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,9 +44,9 @@ class Checkpoints:
         shard: of this process.
         every: seconds between two checkpoints.
 
-    On a CPU the bytes depend on the number of threads, which share out sums in another order. A fit that goes on does so
-    with as many as the one that was stopped (``torch.set_num_threads``), whatever this process has; who makes one puts
-    the number back afterwards.
+    On a CPU the bytes depend on the number of threads, which share out sums in another order. A fit that goes on does
+    so with as many as the one that was stopped (``torch.set_num_threads``), whatever this process has; who makes one
+    puts the number back afterwards.
 
     Raises:
         CheckpointError: a checkpoint of another recipe, data or version, or a damaged one.
@@ -204,7 +205,10 @@ class Checkpoints:
         if self._digests[self.shard.rank : self.shard.rank + 1] != [file_digest(file)]:
             raise self._damaged(f"{file.name} has changed")
         # No arbitrary objects, and mapped into memory: perturbations can be larger than it.
-        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+            raise self._damaged(f"{file.name} holds something else than numbers") from error
         return saved
 
     def _damaged(self, why: str) -> CheckpointError:

@@ -298,7 +298,10 @@ class _Handler(BaseHTTPRequestHandler):
         }
         readme = commit.files.get("README.md", b"").decode()
         match = re.match(r"---\n([\S\s]*?)\n---", readme)
-        card = yaml.safe_load(match[1]) if match else None
+        try:
+            card = yaml.safe_load(match[1]) if match else None
+        except yaml.YAMLError:  # put there past the check of commits
+            card = None
         raise Answer(200, {**described, "cardData": card, "siblings": [{"rfilename": one} for one in commit.files]})
 
     def settings(self, body, query, kind, name):

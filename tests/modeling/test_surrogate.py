@@ -197,7 +197,7 @@ def test_code_that_comes_with_weights_is_never_run_nor_asked_about(tmp_path, mon
     config = json.loads((folder / "config.json").read_text())
     code = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nclass C: ...\n"
     (folder / "evil.py").write_text(code.replace("Path(__file__).with_name('ran')", f"Path({str(tmp_path / 'ran')!r})"))
-    config["auto_map"] = {name: "evil.C" for name in ("AutoConfig", "AutoModelForImageClassification")}
+    config["auto_map"] = dict.fromkeys(("AutoConfig", "AutoModelForImageClassification"), "evil.C")
     if not known:
         config["model_type"] = "evil"
     (folder / "config.json").write_text(json.dumps(config))
