@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, option, worded
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
         hints = _hints_of_function(function)
         for name, value in signature.bind(*args, **options).arguments.items():
             if name in hints and (expected := _expected(value, hints[name])):
-                raise RecipeError(f"{function.__name__}: got {name}={value!r}; expected {expected}")
+                raise RecipeError(
+                    f"{worded(python=function.__name__ + ': ', shell='')}got {option(name, value)}; expected {expected}"
+                )
         return function(*args, **options)
 
     return checked

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hf_unlearnable.cli.hub import push
+from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.errors import DataWarning, RecipeError
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from hf_unlearnable.methods import Method
-
-Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
-
-Labels = Annotated[str | None, typer.Option("--label-column", help="Label column; found when there is only one.")]
-
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisation (default: the recipe's).")]
-
-
-def _allow_pixels(most: int | None) -> int | None:
-    """Set Pillow's own limit, which all readers of images keep to."""
-    if most is not None:
-        from PIL import Image
-
-        Image.MAX_IMAGE_PIXELS = most
-    return most
-
-
-MaxPixels = Annotated[
-    int | None,
-    typer.Option(
-        min=1, callback=_allow_pixels, help="Refuse images of more pixels (default: Pillow's limit, 89 million)."
-    ),
-]
+from hf_unlearnable.cli.shared import Epochs, Images, Labels, MaxPixels, Subset
+from hf_unlearnable.cli.telling import protect_and_tell
+from hf_unlearnable.errors import RecipeError
 
 
 def protect(
+    context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
     method: Annotated[
@@ -52,7 +26,7 @@ def protect(
     ] = "mi-ue",
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
-    config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
+    subset: Subset = None,
     resolution: Annotated[
         int | None,
         typer.Option(min=8, max=4096, help="Side in pixels at which larger images are optimised (default: see fit)."),
@@ -68,6 +42,18 @@ def protect(
     surrogate: Annotated[
         list[str] | None,
         typer.Option(help="A victim that env lists, folder or Hub id; may be given several times."),
+    ] = None,
+    image_files: Annotated[
+        bool | None,
+        typer.Option(
+            "--image-files/--no-image-files",
+            help="Also write the images as files to OUTPUT/images (default: where they came as files).",
+        ),
+    ] = None,
+    names: Annotated[str, typer.Option(help="Of files: kept, or numbers where names tell too much.")] = "kept",
+    also_jpeg: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, metavar="QUALITY", help="Also write copies with losses to OUTPUT/images-jpeg."),
     ] = None,
     num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
     overwrite: Annotated[
@@ -94,7 +80,8 @@ def protect(
     from hf_unlearnable.data.sources import load_source
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
-    from hf_unlearnable.runs import Origin
+    from hf_unlearnable.runs import Origin, RunFolder
+    from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.protecting import check_apart
 
     # Everything that can be wrong with the words of the command, before anything slow.
@@ -105,6 +92,7 @@ def protect(
     given = {"seed": seed, "epochs": epochs}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     check_format(image_format)
+    check_names(names)
     check_apart(dataset, output)
     if not overwrite:
         require_empty(output)
@@ -113,11 +101,11 @@ def protect(
 
         check_login(push_to)
     written = protect_and_tell(
-        load_source(dataset, split, config),
+        load_source(dataset, split, subset),
         output,
         recipe,
         budget=allowance,
-        origin=Origin.at(dataset, split=split, config=config),
+        origin=Origin.at(dataset, split=split, config=subset),
         surrogate=surrogate or None,
         image_column=image_column,
         label_column=label_column,
@@ -125,53 +113,16 @@ def protect(
         on_unseen="craft" if craft else "error",
         cache=cache,
         image_format=image_format,
+        image_files=image_files,
+        names=names,
+        also_jpeg=also_jpeg,
         num_proc=num_proc,
         overwrite=overwrite,
         checkpoint_every=checkpoint_every,
     )
     if not written:
         return
+    keep_options(context, RunFolder(output).private)
     if push_to:
         push(output, push_to)
-    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
-
-
-def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any) -> bool:
-    """Protect in all processes, and say in the main one what was done; return whether this process is it."""
-    from hf_unlearnable.runs import RunFolder, protect
-    from hf_unlearnable.training.processes import default_accelerator
-
-    accelerator = default_accelerator()
-    if accelerator.is_main_process:
-        typer.echo(f"Protecting {len(data)} images with {method.name}, budget {options['budget']}.")
-    with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
-        protected = protect(data, output, method=method, accelerator=accelerator, **options)
-    if protected is None:
-        return False
-    typer.echo(protected)
-    run = RunFolder(output)
-    typer.echo(
-        f"\n{output / run.published.name}    publish this\n"
-        f"{output / run.private.name}    keep this private: it undoes the protection\n"
-        f"Publish the files as they are: JPEG compression or resizing takes a part of the protection away."
-    )
-    return True
-
-
-@contextmanager
-def _telling_what_is_kept(output: Path, *, tell: bool) -> Iterator[None]:
-    """Say what an earlier run left to go on from, and, after an error, what this one leaves."""
-    from hf_unlearnable.runs.protecting import unfinished
-
-    if tell and (kept := unfinished(output)):
-        typer.echo(f"Going on with what an earlier run left in {kept}.")
-    try:
-        yield
-    except BaseException:
-        if tell and (kept := unfinished(output)):
-            typer.echo(
-                f"\nWhat was done is kept in {kept} (private): the same command goes on from there.",
-                err=True,
-            )
-        raise
+    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {shlex.quote(str(output))}")

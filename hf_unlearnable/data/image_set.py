@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
 from hf_unlearnable.data.reading import Survey, rows
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, worded
 from hf_unlearnable.files import allocate_memmap
 from hf_unlearnable.progress import Progress
 
@@ -126,10 +126,13 @@ class ImageSet:
             survey = Survey.of(dataset, columns, numbers)
             channels = channels or survey.channels
             if size is None and len(survey.sizes) > 1:
-                raise DataError(
-                    f"got images of {len(survey.sizes)} sizes, {survey}; expected one size. Say which they are to be "
-                    f"brought to (size=32), or resize them: dataset.map(lambda row: "
+                resize = (
+                    f"Say which they are to be brought to (size=32), or resize them: dataset.map(lambda row: "
                     f"{{{columns.image!r}: row[{columns.image!r}].resize((W, H))}})"
+                )
+                raise DataError(
+                    f"got images of {len(survey.sizes)} sizes, {survey}; expected one size. "
+                    + worded(python=resize, shell="Bring copies of them to one size")
                 )
             size = next(iter(survey.sizes)) if size is None else size
         height, width = (size, size) if isinstance(size, int) else size

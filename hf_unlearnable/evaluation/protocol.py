@@ -20,7 +20,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pairing import check_images, check_match, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
@@ -114,8 +114,8 @@ def learnability(
         starting := [str(thief.defence) for thief in thieves if type(thief.defence).start is not Defence.start]
     ):
         raise RecipeError(
-            f"got sequential=True with the defence {starting[0]}, which replaces the weights that a training starts "
-            f"from; expected one or the other"
+            f"got {option('sequential', True, '--sequential')} with the defence {starting[0]}, which replaces the "
+            f"weights that a training starts from; expected one or the other"
         )
     for thief in thieves:
         thief.require()

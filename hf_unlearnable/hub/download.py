@@ -19,6 +19,7 @@ from hf_unlearnable.hub.repository import check_name
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patiently, require_network, status_of
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.image_files import check_images
 
 
 @patiently
@@ -89,13 +90,15 @@ def verify(
         The distances; ``violations`` counts images outside the budget.
 
     Raises:
-        DataError: other rows, labels or pixels than in ``output/dataset``.
+        DataError: other rows, labels or pixels than in ``output/dataset``; or other files than its own in
+            ``output/images``.
         SourceError: nothing there.
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
     source = RunFolder.open(output)
     local = source.dataset
+    check_images(source)
     if repo_id is None:
         return source.protection.verify(source.originals(clean, clean_split), local)
     published = _load(repo_id, config, split or source.split, revision, token, retry)

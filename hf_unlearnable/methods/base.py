@@ -98,6 +98,11 @@ class Method(ABC):
         """
         return ""
 
+    @classmethod
+    def chosen(cls, findings: Mapping[str, Any]) -> list[str]:
+        """The names of other methods that made the perturbations, by what ``run`` left; none if not overridden."""
+        return []
+
     def default_surrogates(self, device: torch.device) -> tuple[Surrogate, ...]:
         """What ``fit`` uses when it is given no surrogate."""
         return (Surrogate.default(device),)
@@ -227,6 +232,12 @@ def find_paper(method: str | None) -> Paper | None:
     """The paper of a method by its name; None if it has none, or is not installed here."""
     kind = _methods.find(method) if method is not None else None
     return None if kind is None else kind.citation
+
+
+def methods_used(method: str, findings: Mapping[str, Any]) -> list[str]:
+    """The names of a method and of those that it chose, which made the perturbations."""
+    kind = _methods.find(method)
+    return [method, *(kind.chosen(findings) if kind is not None else [])]
 
 
 def describe_findings(method: str, findings: Mapping[str, Any]) -> str:

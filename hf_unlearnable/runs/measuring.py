@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import SourceError
+from hf_unlearnable.errors import SourceError, option
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
@@ -80,9 +80,11 @@ def open_sets(
         if not run.root.is_dir():
             raise SourceError(
                 f"got {str(run)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
-                f"--clean DATASET, any protected dataset"
+                f"{option('clean', 'DATASET')}, any protected dataset"
             )
-        raise SourceError(f"{str(run)!r} does not say what was protected; name the originals with --clean DATASET")
+        raise SourceError(
+            f"{str(run)!r} does not say what was protected; name the originals with {option('clean', 'DATASET')}"
+        )
     protected = run.dataset
     originals = clean if isinstance(clean, Dataset) else run.originals(clean, clean_split)
     if isinstance(test, Dataset):
