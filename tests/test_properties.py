@@ -205,7 +205,8 @@ def _words(command):
     options = [
         option
         for option in command.params
-        if option.param_type_name == "option" and option.name not in ("help", "plugin", "output", "config_file")
+        if option.param_type_name == "option"
+        and option.name not in ("help", "plugin", "output", "config_file", "verbose")
     ]
     given_one = st.sampled_from(options).flatmap(
         lambda option: st.just([option.opts[0]]) if option.is_flag else values.map(lambda one: [option.opts[0], one])

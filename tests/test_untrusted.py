@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import zlib
 
 import pytest
 import torch
 from datasets import load_from_disk
-from helpers.datasets import described, make_dataset, make_output
+from helpers.datasets import ROOT, described, make_dataset, make_output
 from helpers.environment import HUB
 from PIL import Image
 from typer.testing import CliRunner
@@ -204,3 +205,14 @@ def test_an_image_that_is_none_is_told(tmp_path):
     folder = photos(tmp_path / "photos", b"\x89PNG\r\n\x1a\nno picture")
     with pytest.raises(DataError, match="row 0: cannot read the image"):
         EM().fit(load_source(folder), progress=False)
+
+
+def test_the_tests_that_the_threat_model_names_are_there():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "threat-model.md").read_text()))
+    there = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
+    }
+    assert len(named) > 15
+    assert named <= there

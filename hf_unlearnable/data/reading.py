@@ -55,7 +55,7 @@ def rows(dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None =
     classes = Classes.of(dataset, columns)
     for index, stored, value in _stored(dataset, columns, numbers):
         label = _number(index, value, classes, columns)
-        with _naming(index):
+        with reading_row(index):
             image = feature.decode_example(stored)
             row = Row(to_array(image), label, conversion(image))
         yield row
@@ -110,7 +110,7 @@ def _check_not_empty(dataset: Dataset) -> None:
 
 
 @contextmanager
-def _naming(index: int) -> Iterator[None]:
+def reading_row(index: int) -> Iterator[None]:
     """Name the row in whatever goes wrong while its image is read.
 
     An image of more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` is refused before it is decoded, where Pillow
@@ -156,7 +156,7 @@ class Survey:
         sizes: Counter[tuple[int, int]] = Counter()
         colour = False
         for index, stored, _ in _stored(dataset, columns, numbers):
-            with _naming(index):
+            with reading_row(index):
                 # datasets decodes files at addresses too; only files here and bytes can be opened lazily.
                 lazy = stored["bytes"] is not None or Path(stored["path"]).exists()
                 source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]

@@ -134,7 +134,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     words = {
         **_shared(facts.repo_id, facts.title, facts.description),
         **{key: getattr(facts, key) for key in ("config", "split", "preview", "source")},
-        "method": re.sub(r"[^\w.-]+", "-", facts.protection.method_name),  # in code and in a tag
+        "method": _in_code(facts.protection.method_name),
         "countermeasures": COUNTERMEASURES,
     }
     parts = {
@@ -145,7 +145,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     given = DatasetCardData(
         pretty_name=facts.title or name,
         task_categories=["image-classification"],
-        tags=["unlearnable-examples", "hf-unlearnable", *(f"{TAG}{method}" for method in methods)],
+        tags=["unlearnable-examples", "hf-unlearnable", *(f"{TAG}{_in_code(method)}" for method in methods)],
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
     rename(card, facts.title, facts.description)
@@ -230,6 +230,11 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "rows": [_row(lines) for lines in blocks],
         "mixtures": any(line.case.mixture for lines in blocks for line in lines),
     }
+
+
+def _in_code(method: str) -> str:
+    """A method's name without what would end the code or the tag that it stands in: a damaged file may hold any."""
+    return re.sub(r"[^\w.-]+", "-", method)
 
 
 def _row(lines: list[Line]) -> list[str]:

@@ -13,6 +13,7 @@ from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pixels import encode, split_alpha, to_array, to_image
+from hf_unlearnable.data.reading import reading_row
 from hf_unlearnable.files import home_of, in_words, place_of
 
 SAMPLE = 8  # images
@@ -68,7 +69,8 @@ def expected_space(data: Dataset, image_column: str, budget: Budget, output: Pat
     for row in picked:
         file = files[row][image_column]
         stored += os.stat(file["path"]).st_size if file["bytes"] is None else len(file["bytes"])
-        whole = to_array(decode(file))
+        with reading_row(row):
+            whole = to_array(decode(file))
         top, left = (max(0, side - CROP) // 2 for side in whole.shape[1:])
         part = whole[:, top : top + CROP, left : left + CROP].copy()
         colour, _ = split_alpha(part)
