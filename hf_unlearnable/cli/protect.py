@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,19 +13,51 @@ from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import Epochs, Images, Labels, Subset
-from hf_unlearnable.cli.telling import protect_and_tell
+from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell
 from hf_unlearnable.errors import RecipeError
 
 
 def protect(
     context: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
-    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Hub id, save_to_disk folder, parquet file, or images in a folder, zip or tar.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; must not hold anything yet.", show_default="required")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look at the images, and say what would be done with them.")
+    ] = False,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave files out that may be images and cannot be protected.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave images out that cannot be read.")
+    ] = False,
+    class_depth: Annotated[
+        int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
     ] = "mi-ue",
-    budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
-    split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
+    split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
+    keep_clean: Annotated[
+        list[str] | None,
+        typer.Option(help="With --split all: a split that goes along unprotected, such as test; may be repeated."),
+    ] = None,
+    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    drop_unlabelled: Annotated[
+        bool, typer.Option("--drop-unlabelled", help="Leave rows out whose label is null, NaN or -1.")
+    ] = False,
+    duplicates: Annotated[
+        str, typer.Option(help="Copies of an image with several labels: a perturbation each (apart), or share one.")
+    ] = "apart",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Largest change: '8/255', 'linf:8', 'l2:255', or '8/255:adaptive': less where it would be seen."
+        ),
+    ] = "8/255",
     subset: Subset = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
@@ -73,10 +105,9 @@ def protect(
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
     from hf_unlearnable.budget import Budget
     from hf_unlearnable.data.pixels import check_format
-    from hf_unlearnable.data.sources import load_source
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
-    from hf_unlearnable.runs import Origin, RunFolder
+    from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.protecting import check_apart
 
@@ -89,6 +120,15 @@ def protect(
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     check_format(image_format)
     check_names(names)
+    source: dict[str, Any] = {"split": split, "keep_clean": keep_clean or (), "config": subset}
+    source |= {"class_depth": class_depth}
+    source |= {"image_column": image_column, "label_column": label_column}
+    if dry_run:
+        files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
+        look_and_tell(dataset, budget=allowance, decode=True, **files, **source)
+        return
+    if output is None:
+        raise typer.BadParameter("name the folder to write", param_hint="--output")
     check_apart(dataset, output)
     if not overwrite:
         require_empty(output)
@@ -97,14 +137,17 @@ def protect(
 
         check_login(push_to)
     written = protect_and_tell(
-        load_source(dataset, split, subset),
+        dataset,
         output,
         recipe,
         budget=allowance,
-        origin=Origin.at(dataset, split=split, config=subset),
+        **source,
+        leave_out=leave_out,
+        skip_unreadable=skip_unreadable,
+        drop_columns=drop_column or (),
+        unlabelled="drop" if drop_unlabelled else "error",
+        duplicates=duplicates,
         surrogate=surrogate or None,
-        image_column=image_column,
-        label_column=label_column,
         resolution=resolution,
         on_unseen="craft" if craft else "error",
         cache=cache,

@@ -10,6 +10,7 @@ against the frozen surrogate from there on made it worse: 38 % accuracy of a vic
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: 
             + ", more epochs, or fit all images"
         )
     grey = np.full(patterns.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later
-    save_file({"levels": budget.quantise(patterns, grey)}, folder / FILE)
+    whole = replace(budget, visibility="uniform")  # grey is smooth everywhere, which says nothing of images to come
+    save_file({"levels": whole.quantise(patterns, grey)}, folder / FILE)
     return file_digest(folder / FILE)
 
 

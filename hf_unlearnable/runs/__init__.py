@@ -6,6 +6,7 @@ from hf_unlearnable.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_unlearnable.runs.folder import RunFolder
+    from hf_unlearnable.runs.inspecting import intake
     from hf_unlearnable.runs.measuring import measure
     from hf_unlearnable.runs.origin import Origin
     from hf_unlearnable.runs.protecting import ProtectedRun, protect
@@ -14,6 +15,7 @@ __all__ = [
     "Origin",
     "ProtectedRun",
     "RunFolder",
+    "intake",
     "measure",
     "protect",
 ]
@@ -24,6 +26,7 @@ __getattr__, __dir__ = lazy_names(
         "Origin": "origin",
         "ProtectedRun": "protecting",
         "RunFolder": "folder",
+        "intake": "inspecting",
         "measure": "measuring",
         "protect": "protecting",
     },

@@ -90,7 +90,7 @@ def open_sets(
     if isinstance(test, Dataset):
         return protected, originals, test
     if test is not None:
-        return protected, originals, load_source(test, test_split)
+        return protected, originals, load_source(test, test_split, class_depth=origin.class_depth if origin else None)
     if isinstance(clean, Dataset):
         raise SourceError("got originals in memory and no test images; expected both, or the names of both")
     return protected, originals, run.originals(clean, test_split or "test")

@@ -11,7 +11,7 @@ from helpers.datasets import ROOT, described
 from helpers.loopback_hub import check_yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_unlearnable import DataError, RecipeError, Report, available_methods, get_method
+from hf_unlearnable import Budget, DataError, RecipeError, Report, available_methods, get_method
 from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
 from hf_unlearnable.modeling.public_names import public_name
@@ -68,6 +68,13 @@ CARDS = {
     "surrogate.md": lambda: model_card(MODEL),
     "victim.md": lambda: model_card(VICTIM),
 }
+
+
+def test_a_card_tells_of_an_adaptive_budget_and_of_the_colour_difference():
+    described = dataclasses.replace(facts().protection, budget=Budget(8, visibility="adaptive"))
+    card = dataset_card(facts(protection=described, verification={**facts().verification, "delta_e": 0.594}))
+    assert "`linf:8:adaptive`: every channel of every pixel by at most 8 levels of 255, down to a third" in card
+    assert "mean colour difference\n0.59 (CIEDE2000" in card
 
 
 @pytest.mark.parametrize("file", CARDS)

@@ -108,7 +108,7 @@ def test_what_the_owner_wrote_is_kept(out, name):
     renamed = DatasetCard(repo.head.files["README.md"].decode())
     assert (renamed.data.pretty_name, renamed.text) == ("Port", card.text.replace("# Harbour", "# Port"))
     # what was computed is written anew, whatever stands there
-    repo.add("main", {**repo.head.files, "README.md": str(card).replace("SSIM", "MISS").encode()}, "by hand")
+    repo.add("main", {**repo.head.files, "README.md": str(card).replace("PSNR", "MISS").encode()}, "by hand")
     push(out, name)
     assert repo.head.files["README.md"].decode() == str(card)
 

@@ -12,10 +12,10 @@ from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 
 from hf_unlearnable import Budget, DataError, RecipeError, verify
+from hf_unlearnable.data.disk_space import expected_space
 from hf_unlearnable.files import file_digest
 from hf_unlearnable.protection.remaining import Remaining
 from hf_unlearnable.runs import RunFolder, protect
-from hf_unlearnable.runs.disk_space import expected_space
 from hf_unlearnable.runs.image_files import check_images, names_of
 
 
