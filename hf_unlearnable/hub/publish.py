@@ -84,7 +84,7 @@ def push(
     source = RunFolder.open(output)
     if split and source.protected_splits:
         raise RecipeError(
-            f"got split={split!r} (--split) for a whole dataset, whose splits keep their names; leave it out"
+            f"got {option('split', split)} for a whole dataset, whose splits keep their names; leave it out"
         )
     protection, split = source.protection, split or source.split
     if "+" in split and not source.protected_splits:
