@@ -28,11 +28,16 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisat
 
 
 def protect(
+    context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
     method: Annotated[
-        str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
-    ] = "mi-ue",
+        str | None,
+        typer.Option(
+            help="As the command env lists them, also with settings: 'beo:mode=self,steps=40' (default: mi-ue; texture "
+            "for images of one class)."
+        ),
+    ] = None,
     budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
     split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
     config: Annotated[str | None, typer.Option(help="Which configuration, where a dataset has several.")] = None,
@@ -40,9 +45,22 @@ def protect(
         int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
     ] = None,
     image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="auto (a label column; else one owner), none (one owner), or clusters:10, made of the images."
+        ),
+    ] = "auto",
     craft: Annotated[
-        bool, typer.Option("--craft-unseen", help="Let OUTPUT/private protect images too that are added later.")
+        bool,
+        typer.Option(
+            "--craft-unseen", help="Let OUTPUT/private protect images too that are added later; one owner's always can."
+        ),
     ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Protect pictures that came later as this earlier OUTPUT; writes files."),
+    ] = None,
     epochs: Epochs = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes (default: the recipe's, 0).")] = None,
     surrogate: Annotated[
@@ -73,16 +91,19 @@ def protect(
     from hf_unlearnable.data.sources import load_source
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
+    from hf_unlearnable.methods.labelling import Labels
     from hf_unlearnable.runs import Origin
-    from hf_unlearnable.runs.protecting import check_apart
+    from hf_unlearnable.runs.protecting import check_apart, default_method
 
+    if like is not None:
+        _protect_like(context, like, dataset, output, split=split, config=config, image_format=image_format)
+        return
     # Everything that can be wrong with the words of the command, before anything slow.
     allowance = Budget.parse(budget)
-    recipe = Method.parse(method)
-    if epochs is not None and not hasattr(recipe, "epochs"):
-        raise RecipeError(f"got --epochs for the method {method}, which has none; leave it out")
-    given = {"seed": seed, "epochs": epochs}
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    named, wanted = method and Method.parse(method), Labels.parse(labels)
+    given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
+    if named:
+        named = _with_settings(named, given)
     check_format(image_format)
     check_apart(dataset, output)
     if not overwrite:
@@ -91,17 +112,19 @@ def protect(
         from hf_unlearnable.hub import check_login
 
         check_login(push_to)
+    data = load_source(dataset, split, config)
     written = protect_and_tell(
-        load_source(dataset, split, config),
+        data,
         output,
-        recipe,
+        named or _with_settings(default_method(data, wanted, image_column, label_column), given),
         budget=allowance,
         origin=Origin.at(dataset, split=split, config=config),
         surrogate=surrogate or None,
+        labels=wanted,
         image_column=image_column,
         label_column=label_column,
         resolution=resolution,
-        on_unseen="craft" if craft else "error",
+        on_unseen="craft" if craft else None,
         cache=cache,
         image_format=image_format,
         num_proc=num_proc,
@@ -113,6 +136,30 @@ def protect(
     if push_to:
         push(output, push_to)
     typer.echo(f"\nNow see what it does:  hf-unlearnable measure {output}")
+
+
+WITH_LIKE = {"dataset", "output", "like", "split", "config", "image_format", "plugin"}
+
+
+def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path, **options: Any) -> None:
+    """What ``--like`` does."""
+    from hf_unlearnable.runs import protect_like
+    from hf_unlearnable.runs.protecting import check_apart
+
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in WITH_LIKE and source is not None and source.name == "COMMANDLINE":
+            option = next(param.opts[0] for param in context.command.params if param.name == name)
+            raise RecipeError(f"got {option} with --like, which protects as {run} was protected; leave it out")
+    check_apart(pictures, output)
+    typer.echo(f"{output}: {protect_like(run, pictures, output, **options)}.")
+
+
+def _with_settings(recipe: Method, given: dict[str, int]) -> Method:
+    """The recipe with the settings that have an option of their own."""
+    if "epochs" in given and not hasattr(recipe, "epochs"):
+        raise RecipeError(f"got --epochs for the method {recipe.name}, which has none; leave it out")
+    return replace(recipe, **given)
 
 
 def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any) -> bool:

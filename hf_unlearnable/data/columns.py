@@ -11,15 +11,32 @@ from datasets import Image as ImageFeature
 
 from hf_unlearnable.errors import DataError, DataWarning
 
+EVERYTHING = "all images"  # the only class of a set without labels
+
 LABEL_NAMES = ("label", "labels", "class", "category", "target")  # of columns with plain values, where none is named
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the column with the images and of the one with their class labels."""
+    """The names of the column with the images and of the one with their class labels.
+
+    Attributes:
+        image: of the images.
+        label: of their classes; None where nobody says what tells them apart: then they are one class, ``EVERYTHING``.
+    """
 
     image: str
-    label: str
+    label: str | None
+
+    def of(self, dataset: Dataset) -> Columns:
+        """The same columns of another dataset.
+
+        Raises:
+            DataError: it has none of these names, or of another type.
+        """
+        if self.label is None:
+            return Columns(_find_image(dataset, self.image), None)
+        return find_columns(dataset, self.image, self.label)
 
 
 @dataclass(frozen=True)
@@ -36,11 +53,13 @@ class Classes:
 
     @classmethod
     def of(cls, dataset: Dataset, columns: Columns) -> Classes:
-        """Read the classes of a ``ClassLabel`` column, or make them of the sorted values of a plain one.
+        """Read the classes of a ``ClassLabel`` column, or make them of the values of a plain one; one of no column.
 
         Raises:
             DataError: there are none.
         """
+        if columns.label is None:
+            return cls([EVERYTHING])
         feature = dataset.features[columns.label]
         if isinstance(feature, ClassLabel):
             return cls(list(feature.names))
@@ -64,7 +83,9 @@ class Classes:
         return ", ".join(map(repr, self.values[:5])) + (", …" if len(self.values) > 5 else "")
 
 
-def find_columns(dataset: Dataset, image: str | None = None, label: str | None = None) -> Columns:
+def find_columns(
+    dataset: Dataset, image: str | None = None, label: str | None = None, *, needs_label: bool = True
+) -> Columns:
     """Find the image and the label column of a dataset, or check the ones that were named.
 
     Labels may be a ``ClassLabel``, or strings or integers, which are turned into classes: with a warning where the
@@ -75,6 +96,7 @@ def find_columns(dataset: Dataset, image: str | None = None, label: str | None =
         image: name of the image column; may be left out when there is exactly one.
         label: name of the label column; may be left out when there is exactly one ``ClassLabel``, or none and exactly
             one column of strings or integers named label, labels, class, category or target.
+        needs_label: whether a set without anything to take for labels is an error; else it is one class.
 
     Raises:
         DataError: not a ``Dataset``, a missing column, one of another type, or several candidates.
@@ -91,7 +113,10 @@ def find_columns(dataset: Dataset, image: str | None = None, label: str | None =
         )
     if not isinstance(dataset, Dataset):
         raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset")
-    return Columns(_find_image(dataset, image), _find_label(dataset, label))
+    found = _find_image(dataset, image)
+    if label is None and not needs_label and not _label_candidates(dataset):
+        return Columns(found, None)
+    return Columns(found, _find_label(dataset, label))
 
 
 def _find_image(dataset: Dataset, name: str | None) -> str:
@@ -107,7 +132,7 @@ def _find_image(dataset: Dataset, name: str | None) -> str:
 def _find_label(dataset: Dataset, name: str | None) -> str:
     candidates = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
     if name is None:
-        plain = [column for column in LABEL_NAMES if column in dataset.features and _is_plain(dataset.features[column])]
+        plain = _label_candidates(dataset)
         if candidates or len(plain) != 1:
             return _only(dataset, candidates, "label", "ClassLabel")
         listing = Classes.of(dataset, Columns("", plain[0]))
@@ -125,6 +150,13 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
             + _FIX["label"]
         )
     return name
+
+
+def _label_candidates(dataset: Dataset) -> list[str]:
+    """What may be meant as labels where nobody has named a column: classes, or values under a usual name."""
+    classes = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
+    plain = [column for column in LABEL_NAMES if column in dataset.features and _is_plain(dataset.features[column])]
+    return classes or plain
 
 
 def _is_plain(feature: Any) -> bool:
@@ -160,5 +192,6 @@ _FIX = {
     "image": "Turn the paths or bytes into images with dataset.cast_column(NAME, datasets.Image())",
     "label": "Name a column of strings or integers with label_column=NAME, or turn it into classes with "
     "dataset.class_encode_column(NAME). A folder of images needs one folder a class, or a metadata.jsonl with a label "
-    "for each file_name",
+    "for each file_name. Without labels: the method texture takes all images as one owner's, and labels='clusters:10' "
+    "makes classes of images that look alike",
 }

@@ -70,6 +70,8 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
     classes = Classes.of(dataset, columns)
     numbers = np.empty(len(dataset), dtype=np.int64)
     index = 0
+    if columns.label is None:
+        return np.zeros(len(dataset), dtype=np.int64)
     for batch in dataset.with_format(None).select_columns([columns.label]).iter(batch_size=1000):
         for value in batch[columns.label]:
             numbers[index] = _number(index, value, classes, columns)
@@ -91,14 +93,14 @@ def _stored(
     dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None
 ) -> Iterator[tuple[int, dict[str, Any], Any]]:
     """Row numbers, the images as their files, and what the label column holds."""
-    plain = dataset.with_format(None).select_columns([columns.image, columns.label])
+    plain = dataset.with_format(None).select_columns([name for name in (columns.image, columns.label) if name])
     if numbers is not None:
         plain = plain.select(numbers)
     stored = plain.cast_column(columns.image, ImageFeature(decode=False))
     for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
         if row[columns.image] is None:
             raise DataError(f"row {index}: got no image; remove the row with dataset.filter")
-        yield int(index), row[columns.image], row[columns.label]
+        yield int(index), row[columns.image], 0 if columns.label is None else row[columns.label]
 
 
 def _check_not_empty(dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset, load_from_disk
 from datasets import Image as ImageFeature
+from PIL import Image
 
 from hf_unlearnable.errors import DataError, SourceError, first_line
 
@@ -14,9 +15,9 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
     """Open one split of a dataset.
 
     Args:
-        source: a folder that ``save_to_disk`` wrote; a parquet file; a folder of images (one folder a class, perhaps
-            inside one folder a split, or with a ``metadata.jsonl``); a folder of parquet files or one that is laid out
-            like a dataset on the Hub; or a Hub id.
+        source: a folder that ``save_to_disk`` wrote; a parquet file; a picture; a folder of images (flat, or one folder
+            a class, perhaps inside one folder a split, or with a ``metadata.jsonl``); a folder of parquet files or one
+            that is laid out like a dataset on the Hub; or a Hub id.
         split: which; a parquet file or a single ``Dataset`` saved to disk is its split ``train``. None takes the only
             split there is.
         config: which configuration (subset), where a dataset has several.
@@ -34,8 +35,10 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
                 return _split(load_dataset(str(path), config), split, source)
             return _split(load_dataset("imagefolder", data_dir=str(path)), split, source)
         if path.is_file():
+            if path.suffix.lower() in Image.registered_extensions():
+                return Dataset.from_dict({"image": [str(path)]}).cast_column("image", ImageFeature())
             if path.suffix != ".parquet":
-                raise DataError(f"got the file {source!r}; expected a parquet file, a folder or a Hub id")
+                raise DataError(f"got the file {source!r}; expected a picture, a parquet file, a folder or a Hub id")
             return _split(load_dataset("parquet", data_files=str(path), split="train"), split, source)
     except DataError:
         raise

@@ -76,7 +76,9 @@ def push(
     protection, split = source.protection, split or source.split
     again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
-    dataset = _without(source.dataset, drop_columns, keep=(protection.columns.image, protection.columns.label))
+    dataset = _without(
+        source.dataset, drop_columns, keep=tuple(filter(None, (protection.columns.image, protection.columns.label)))
+    )
     verified = source.verification
     if verified is None:
         raise SourceError(

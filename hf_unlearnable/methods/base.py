@@ -16,11 +16,11 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import MIN_SIDE
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
+from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
@@ -53,6 +53,7 @@ class Method(ABC):
         name: what the method is called.
         citation: the paper that cards cite for it.
         uses_surrogates: whether it optimises against models; ``fit`` refuses to be given one where it does not.
+        one_class: whether it can work on images of one class, without others to tell them from.
 
     Raises:
         RecipeError: a setting of another type than its annotation's, or out of its range.
@@ -63,6 +64,7 @@ class Method(ABC):
     name: ClassVar[str]
     citation: ClassVar[Paper | None] = None
     uses_surrogates: ClassVar[bool] = True
+    one_class: ClassVar[bool] = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -114,10 +116,11 @@ class Method(ABC):
         *,
         budget: Budget | str | float = Budget(8),
         surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
+        labels: Labels | str = AUTO,
         image_column: str | None = None,
         label_column: str | None = None,
         resolution: int | None = None,
-        on_unseen: Literal["error", "craft"] = "error",
+        on_unseen: Literal["error", "craft"] | None = None,
         accelerator: Accelerator | None = None,
         output_dir: str | PathLike[str] | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
@@ -132,10 +135,15 @@ class Method(ABC):
 
         Args:
             dataset: one split with an ``Image`` column, of any sizes and modes (see ``pixels.released_mode``), and
-                labels: a ``ClassLabel``, strings or integers.
+                perhaps labels: a ``ClassLabel``, strings or integers.
             budget: how far an image may be moved; numbers are 8-bit levels, text as ``Budget.parse`` reads it.
             surrogate: the model or models to optimise against, anything that ``Surrogate`` takes; the method's own
                 choice for the device when left out.
+            labels: where the classes come from. ``"auto"``: from the label column; where there is none, all images are
+                one owner's and one class, which only a method with ``one_class`` can protect. ``"none"``: one class,
+                whatever columns there are. ``"clusters:10"``: ten classes of images that look alike, by their oriented
+                gradients; ``"clusters:10,MODEL"``: by those of an image classifier, a folder or Hub id.
+                Made labels stay in the description of the protection; the dataset keeps its columns.
             image_column: may be left out when there is exactly one.
             label_column: may be left out when there is exactly one.
             resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
@@ -144,7 +152,8 @@ class Method(ABC):
                 and of what half of the images have.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
-                streams that are fitted on their first rows.
+                streams that are fitted on their first rows. When left out: ``"craft"`` for one owner's images, if the
+                method can protect those alone; else ``"error"``.
             accelerator: device, precision and processes; a fresh one when left out.
             output_dir: where the private perturbations are written; a folder named by their digest in the cache of
                 Hugging Face (``$HF_HOME/unlearnable``) when left out. They undo the protection: keep them private.
@@ -172,7 +181,8 @@ class Method(ABC):
             OutputError: ``output_dir`` holds something already.
             DivergenceError: the optimisation left the finite numbers.
         """
-        _check_choice("on_unseen", on_unseen, ("error", "craft"))
+        if on_unseen is not None:
+            _check_choice("on_unseen", on_unseen, ("error", "craft"))
         _check_choice("cache", cache, ("disk", "device"))
         if resolution is not None and resolution < MIN_SIDE:
             raise RecipeError(f"got resolution={resolution}; expected at least {MIN_SIDE} pixels")
@@ -182,7 +192,10 @@ class Method(ABC):
             recipe={"name": self.name, **self.recipe()},
             seed=self.seed,
             dataset=dataset,
-            columns=find_columns(dataset, image_column, label_column),
+            one_class=self.one_class,
+            labels=Labels.parse(labels),
+            image_column=image_column,
+            label_column=label_column,
             budget=Budget.parse(budget),
             surrogates=self._surrogates(surrogate, accelerator.device),
             resolution=resolution,

@@ -71,6 +71,12 @@ def class_patterns(
 def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: Budget) -> str:
     """Store the patterns in whole levels.
 
+    Args:
+        folder: where to.
+        patterns: (K, S, C, H, W), S variants for each class.
+        shared: how much of single perturbations they are, as ``class_patterns`` tells it.
+        budget: that they keep.
+
     Returns:
         A digest of the file.
 
@@ -83,8 +89,10 @@ def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: 
             f"their class; expected at least {100 * MIN_SHARED:.0f} %, since an unseen image gets what they share. Use "
             f"a method that fits class patterns (MIUE or EM with pattern_share > 0), more epochs, or fit all images"
         )
-    grey = np.full(patterns.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later
-    save_file({"levels": budget.quantise(patterns, grey)}, folder / FILE)
+    several = patterns.flatten(0, 1)
+    grey = np.full(several.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later
+    levels = budget.quantise(several, grey)
+    save_file({"levels": levels if patterns.shape[1] == 1 else levels.reshape(patterns.shape)}, folder / FILE)
     return file_digest(folder / FILE)
 
 
@@ -105,13 +113,19 @@ def check_patterns(folder: Path, digest: str) -> None:
 
 
 def read_patterns(folder: Path, digest: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The patterns in levels that ``write_patterns`` stored, (K, C, H, W) as ``shape`` says.
+    """The patterns in levels that ``write_patterns`` stored, (K, S, C, H, W).
+
+    Args:
+        folder: where they are.
+        digest: of the file.
+        shape: (K, C, H, W).
 
     Raises:
         SourceError: they are missing, not the same any more, or of another shape.
     """
     check_patterns(folder, digest)
     patterns: NDArray[Any] = load_file(folder / FILE)["levels"]
-    if patterns.shape != shape:
+    patterns = patterns[:, None] if patterns.ndim == len(shape) else patterns
+    if patterns.shape[:1] + patterns.shape[2:] != shape or not patterns.shape[1]:
         raise SourceError(f"got patterns of {patterns.shape} in {str(folder / FILE)!r}; expected {shape}. Fit again")
     return patterns

@@ -25,6 +25,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import (
+    MODES,
     check_format,
     colour_profile,
     conversion,
@@ -195,13 +196,17 @@ class Protection:
             DataError: the image or label column is missing, or a label is of no class.
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
-        for column in (self.columns.image, self.columns.label):
+        for column in filter(None, (self.columns.image, self.columns.label)):
             if column not in row:
                 raise DataError(
                     f"got a row with the columns {', '.join(row)}; expected {column!r}, as in the dataset that the "
                     f"protection was fitted to. Rename it with dataset.rename_column"
                 )
-        images, labels = row[self.columns.image], row[self.columns.label]
+        images = row[self.columns.image]
+        if self.columns.label is None:
+            labels: Any = [None] * len(images) if _are_several(images) else None
+        else:
+            labels = row[self.columns.label]
         if isinstance(labels, (list, np.ndarray)):
             protected: Any = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
         else:
@@ -257,19 +262,20 @@ class Protection:
         content, ending = encode(released, self.image_format)
         return {"bytes": content, "path": file_name(image["path"], ending)}
 
-    def protect(self, image: Image.Image | NDArray[np.uint8], label: Any) -> Image.Image:
+    def protect(self, image: Image.Image | NDArray[np.uint8], label: Any = None) -> Image.Image:
         """Add its perturbation to one image.
 
         Args:
             image: as it was when ``fit`` saw it; or, with ``on_unseen="craft"``, any.
-            label: its class number, or the string or integer that the label column holds.
+            label: its class number, or the string or integer that the label column holds; nothing where labels were
+                made.
 
         Raises:
             DataError: a label of no class, an image that cannot be used, or one that stays as it is though the
                 protection knows of none.
             UnseenImageError: no perturbation was fitted to this image with this label.
         """
-        number = self.classes.number(label)
+        number = 0 if self.columns.label is None else self.classes.number(label)
         if number is None:
             raise DataError(f"got the label {label!r}; expected {self.classes.expected}")
         pixels = to_array(image)
@@ -282,7 +288,7 @@ class Protection:
                 f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
             )
         crafted = levels is None
-        levels = self._craft(image, number) if levels is None else levels
+        levels = self._craft(image, pixels, number) if levels is None else levels
         released = resample_and_apply(pixels, levels, self.budget)
         if np.array_equal(released, pixels):
             self._meet_unchanged(label, crafted)
@@ -305,7 +311,7 @@ class Protection:
             )
         warnings.warn(told, DataWarning, stacklevel=2)  # a sample was looked at, and this one was not in it
 
-    def _craft(self, image: Any, label: int) -> NDArray[Any]:
+    def _craft(self, image: Any, pixels: NDArray[np.uint8], label: int) -> NDArray[Any]:
         if not isinstance(image, Image.Image):
             # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
             raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
@@ -315,7 +321,8 @@ class Protection:
                 DataWarning,
                 stacklevel=2,
             )
-        pattern = self._patterns[label]
+        variants = self._patterns[label]
+        pattern = variants[digest(pixels, label)[0] % len(variants)]  # always the same one for the same image
         if not pattern.any():
             raise UnseenImageError(
                 f"got an unseen image of the class {self.classes.names[label]!r}, of which fit saw no image; expected "
@@ -329,7 +336,7 @@ class Protection:
         shape = (len(self.classes.names), *self.description.image_shape)
         return read_patterns(self.folder, self.description.patterns, shape)
 
-    def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any) -> NDArray[np.int16]:
+    def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any = None) -> NDArray[np.int16]:
         """What ``protect`` adds to an image, (C, H, W) in levels, 0 for alpha; raises like it."""
         released = to_array(self.protect(image, label)).astype(np.int16)
         return released - to_array(image)
@@ -350,6 +357,13 @@ class Protection:
         """
         size = self.description.image_shape[1:]
         return compare(aligned_pairs(original, protected, self.columns), self.budget, size)
+
+
+def _are_several(images: Any) -> bool:
+    """Whether ``map`` has passed a batch: a list, or one array, of which a single image is (H, W) or (H, W, C)."""
+    if not isinstance(images, np.ndarray):
+        return isinstance(images, list)
+    return images.dtype == object or images.ndim == 4 or (images.ndim == 3 and images.shape[2] > max(MODES.values()))
 
 
 def _reopen(folder: str, expected: str, image_format: str) -> Protection:

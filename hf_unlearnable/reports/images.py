@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import WHITE
-from hf_unlearnable.data.columns import Columns, find_columns
+from hf_unlearnable.data.columns import Classes, Columns, find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import to_image
-from hf_unlearnable.data.reading import Survey, rows
+from hf_unlearnable.data.reading import Survey, class_numbers, rows
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.reports.charts import new_figure
 
@@ -53,14 +52,13 @@ def image_grid(
         DataError: other rows, or images that cannot be shown together.
         RecipeError: matplotlib is not installed.
     """
-    columns = find_columns(clean, image_column, label_column)
-    picked = first_of_classes(clean[columns.label])
+    columns = find_columns(clean, image_column, label_column, needs_label=False)
+    picked = first_of_classes(clean, columns)
     figure = new_figure(1.1 * len(picked) + 1.2, 4.2)
     survey = Survey.of(clean.select(picked), columns)
     size, channels = survey.working_size(MAX_SIDE), survey.channels
     before = ImageSet.read(clean.select(picked), columns, size=size, channels=channels)
-    protected_columns = find_columns(protected, columns.image, columns.label)
-    after = ImageSet.read(protected.select(picked), protected_columns, size=size, channels=channels)
+    after = ImageSet.read(protected.select(picked), columns.of(protected), size=size, channels=channels)
     if not np.array_equal(before.labels, after.labels) or before.pixels.shape != after.pixels.shape:
         raise DataError("got protected images of other classes or sizes than the clean ones; expected the same rows")
     change = after.pixels.astype(np.int16) - before.pixels
@@ -87,7 +85,7 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
         file: a PNG to write.
         columns: its image and label columns.
     """
-    picked = first_of_classes(protected[columns.label])
+    picked = first_of_classes(protected, columns)
     across = min(len(picked), TILES_ACROSS)
     sheet = Image.new("RGB", (TILE * across, TILE * math.ceil(len(picked) / across)), "white")
     for place, shown in enumerate(rows(protected.select(picked), columns)):
@@ -130,7 +128,7 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
     Raises:
         DataError: other rows than the originals, as ``aligned_pairs`` raises it.
     """
-    picked = first_of_classes(protected[columns.label])
+    picked = first_of_classes(protected, columns)
     if clean is None:
         before, after = [], [shown.pixels for shown in rows(protected.select(picked), columns)]
     else:
@@ -138,11 +136,10 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
         before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     changes = [one.astype(np.int16) - other for one, other in zip(after, before, strict=False)]
     largest = max([1, *(int(np.abs(change).max()) for change in changes)])
-    names = protected.features[columns.label].names
-    labels = protected[columns.label]
+    names, numbers = Classes.of(protected, columns).names, class_numbers(protected, columns)
     return tuple(
         Sample(
-            name=names[labels[row]],
+            name=names[numbers[row]],
             protected=_png(after[index]),
             clean=_png(before[index]) if before else None,
             amplified=_png(_amplified(changes[index], largest)) if before else None,
@@ -152,12 +149,10 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
     )
 
 
-def first_of_classes(labels: Sequence[int]) -> list[int]:
-    """The first row of each of the first ``MAX_CLASSES`` classes that occur."""
-    first: dict[int, int] = {}
-    for row, label in enumerate(labels):
-        first.setdefault(label, row)
-    return [first[label] for label in sorted(first)][:MAX_CLASSES]
+def first_of_classes(dataset: Dataset, columns: Columns) -> list[int]:
+    """The first row of each of the first ``MAX_CLASSES`` classes that occur; the first few rows of a single class."""
+    _, first = np.unique(class_numbers(dataset, columns), return_index=True)
+    return list(range(min(TILES_ACROSS, len(dataset)))) if len(first) == 1 else first[:MAX_CLASSES].tolist()
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

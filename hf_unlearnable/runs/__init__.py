@@ -6,6 +6,7 @@ from hf_unlearnable.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_unlearnable.runs.folder import RunFolder
+    from hf_unlearnable.runs.later import protect_like
     from hf_unlearnable.runs.measuring import measure
     from hf_unlearnable.runs.origin import Origin
     from hf_unlearnable.runs.protecting import ProtectedRun, protect
@@ -16,6 +17,7 @@ __all__ = [
     "RunFolder",
     "measure",
     "protect",
+    "protect_like",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -26,5 +28,6 @@ __getattr__, __dir__ = lazy_names(
         "RunFolder": "folder",
         "measure": "measuring",
         "protect": "protecting",
+        "protect_like": "later",
     },
 )

@@ -19,6 +19,7 @@ from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import CheckpointError, DataError, OutputError, RecipeError, UnlearnableError, first_line
 from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
+from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
@@ -60,6 +61,13 @@ class ProtectedRun(PathLike[str]):
         """What became of labels, sizes and modes, where that was no matter of course, and what the method found."""
         described = self.protection.description
         classes, lines = described.classes, []
+        if described.labels == NONE:
+            lines.append(
+                "Labels: none. All images are taken as one owner's. For classes name a column (--label-column), or let "
+                "them be made (--labels clusters:10)."
+            )
+        elif described.labels:
+            lines.append(f"Labels: made, {described.labels}; the columns of the dataset stay as they are.")
         if classes.values is not None:
             names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
             lines.append(
@@ -82,16 +90,17 @@ def protect(
     dataset: Dataset | str | PathLike[str],
     output: str | PathLike[str],
     *,
-    method: Method | str = "mi-ue",
+    method: Method | str | None = None,
     budget: Budget | str | float = Budget(8),
     split: str = "train",
     config: str | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
+    labels: Labels | str = AUTO,
     image_column: str | None = None,
     label_column: str | None = None,
     resolution: int | None = None,
-    on_unseen: Literal["error", "craft"] = "error",
+    on_unseen: Literal["error", "craft"] | None = None,
     cache: Literal["disk", "device"] = "disk",
     image_format: str = "png",
     num_proc: int | None = None,
@@ -109,13 +118,15 @@ def protect(
     Args:
         dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file or an image folder.
         output: the folder to write; must not hold anything yet.
-        method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``.
+        method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``. When left out ``"mi-ue"``, or
+            ``"texture"`` for images of one class.
         budget: how far an image may be moved, see ``Method.fit``.
         split: of a dataset that is named.
         config: of a dataset that is named, where it has several.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
-        surrogate: see ``Method.fit``, like the four after it.
+        surrogate: see ``Method.fit``, like the five after it.
+        labels: see there.
         image_column: see there.
         label_column: see there.
         resolution: see there.
@@ -141,7 +152,8 @@ def protect(
     Warns:
         DataWarning: as ``Method.fit`` does.
     """
-    recipe, allowance, target = Method.parse(method), Budget.parse(budget), Path(output)
+    given, allowance, target = method and Method.parse(method), Budget.parse(budget), Path(output)
+    labels = Labels.parse(labels)
     check_format(image_format)
     if named := dataset if not isinstance(dataset, Dataset) else origin and origin.dataset:
         check_apart(named, target)
@@ -154,10 +166,12 @@ def protect(
         data = load_source(str(dataset), split, config)
     else:
         data = dataset
+    recipe = given or default_method(data, labels, image_column, label_column)
     accelerator = accelerator or default_accelerator()
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
+        "labels": labels,
         "image_column": image_column,
         "label_column": label_column,
         "resolution": resolution,
@@ -176,6 +190,17 @@ def protect(
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         verification = _release(protection, data, RunFolder(result), origin, image_format, num_proc)
     return ProtectedRun(RunFolder(target), verification)
+
+
+def default_method(
+    data: Dataset, labels: Labels | str = AUTO, image_column: str | None = None, label_column: str | None = None
+) -> Method:
+    """What protects images where nobody has chosen: MI-UE, or the texture where they are of one class.
+
+    Raises:
+        DataError: columns or labels that cannot be used.
+    """
+    return Method.parse("texture" if is_one_class(data, Labels.parse(labels), image_column, label_column) else "mi-ue")
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
