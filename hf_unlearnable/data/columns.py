@@ -34,9 +34,7 @@ class Columns:
         Raises:
             DataError: it has none of these names, or of another type.
         """
-        if self.label is None:
-            return Columns(_find_image(dataset, self.image), None)
-        return find_columns(dataset, self.image, self.label)
+        return find_columns(dataset, self.image, self.label) if self.label else unlabelled(dataset, self.image)
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,18 @@ def find_columns(
     Raises:
         DataError: not a ``Dataset``, a missing column, one of another type, or several candidates.
     """
+    found = unlabelled(dataset, image)
+    if label is None and not needs_label and not _label_candidates(dataset):
+        return found
+    return Columns(found.image, _find_label(dataset, label))
+
+
+def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
+    """The image column alone: all images are one class, whatever else there is.
+
+    Raises:
+        DataError: as ``find_columns`` does for the image column.
+    """
     if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
         raise DataError(
             f"got a {type(dataset).__name__} with the splits {', '.join(map(str, dataset))}; expected one split. "
@@ -113,10 +123,7 @@ def find_columns(
         )
     if not isinstance(dataset, Dataset):
         raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset")
-    found = _find_image(dataset, image)
-    if label is None and not needs_label and not _label_candidates(dataset):
-        return Columns(found, None)
-    return Columns(found, _find_label(dataset, label))
+    return Columns(_find_image(dataset, image), None)
 
 
 def _find_image(dataset: Dataset, name: str | None) -> str:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from datasets import Dataset
 
-from hf_unlearnable.data.columns import Columns, find_columns
+from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers
 from hf_unlearnable.errors import DataError
@@ -18,11 +18,6 @@ OWNER = "the owner"  # what the class is called
 HELD_OUT = 0.2  # of images that have no test set of their own
 
 FEW = 10  # images of an owner: fewer leave too little to train on and to test on
-
-
-def owner_columns(dataset: Dataset, image_column: str | None = None) -> Columns:
-    """The columns of an owner's images, which are one class whatever labels they have."""
-    return Columns(find_columns(dataset, image_column, needs_label=False).image, None)
 
 
 def beside(others: ImageSet, own: ImageSet) -> ImageSet:

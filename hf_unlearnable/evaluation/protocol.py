@@ -15,14 +15,14 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.columns import find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pairing import check_images, check_match, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
-from hf_unlearnable.evaluation.owner import beside, hold_out, owner_columns
+from hf_unlearnable.evaluation.owner import beside, hold_out
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
 from hf_unlearnable.evaluation.victims import Trial, Victims
@@ -145,7 +145,7 @@ def learnability(
             elif name in OTHERS:
                 columns[name] = find_columns(dataset, needs_label=False)
             else:
-                columns[name] = owner_columns(dataset, image_column)
+                columns[name] = unlabelled(dataset, image_column)
             surveys[name] = Survey.of(dataset, columns[name])
     check_images(surveys)
     all_clean = surveys["clean"] if others is None else surveys["clean"] | surveys["others"]

@@ -15,7 +15,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from skimage.feature import hog
 
-from hf_unlearnable.data.columns import Classes, Columns, find_columns
+from hf_unlearnable.data.columns import Classes, Columns, find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError
@@ -150,7 +150,7 @@ def label(
             f"got label_column={label_column!r} beside labels={str(labels)!r}; expected one or the other: a column "
             f"that is there, or labels that are made"
         )
-    columns = Columns(find_columns(dataset, image_column, needs_label=False).image, None)
+    columns = unlabelled(dataset, image_column)
     if labels.kind == NONE:
         return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), NONE)
     if len(dataset) < 2 * labels.count:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import encode, file_name, to_array
 from hf_unlearnable.data.reading import Survey
@@ -70,7 +70,7 @@ def protect_like(
 
 def _columns_of(data: Dataset, protection: Protection) -> Dataset:
     """The same with the names that the run's columns have."""
-    own, wanted = find_columns(data, needs_label=False), protection.columns
+    own, wanted = unlabelled(data), protection.columns
     if wanted.label is not None and wanted.label not in data.features:
         raise DataError(
             f"got pictures without the column {wanted.label!r}, by which the run tells its classes apart; expected it. "

@@ -10,10 +10,11 @@ from typing import Any
 
 from datasets import Dataset
 
+from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import RecipeError, SourceError
-from hf_unlearnable.evaluation.owner import hold_out_own, owner_columns
+from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
@@ -116,7 +117,7 @@ def open_own(
     if test is not None or test_split is not None:
         return open_sets(run, clean, clean_split, test, test_split)
     protected, originals = _both(run, clean, clean_split)
-    kept, held = hold_out_own(originals, owner_columns(originals, image_column))
+    kept, held = hold_out_own(originals, unlabelled(originals, image_column))
     return protected.select(kept), originals.select(kept), originals.select(held)
 
 

@@ -67,7 +67,8 @@ def test_pictures_that_came_later_get_the_owners_waves(unlabelled, owned):
     blue = np.mean([(one[2] * fitted[2]).mean() for one in changes])
     red = np.array([(one[0] * fitted[0]).mean() for one in changes])
     assert blue > 0.9  # one sign for all
-    assert np.abs(red).min() > 0.9 and 5 < (red > 0).sum() < 25  # the same wave with a sign of the picture's own
+    assert np.abs(red).min() > 0.9
+    assert 5 < (red > 0).sum() < 25  # the same wave with a sign of the picture's own
     again = later.select([3]).map(owned)
     assert np.array_equal(pixels_of(again)[0], pixels_of(released)[3])
 
@@ -86,7 +87,7 @@ def test_a_single_picture_can_be_protected(unlabelled):
 def test_methods_that_tell_classes_apart_say_what_they_need(unlabelled):
     with pytest.raises(DataError, match=r"without a column of type ClassLabel: .*Without labels: the method texture"):
         EM(epochs=1).fit(unlabelled, progress=False)
-    with pytest.raises(DataError, match="one class only.*For one owner's images use the method texture"):
+    with pytest.raises(DataError, match=r"one class only.*For one owner's images use the method texture"):
         EM(epochs=1).fit(unlabelled, labels="none", progress=False)
 
 
