@@ -68,7 +68,7 @@ def test_a_folder_of_one_class_is_one_owners_too(tmp_path):
 
 
 def test_measure_among_others_and_show_it(out, others, hub, name):
-    words = ("measure", out, "--owner", "--others", others, "--victim", "hog", "--seeds", "1", "--epochs", "1")
+    words = ("measure", out, "--owner", "--others", others, "--victim", "knn", "--seeds", "1", "--epochs", "1")
     told = run(*words).output
     assert "Recall of the owner's clean images in %" in told
     assert "16 images of the owner among 36 clean ones of 3 other class(es); tested on 4 clean" in told
