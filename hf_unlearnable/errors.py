@@ -1,7 +1,49 @@
 """The errors of the package: each says what was got, what was expected and what to do.
 
 Every class is also a builtin error, so that callers who do not know this package can still catch it.
+
+Whoever reads a message sits at Python or at the command line, and can do other things there: ``worded`` and ``option``
+take the words of that surface when the message is made.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_at_the_command_line = False
+
+
+@contextmanager
+def command_line_words() -> Iterator[None]:
+    """Let messages speak of options instead of parameters while the block runs, in processes that it forks too."""
+    global _at_the_command_line
+    before, _at_the_command_line = _at_the_command_line, True
+    try:
+        yield
+    finally:
+        _at_the_command_line = before
+
+
+def worded(*, python: str, shell: str) -> str:
+    """What to do, in the words of the surface that somebody sits at."""
+    return shell if _at_the_command_line else python
+
+
+def option(parameter: str, value: Any, shell: str | None = None) -> str:
+    """A parameter with its value, as it is given in Python or on the command line.
+
+    Args:
+        parameter: such as ``"label_column"``, which is the option ``--label-column``.
+        value: of it.
+        shell: the option, where it has another name or no value.
+    """
+    stands_for_a_name = isinstance(value, str) and value.isupper()
+    return worded(
+        python=f"{parameter}={value if stands_for_a_name else repr(value)}",
+        shell=shell or f"--{parameter.replace('_', '-')} {value}",
+    )
 
 
 class UnlearnableError(Exception):

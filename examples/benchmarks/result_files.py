@@ -27,6 +27,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "feature_information": {"training", "rows", "versions"},
     "image_kinds": {"stages", "PNG_MiB", "verification", "store_bytes_a_row", "versions"},
     "kill_and_resume": {"scenarios"},
+    "later_compression": {"left", "report"},
     "larger_images": {"fit_seconds", "verification", "report"},
     "mixture_ideas": STRENGTH,
     "mixture_limit": {"victims"},

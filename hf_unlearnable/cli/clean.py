@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from hf_unlearnable.cli.shared import found as tell_found
 from hf_unlearnable.errors import DataError, OutputError
+from hf_unlearnable.files import in_words
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ def clean(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Also runs of protect that the same command would go on with.")
     ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Also the copies as files that protect wrote beside OUT/dataset.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; else they are only listed.")] = False,
 ) -> None:
     """List what killed processes left in folders and in the cache of fit(), and with --yes remove it.
@@ -47,26 +52,33 @@ def clean(
     """
     from hf_unlearnable.files import held
 
-    asked = {"--protections": protections, "--unfinished": unfinished, "": True}
-    freed = 0
+    asked = {"--protections": protections, "--unfinished": unfinished, "--images": images, "": True}
+    freed, listed = 0, []
     for found in _found(folders or [Path()]):
         size, chosen = size_of(found.path), asked[found.option]
         with suppress(OutputError), held(found.path):  # by another process
             kept = "" if chosen else f"; kept without {found.option}"
-            typer.echo(f"{found.path} ({told(size)}): {found.what}{kept}")
+            typer.echo(f"{found.path} ({in_words(size)}): {found.what}{kept}")
             if chosen and yes:
                 shutil.rmtree(found.path)
             freed += size if chosen else 0
-    typer.echo(f"{told(freed)} {'removed' if yes else 'to be removed with --yes'}")
+            listed.append({"path": found.path, "bytes": size, "what": found.what, "removed": chosen and yes})
+    tell_found(found=listed)
+    typer.echo(f"{in_words(freed)} {'removed' if yes else 'to be removed with --yes'}")
 
 
 def _found(folders: list[Path]) -> Iterator[_Found]:
     from hf_unlearnable.files import WORK, leftovers
     from hf_unlearnable.methods.fitting import private_cache
     from hf_unlearnable.protection.description import DESCRIPTION, Description
+    from hf_unlearnable.runs import RunFolder
 
     cache = private_cache()
     for home in dict.fromkeys(folder.absolute() for folder in [*folders, cache]):
+        for run in map(RunFolder, [home, *(sorted(home.iterdir()) if home.is_dir() else [])]):
+            for copies in (run.images, run.images_jpeg):
+                if run.is_complete and copies.is_dir():
+                    yield _Found(copies, f"copies as files of what is in {run.published.name}", "--images")
         for left in sorted(leftovers(home)):
             yield _Found(left, "left by a process that was killed")
         for work in sorted(path for path in home.glob(f".*{WORK}") if (path / "checkpoints").is_dir()):
@@ -93,7 +105,7 @@ def caches() -> Iterator[tuple[str, str]]:
 
     def place(folder: Path) -> str:
         short = Path("~") / folder.relative_to(Path.home()) if folder.is_relative_to(Path.home()) else folder
-        return f"{short} ({told(size_of(folder))})"
+        return f"{short} ({in_words(size_of(folder))})"
 
     yield "perturbations", f"{place(private_cache())} of fit() from Python; private. To remove: clean --protections"
     for where in (datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE):
@@ -107,13 +119,3 @@ def size_of(folder: Path) -> int:
         with suppress(OSError):
             total += path.lstat().st_size if path.is_file() else 0
     return total
-
-
-def told(size: int) -> str:
-    """Bytes in words: 1.2 GB."""
-    number, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            break
-        number /= 1000
-    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,17 +20,17 @@ from hf_unlearnable.cli.measure import measure
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
 from hf_unlearnable.cli.report import report
+from hf_unlearnable.cli.shared import command, found
 from hf_unlearnable.errors import UnlearnableError
+from hf_unlearnable.version import __version__
 
 app = typer.Typer(
-    help="Make image datasets unlearnable, and measure how well that works.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-for command in (protect, measure, report, push, pull, verify, demo, clean):
-    app.command()(command)
+for one in (protect, measure, report, push, pull, verify, demo, clean):
+    app.command()(command(one))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 LEFT = {
@@ -39,7 +39,23 @@ LEFT = {
 }
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hf-unlearnable {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Make image datasets unlearnable, and measure how well that works."""
+
+
 @app.command()
+@command
 def env(plugin: Plugins = None) -> None:
     """Print versions, devices, caches and the names of methods, defences and victims, for a bug report."""
     import platform
@@ -55,20 +71,22 @@ def env(plugin: Plugins = None) -> None:
     from hf_unlearnable.training.run import TRAININGS
     from hf_unlearnable.version import versions
 
-    for name, value in versions().items():
-        typer.echo(f"{name:<16} {value}")
-    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    typer.echo(f"{'platform':<16} {platform.platform()}")
-    typer.echo(f"{'cpu threads':<16} {torch.get_num_threads()}")
-    typer.echo(f"{'gpu':<16} {', '.join(devices) or 'none'}")
-    typer.echo(f"{'plugins':<16} {', '.join([*installed_plugins(), *(plugin or [])]) or 'none'}")
-    typer.echo(f"{'methods':<16} {', '.join(available_methods())}")
-    typer.echo(f"{'defences':<16} {', '.join(available_defences())}")
-    typer.echo(f"{'victims':<16} {', '.join([*available_victims(), *sorted(CLASSICAL)])}")
-    typer.echo(f"{'trainings':<16} {', '.join(TRAININGS)}")
-    typer.echo(f"{'suites':<16} {', '.join(SUITES)}")
-    for name, where in caches():
-        typer.echo(f"{name:<16} {where}")
+    lines: list[tuple[str, Any]] = [
+        *versions().items(),
+        ("platform", platform.platform()),
+        ("cpu threads", torch.get_num_threads()),
+        ("gpu", [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]),
+        ("plugins", [*installed_plugins(), *(plugin or [])]),
+        ("methods", available_methods()),
+        ("defences", available_defences()),
+        ("victims", [*available_victims(), *sorted(CLASSICAL)]),
+        ("trainings", list(TRAININGS)),
+        ("suites", list(SUITES)),
+        *caches(),
+    ]
+    for name, value in lines:
+        typer.echo(f"{name:<16} {(', '.join(value) or 'none') if isinstance(value, list) else value}")
+    found(environment=lines)
 
 
 def main() -> None:

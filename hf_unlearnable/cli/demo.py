@@ -9,7 +9,8 @@ import typer
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli.measure import measure_and_tell
-from hf_unlearnable.cli.protect import Epochs, protect_and_tell
+from hf_unlearnable.cli.shared import Epochs
+from hf_unlearnable.cli.telling import protect_and_tell
 
 
 def demo(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Subset, found
 from hf_unlearnable.errors import BudgetError
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="What protect --output wrote.")]
-
-Config = Annotated[str, typer.Option(help="Config of the dataset.")]
 
 Attempts = Annotated[int, typer.Option(min=1, help="How often to try while the Hub has trouble.")]
 
@@ -23,12 +23,12 @@ def push(
     output: Output,
     repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="Created if it does not exist.")],
     private: Annotated[bool, typer.Option("--private/--public", help="Who may see it.")] = True,
-    config: Config = "default",
+    subset: Subset = None,
     split: Annotated[str | None, typer.Option(help="Name of the split (default: what was protected).")] = None,
     revision: Revision = None,
     max_shard_size: Annotated[str | None, typer.Option(help="Of one parquet file, such as 500MB.")] = None,
     licence: Annotated[str | None, typer.Option(help="Such as cc-by-4.0 (default: the originals').")] = None,
-    title: Annotated[str | None, typer.Option(help="Of a new card.")] = None,
+    title: Annotated[str | None, typer.Option(help="Of the card.")] = None,
     description: Annotated[Path | None, typer.Option(help="Markdown file, the text of a new card.")] = None,
     drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
     attempts: Attempts = 5,
@@ -42,7 +42,7 @@ def push(
         output,
         repo_id,
         private=private,
-        config=config,
+        config=subset or "default",
         split=split,
         revision=revision,
         max_shard_size=max_shard_size,
@@ -52,15 +52,14 @@ def push(
         drop_columns=drop_column or (),
         retry=Retry(attempts),
     )
+    found(pushed=asdict(pushed))
     typer.echo(f"{pushed.url} ({'private' if pushed.private else 'public'}), commit {pushed.commit[:8]}")
-    if pushed.private and not private:
-        typer.echo("The repository was private before and still is; publish it in its settings.")
 
 
 def pull(
     repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="On the Hub.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
-    config: Config = "default",
+    subset: Subset = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
     revision: Revision = None,
     attempts: Attempts = 5,
@@ -69,7 +68,8 @@ def pull(
     from hf_unlearnable.hub.download import pull
     from hf_unlearnable.hub.retry import Retry
 
-    data = pull(repo_id, output, config=config, split=split, revision=revision, retry=Retry(attempts))
+    data = pull(repo_id, output, config=subset or "default", split=split, revision=revision, retry=Retry(attempts))
+    found(output=output, repo_id=repo_id, rows=len(data))
     typer.echo(f"{output}: {len(data)} rows of {repo_id}")
 
 
@@ -78,11 +78,11 @@ def verify(
     repo_id: Annotated[
         str | None, typer.Argument(metavar="[USER/NAME]", help="On the Hub (default: OUT/dataset alone).")
     ] = None,
-    config: Config = "default",
+    subset: Subset = None,
     split: Annotated[str | None, typer.Option(help="Which split (default: what was protected).")] = None,
     revision: Revision = None,
-    clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
-    clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
+    clean: Clean = None,
+    clean_split: CleanSplit = None,
     attempts: Attempts = 5,
 ) -> None:
     """Check that the images on the Hub are those of OUT/dataset and within the budget of their originals."""
@@ -92,13 +92,14 @@ def verify(
     checked = verify(
         output,
         repo_id,
-        config=config,
+        config=subset or "default",
         split=split,
         revision=revision,
         clean=clean,
         clean_split=clean_split,
         retry=Retry(attempts),
     )
+    found(output=output, repo_id=repo_id, verification=checked.as_dict())
     typer.echo(f"{repo_id or output}: {checked}")
     if checked.violations:
         raise BudgetError(f"{checked.violations} of {checked.images} images are outside the budget {checked.budget}")

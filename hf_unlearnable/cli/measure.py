@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.protect import Images, Labels
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, found
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def measure(
+    context: typer.Context,
     output: Annotated[Path, typer.Argument(help="What protect wrote, or any protected dataset.")],
-    clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
-    clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
+    clean: Clean = None,
+    clean_split: CleanSplit = None,
     test: Annotated[str | None, typer.Option(help="Clean images to test on (default: as --clean).")] = None,
     test_split: Annotated[
         str | None, typer.Option(help="Their split (default: test, or the only one of --test).")
@@ -70,10 +73,13 @@ def measure(
 
     For a folder that another tool made they go to OUTPUT-report beside it.
     """
+    from accelerate import PartialState
+
     from hf_unlearnable.runs import RunFolder
 
+    run = RunFolder(output)
     measure_and_tell(
-        RunFolder(output),
+        run,
         clean=clean,
         clean_split=clean_split,
         test=test,
@@ -94,6 +100,8 @@ def measure(
         image_column=image_column,
         label_column=label_column,
     )
+    if PartialState().is_main_process:
+        keep_options(context, run.report_folder)
 
 
 def _listed(text: str) -> list[str]:
@@ -172,6 +180,7 @@ def measure_and_tell(
     keep_picture(run.beside("images.png"), grid)
     typer.echo(f"\n{report}\n")
     typer.echo(f"{run.measured}, learnability.csv, accuracy.png, images.png written")
-    typer.echo(f"To see it all on one page:  hf-unlearnable report {run.report_folder.parent}")
+    typer.echo(f"To see it all on one page:  hf-unlearnable report {shlex.quote(str(run.given))}")
+    found(output=run.given, report=run.measured, learnability=report.as_dict(), verdict=verdict_in_words(report))
     typer.echo(f"\n{verdict_in_words(report)}")
     return report

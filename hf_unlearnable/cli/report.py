@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, found
 from hf_unlearnable.errors import RecipeError
 
 
@@ -33,10 +34,10 @@ def report(
             help="The page of several runs (default: comparison.html in this folder, or comparison-public.html)."
         ),
     ] = None,
-    clean: Annotated[str | None, typer.Option(help="The originals (default: what was protected).")] = None,
-    clean_split: Annotated[str | None, typer.Option(help="Their split (default: what was protected).")] = None,
-    image_column: Annotated[str | None, typer.Option(help="Image column; found when there is only one.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Label column; found when there is only one.")] = None,
+    clean: Clean = None,
+    clean_split: CleanSplit = None,
+    image_column: Images = None,
+    label_column: Labels = None,
     plugin: Plugins = None,
 ) -> None:
     """Write one HTML page on what was protected, how visible it is, how much it protects and where it fails.
@@ -77,6 +78,7 @@ def report(
         label_column=label_column,
         command=shlex.join([*words, *(["--clean-split", clean_split] if clean_split else [])]),
     )
+    found(written=written, public=public)
     typer.echo(
         f"{written[0]} written" + (", and " + ", ".join(file.name for file in written[1:]) if written[1:] else "")
     )
@@ -101,6 +103,7 @@ def _compare(
     words = ["hf-unlearnable", "report", *map(str, runs), *(["--output", str(output)] if output is not None else [])]
     words += [word for name in names or [] for word in ("--name", name)]
     page = write_comparison(runs, output, names=names or None, public=public, command=shlex.join(words))
+    found(written=[page], public=public)
     typer.echo(f"{page} written")
     typer.echo(
         "It may be shown: no seed or local name is in it."

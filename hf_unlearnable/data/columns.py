@@ -9,7 +9,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError, DataWarning
+from hf_unlearnable.errors import DataError, DataWarning, option, worded
 
 EVERYTHING = "all images"  # the only class of a set without labels
 
@@ -132,7 +132,9 @@ def _find_image(dataset: Dataset, name: str | None) -> str:
         return _only(dataset, candidates, "image", "Image")
     _check_there(dataset, name, "image")
     if name not in candidates:
-        raise DataError(f"got image_column={name!r} of type {_type(dataset, name)}; expected Image. {_FIX['image']}")
+        raise DataError(
+            f"got {option('image_column', name)} of type {_type(dataset, name)}; expected Image. {_fix('image')}"
+        )
     return name
 
 
@@ -145,7 +147,7 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
         listing = Classes.of(dataset, Columns("", plain[0]))
         warnings.warn(
             f"the labels in the column {plain[0]!r} are no ClassLabel: taken as {len(listing.names)} classes, "
-            f"{listing.expected}. Name the column to say so: label_column={plain[0]!r}",
+            f"{listing.expected}. Name the column to say so: {option('label_column', plain[0])}",
             DataWarning,
             stacklevel=4,
         )
@@ -153,8 +155,8 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
     _check_there(dataset, name, "label")
     if name not in candidates and not _is_plain(dataset.features[name]):
         raise DataError(
-            f"got label_column={name!r} of type {_type(dataset, name)}; expected ClassLabel, strings or integers. "
-            + _FIX["label"]
+            f"got {option('label_column', name)} of type {_type(dataset, name)}; expected ClassLabel, strings or "
+            f"integers. {_fix('label')}"
         )
     return name
 
@@ -176,14 +178,16 @@ def _only(dataset: Dataset, candidates: list[str], what: str, kind: str) -> str:
     if candidates:
         raise DataError(
             f"got {len(candidates)} columns of type {kind}: {', '.join(candidates)}; expected one. "
-            f"Name it: {what}_column={candidates[0]!r}"
+            f"Name it: {option(f'{what}_column', candidates[0])}"
         )
-    raise DataError(f"got a dataset without a column of type {kind}: {_listing(dataset) or 'no columns'}. {_FIX[what]}")
+    raise DataError(f"got a dataset without a column of type {kind}: {_listing(dataset) or 'no columns'}. {_fix(what)}")
 
 
 def _check_there(dataset: Dataset, name: str, what: str) -> None:
     if name not in dataset.features:
-        raise DataError(f"got {what}_column={name!r}; expected one of the dataset's columns: {_listing(dataset)}")
+        raise DataError(
+            f"got {option(f'{what}_column', name)}; expected one of the dataset's columns: {_listing(dataset)}"
+        )
 
 
 def _listing(dataset: Dataset) -> str:
@@ -195,10 +199,18 @@ def _type(dataset: Dataset, column: str) -> str:
     return f"Value({feature.dtype!r})" if isinstance(feature, Value) else type(feature).__name__
 
 
-_FIX = {
-    "image": "Turn the paths or bytes into images with dataset.cast_column(NAME, datasets.Image())",
-    "label": "Name a column of strings or integers with label_column=NAME, or turn it into classes with "
-    "dataset.class_encode_column(NAME). A folder of images needs one folder a class, or a metadata.jsonl with a label "
-    "for each file_name. Without labels: the method texture takes all images as one owner's, and labels='clusters:10' "
-    "makes classes of images that look alike",
-}
+def _fix(what: str) -> str:
+    """What to do about a dataset without a column of images or of labels."""
+    if what == "image":
+        return worded(
+            python="Turn the paths or bytes into images with dataset.cast_column(NAME, datasets.Image())",
+            shell="Paths or bytes are turned into images in Python: dataset.cast_column(NAME, datasets.Image()), then "
+            "save_to_disk. A folder of images needs no such column",
+        )
+    encode = worded(python=", or turn it into classes with dataset.class_encode_column(NAME)", shell="")
+    return (
+        f"Name a column of strings or integers with {option('label_column', 'NAME')}{encode}. A folder of images needs "
+        f"one folder a class, or a metadata.jsonl with a label for each file_name. Without labels: the method "
+        f"texture takes all images as one owner's, and {option('labels', 'clusters:10')} makes classes of images that "
+        f"look alike"
+    )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
 from hf_unlearnable.data.reading import Survey, rows
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, option, worded
 from hf_unlearnable.files import allocate_memmap
 from hf_unlearnable.progress import Progress
 
@@ -126,10 +126,13 @@ class ImageSet:
             survey = Survey.of(dataset, columns, numbers)
             channels = channels or survey.channels
             if size is None and len(survey.sizes) > 1:
-                raise DataError(
-                    f"got images of {len(survey.sizes)} sizes, {survey}; expected one size. Say which they are to be "
-                    f"brought to (size=32), or resize them: dataset.map(lambda row: "
+                resize = (
+                    f"Say which they are to be brought to (size=32), or resize them: dataset.map(lambda row: "
                     f"{{{columns.image!r}: row[{columns.image!r}].resize((W, H))}})"
+                )
+                raise DataError(
+                    f"got images of {len(survey.sizes)} sizes, {survey}; expected one size. "
+                    + worded(python=resize, shell="Bring copies of them to one size")
                 )
             size = next(iter(survey.sizes)) if size is None else size
         height, width = (size, size) if isinstance(size, int) else size
@@ -174,8 +177,8 @@ def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool =
             return
         raise DataError(
             f"got images of one class only ({names[present[0]]!r}); expected at least two, since this method works by "
-            f"what tells classes apart. For one owner's images use the method texture, give images of others, or let "
-            f"clusters be the classes: labels='clusters:10'"
+            f"what tells classes apart. For one owner's images use the method texture; or let classes be made of "
+            f"images that look alike: {option('labels', 'clusters:10')}"
         )
     lonely = [names[index] for index in present if counts[index] == 1]
     if lonely:

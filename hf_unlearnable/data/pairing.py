@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import Survey, rows
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, worded
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -78,7 +78,11 @@ def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> list[st
         if other.names != clean.names:
             raise DataError(
                 f"got the classes {other.names[:5]} in the {name} set and {clean.names[:5]} in the clean one; expected "
-                f"the same names in the same order. Use dataset.cast_column(LABEL, ClassLabel(names=[...]))"
+                f"the same names in the same order. "
+                + worded(
+                    python="Use dataset.cast_column(LABEL, ClassLabel(names=[...]))",
+                    shell="Name the folders of the classes alike, with one folder for every class in both",
+                )
             )
     doubts = []
     far = sum(

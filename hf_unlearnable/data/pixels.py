@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from hf_unlearnable.budget import WHITE
-from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.errors import DataError, RecipeError, worded
 
 DIGEST_BYTES = 16
 
@@ -57,8 +57,11 @@ def released_mode(image: Image.Image) -> str:
     mode = base + "A" if base in ("L", "RGB") and (keyed or image.mode == "PA") else base
     if mode not in MODES:
         raise DataError(
-            f"got an image of mode {image.mode}; expected {', '.join([*MODES, *CONVERSIONS, SIXTEEN_BIT[0]])}. Convert "
-            f"it first: dataset.map(lambda row: {{'image': row['image'].convert('RGB')}})"
+            f"got an image of mode {image.mode}; expected {', '.join([*MODES, *CONVERSIONS, SIXTEEN_BIT[0]])}. "
+            + worded(
+                python="Convert it first: dataset.map(lambda row: {'image': row['image'].convert('RGB')})",
+                shell="Convert it first, or leave it out",
+            )
         )
     return mode
 

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import TURNED, conversion, released_mode, to_array
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, worded
 
 MIN_SIDE = 8  # pixels: less leaves nothing to networks that halve the resolution three times
 
@@ -82,9 +82,10 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
 def _number(index: int, value: Any, classes: Classes, columns: Columns) -> int:
     number = classes.number(value)
     if number is None:
+        remove = f"with dataset.filter(lambda row: row[{columns.label!r}] not in (None, -1))"
         raise DataError(
-            f"row {index}: got the label {value!r}; expected {classes.expected}. Remove unlabelled rows with "
-            f"dataset.filter(lambda row: row[{columns.label!r}] not in (None, -1))"
+            f"row {index}: got the label {value!r}; expected {classes.expected}. Remove unlabelled rows"
+            + worded(python=f" {remove}", shell=f", or name another column: --label-column (not {columns.label})")
         )
     return number
 
@@ -99,7 +100,8 @@ def _stored(
     stored = plain.cast_column(columns.image, ImageFeature(decode=False))
     for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
         if row[columns.image] is None:
-            raise DataError(f"row {index}: got no image; remove the row with dataset.filter")
+            remove = worded(python="remove the row with dataset.filter", shell="remove the row")
+            raise DataError(f"row {index}: got no image; {remove}")
         yield int(index), row[columns.image], 0 if columns.label is None else row[columns.label]
 
 
@@ -116,9 +118,7 @@ def _naming(index: int) -> Iterator[None]:
     except DataError as error:
         raise DataError(f"row {index}: {error}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"row {index}: cannot read the image ({error}); repair it, or leave the row out with dataset.select"
-        ) from error
+        raise DataError(f"row {index}: cannot read the image ({error}); repair it, or leave it out") from error
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
+import datasets
 from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset, load_from_disk
 from datasets import Image as ImageFeature
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from PIL import Image
 
 from hf_unlearnable.errors import DataError, SourceError, first_line
+
+ANSWER = 10.0  # seconds to wait for the Hub's word on whether it has a dataset
 
 
 def load_source(source: str, split: str | None = "train", config: str | None = None) -> Dataset:
@@ -52,14 +63,40 @@ def load_source(source: str, split: str | None = "train", config: str | None = N
             f"got the path {source!r}, where there is nothing; expected a folder, a parquet file or a Hub id"
         )
     try:
-        return _split(load_dataset(source, config), split, source)
+        return _split(_from_hub(source, config), split, source)
     except DataError:
         raise
     except Exception as error:  # the Hub's clients raise errors without a common base
+        here = get_close_matches(path.name, [one.name for one in path.parent.glob("*")], n=3)
+        near = f" (there is {', '.join(here)})" if here else ""
         raise SourceError(
-            f"got {source!r}, which is neither a folder here nor could be loaded from the Hub "
-            f"({_said(error)}); check the name, the connection and the token (hf auth login)"
+            f"got {source!r}, which is neither a folder here{near} nor could "
+            f"be loaded from the Hub ({_said(error)}); check the name, the connection and the token (hf auth login)"
         ) from error
+
+
+def _from_hub(source: str, config: str | None) -> DatasetDict:
+    """Load a dataset from the Hub; where there is no connection what is cached of it, without half a minute of tries.
+
+    Raises:
+        Exception: whatever the clients raise.
+    """
+    try:
+        HfApi().dataset_info(source, timeout=ANSWER)
+    except (RepositoryNotFoundError, HFValidationError):
+        raise  # a name that is not there, or none: a mistyped path, as a rule
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        pass  # there, but for now: load_dataset tries again, or takes what is cached
+    except Exception:
+        online, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True
+        try:
+            return load_dataset(source, config)
+        except ConnectionError:
+            pass  # not cached: the first error says more
+        finally:
+            datasets.config.HF_HUB_OFFLINE = online
+        raise
+    return load_dataset(source, config)
 
 
 def load_saved(folder: Path) -> Dataset | DatasetDict:

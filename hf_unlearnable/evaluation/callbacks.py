@@ -35,7 +35,7 @@ from transformers.integrations.integration_utils import (
 from hf_unlearnable.data.image_set import chance_of
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
-from hf_unlearnable.evaluation.trainer_predictions import count_predictions
+from hf_unlearnable.evaluation.trainer_predictions import check_rows, count_predictions
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.version import versions
@@ -109,9 +109,16 @@ class LearnabilityCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Find the trackers; refuse one that would not show the figures. Say what would make the figures wrong."""
+        """Find the trackers; refuse one that would not show the figures. Say what would make the figures wrong.
+
+        Raises:
+            DataError: a test set that the model could not be tested on at the first evaluation.
+            RecipeError: a tracker that cannot be joined.
+        """
         if state is None or state.is_world_process_zero:
             _warn(args, self.clean_eval, kwargs.get("train_dataloader"))
+        if (model := kwargs.get("model")) is not None and (training := kwargs.get("train_dataloader")) is not None:
+            check_rows(self.clean_eval, model, training.collate_fn, kwargs.get("processing_class"))
         self._trackers = _trackers(args) if self._given_trackers is None else list(self._given_trackers)
         self._training = True
 

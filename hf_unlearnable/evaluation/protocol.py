@@ -20,7 +20,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pairing import check_images, check_match, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.errors import DataError, RecipeError, option
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.owner import beside, hold_out
 from hf_unlearnable.evaluation.report import Report
@@ -129,8 +129,8 @@ def learnability(
         starting := [str(thief.defence) for thief in thieves if type(thief.defence).start is not Defence.start]
     ):
         raise RecipeError(
-            f"got sequential=True with the defence {starting[0]}, which replaces the weights that a training starts "
-            f"from; expected one or the other"
+            f"got {option('sequential', True, '--sequential')} with the defence {starting[0]}, which replaces the "
+            f"weights that a training starts from; expected one or the other"
         )
     for thief in thieves:
         thief.require()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import reduce
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, TrainingArguments
 
@@ -74,6 +74,25 @@ def count_predictions(
     assert counts is not None
     summed: torch.Tensor = reduce(counts.to(args.device), reduction="sum")
     return summed.cpu().numpy()
+
+
+def check_rows(dataset: Any, model: PreTrainedModel, collate: Callable[[list[Any]], Any], processor: Any) -> None:
+    """Look at the first row of a test set as ``count_predictions`` will, before an hour of training is for nothing.
+
+    Raises:
+        DataError: a row that neither the model nor the processor can take, or of a class that the model does not have.
+    """
+    with _randomness_kept():
+        labels = _inputs(dataset, np.arange(1), model, collate, processor)["labels"]
+    features = getattr(dataset, "features", None) or {}
+    named = [len(feature.names) for feature in features.values() if isinstance(feature, ClassLabel)]
+    classes = max([int(labels.max()) + 1, *(named if len(named) == 1 else [])])
+    known = getattr(model.config, "num_labels", classes)
+    if classes > known:
+        raise DataError(
+            f"got a clean test set of {classes} classes for a model of {known}; expected those that it is trained on. "
+            f"Load the model with num_labels={classes}, or test it on images of its own classes"
+        )
 
 
 def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, collate: Any, processor: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 from huggingface_hub.repocard_data import CardData
 
+from hf_unlearnable.errors import RecipeError, option
+
 Card = DatasetCard | ModelCard
 
 EMPTY = "---\n{}\n---\n"  # a card without keys and text
@@ -65,6 +67,25 @@ def set_licence(card: Card, licence: str | None, carried: Mapping[str, Any]) -> 
             setattr(card.data, key, keys.get(key))
     elif not licence_in(card.data):
         merge(card, carried)
+
+
+def rename(card: Card, title: str | None, description: str | None) -> None:
+    """Give a card that is there another title, in its header and in the heading that it begins with.
+
+    Raises:
+        RecipeError: a description that does not stand in it: the text is its owner's, who has edited it perhaps.
+    """
+    if not card.text.strip():
+        return
+    if title is not None:
+        if "pretty_name" in card.data.to_dict():
+            card.data["pretty_name"] = title
+        card.text = re.sub(r"\A(\s*)# .*", lambda found: f"{found[1]}# {title}", card.text)
+    if description is not None and description.strip() not in card.text:
+        raise RecipeError(
+            f"got {option('description', '…', '--description')} for a card that is there already; expected none, since "
+            f"its text is yours to edit: README.md in the repository. Nothing was sent"
+        )
 
 
 def merge(card: Card, ours: Mapping[str, Any]) -> None:

@@ -19,8 +19,8 @@ from hf_unlearnable.defences.base import public_defence
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.lines import Line
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
-from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, set_licence
-from hf_unlearnable.methods import find_paper
+from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, rename, set_licence
+from hf_unlearnable.methods import find_paper, methods_used
 from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET, public_description
@@ -63,8 +63,8 @@ class DatasetFacts:
         licence: a licence identifier of the Hub, or the name of another one; takes the place of any other.
         carried: licence keys of the dataset that was protected, for a card that states none.
         source: Hub id of the dataset that was protected, if anyone may know it.
-        title: given by the user; for a card that does not exist yet.
-        description: likewise.
+        title: given by the user; takes the place of an earlier one.
+        description: given by the user; for a card that does not exist yet.
         preview: path of the picture in the repository.
     """
 
@@ -99,8 +99,8 @@ class ModelFacts:
         case: what a victim was trained on, as ``Report.cases`` names it.
         accuracy: on clean test images, in [0, 1].
         licence: a licence identifier of the Hub, or the name of another one.
-        title: given by the user; for a card that does not exist yet.
-        description: likewise.
+        title: given by the user; takes the place of an earlier one.
+        description: given by the user; for a card that does not exist yet.
     """
 
     repo_id: str
@@ -126,8 +126,10 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
 
     Raises:
         DataError: the existing card has a marked part that begins and does not end.
+        RecipeError: a description for a card that is there and does not have it.
     """
     name = facts.repo_id.split("/")[-1]
+    methods = methods_used(facts.protection.method_name, facts.protection.findings)
     words = {
         **_shared(facts.repo_id, facts.title, facts.description),
         **{key: getattr(facts, key) for key in ("config", "split", "preview", "source")},
@@ -142,9 +144,10 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     given = DatasetCardData(
         pretty_name=facts.title or name,
         task_categories=["image-classification"],
-        tags=["unlearnable-examples", "hf-unlearnable", f"{TAG}{words['method']}"],
+        tags=["unlearnable-examples", "hf-unlearnable", *(f"{TAG}{method}" for method in methods)],
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
+    rename(card, facts.title, facts.description)
     merge(card, given.to_dict())
     set_licence(card, facts.licence, facts.carried)
     parts["sources"] = _render("sources", {**words, **_sources(card.data)})
@@ -167,6 +170,7 @@ def model_card(facts: ModelFacts, existing: str | None = None) -> str:
         pipeline_tag="image-classification",
         tags=["unlearnable-examples", "hf-unlearnable", f"{TAG}{facts.role}"],
     )
+    rename(card, facts.title, facts.description)
     merge(card, given.to_dict())
     set_licence(card, facts.licence, {})
     parts = {

@@ -14,6 +14,7 @@ from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.image_files import check_images
 
 
 def pull(
@@ -78,13 +79,15 @@ def verify(
         The distances; ``violations`` counts images outside the budget.
 
     Raises:
-        DataError: other rows, labels or pixels than in ``output/dataset``.
+        DataError: other rows, labels or pixels than in ``output/dataset``; or other files than its own in
+            ``output/images``.
         SourceError: nothing there.
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
     source = RunFolder.open(output)
     local = source.dataset
+    check_images(source)
     if repo_id is None:
         return source.protection.verify(source.originals(clean, clean_split), local)
     published = _load(repo_id, config, split or source.split, revision, token, retry)

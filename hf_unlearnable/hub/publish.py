@@ -52,15 +52,15 @@ def push(
     Args:
         output: the folder that ``protect`` wrote; ``report/learnability.json`` goes into the card where it exists.
         repo_id: USER/NAME, created if it does not exist.
-        private: whether others must not see it. A public repository is then refused, not pushed to.
+        private: whether others must not see it. A repository that is otherwise is refused, not pushed to.
         config: of the dataset, for several in one repository.
         split: name to publish it under; the one that was protected when left out.
         revision: branch to push to, created if it does not exist.
         max_shard_size: of one parquet file, such as ``"500MB"``.
         licence: an identifier of the Hub (``cc-by-4.0``) or the name of another licence; that of the dataset that was
             protected, where it has one, when left out.
-        title: of a new card.
-        description: of a new card, in Markdown.
+        title: of the card; takes the place of an earlier one.
+        description: of a new card, in Markdown; refused where there is one with another text.
         drop_columns: columns to leave out.
         token: of the Hub; the one of ``hf auth login`` when left out.
         retry: how often and how patiently to try.
@@ -74,7 +74,7 @@ def push(
     """
     source = RunFolder.open(output)
     protection, split = source.protection, split or source.split
-    again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, drop_columns)
+    again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, title, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     dataset = _without(
         source.dataset, drop_columns, keep=tuple(filter(None, (protection.columns.image, protection.columns.label)))
@@ -201,11 +201,12 @@ def _command(
     revision: str | None,
     max_shard_size: str | int | None,
     licence: str | None,
+    title: str | None,
     drop_columns: Sequence[str],
 ) -> str:
     words = ["hf-unlearnable", "push", str(output), repo_id, "--private" if private else "--public"]
-    options = {"--config": config if config != "default" else None, "--split": split, "--revision": revision}
-    for name, value in {**options, "--max-shard-size": max_shard_size, "--licence": licence}.items():
+    options = {"--subset": config if config != "default" else None, "--split": split, "--revision": revision}
+    for name, value in {**options, "--max-shard-size": max_shard_size, "--licence": licence, "--title": title}.items():
         words += [] if value is None else [name, str(value)]
     for column in drop_columns:
         words += ["--drop-column", column]

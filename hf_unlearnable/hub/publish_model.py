@@ -42,7 +42,7 @@ def push_model(
         case: what a victim was trained on, as ``Report.cases`` names it.
         accuracy: on clean test images, in [0, 1].
         licence: an identifier of the Hub, or the name of another licence.
-        title: of a new card.
+        title: of the card; takes the place of an earlier one.
         description: of a new card, in Markdown.
         revision: branch to push to, created if it does not exist.
         token: of the Hub; the one of ``hf auth login`` when left out.

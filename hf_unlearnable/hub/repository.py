@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi, HfFileSystem, RepoCard, get_token, hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from hf_unlearnable.errors import AccessError, PrivacyError, RecipeError, UnlearnableError
+from hf_unlearnable.errors import AccessError, PrivacyError, RecipeError, UnlearnableError, option
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain
 
 README = "README.md"
@@ -80,10 +80,10 @@ class Repository:
         return Pushed(self.repo_id, f"{self.api.endpoint}/{page}{self.repo_id}", str(info.sha), bool(info.private))
 
     def open(self) -> None:
-        """Find the repository or create it; never go on in one that shows more than was asked.
+        """Find the repository or create it; never go on in one that shows more, or less, than was asked.
 
         Raises:
-            PrivacyError: it is public, and private was asked.
+            PrivacyError: it is public, and private was asked; or the other way round.
         """
         HfFileSystem.clear_instance_cache()  # remembers which repositories do not exist
         try:
@@ -97,7 +97,14 @@ class Repository:
             raise PrivacyError(
                 f"got the repository {self.repo_id}, which is public; expected a private one, or a name that is free. "
                 f"Nothing was sent. Make it private (hf repos settings {self.repo_id} --repo-type {self.kind} "
-                f"--private), name another one, or publish there: --public (private=False)"
+                f"--private), name another one, or publish there: {option('private', False, '--public')}"
+            )
+        if not self.private and info.private:
+            raise PrivacyError(
+                f"got {option('private', False, '--public')} for the repository {self.repo_id}, which is private; "
+                f"expected a public one, or a name that is free. Nothing was sent. To show it with all of its earlier "
+                f"commits: hf repos settings {self.repo_id} --repo-type {self.kind} --public; to push to it as it is, "
+                f"leave {option('private', False, '--public')} out"
             )
         if self.before is None:
             self.before = self.head()

@@ -94,6 +94,11 @@ class Auto(Method, name="auto"):
         return held
 
     @classmethod
+    def chosen(cls, findings: Mapping[str, Any]) -> list[str]:
+        """The candidate that was kept."""
+        return [findings["auto"]["chosen"]] if "auto" in findings else []
+
+    @classmethod
     def describe(cls, findings: Mapping[str, Any]) -> str:
         """What was chosen, and by how much; then what the chosen method has to say."""
         if (about := findings.get("auto")) is None:

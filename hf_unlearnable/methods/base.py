@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.reading import MIN_SIDE
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.labelling import AUTO, Labels
@@ -100,6 +100,11 @@ class Method(ABC):
             Lines of text; empty if there is nothing to say.
         """
         return ""
+
+    @classmethod
+    def chosen(cls, findings: Mapping[str, Any]) -> list[str]:
+        """The names of other methods that made the perturbations, by what ``run`` left; none if not overridden."""
+        return []
 
     def default_surrogates(self, device: torch.device) -> tuple[Surrogate, ...]:
         """What ``fit`` uses when it is given no surrogate."""
@@ -185,7 +190,7 @@ class Method(ABC):
             _check_choice("on_unseen", on_unseen, ("error", "craft"))
         _check_choice("cache", cache, ("disk", "device"))
         if resolution is not None and resolution < MIN_SIDE:
-            raise RecipeError(f"got resolution={resolution}; expected at least {MIN_SIDE} pixels")
+            raise RecipeError(f"got {option('resolution', resolution)}; expected at least {MIN_SIDE} pixels")
         accelerator = accelerator or default_accelerator()
         return Fitting(
             run=self.run,
@@ -223,7 +228,7 @@ class Method(ABC):
 
 def _check_choice(name: str, got: str, allowed: tuple[str, ...]) -> None:
     if got not in allowed:
-        raise RecipeError(f"got {name}={got!r}; expected {' or '.join(repr(one) for one in allowed)}")
+        raise RecipeError(f"got {option(name, got)}; expected {' or '.join(repr(one) for one in allowed)}")
 
 
 def available_methods() -> list[str]:
@@ -249,6 +254,12 @@ def find_paper(method: str | None) -> Paper | None:
     """The paper of a method by its name; None if it has none, or is not installed here."""
     kind = _methods.find(method) if method is not None else None
     return None if kind is None else kind.citation
+
+
+def methods_used(method: str, findings: Mapping[str, Any]) -> list[str]:
+    """The names of a method and of those that it chose, which made the perturbations."""
+    kind = _methods.find(method)
+    return [method, *(kind.chosen(findings) if kind is not None else [])]
 
 
 def describe_findings(method: str, findings: Mapping[str, Any]) -> str:

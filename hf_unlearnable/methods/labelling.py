@@ -18,7 +18,7 @@ from skimage.feature import hog
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.processes import broadcast
@@ -139,16 +139,16 @@ def label(
         if how and accelerator.is_main_process:
             warnings.warn(
                 f"got no labels among the columns {', '.join(dataset.features)}: all images are taken as one owner's. "
-                f"Say so with labels='{NONE}', name a column with label_column=NAME, or let labels be made: "
-                f"labels='{CLUSTERS}:10'",
+                f"Say so with {option('labels', NONE)}, name a column with {option('label_column', 'NAME')}, or let "
+                f"labels be made: {option('labels', f'{CLUSTERS}:10')}",
                 DataWarning,
                 stacklevel=6,
             )
         return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), how)
     if label_column is not None:
         raise RecipeError(
-            f"got label_column={label_column!r} beside labels={str(labels)!r}; expected one or the other: a column "
-            f"that is there, or labels that are made"
+            f"got {option('label_column', label_column)} beside {option('labels', str(labels))}; expected one or the "
+            f"other: a column that is there, or labels that are made"
         )
     columns = unlabelled(dataset, image_column)
     if labels.kind == NONE:
@@ -156,7 +156,7 @@ def label(
     if len(dataset) < 2 * labels.count:
         raise DataError(
             f"got {len(dataset)} images for {labels.count} clusters; expected at least two images a cluster. Ask for "
-            f"fewer, or for one class: labels='{NONE}'"
+            f"fewer, or for one class: {option('labels', NONE)}"
         )
     numbers = None
     if accelerator.is_main_process:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DivergenceError
+from hf_unlearnable.errors import DivergenceError, worded
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
@@ -148,5 +148,9 @@ class Task:
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"got a loss of {loss}; expected a finite number. The optimisation diverged: lower learning_rate, or "
-                f"use mixed_precision='no'. Nothing was written"
+                + worded(
+                    python="use mixed_precision='no'",
+                    shell="compute in full precision (accelerate launch --mixed_precision no)",
+                )
+                + ". Nothing was written"
             )

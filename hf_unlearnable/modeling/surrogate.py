@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from os import PathLike
@@ -206,9 +209,11 @@ class Surrogate:
     @staticmethod
     def _load(name: str, num_labels: int) -> PreTrainedModel:
         try:
-            model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
-                name, num_labels=num_labels, ignore_mismatched_sizes=True
-            )
+            with _without_load_report():
+                loaded = AutoModelForImageClassification.from_pretrained(
+                    name, num_labels=num_labels, ignore_mismatched_sizes=True, output_loading_info=True
+                )
+            model: PreTrainedModel = loaded[0]
         except (OSError, ValueError) as error:
             where = (
                 "a folder without an image classifier"
@@ -219,6 +224,7 @@ class Surrogate:
                 f"got the model {name!r}, {where} ({first_line(error)}); expected one of "
                 f"{', '.join(MODELS)}, or the folder or Hub id of an image classifier"
             ) from error
+        _warn_of_new_weights(model, name, num_labels, loaded[1])
         return model
 
     def _normalisation(self, model: PreTrainedModel, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -235,6 +241,39 @@ class Surrogate:
             return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
 
         return one("image_mean"), one("image_std")
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Keep back the table in which transformers says that a head is new: it always is for other classes."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def keep_back(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(keep_back)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep_back)
+
+
+def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loading: dict[str, Any]) -> None:
+    """Say which weights start at random though no head has them."""
+    layers = model.named_modules()
+    heads = tuple(
+        f"{place}."
+        for place, layer in layers
+        if isinstance(layer, nn.Linear) and layer.out_features == num_labels and place
+    )
+    mismatched = [one[0] if isinstance(one, tuple) else one for one in loading["mismatched_keys"]]
+    new = sorted(key for key in {*loading["missing_keys"], *mismatched} if not key.startswith(heads))
+    if new:
+        warnings.warn(
+            f"the model {name!r} holds no weights for {len(new)} of its parts beside the head, which start at random: "
+            f"{', '.join(new[:5])}{', …' if len(new) > 5 else ''}",
+            stacklevel=4,
+        )
 
 
 class Network(nn.Module):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.errors import RecipeError, SourceError, first_line
+from hf_unlearnable.errors import RecipeError, SourceError, first_line, option, worded
 from hf_unlearnable.files import file_digest, known_digest
 
 if TYPE_CHECKING:
@@ -85,9 +85,11 @@ def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: 
     """
     if shared < MIN_SHARED:
         raise RecipeError(
-            f"got on_unseen='craft' for perturbations that share {100 * shared:.0f} % of their energy with those of "
-            f"their class; expected at least {100 * MIN_SHARED:.0f} %, since an unseen image gets what they share. Use "
-            f"a method that fits class patterns (MIUE or EM with pattern_share > 0), more epochs, or fit all images"
+            f"got {option('on_unseen', 'craft', '--craft-unseen')} for perturbations that share {100 * shared:.0f} % "
+            f"of their energy with those of their class; expected at least {100 * MIN_SHARED:.0f} %, since an unseen "
+            f"image gets what they share. Use a method that fits class patterns "
+            + worded(python="(MIUE or EM with pattern_share > 0)", shell="(--method mi-ue, or em)")
+            + ", more epochs, or fit all images"
         )
     several = patterns.flatten(0, 1)
     grey = np.full(several.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later

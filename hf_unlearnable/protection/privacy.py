@@ -14,7 +14,7 @@ from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 
 from hf_unlearnable.data.reading import rows
-from hf_unlearnable.errors import DataError, PrivacyError
+from hf_unlearnable.errors import DataError, PrivacyError, worded
 from hf_unlearnable.files import SCRATCH, WORK
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import FILE as PATTERNS
@@ -170,10 +170,14 @@ def _check_image(stored: Mapping[str, Any], index: int) -> None:
     if kind not in LOSSLESS:
         raise DataError(
             f"row {index}: got an image stored as {kind}; expected {', '.join(sorted(LOSSLESS))}, since lossy "
-            f"compression leaves the budget and weakens the protection. Publish what map(protect) gave"
+            f"compression leaves the budget and weakens the protection. {_made()}"
         )
     if carried:
         raise PrivacyError(
             f"row {index}: got an image with metadata ({', '.join(map(str, carried))}); expected none, since EXIF can "
-            f"tell who took it and where. Publish what map(protect) gave"
+            f"tell who took it and where. {_made()}"
         )
+
+
+def _made() -> str:
+    return worded(python="Publish what map(protect) gave", shell="Publish what hf-unlearnable protect wrote")

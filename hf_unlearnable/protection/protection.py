@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -35,8 +35,9 @@ from hf_unlearnable.data.pixels import (
     to_array,
     to_image,
 )
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, option
 from hf_unlearnable.files import atomic_folder, known_digest, make_private
+from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
@@ -83,6 +84,7 @@ class Protection:
         check_format(image_format)
         self.folder = Path(folder).absolute()
         self.image_format = image_format
+        self._count: Callable[[], None] = lambda: None  # called for every file; stays behind where it is pickled
         try:
             stored = read_json(self.folder / DESCRIPTION)
             self.description = Description.of(stored, repr(str(self.folder / DESCRIPTION)))
@@ -214,7 +216,13 @@ class Protection:
         return {self.columns.image: protected}
 
     def release(
-        self, dataset: AnyDataset, *, image_format: str | None = None, num_proc: int | None = None, **options: Any
+        self,
+        dataset: AnyDataset,
+        *,
+        image_format: str | None = None,
+        num_proc: int | None = None,
+        progress: bool = False,
+        **options: Any,
     ) -> AnyDataset:
         """Protect a dataset like ``dataset.map(protect)``, file by file.
 
@@ -225,6 +233,7 @@ class Protection:
             dataset: a split, a dictionary of splits, or a stream.
             image_format: ``"png"`` or ``"webp"``; left out, that of this protection.
             num_proc: processes; not for streams.
+            progress: count the images, beside the bar of ``map`` itself; not in several processes and not of streams.
             options: further ones of ``map``.
 
         Raises:
@@ -234,7 +243,7 @@ class Protection:
         """
         if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
             splits = {
-                name: self.release(split, image_format=image_format, num_proc=num_proc, **options)
+                name: self.release(split, image_format=image_format, num_proc=num_proc, progress=progress, **options)
                 for name, split in dataset.items()
             }
             return type(dataset)(splits)
@@ -251,7 +260,10 @@ class Protection:
             return files.map(protect, **options).cast(Features(features))
         largest = 4 * self.description.largest_image
         options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
-        released = files.with_format(None).map(protect, **options).cast_column(column, features[column])
+        shown = progress and (num_proc or 1) == 1
+        with Progress("protecting images", len(dataset), unit="image", enabled=shown) as bar:
+            protect._count = bar.advance
+            released = files.with_format(None).map(protect, **options).cast_column(column, features[column])
         released.set_format(**dataset.format)
         return released
 
@@ -260,6 +272,7 @@ class Protection:
             return self.protect(image, label)
         released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(image), label)
         content, ending = encode(released, self.image_format)
+        self._count()
         return {"bytes": content, "path": file_name(image["path"], ending)}
 
     def protect(self, image: Image.Image | NDArray[np.uint8], label: Any = None) -> Image.Image:
@@ -285,7 +298,8 @@ class Protection:
                 f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
                 f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
                 f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
-                f"renumbered? Fit again with the images that you want to protect, or with on_unseen='craft'"
+                f"renumbered? Fit again with the images that you want to protect, or with "
+                + option("on_unseen", "craft", "--craft-unseen")
             )
         crafted = levels is None
         levels = self._craft(image, pixels, number) if levels is None else levels

@@ -10,12 +10,15 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_unlearnable.data.sources import load_saved, load_source
-from hf_unlearnable.errors import DataError, PrivacyError, SourceError
+from hf_unlearnable.errors import DataError, PrivacyError, SourceError, option
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.description import DESCRIPTION, Description
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.layout import (
+    IMAGE_NAMES,
+    IMAGES,
+    IMAGES_JPEG,
     MEASURED,
     ORIGIN,
     PRIVATE,
@@ -141,6 +144,21 @@ class RunFolder(PathLike[str]):
     def published(self) -> Path:
         """The protected images: the only part that is ever published."""
         return self.root / PUBLISH
+
+    @property
+    def images(self) -> Path:
+        """The same images as files, where they came as files."""
+        return self.root / IMAGES
+
+    @property
+    def images_jpeg(self) -> Path:
+        """Copies of them with losses, where they were asked for."""
+        return self.root / IMAGES_JPEG
+
+    @property
+    def image_names(self) -> Path:
+        """What the file of every row is called."""
+        return self.private / IMAGE_NAMES
 
     @property
     def private(self) -> Path:
@@ -275,10 +293,19 @@ class RunFolder(PathLike[str]):
             DataError: there, but not readable.
         """
         origin = self.origin if self.folder else None
+        name_them = f"name the originals with {option('clean', 'DATASET')}"
         if origin is not None and (clean is None or Origin.at(clean).dataset == origin.dataset):
-            return origin.open(split)
+            try:
+                return origin.open(split)
+            except SourceError as error:
+                if clean is not None:
+                    raise
+                raise SourceError(
+                    f"the originals are not where they were when they were protected: {error}. If they are elsewhere "
+                    f"now, {name_them}"
+                ) from error
         if clean is None:
-            raise SourceError(f"{str(self)!r} does not say what was protected; name the originals with --clean DATASET")
+            raise SourceError(f"{str(self)!r} does not say what was protected; {name_them}")
         return load_source(clean, split or self.split)
 
     def keep_origin(self, origin: Origin) -> None:

@@ -13,14 +13,15 @@ from PIL import Image
 
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.pairing import Pair
-from hf_unlearnable.data.pixels import encode, file_name, to_array
+from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.errors import DataError, RecipeError, option
 from hf_unlearnable.files import atomic_folder, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.image_files import names_of, numbered, source_paths
 
 
 def protect_like(
@@ -41,7 +42,7 @@ def protect_like(
         run: what ``protect`` made of one owner's images, or with ``on_unseen="craft"``.
         pictures: a dataset, or what ``protect`` can open: a picture, a folder, a Hub id. Labels of the same name and
             kind as the run's, where that has any.
-        output: a folder that holds nothing yet: the files get the names of the pictures, those without one a number.
+        output: a folder that holds nothing yet: files get the names that the pictures had, or numbers.
         split: of pictures that are named.
         config: likewise.
         image_format: ``"png"`` or ``"webp"``, without loss.
@@ -54,12 +55,13 @@ def protect_like(
         DataError: pictures that cannot be read, or without the labels that the run goes by.
         OutputError: ``output`` holds something.
     """
+    check_format(image_format)
     protection = RunFolder.open(run).protection
     require_empty(Path(output))
     if protection.description.patterns is None:
         raise RecipeError(
             f"got {str(run)!r}, which keeps nothing for images that it has not seen; expected a run of one owner's "
-            f"images, or one that was protected with on_unseen='craft' (--craft-unseen on the command line)"
+            f"images, or one that was protected with {option('on_unseen', 'craft', '--craft-unseen')}"
         )
     data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config)
     data = _columns_of(data, protection)
@@ -83,14 +85,15 @@ def _written(protection: Protection, data: Dataset, folder: Path, image_format: 
     """Write every picture, and read it back: (original, released) pixels."""
     image, label = protection.columns.image, protection.columns.label
     decode = ImageFeature(mode=protection.description.image_mode).decode_example
+    endings = [IMAGE_FORMATS[image_format]] * len(data)
+    paths = source_paths(data, image)
+    names = names_of(paths, endings) if paths else numbered(data, label, endings)
     stored = data.with_format(None).cast_column(image, ImageFeature(decode=False))
-    for number, row in enumerate(stored, start=1):
+    for name, row in zip(names, stored, strict=True):
         original = decode(row[image])
         content, ending = encode(protection.protect(original, label and row[label]), image_format)
-        name = Path(file_name(row[image]["path"], ending) or f"{number}{ending}")
-        file = folder / name
-        if file.exists():  # of another folder
-            file = folder / f"{name.stem}-{number}{ending}"
+        file = (folder / name).with_suffix(ending)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         with Image.open(file) as released:
             yield to_array(original), np.array(to_array(released))

@@ -13,7 +13,7 @@ from datasets import Dataset
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import RecipeError, SourceError
+from hf_unlearnable.errors import RecipeError, SourceError, option
 from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
@@ -24,7 +24,7 @@ from hf_unlearnable.training.processes import default_accelerator
 
 GENERATED = (
     "no images of others were named, so the owner's were measured among generated ones, which a model tells from "
-    "pictures at a glance: name real ones of the same kind with others=DATASET (--others on the command line)"
+    "pictures at a glance: name real ones of the same kind"
 )
 
 
@@ -75,7 +75,10 @@ def measure(
         options |= open_others(others, others_split, others_test, others_test_split)
         sets = open_own(folder, clean, clean_split, test, test_split, options.get("image_column"))
     elif any(given is not None for given in (others, others_split, others_test, others_test_split)):
-        raise RecipeError("got images of others without owner=True; expected both: they are what the owner's lie among")
+        raise RecipeError(
+            f"got images of others without {option('owner', True, '--owner')}; expected both: they are what the "
+            f"owner's lie among"
+        )
     else:
         sets = open_sets(folder, clean, clean_split, test, test_split)
     protected, originals, tests = sets
@@ -167,9 +170,11 @@ def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) 
         if not run.root.is_dir():
             raise SourceError(
                 f"got {str(run)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
-                f"--clean DATASET, any protected dataset"
+                f"{option('clean', 'DATASET')}, any protected dataset"
             )
-        raise SourceError(f"{str(run)!r} does not say what was protected; name the originals with --clean DATASET")
+        raise SourceError(
+            f"{str(run)!r} does not say what was protected; name the originals with {option('clean', 'DATASET')}"
+        )
     protected = run.dataset
     originals = clean if isinstance(clean, Dataset) else run.originals(clean, clean_split)
     return protected, originals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,32 @@ from datasets import Dataset
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import CheckpointError, DataError, OutputError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.errors import (
+    CheckpointError,
+    DataError,
+    OutputError,
+    RecipeError,
+    UnlearnableError,
+    first_line,
+    worded,
+)
 from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.image_files import (
+    Names,
+    check_names,
+    endings_of,
+    names_of,
+    numbered,
+    renamed,
+    source_paths,
+    write_images,
+)
+from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality, write_lossy_copy
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -36,10 +55,14 @@ class ProtectedRun(PathLike[str]):
     Attributes:
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
+        image_files: how many lie in ``RunFolder.images``.
+        lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
     """
 
     folder: RunFolder
     verification: Verification
+    image_files: int = 0
+    lossy: LossyCopy | None = None
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -55,7 +78,8 @@ class ProtectedRun(PathLike[str]):
         return self.folder.protection
 
     def __str__(self) -> str:
-        return "\n".join([*self.notes(), f"Read back from disk: {self.verification}."])
+        lossy = [] if self.lossy is None else [f"{self.lossy}."]
+        return "\n".join([*self.notes(), f"Read back from disk: {self.verification}.", *lossy])
 
     def notes(self) -> list[str]:
         """What became of labels, sizes and modes, where that was no matter of course, and what the method found."""
@@ -103,6 +127,9 @@ def protect(
     on_unseen: Literal["error", "craft"] | None = None,
     cache: Literal["disk", "device"] = "disk",
     image_format: str = "png",
+    image_files: bool | None = None,
+    names: Names = "kept",
+    also_jpeg: int | None = None,
     num_proc: int | None = None,
     overwrite: bool = False,
     checkpoint_every: float = 300.0,
@@ -133,6 +160,12 @@ def protect(
         on_unseen: see there.
         cache: see there.
         image_format: of the files that are written, without loss: ``"png"`` or ``"webp"``.
+        image_files: also write the released images as files to ``output/images``, byte for byte as in the dataset; when
+            left out, where every image came as a file.
+        names: of these files, and of the images in the dataset: ``"kept"``, with the folders below ``dataset``, or
+            ``"numbers"`` of the rows in a folder for each class, where names or folders would tell something.
+        also_jpeg: also write copies with losses to ``output/images-jpeg``, of this quality from 1 to 100. They do not
+            keep the budget; ``ProtectedRun.lossy`` says what is left of the change in them.
         num_proc: processes that write the images.
         overwrite: replace what ``output`` holds, at the end and not before, and what another unfinished run left.
         checkpoint_every: seconds between two checkpoints.
@@ -155,6 +188,8 @@ def protect(
     given, allowance, target = method and Method.parse(method), Budget.parse(budget), Path(output)
     labels = Labels.parse(labels)
     check_format(image_format)
+    check_names(names)
+    check_quality(also_jpeg)
     if named := dataset if not isinstance(dataset, Dataset) else origin and origin.dataset:
         check_apart(named, target)
     if not overwrite:
@@ -188,8 +223,9 @@ def protect(
     with resumable(target, overwrite=overwrite) as (result, checkpoints):
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
-        verification = _release(protection, data, RunFolder(result), origin, image_format, num_proc)
-    return ProtectedRun(RunFolder(target), verification)
+        files = _Files(image_format, image_files, names, also_jpeg, num_proc, progress)
+        made = _release(protection, data, RunFolder(result), origin, files)
+    return replace(made, folder=RunFolder(target))
 
 
 def default_method(
@@ -242,20 +278,27 @@ def _fit(
         return recipe.fit(data, **options, **folders)
 
 
+@dataclass(frozen=True)
+class _Files:
+    """How the images are written; see ``protect``."""
+
+    image_format: str
+    image_files: bool | None
+    names: Names
+    also_jpeg: int | None
+    num_proc: int | None
+    progress: bool
+
+
 def _release(
-    protection: Protection,
-    data: Dataset,
-    run: RunFolder,
-    origin: Origin | None,
-    image_format: str,
-    num_proc: int | None,
-) -> Verification:
+    protection: Protection, data: Dataset, run: RunFolder, origin: Origin | None, files: _Files
+) -> ProtectedRun:
     """Write the protected images, read them back and compare them with their originals."""
     private_folder(run.private)
     if origin is not None:
         run.keep_origin(origin)
     try:
-        verification = protection.verify(data, _written(protection, data, run, image_format, num_proc))
+        verification = protection.verify(data, _written(protection, data, run, files))
     except (pa.ArrowException, DataError) as error:
         for file in run.private.glob(MAPPED):  # or the next try would meet the same
             file.unlink()
@@ -268,30 +311,53 @@ def _release(
     for file in run.private.glob(MAPPED):
         file.unlink()
     run.keep_verification(verification)
-    return verification
+    paths = source_paths(data, protection.columns.image)
+    wanted = paths is not None if files.image_files is None else files.image_files
+    lossy = None
+    if wanted or files.also_jpeg is not None:
+        names = _names(protection, run.dataset, paths, origin, files.names)
+        if wanted:
+            write_images(run, protection.columns, names, progress=files.progress)
+        if files.also_jpeg is not None:
+            given = (names, files.also_jpeg, protection.budget)
+            lossy = write_lossy_copy(run, data, protection.columns, *given, progress=files.progress)
+    return ProtectedRun(run, verification, len(data) if wanted else 0, lossy)
 
 
-def _written(protection: Protection, data: Dataset, run: RunFolder, image_format: str, num_proc: int | None) -> Dataset:
+def _names(
+    protection: Protection, released: Dataset, paths: list[str] | None, origin: Origin | None, kind: Names
+) -> list[str]:
+    """Of the files: those of the originals where they are known and may be told, else numbers."""
+    endings = endings_of(released, protection.columns.image)
+    if paths is None or kind == "numbers":
+        return numbered(released, protection.columns.label, endings)
+    return names_of(paths, endings, origin.dataset if origin is not None else None)
+
+
+def _written(protection: Protection, data: Dataset, run: RunFolder, files: _Files) -> Dataset:
     """The protected images, as they are read back from where they are published from."""
     # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
     # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
-    cache = run.private / f"map-{data._fingerprint}-{image_format}.arrow"
+    cache = run.private / f"map-{data._fingerprint}-{files.image_format}.arrow"
     try:
         released = protection.release(
             data,
-            image_format=image_format,
-            num_proc=num_proc,
+            image_format=files.image_format,
+            num_proc=files.num_proc,
+            progress=files.progress,
             cache_file_name=str(cache),
-            desc="protecting images",
         )
     except RuntimeError as error:
         if "abruptly died" not in str(error):
             raise
         raise UnlearnableError(
-            f"one of the {num_proc} processes that write the images was killed; expected all to come to their end. "
-            f"Where memory is short use fewer: a smaller num_proc, --num-proc on the command line"
+            f"one of the {files.num_proc} processes that write the images was killed; expected all to come to their "
+            f"end. Where memory is short use fewer: a smaller {worded(python='num_proc', shell='--num-proc')}"
         ) from error
     make_private(run.private)  # what map wrote
     shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
+    if files.names == "numbers":
+        column = protection.columns
+        released = renamed(released, column.image, numbered(released, column.label, endings_of(released, column.image)))
     released.save_to_disk(run.published)
     return run.dataset

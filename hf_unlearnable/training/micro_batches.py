@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import nn
 
-from hf_unlearnable.errors import DataWarning
+from hf_unlearnable.errors import DataWarning, worded
 
 T = TypeVar("T")
 
@@ -47,7 +47,11 @@ class MicroBatches:
                 if self.accelerator.num_processes > 1:
                     raise type(error)(
                         f"{error}\nGot too little memory for a batch of {rows} images on one of several processes; "
-                        f"expected it to fit. Use a smaller batch_size, or Accelerator(gradient_accumulation_steps=2)"
+                        f"expected it to fit. Use a smaller batch_size, or "
+                        + worded(
+                            python="Accelerator(gradient_accumulation_steps=2)",
+                            shell="accelerate launch --gradient_accumulation_steps 2",
+                        )
                     ) from error
             self.parts *= 2
             clear_device_cache(garbage_collection=True)

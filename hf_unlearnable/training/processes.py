@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 
-from hf_unlearnable.errors import RecipeError, UnlearnableError
+from hf_unlearnable.errors import RecipeError, UnlearnableError, worded
 from hf_unlearnable.files import chunks
 
 T = TypeVar("T")
@@ -92,7 +92,8 @@ class Shard:
         if self.count == 1 and world_size() > 1:
             raise RecipeError(
                 f"got an accelerator that knows of one process where {world_size()} were started; expected it to know "
-                f"all, or each would protect everything. Use Accelerator(cpu=True) on a machine without GPUs"
+                f"all, or each would protect everything. On a machine without GPUs use "
+                + worded(python="Accelerator(cpu=True)", shell="accelerate launch --cpu")
             )
         if self.count > 1 and min(map(len, self._all)) == 0:
             raise RecipeError(

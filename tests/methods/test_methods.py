@@ -345,7 +345,9 @@ def test_guides_who_know_little_are_left_out():
     assert np.array_equal(pixels_of(data.map(fits[1.0])), pixels_of(data.map(unguided)))
     assert not np.array_equal(pixels_of(data.map(fits[0.0])), pixels_of(data.map(unguided)))
     assert [fit.about["findings"]["guides"]["used"] for fit in fits.values()] == [True, False]
-    assert "no guides, expected 100%" in describe_findings("mi-ue", fits[1.0].about["findings"])
+    assert "(100% are needed): the images were protected without them" in describe_findings(
+        "mi-ue", fits[1.0].about["findings"]
+    )
     assert "guides" not in unguided.about["findings"]
 
 

@@ -12,6 +12,7 @@ IN_THIS_PROCESS = {
     "mixture_ideas": "--recipe no-stages",
     "countermeasures": "--method em --defence none --defence jpeg:10",
     "larger_images": "--scale 2",
+    "later_compression": "--recipe texture",
     "crafted_after_fit": "",
     "feature_information": "",
     "mixture_limit": "",

@@ -65,8 +65,13 @@ class Alternating(AlternatingRecipe):
         guides = findings.get("guides")
         if guides is None:
             return ""
-        verdict = "they guide" if guides["used"] else f"no guides, expected {guides['expected']:.0%}"
-        return f"Small models of the clean images name {guides['accuracy']:.0%} of them right: {verdict}"
+        told = f"Small models that learned the clean images name {guides['accuracy']:.0%} of them right"
+        if guides["used"]:
+            return f"{told}, and show where each image is to be moved."
+        return (
+            f"{told}, too few to show where each image is to be moved ({guides['expected']:.0%} are needed): the "
+            f"images were protected without them."
+        )
 
     def run(self, task: Task) -> None:
         """Optimise by the schedule."""

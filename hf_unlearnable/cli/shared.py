@@ -1,0 +1,122 @@
+"""What every command has: ``--config``, ``--json``, ``--quiet``, ``--verbose``, and options that several share.
+
+A command is a function that writes for people with ``typer.echo`` and hands what it found and made to ``found``; the
+rest is done here around it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hf_unlearnable.cli.options_file import read_options
+from hf_unlearnable.errors import UnlearnableError, command_line_words
+from hf_unlearnable.progress import no_progress
+
+Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
+
+Labels = Annotated[str | None, typer.Option("--label-column", help="Label column; found when there is only one.")]
+
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisation (default: the recipe's).")]
+
+Clean = Annotated[str | None, typer.Option(help="The originals (default: what was protected).")]
+
+CleanSplit = Annotated[str | None, typer.Option(help="Their split (default: what was protected).")]
+
+Subset = Annotated[str | None, typer.Option("--subset", help="Which configuration, where a dataset has several.")]
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        callback=read_options,
+        help="YAML file of options, such as an earlier run left; options on the command line go first.",
+    ),
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print what was found and made as one JSON document.")]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also print where an error came from, and what the libraries say.")
+]
+
+EVERY = {"config_file": (Config, None), "as_json": (Json, False), "quiet": (Quiet, False), "verbose": (Verbose, False)}
+
+_facts: dict[str, Any] = {}
+
+
+def found(**facts: Any) -> None:
+    """Keep what the command found or made, for ``--json``."""
+    _facts.update(facts)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """The same command with the options that all have, which are dealt with here."""
+    own = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def run(context: typer.Context, **given: Any) -> None:
+        shared = {name: given.pop(name) for name in EVERY}
+        if "context" in own.parameters:
+            given["context"] = context
+        with _spoken(str(context.info_name), shared["as_json"], shared["quiet"], shared["verbose"]):
+            function(**given)
+
+    parameters = [one for name, one in own.parameters.items() if name != "context"]
+    parameters.insert(0, inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+        for name, (kind, default) in EVERY.items()
+    ]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+@contextmanager
+def _spoken(name: str, as_json: bool, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Send what a command says to where it belongs, and its errors in the words of the command line."""
+    _facts.clear()
+    document = sys.stdout
+    with ExitStack() as stack:
+        stack.enter_context(command_line_words())
+        if verbose:
+            logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        else:  # their bars run beside ours, and fill a log
+            os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        if quiet:
+            stack.enter_context(no_progress())
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        elif as_json:
+            stack.enter_context(redirect_stdout(sys.stderr))
+        try:
+            yield
+        except (UnlearnableError, OSError) as error:
+            if verbose:
+                traceback.print_exc()
+            if as_json:
+                _print({"command": name, "error": str(error), "kind": type(error).__name__, **_facts}, document)
+            raise
+        if as_json and _facts:  # of several processes the main one alone has any
+            _print({"command": name, **_facts}, document)
+
+
+def _print(facts: dict[str, Any], document: Any) -> None:
+    print(json.dumps(facts, indent=2, default=str), file=document, flush=True)

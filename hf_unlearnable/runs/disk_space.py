@@ -1,0 +1,90 @@
+"""How much room the protected images will take, before the work: lossless files are several times as large as JPEG."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from datasets import Image as ImageFeature
+
+from hf_unlearnable.budget import WHITE, Budget
+from hf_unlearnable.data.pixels import encode, split_alpha, to_array, to_image
+from hf_unlearnable.files import home_of, in_words, place_of
+
+SAMPLE = 8  # images
+CROP = 512  # pixels a side of what is encoded of each
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """Bytes, by a sample of the images.
+
+    Attributes:
+        now: of the originals as they are stored.
+        png: of the protected images.
+        webp: likewise.
+        copies: how often they are written: as a dataset, and perhaps as files.
+        free: on the disk of the output.
+    """
+
+    now: int
+    png: int
+    webp: int
+    copies: int
+    free: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Names and values."""
+        return asdict(self)
+
+    def told(self, image_format: str) -> str:
+        """What to expect, and what would take less."""
+        size = self.png if image_format == "png" else self.webp
+        twice = ", written twice, as a dataset and as files" if self.copies == 2 else ""
+        lines = [
+            f"The protected images will take about {in_words(size)} as {image_format.upper()} without loss, "
+            f"{size / max(1, self.now):.1f} times the {in_words(self.now)} of the originals{twice}."
+        ]
+        if image_format == "png" and self.webp < 0.9 * self.png:
+            lines.append(f"--image-format webp takes about {in_words(self.webp)}, and longer to write.")
+        if self.copies * size > self.free:
+            lines.append(f"Only {in_words(self.free)} are free there.")
+        return " ".join(lines)
+
+
+def expected_space(data: Dataset, image_column: str, budget: Budget, output: Path, copies: int) -> DiskSpace:
+    """Estimate it: a part of some images is encoded with noise of half the budget, as hard to pack as most fits."""
+    feature = data.features[image_column]
+    plain = data.with_format(None).select_columns([image_column])
+    files = plain.cast_column(image_column, ImageFeature(decode=False))
+    decode = ImageFeature(mode=feature.mode).decode_example
+    picked = sorted({int(row) for row in np.linspace(0, len(data) - 1, min(SAMPLE, len(data)))})
+    rng = np.random.default_rng(0)
+    stored, sizes = 0.0, {"png": 0.0, "webp": 0.0}
+    for row in picked:
+        file = files[row][image_column]
+        stored += os.stat(file["path"]).st_size if file["bytes"] is None else len(file["bytes"])
+        whole = to_array(decode(file))
+        top, left = (max(0, side - CROP) // 2 for side in whole.shape[1:])
+        part = whole[:, top : top + CROP, left : left + CROP].copy()
+        colour, _ = split_alpha(part)
+        level = budget.radius if budget.norm == "linf" else budget.radius / np.sqrt(whole[0].size * len(colour))
+        level = max(1, int(level * 0.5))  # about the mean absolute change that fits leave
+        noisy = colour + rng.integers(-level, level + 1, colour.shape)
+        part[: len(colour)] = np.clip(noisy, 0, WHITE)
+        for kind in sizes:
+            sizes[kind] += len(encode(to_image(part), kind)[0]) * whole[0].size / part[0].size
+    scale = len(data) / max(1, len(picked))
+    place = place_of(output)
+    home = next(one for one in (home_of(place), *place.parents) if one.exists())
+    return DiskSpace(
+        now=int(stored * scale),
+        png=int(sizes["png"] * scale),
+        webp=int(sizes["webp"] * scale),
+        copies=copies,
+        free=shutil.disk_usage(home).free,
+    )

@@ -1,0 +1,167 @@
+"""The protected images as files again, for those who brought files: the bytes of the dataset under the old names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import pyarrow as pa
+from datasets import ClassLabel, Dataset
+from datasets import Image as ImageFeature
+from datasets.table import InMemoryTable
+
+from hf_unlearnable.data.columns import Columns
+from hf_unlearnable.data.pixels import IMAGE_FORMATS
+from hf_unlearnable.errors import DataError, RecipeError, option
+from hf_unlearnable.files import atomic_write
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.runs.folder import RunFolder
+
+Names = Literal["kept", "numbers"]
+
+KINDS = ("kept", "numbers")  # of names
+
+
+def check_names(names: str) -> None:
+    """Refuse a kind of names that there is not.
+
+    Raises:
+        RecipeError: it is none of ``KINDS``.
+    """
+    if names not in KINDS:
+        raise RecipeError(f"got {option('names', names)}; expected {' or '.join(KINDS)}")
+
+
+def source_paths(data: Dataset, image_column: str) -> list[str] | None:
+    """Where the image of every row was read from; None where they did not all come as files of their own."""
+    paths = []
+    for image in _files(data, image_column):
+        path = image and image["path"]
+        if not path or not ("://" in path or (image["bytes"] is None and os.path.isabs(path))):
+            return None
+        paths.append(path)
+    return paths or None
+
+
+def names_of(paths: Sequence[str], endings: Sequence[str], root: str | None = None) -> list[str]:
+    """What every released file is called below the folder of images: as before, but for its ending.
+
+    Args:
+        paths: of the originals, absolute, or of members of an archive.
+        endings: of the released files.
+        root: the folder that they were found in; the deepest one that they share when left out, or when they do not all
+            lie in it.
+
+    Returns:
+        Relative paths with slashes. Where two would be one, on a disk that does not tell capitals too, the old ending
+        stays in the name (``x.jpg.png``), and a number is added where that is not enough.
+    """
+    inner = [path.split("::")[0].split("://")[-1].replace(os.sep, "/") for path in paths]
+    folders = [str(PurePosixPath(path).parent) for path in inner]
+    base = str(root).replace(os.sep, "/") if root is not None else ""
+    if not base or not all(PurePosixPath(path).is_relative_to(base) for path in inner):
+        base = os.path.commonpath(folders)
+    below = [PurePosixPath(path).relative_to(base) for path in inner]
+    short = [str(path.with_suffix(ending)) for path, ending in zip(below, endings, strict=True)]
+    often = Counter(name.lower() for name in short)
+    taken: set[str] = set()
+    names = []
+    for path, name, ending in zip(below, short, endings, strict=True):
+        own = name if often[name.lower()] == 1 or path.suffix == ending else f"{path}{ending}"
+        stem, number = own.removesuffix(ending), 1
+        while own.lower() in taken:
+            number += 1
+            own = f"{stem}-{number}{ending}"
+        taken.add(own.lower())
+        names.append(own)
+    return names
+
+
+def numbered(data: Dataset, label_column: str | None, endings: Sequence[str]) -> list[str]:
+    """Names that tell no more than the dataset does: a folder for the class if there is one, and the row's number."""
+    width = max(6, len(str(len(data))))
+    if label_column is None:
+        return [f"{row:0{width}}{end}" for row, end in enumerate(endings)]
+    feature = data.features[label_column]
+    labels = data.with_format(None)[label_column]
+    classes = [feature.int2str(label) if isinstance(feature, ClassLabel) else str(label) for label in labels]
+    plain = (re.sub(r"[^\w. -]+", "_", name).strip(" .") or "_" for name in classes)
+    return [f"{name}/{row:0{width}}{end}" for row, (name, end) in enumerate(zip(plain, endings, strict=True))]
+
+
+def renamed(data: Dataset, image_column: str, names: Sequence[str]) -> Dataset:
+    """The same rows whose images are files of other names; no image is copied."""
+    table = data.data.table
+    chunks, start = [], 0
+    for chunk in table[image_column].chunks:
+        new = pa.array([PurePosixPath(name).name for name in names[start : start + len(chunk)]], pa.string())
+        chunks.append(pa.StructArray.from_arrays([chunk.field("bytes"), new], ["bytes", "path"]))
+        start += len(chunk)
+    place = table.column_names.index(image_column)
+    changed = table.set_column(place, table.schema.field(image_column), pa.chunked_array(chunks))
+    return Dataset(InMemoryTable(changed), info=data.info, split=data.split)
+
+
+def endings_of(data: Dataset, image_column: str) -> list[str]:
+    """The ending that the file of every row should have, by what is in it."""
+    png, webp = IMAGE_FORMATS["png"], IMAGE_FORMATS["webp"]
+    return [png if image["bytes"].startswith(b"\x89PNG") else webp for image in _files(data, image_column)]
+
+
+def write_images(run: RunFolder, columns: Columns, names: Sequence[str], *, progress: bool = True) -> None:
+    """Write the images of ``run.dataset`` to ``run.images``, byte for byte, and their names to its private part.
+
+    What a process that was killed left of them goes first.
+    """
+    shutil.rmtree(run.images, ignore_errors=True)
+    with Progress("writing image files", len(names), unit="image", enabled=progress) as bar:
+        for name, image in zip(names, _files(run.dataset, columns.image), strict=True):
+            file = run.images / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(image["bytes"])
+            bar.advance()
+    atomic_write(run.image_names, json.dumps({"names": list(names)}, ensure_ascii=False) + "\n", private=True)
+
+
+def check_images(run: RunFolder) -> int:
+    """Look whether the files in ``run.images`` are those of ``run.dataset``; how many there are.
+
+    Raises:
+        DataError: some are not, or are missing.
+    """
+    if not run.images.is_dir() or not run.image_names.exists():
+        return 0
+    names = read_json(run.image_names)["names"]
+    column = run.protection.columns.image
+    wrong = [
+        name
+        for name, image in zip(names, _files(run.dataset, column), strict=True)
+        if not (file := run.images / name).is_file() or file.read_bytes() != image["bytes"]
+    ]
+    known = {*names}
+    more = [str(file) for file in run.images.rglob("*") if file.is_file() and _below(file, run.images) not in known]
+    if wrong or more:
+        told = [f"{len(wrong)} of {len(names)} are missing or changed, such as {wrong[0]}"] if wrong else []
+        told += [f"{len(more)} are not of this protection, such as {more[0]}"] if more else []
+        raise DataError(
+            f"got files in {str(run.images)!r} that are not those of {str(run.published)!r}: {'; '.join(told)}. "
+            f"Restore the folder from a copy, or remove it: the dataset has all images too"
+        )
+    return len(names)
+
+
+def _below(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _files(data: Dataset, image_column: str) -> Iterator[Any]:
+    plain = data.with_format(None).select_columns([image_column])
+    for row in plain.cast_column(image_column, ImageFeature(decode=False)):
+        yield row[image_column]
