@@ -42,6 +42,7 @@ def out(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "out"
     told = run("protect", folder, "--output", out).output
     assert "Protecting 20 images with texture" in told
+    assert "20 pictures of one owner are few" in told.replace("\n", " ")
     assert "Labels: none. All images are taken as one owner's." in told
     return out
 
