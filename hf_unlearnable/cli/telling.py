@@ -80,8 +80,8 @@ def tell_few(data: Dataset, options: dict[str, Any]) -> None:
         labels = Labels.parse(options.get("labels", "auto"))
         if is_one_class(data, labels, options.get("image_column"), options.get("label_column")):
             typer.echo(
-                f"{len(data)} pictures of one owner are few: they get the same pattern as many would, but for so few no "
-                f"effect was shown. Of 30 among 3,600 of others a model learned nothing from clean ones either."
+                f"{len(data)} pictures of one owner are few: they get the same pattern as many would, but for so few "
+                f"no effect was shown. Of 30 among 3,600 of others a model learned nothing from clean ones either."
             )
 
 
