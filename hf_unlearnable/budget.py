@@ -2,6 +2,8 @@
 
 Two scales meet here. *Levels* are the 256 values of an 8-bit pixel: budgets are written, perturbations stored and
 images released in levels. The *unit* scale, [0, 1], is what surrogates and victims see.
+
+An adaptive budget gives every pixel a radius of its own, after what a change must reach there to be noticed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from hf_unlearnable.errors import BudgetError
 
@@ -23,7 +26,18 @@ WHITE = 255  # the highest level of an 8-bit pixel; one level is 1/255 of the un
 MAX_BYTE = 127  # what one signed byte of the perturbation store can hold
 PARTS = 65_535  # of a level, in which rounding under L2 counts: short integers are sorted in linear time
 
+VIEW = 640  # pixels of the longer side at which people are taken to look at a picture
+WEIGHTS = (3, 6, 1)  # of red, green and blue in the luma, in tenths: ITU-R BT.601, rounded
+
+# Chou and Li (1995): weights of the mean luma around a pixel, and of its slopes in four directions, in sixteenths.
+BACKGROUND = np.array([[[[1, 1, 1, 1, 1], [1, 2, 2, 2, 1], [1, 2, 0, 2, 1], [1, 2, 2, 2, 1], [1, 1, 1, 1, 1]]]])
+DOWN = np.array([[[[0, 0, 0, 0, 0], [1, 3, 8, 3, 1], [0, 0, 0, 0, 0], [-1, -3, -8, -3, -1], [0, 0, 0, 0, 0]]]])
+OBLIQUE = np.array([[[[0, 0, 1, 0, 0], [0, 8, 3, 0, 0], [1, 3, 0, -3, -1], [0, 0, -3, -8, 0], [0, 0, -1, 0, 0]]]])
+SLOPES = (DOWN, OBLIQUE, OBLIQUE[..., ::-1], DOWN.swapaxes(2, 3))
+SMOOTH = 3000  # thousandths of a level that they find just noticeable where nothing hides a change
+
 Norm = Literal["linf", "l2"]
+Visibility = Literal["uniform", "adaptive"]
 
 
 def to_unit(pixels: torch.Tensor) -> torch.Tensor:
@@ -44,17 +58,28 @@ class Budget:
         radius: in 8-bit levels. ``Budget(8)`` is what papers write as L-inf 8/255; ``Budget(255, "l2")`` is an L2 norm
             of 1.0 on the unit scale. At least 1 (less cannot move any 8-bit pixel); at most 255 for L-inf.
         norm: ``"linf"`` bounds every channel of every pixel, ``"l2"`` the Euclidean norm over all of one image.
+        visibility: ``"uniform"``: all pixels may change by the radius; ``"adaptive"``: smooth ones by less, see
+            ``radii``, and changes of opposite sign in two channels of a pixel by no more than that together, since
+            what colours a smooth part is seen first. For L-inf.
 
     Raises:
-        BudgetError: a radius that is not a number in range, or an unknown norm.
+        BudgetError: a radius that is not a number in range, an unknown norm or visibility, or an adaptive L2 budget.
     """
 
     radius: float
     norm: Norm = "linf"
+    visibility: Visibility = "uniform"
 
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2"):
             raise BudgetError(f"got the norm {self.norm!r}; expected 'linf' or 'l2'")
+        if self.visibility not in ("uniform", "adaptive"):
+            raise BudgetError(f"got the visibility {self.visibility!r}; expected 'uniform' or 'adaptive'")
+        if self.adaptive and self.norm != "linf":
+            raise BudgetError(
+                f"got an adaptive budget with the norm {self.norm!r}; expected 'linf', whose radius every pixel can "
+                f"have for itself: Budget(8, visibility='adaptive') or 'linf:8:adaptive'"
+            )
         if isinstance(self.radius, bool) or not isinstance(self.radius, (int, float)) or not math.isfinite(self.radius):
             raise BudgetError(f"got the radius {self.radius!r}; expected a number of 8-bit levels, as in Budget(8)")
         if self.radius < 1:
@@ -70,7 +95,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
-        """Read a budget from text: ``"8"``, ``"8/255"``, ``"linf:8"``, ``"l2:255"``.
+        """Read a budget from text: ``"8"``, ``"8/255"``, ``"linf:8"``, ``"l2:255"``, ``"8/255:adaptive"``.
 
         Raises:
             BudgetError: text of another form, or a radius out of range.
@@ -79,15 +104,31 @@ class Budget:
             return text
         if not isinstance(text, str):
             return cls(text)
-        match = re.fullmatch(r"\s*(?:(linf|l2)\s*:)?\s*(\d+(?:\.\d+)?)\s*(?:/\s*255)?\s*", text.lower())
+        form = r"\s*(?:(linf|l2)\s*:)?\s*(\d+(?:\.\d+)?)\s*(?:/\s*255)?\s*(?::\s*(uniform|adaptive))?\s*"
+        match = re.fullmatch(form, text.lower())
         if match is None:
-            raise BudgetError(f"got the budget {text!r}; expected levels such as '8', '8/255', 'linf:8' or 'l2:255'")
+            raise BudgetError(
+                f"got the budget {text!r}; expected levels such as '8', '8/255', 'linf:8', 'l2:255' or '8/255:adaptive'"
+            )
         norm: Any = match[1] or "linf"
         radius = float(match[2])
-        return cls(int(radius) if radius.is_integer() else radius, norm)
+        visibility: Any = match[3] or "uniform"
+        return cls(int(radius) if radius.is_integer() else radius, norm, visibility)
 
     def __str__(self) -> str:
-        return f"{self.norm}:{self.radius:g}"
+        return f"{self.norm}:{self.radius:g}" + (f":{self.visibility}" if self.adaptive else "")
+
+    @property
+    def meaning(self) -> str:
+        """In words, for cards and pages."""
+        what = "every channel of every pixel" if self.norm == "linf" else "the Euclidean norm of the change of an image"
+        smooth = ", down to a third of that where the image is smooth" if self.adaptive else ""
+        return f"{what} by at most {self.radius:g} levels of 255{smooth}"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether every pixel has a radius of its own."""
+        return self.visibility == "adaptive"
 
     @property
     def epsilon(self) -> float:
@@ -117,7 +158,53 @@ class Budget:
         Returns:
             (B, C, H, W). Clipping to [0, 1] only shrinks values, so the result lies in the ball too.
         """
-        return (images + self.clip(perturbations)).clamp(0, 1) - images
+        clipped = self.clip(perturbations)
+        if self.adaptive:
+            import torch
+
+            pixels = (images.detach() * WHITE).round().byte().cpu().numpy()
+            clipped = _shared(clipped, torch.from_numpy(self.radii(pixels)).to(images) / WHITE, torch)
+        return (images + clipped).clamp(0, 1) - images
+
+    def radii(self, pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
+        """How far each pixel may be moved under an adaptive budget: by the radius in texture, by a third where smooth.
+
+        In between it follows the texture masking of Chou and Li (1995), IEEE Transactions on Circuits and Systems for
+        Video Technology 5(6): slopes of the luma hide a change of ``m (0.115 + b / 10000) + 0.5 - b / 100`` levels,
+        with m the steepest of four weighted slopes around the pixel and b the weighted mean. The whole radius is for
+        pixels that hide the 3 levels which they find just noticeable where nothing hides a change. Their allowance for
+        darkness, up to 20 levels, is left out: on the displays of today that was seen first.
+
+        Images over ``VIEW`` pixels are averaged down to about that, as they are looked at.
+
+        Args:
+            pixels: (B, C, H, W) uint8 originals, C 1 or 3.
+
+        Returns:
+            (B, 1, H, W) in levels, from 1 to the radius. In integers, so that every machine finds the same.
+        """
+        from scipy.ndimage import correlate  # here, so that a command that needs none of it starts quickly
+
+        height, width = pixels.shape[2:]
+        factor = max(1, round(max(height, width) / VIEW))
+        planes = [[np.asarray(Image.fromarray(plane).reduce(factor)) for plane in image] for image in pixels]
+        luma = _luma(np.array(planes, dtype=np.int32))
+        mean = correlate(luma, BACKGROUND, mode="nearest") // BACKGROUND.sum()
+        slopes = [np.abs(correlate(luma, slope, mode="nearest")) for slope in SLOPES]
+        masking = np.max(slopes, axis=0) * (mean + 1150) // 160 + 500 - 10 * mean  # in thousandths of a level
+        share = np.clip(masking, SMOOTH // 3, SMOOTH)  # of the radius
+        radii = np.maximum(1, math.floor(self.radius) * share // SMOOTH).astype(np.int16)
+        return radii.repeat(factor, axis=2).repeat(factor, axis=3)[:, :, :height, :width]
+
+    def contains(self, original: NDArray[np.uint8], protected: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Whether the change of each image keeps the budget: (B, C, H, W) uint8 twice -> (B,)."""
+        kept = self.measure(original, protected) <= self.radius
+        if self.adaptive:
+            for row in range(len(original)):
+                change = protected[row].astype(np.int16) - original[row]
+                reach = np.maximum(change, 0).max(axis=0) - np.minimum(change, 0).min(axis=0)
+                kept[row] &= bool((reach <= self.radii(original[row][None])[0, 0]).all())
+        return kept
 
     def direction(self, gradient: torch.Tensor) -> torch.Tensor:
         """The steepest ascent direction under the norm, as long as the radius: what a step is a fraction of.
@@ -159,6 +246,9 @@ class Budget:
         Raises:
             BudgetError: an L2 radius so small for an image of this size that it leaves every value below half a level.
         """
+        if self.adaptive:
+            inside = _shared(levels.astype(np.int16), self.radii(pixels), np)
+            return _to_range(inside, pixels).astype(self.dtype)
         if self.norm == "linf":
             limit = math.floor(self.radius)
             clipped = np.empty(pixels.shape, dtype=self.dtype)
@@ -179,6 +269,8 @@ class Budget:
         if self.norm == "linf":
             limit = math.floor(self.radius)  # a fractional radius is rounded inwards
             levels = np.clip(np.rint(exact), -limit, limit).astype(np.int16)
+            if self.adaptive:
+                levels = _shared(levels, self.radii(pixels), np)
             return _to_range(levels, pixels).astype(self.dtype)
         most = math.floor(self.radius**2)  # the square of the result, which is a whole number
         most -= math.sqrt(most) > self.radius
@@ -212,10 +304,10 @@ class Budget:
         for channel in range(pixels.shape[1]):  # one at a time: large images need the memory
             sums = pixels[:, channel].astype(np.int16) + levels[:, channel]
             protected[:, channel] = np.clip(sums, 0, WHITE, out=sums)
-        reached = float(self.measure(pixels, protected).max(initial=0))
-        if reached > self.radius:
+        if not self.contains(pixels, protected).all():
+            reached = float(self.measure(pixels, protected).max(initial=0))
             raise BudgetError(
-                f"got a perturbation of {reached:g} levels; expected at most {self}: the store is damaged"
+                f"got a perturbation of up to {reached:g} levels; expected one within {self}: the store is damaged"
             )
         return protected
 
@@ -234,6 +326,31 @@ class Budget:
             return np.sqrt(_squares(levels))
         flat = levels.reshape(len(levels), -1).astype(np.int16, copy=False)  # -128 has no positive byte
         return np.maximum(flat.max(axis=1, initial=0), -flat.min(axis=1, initial=0)).astype(np.float64)
+
+
+def _luma(colour: Any) -> Any:
+    """The weighted mean of (B, C, H, W) over C, which is 1 or 3: (B, 1, H, W)."""
+    if colour.shape[1] == 1:
+        return colour
+    return sum(weight * colour[:, channel : channel + 1] for channel, weight in enumerate(WEIGHTS)) // sum(WEIGHTS)
+
+
+def _shared(change: Any, radii: Any, library: Any) -> Any:
+    """Bring changes into an adaptive ball: what has the sign of the change in luma first, what opposes it in the rest.
+
+    Args:
+        change: (B, C, H, W) of numpy or torch.
+        radii: (B, 1, H, W) of the same kind and scale.
+        library: ``numpy`` or ``torch``.
+    """
+    change = library.clip(change, -radii, radii)
+    if change.shape[1] == 1:
+        return change
+    brighter = sum(weight * change[:, channel : channel + 1] for channel, weight in enumerate(WEIGHTS)) >= 0
+    along = library.where(brighter, change, -change)
+    room = radii - library.clip(library.amax(along, axis=1, keepdims=True), 0, None)
+    along = library.maximum(along, -room)
+    return library.where(brighter, along, -along)
 
 
 def _to_range(levels: NDArray[np.int16], pixels: NDArray[np.uint8]) -> NDArray[np.int16]:

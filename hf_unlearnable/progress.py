@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
 QUIET = 1.0  # seconds between two lines of a log, and before the first: what is done by then needs no word
 
 _hidden = False
+_whole: Whole | None = None
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -31,10 +35,69 @@ def on_a_terminal() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+class Whole:
+    """One bar for a work of several parts, each of which has a ``Progress`` of its own that shows itself here.
+
+    Args:
+        what: a few words in front of the bar.
+        parts: what each part's ``Progress`` is called, in order, and how much of the work it is about. A part that does
+            not come about counts as done when a later one begins.
+    """
+
+    def __init__(self, what: str, parts: Mapping[str, float]) -> None:
+        self._parts, self._order, self._shares = dict(parts), list(parts), dict.fromkeys(parts, 0.0)
+        self._bar = tqdm(
+            total=100.0,
+            desc=what,
+            leave=False,
+            dynamic_ncols=True,
+            smoothing=0,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}",
+        )
+
+    def show(self, part: str, share: float) -> None:
+        """Say that ``share`` in [0, 1] of a part is done."""
+        if part in self._shares:
+            for earlier in self._order[: self._order.index(part)]:
+                self._shares[earlier] = 1.0
+            self._shares[part] = share
+        self._bar.set_postfix_str(part, refresh=False)
+        done = sum(weight * self._shares[name] for name, weight in self._parts.items()) / sum(self._parts.values())
+        self._bar.update(max(0.0, 100 * done - self._bar.n))
+
+    def close(self) -> None:
+        """Erase the bar."""
+        self._bar.close()
+
+
+@contextmanager
+def whole(what: str, parts: Mapping[str, float], *, enabled: bool = True) -> Iterator[None]:
+    """Show what is done in the block as one ``Whole`` on a terminal; in a log every part writes its own lines."""
+    global _whole
+    if not enabled or not parts or _hidden or _whole is not None or not on_a_terminal():
+        yield
+        return
+    _whole = Whole(what, parts)
+    try:
+        yield
+    finally:
+        _whole.close()
+        _whole = None
+
+
+def counted(items: Iterable[T], what: str, total: int, *, unit: str = "step", enabled: bool = True) -> Iterator[T]:
+    """The items, shown as a ``Progress`` while they are taken."""
+    with Progress(what, total, unit=unit, enabled=enabled) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
 class Progress:
     """A tqdm bar that is erased when its work is done, so that results stand alone on the screen.
 
-    Where nobody sees it move, a line is written for every tenth instead, and none for work of a second.
+    In a ``whole`` it is a part of that bar. Where nobody sees it move, a line is written for every tenth instead, and
+    none for work of a second.
 
     Args:
         what: a few words in front of the bar.
@@ -48,6 +111,7 @@ class Progress:
         self._what, self._unit, self._done, self._total = what, unit, done, total
         shown = enabled and not _hidden
         self._lines = shown and not on_a_terminal()
+        self._whole = _whole if shown else None
         self._begun = self._said = time.monotonic()
         self._before, self._tenth = done, -1
         self._bar = tqdm(
@@ -55,7 +119,7 @@ class Progress:
             desc=what,
             unit=unit,
             initial=done,
-            disable=not shown or self._lines,
+            disable=not shown or self._lines or self._whole is not None,
             leave=False,
             dynamic_ncols=True,
         )
@@ -65,6 +129,9 @@ class Progress:
         self._done += count
         if self._lines:
             self._say()
+            return
+        if self._whole is not None:
+            self._whole.show(self._what, self.share)
             return
         if figures:
             self._bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()}, refresh=False)
@@ -86,7 +153,7 @@ class Progress:
     @property
     def share(self) -> float:
         """How much of the work is done, in [0, 1]."""
-        return self._done / self._total
+        return self._done / self._total if self._total else 1.0
 
     def __enter__(self) -> Progress:
         return self

@@ -18,6 +18,8 @@ from hf_unlearnable import Budget, BudgetError
         ("linf:8", Budget(8)),
         ("l2:255", Budget(255, "l2")),
         ("l2:127.5", Budget(127.5, "l2")),
+        ("8/255:adaptive", Budget(8, visibility="adaptive")),
+        ("linf:8:uniform", Budget(8)),
         (4, Budget(4)),
         (Budget(3), Budget(3)),
     ],
@@ -28,7 +30,24 @@ def test_parse(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "eight", "8/256", "l1:8", "-8", "0", "0.03", "256", "linf:300", "nan", 0, -1, 1e9]
+    "text",
+    [
+        "",
+        "eight",
+        "8/256",
+        "l1:8",
+        "-8",
+        "0",
+        "0.03",
+        "256",
+        "linf:300",
+        "nan",
+        "l2:255:adaptive",
+        "8:hidden",
+        0,
+        -1,
+        1e9,
+    ],
 )
 def test_parse_refuses_and_says_what_it_expected(text):
     with pytest.raises(BudgetError, match=r"got .*expected"):
@@ -42,6 +61,7 @@ def test_radius_out_of_range(radius):
 
 
 BUDGETS = [Budget(8), Budget(1), Budget(200), Budget(2.7), Budget(255, "l2"), Budget(20, "l2"), Budget(3000, "l2")]
+BUDGETS += [Budget(radius, visibility="adaptive") for radius in (8, 1, 200)]
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
@@ -57,6 +77,7 @@ def test_quantised_perturbations_stay_in_the_ball_and_in_range(budget, scale):
     protected = budget.apply(pixels, levels)
     assert np.array_equal(protected.astype(int) - pixels, levels)  # nothing is lost to the range of a pixel
     assert budget.measure(pixels, protected).max() <= budget.radius
+    assert budget.contains(pixels, protected).all()
 
 
 def test_l2_rounding_uses_the_radius():
@@ -176,3 +197,60 @@ def test_negative_levels_are_subtracted():
     """An early tool lost them in a cast to uint8."""
     pixels = np.full((1, 1, 2, 2), 100, dtype=np.uint8)
     assert (Budget(8).apply(pixels, np.full((1, 1, 2, 2), -8, dtype=np.int8)) == 92).all()
+
+
+def halves() -> np.ndarray:
+    """A picture (1, 3, 64, 64) whose left half is smooth and whose right half is noise."""
+    pixels = np.full((1, 3, 64, 64), 120, dtype=np.uint8)
+    pixels[..., 32:] = np.random.default_rng(0).integers(0, 256, (64, 32), dtype=np.uint8)
+    return pixels
+
+
+def test_an_adaptive_radius_is_a_third_where_the_image_is_smooth_and_whole_in_texture():
+    radii = Budget(9, visibility="adaptive").radii(halves())
+    assert radii.shape == (1, 1, 64, 64)
+    assert (radii[..., :28] == 3).all()
+    assert (radii[..., 36:] == 9).mean() > 0.9
+    assert (radii >= 3).all()
+    assert (radii <= 9).all()
+
+
+def test_the_adaptive_radius_is_the_published_threshold():
+    # A step of 10 levels between two even halves: the steepest weighted slope is 16 sixteenths of it.
+    pixels = np.full((1, 1, 16, 16), 100, dtype=np.uint8)
+    pixels[..., 8:] = 110
+    mean = (19 * 100 + 13 * 110) // 32  # at column 7 the two columns behind the step have 13 of the 32 weights
+    threshold = 10 * (mean * 0.0001 + 0.115) + 0.5 - mean * 0.01
+    radii = Budget(200, visibility="adaptive").radii(pixels)
+    assert radii[0, 0, 8, 7] == pytest.approx(200 * min(1, max(1 / 3, threshold / 3)), abs=1)
+
+
+def test_large_images_are_judged_as_they_are_looked_at():
+    # Grain that averages out on the screen hides nothing.
+    grain = np.random.default_rng(0).integers(0, 256, (1, 1, 3840, 96), dtype=np.uint8)
+    assert Budget(9, visibility="adaptive").radii(grain[:, :, :600]).mean() > 5
+    radii = Budget(9, visibility="adaptive").radii(grain)
+    assert radii.shape == grain.shape
+    assert radii.mean() < 4
+
+
+def test_in_an_adaptive_ball_channels_of_other_signs_share_the_radius():
+    budget, pixels = Budget(9, visibility="adaptive"), halves()
+    opposing = torch.tensor([9.0, 9.0, -9.0]).view(1, 3, 1, 1).expand(pixels.shape) / 255
+    levels = budget.quantise(opposing, pixels)
+    assert levels[0, :, 10, 10].tolist() == [3, 3, 0]  # brightness first: green and red weigh more than blue
+    together = budget.quantise(opposing.abs(), pixels)
+    assert together[0, :, 10, 10].tolist() == [3, 3, 3]
+    beyond = np.clip(pixels + np.array([3, 3, -1]).reshape(1, 3, 1, 1), 0, 255).astype(np.uint8)
+    assert not budget.contains(pixels, beyond).any()
+
+
+def test_a_change_above_the_radius_of_its_pixel_is_outside_the_budget():
+    budget, pixels = Budget(9, visibility="adaptive"), halves()
+    change = np.where(np.arange(64) < 32, 3, 0).astype(np.int8) * np.ones_like(pixels, dtype=np.int8)
+    assert budget.contains(pixels, budget.apply(pixels, change)).all()
+    change[0, 0, 10, 10] = 4
+    with pytest.raises(BudgetError, match="linf:9:adaptive"):
+        budget.apply(pixels, change)
+    with pytest.raises(BudgetError, match="an adaptive budget with the norm 'l2'"):
+        Budget(255, "l2", visibility="adaptive")

@@ -70,6 +70,7 @@ def run(name: str, recipe: str, arguments: argparse.Namespace) -> None:
         victims=("small-resnet",),
         seeds=tuple(victim_seeds(arguments)),
         fit=1,
+        settings={} if arguments.later == list(LATER) else {"later": arguments.later},
         machine=machine(),
         command=command(),
     )
@@ -83,13 +84,13 @@ def run(name: str, recipe: str, arguments: argparse.Namespace) -> None:
         clean=data,
         test=test,
         victims="small-resnet",
-        defences=LATER,
+        defences=arguments.later,
         ratios=[0, 1],
         training=Training(epochs=arguments.epochs),
         seeds=victim_seeds(arguments),
         keep_in=kept("victims"),
     )
-    figures = {"report": report.as_dict(), "left": {later: left(data, protected, later) for later in LATER}}
+    figures = {"report": report.as_dict(), "left": {later: left(data, protected, later) for later in arguments.later}}
     ResultFile(experiment, figures).write()
     print(f"\n{name}, {recipe}: {time.monotonic() - started:.0f} s\n{report}\n", flush=True)
 
@@ -101,11 +102,11 @@ def table(results: Sequence[ResultFile]) -> str:
     for one in results:
         report = one.report
         first = [one.experiment.dataset, one.experiment.recipe, f"1 x {len(one.experiment.seeds or ())}"]
-        for later in LATER:
+        for later in one.figures["left"]:
             defence = str(Defence.parse(later))
             wanted = ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
             cells = [percent(report, None, case, figure, defence=defence) for case, figure in wanted]
-            share = one.figures["left"].get(later)
+            share = one.figures["left"][later]
             lines.append([*first, later, *cells, NONE if share is None else f"{100 * share:.0f} %"])
     return markdown(head, lines)
 
@@ -115,7 +116,9 @@ def main() -> None:
     parser.add_argument("--set", choices=ALL_SETS, action="append", help="default: photo-patches")
     parser.add_argument("--images", type=int, default=3000, help="training images of Fashion-MNIST")
     parser.add_argument("--recipe", choices=RECIPES, action="append", help=f"default: {' and '.join(METHODS)}")
+    parser.add_argument("--later", choices=LATER, action="append", help="default: all")
     arguments = parse(parser)
+    arguments.later = arguments.later or list(LATER)
     if not arguments.table:
         for name in arguments.set or ("photo-patches",):
             for recipe in arguments.recipe or METHODS:

@@ -19,6 +19,7 @@ import crafted_after_fit
 import feature_information
 import kill_and_resume
 import larger_images
+import later_compression
 import mixture_limit
 import other_networks
 import processes
@@ -37,7 +38,16 @@ WIDTH = 120
 HELD = "\0±\0"  # a mean and its spread, which belong on one line
 WITH_TABLE = {
     one.SCRIPT: one.table
-    for one in (crafted_after_fit, feature_information, larger_images, mixture_limit, other_networks, processes, scale)
+    for one in (
+        crafted_after_fit,
+        feature_information,
+        larger_images,
+        later_compression,
+        mixture_limit,
+        other_networks,
+        processes,
+        scale,
+    )
 }
 
 

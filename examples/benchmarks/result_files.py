@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write
@@ -110,7 +111,7 @@ class Experiment:
         """Of its result: what a reader looks for first, and a digest of all but the machine and the command."""
         told = {name: value for name, value in self.as_dict().items() if name not in ("machine", "command")}
         digest = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=3).hexdigest()
-        budget = self.budget.removeprefix("linf:") if self.budget else None
+        budget = self.budget.removeprefix("linf:").replace(":", "-") if self.budget else None
         words = [SHORT.get(self.dataset or "", self.dataset), self.recipe, budget, digest]
         return "-".join(word for word in words if word) + ".json"
 
@@ -179,8 +180,8 @@ def read_results(script: str) -> list[ResultFile]:
 
     def order(one: ResultFile) -> tuple[Any, ...]:
         about = one.experiment
-        radius = float((about.budget or "0").split(":")[-1])
-        which = (about.dataset or "", about.images or 0, radius, about.recipe or "")
+        radius = Budget.parse(about.budget).radius if about.budget else 0
+        which = (about.dataset or "", about.images or 0, radius, about.budget or "", about.recipe or "")
         return (*which, -(about.epochs or 0), about.fit or 0, len(about.seeds or ()))
 
     found = [ResultFile.read(file) for file in sorted((results_folder() / script).glob("*.json"))]

@@ -60,7 +60,7 @@ def pull(
     repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="On the Hub.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
     subset: Subset = None,
-    split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    split: Annotated[str, typer.Option(help="Which split, or all.")] = "train",
     revision: Revision = None,
     attempts: Attempts = 5,
 ) -> None:
@@ -69,8 +69,9 @@ def pull(
     from hf_unlearnable.hub.retry import Retry
 
     data = pull(repo_id, output, config=subset or "default", split=split, revision=revision, retry=Retry(attempts))
-    found(output=output, repo_id=repo_id, rows=len(data))
-    typer.echo(f"{output}: {len(data)} rows of {repo_id}")
+    rows = sum(map(len, data.values())) if isinstance(data, dict) else len(data)
+    found(output=output, repo_id=repo_id, rows=rows)
+    typer.echo(f"{output}: {rows} rows of {repo_id}")
 
 
 def verify(

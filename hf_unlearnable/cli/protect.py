@@ -13,7 +13,7 @@ from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import EVERY, Epochs, Images, Labels, Subset, found
-from hf_unlearnable.cli.telling import protect_and_tell
+from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_few
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -22,8 +22,24 @@ if TYPE_CHECKING:
 
 def protect(
     context: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="Hub id, save_to_disk folder, parquet file or image folder.")],
-    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Hub id, save_to_disk folder, parquet file, or images in a folder, zip or tar.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; must not hold anything yet.", show_default="required")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look at the images, and say what would be done with them.")
+    ] = False,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave files out that may be images and cannot be protected.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave images out that cannot be read.")
+    ] = False,
+    class_depth: Annotated[
+        int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -31,8 +47,24 @@ def protect(
             "for images of one class)."
         ),
     ] = None,
-    budget: Annotated[str, typer.Option(help="Largest change: '8/255', 'linf:8' or 'l2:255'.")] = "8/255",
-    split: Annotated[str, typer.Option(help="Which split to protect.")] = "train",
+    split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
+    keep_clean: Annotated[
+        list[str] | None,
+        typer.Option(help="With --split all: a split that goes along unprotected, such as test; may be repeated."),
+    ] = None,
+    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    drop_unlabelled: Annotated[
+        bool, typer.Option("--drop-unlabelled", help="Leave rows out whose label is null, NaN or -1.")
+    ] = False,
+    duplicates: Annotated[
+        str, typer.Option(help="Copies of an image with several labels: a perturbation each (apart), or share one.")
+    ] = "apart",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Largest change: '8/255', 'linf:8', 'l2:255', or '8/255:adaptive': less where it would be seen."
+        ),
+    ] = "8/255",
     subset: Subset = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
@@ -93,15 +125,16 @@ def protect(
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
     from hf_unlearnable.budget import Budget
     from hf_unlearnable.data.pixels import check_format
-    from hf_unlearnable.data.sources import load_source
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
     from hf_unlearnable.methods.labelling import Labels as Labelling
-    from hf_unlearnable.runs import Origin, RunFolder
+    from hf_unlearnable.methods.labelling import is_one_class
+    from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
-    from hf_unlearnable.runs.protecting import check_apart, default_method
+    from hf_unlearnable.runs.inspecting import open_dataset
+    from hf_unlearnable.runs.protecting import check_apart
 
-    if like is not None:
+    if like is not None and output is not None:
         _protect_like(context, like, dataset, output, split=split, config=subset, image_format=image_format)
         return
     # Everything that can be wrong with the words of the command, before anything slow.
@@ -112,6 +145,15 @@ def protect(
         named = _with_settings(named, given)
     check_format(image_format)
     check_names(names)
+    source: dict[str, Any] = {"split": split, "keep_clean": keep_clean or (), "config": subset}
+    source |= {"class_depth": class_depth}
+    source |= {"image_column": image_column, "label_column": label_column}
+    if dry_run:
+        files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
+        look_and_tell(dataset, budget=allowance, decode=True, **files, **source)
+        return
+    if output is None:
+        raise typer.BadParameter("name the folder to write", param_hint="--output")
     check_apart(dataset, output)
     if not overwrite:
         require_empty(output)
@@ -119,17 +161,23 @@ def protect(
         from hf_unlearnable.hub import check_login
 
         check_login(push_to)
-    data = load_source(dataset, split, subset)
+    data = open_dataset(dataset, split, subset, class_depth, keep_clean or ()).dataset
+    alone = is_one_class(data, wanted, image_column, label_column)
+    if alone:
+        tell_few(len(data))
     written = protect_and_tell(
-        data,
+        dataset,
         output,
-        named or _with_settings(default_method(data, wanted, image_column, label_column), given),
+        named or _with_settings(Method.parse("texture" if alone else "mi-ue"), given),
         budget=allowance,
-        origin=Origin.at(dataset, split=split, config=subset),
+        **source,
+        leave_out=leave_out,
+        skip_unreadable=skip_unreadable,
+        drop_columns=drop_column or (),
+        unlabelled="drop" if drop_unlabelled else "error",
+        duplicates=duplicates,
         surrogate=surrogate or None,
         labels=wanted,
-        image_column=image_column,
-        label_column=label_column,
         resolution=resolution,
         on_unseen="craft" if craft else None,
         cache=cache,

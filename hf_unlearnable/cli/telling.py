@@ -4,41 +4,64 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from hf_unlearnable.cli.shared import found
-from hf_unlearnable.errors import DataError, DataWarning
+from hf_unlearnable.errors import DataWarning
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from hf_unlearnable.data.intake import Intake
     from hf_unlearnable.methods import Method
 
+# Options of protect that say what is looked at before, and how it will be written.
+LOOKED_AT = (
+    "split",
+    "keep_clean",
+    "config",
+    "class_depth",
+    "image_column",
+    "label_column",
+    "image_format",
+    "image_files",
+    "budget",
+)
+
+# Measured with texture on patches of photographs, examples/benchmarks/later_compression.py.
 FEW = 400  # pictures of an owner: what an effect was measured for
 
 LATER = (
-    "Publish the files as they are: JPEG compression or resizing takes a part of the protection away "
-    "(docs/how-to/protect-a-folder.md has figures)."
+    "Publish the files as they are: JPEG at quality 75 to 95 takes about a fifth of the change away, half the size\n"
+    "two thirds (measured for one method; see 'Protect a folder' in the documentation)."
 )
 
 
-def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any) -> bool:
+def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **options: Any) -> bool:
     """Protect in all processes, and say in the main one what was done; return whether this process is it."""
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
     if accelerator.is_main_process:
-        typer.echo(f"Protecting {len(data)} images with {method.name}, budget {options['budget']}.")
-        tell_few(data, options)
-        tell_space(data, output, options)
+        seen = look_and_tell(
+            dataset,
+            output=output,
+            decode=True if options.get("skip_unreadable") else None,
+            **{name: options[name] for name in LOOKED_AT if name in options},
+        )
+        seen.check(leave_out=options.get("leave_out", False), skip_unreadable=options.get("skip_unreadable", False))
+        options["intake"] = seen
+        typer.echo(
+            f"\nProtecting {seen.images - len(seen.broken)} images with {method.name}, budget {options['budget']}."
+        )
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
-        protected = protect(data, output, method=method, accelerator=accelerator, **options)
+        protected = protect(dataset, output, method=method, accelerator=accelerator, **options)
     if protected is None:
         return False
     typer.echo(protected)
@@ -47,7 +70,7 @@ def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any
         output=output,
         published=output / run.published.name,
         private=output / run.private.name,
-        images=len(data),
+        images=protected.verification.images,
         method=method.name,
         budget=str(options["budget"]),
         image_files=output / run.images.name if protected.image_files else None,
@@ -69,39 +92,23 @@ def protect_and_tell(data: Dataset, output: Path, method: Method, **options: Any
     return True
 
 
-def tell_few(data: Dataset, options: dict[str, Any]) -> None:
-    """Say of a few pictures of one owner that nothing can be promised; nothing where columns are wrong."""
-    from hf_unlearnable.methods.labelling import Labels, is_one_class
-
-    if len(data) >= FEW:
-        return
-    with warnings.catch_warnings(), suppress(DataError):
-        warnings.simplefilter("ignore")
-        labels = Labels.parse(options.get("labels", "auto"))
-        if is_one_class(data, labels, options.get("image_column"), options.get("label_column")):
-            typer.echo(
-                f"{len(data)} pictures of one owner are few: they get the same pattern as many would, but for so few "
-                f"no effect was shown. Of 30 among 3,600 of others a model learned nothing from clean ones either."
-            )
+def tell_few(count: int) -> None:
+    """Say of a few pictures of one owner that nothing can be promised."""
+    if count < FEW:
+        typer.echo(
+            f"{count} pictures of one owner are few: they get the same pattern as many would, but for so few no effect "
+            f"was shown. Of 30 among 3,600 of others a model learned nothing from clean ones either."
+        )
 
 
-def tell_space(data: Dataset, output: Path, options: dict[str, Any]) -> None:
-    """Say what room the images will take; nothing where they cannot be read, which protect then says better."""
-    from hf_unlearnable.data.columns import unlabelled
-    from hf_unlearnable.runs.disk_space import expected_space
-    from hf_unlearnable.runs.image_files import source_paths
+def look_and_tell(dataset: Dataset | str, **options: Any) -> Intake:
+    """Look at what is to be protected, and say what was found."""
+    from hf_unlearnable.runs import intake
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        column = unlabelled(data, options.get("image_column")).image
-    as_files = options.get("image_files")
-    copies = 1 + (source_paths(data, column) is not None if as_files is None else as_files)
-    try:
-        space = expected_space(data, column, options["budget"], output, copies)
-    except (OSError, SyntaxError, ValueError):
-        return
-    found(expected_bytes=space.as_dict())
-    typer.echo(space.told(options.get("image_format", "png")))
+    seen = intake(dataset, **options)
+    found(intake=seen.as_dict())
+    typer.echo(seen)
+    return seen
 
 
 @contextmanager

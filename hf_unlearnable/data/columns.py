@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError, DataWarning, option, worded
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, worded
 
 EVERYTHING = "all images"  # the only class of a set without labels
 
@@ -43,30 +45,39 @@ class Classes:
 
     Attributes:
         names: the K names, in the order of the class numbers.
-        values: what the column holds for each class where that is not its number: strings or plain integers.
+        values: what the column holds for each class where that is not its number: strings, booleans, or whole numbers.
     """
 
     names: list[str]
-    values: list[str] | list[int] | None = None
+    values: list[str] | list[int] | list[bool] | list[float] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, columns: Columns) -> Classes:
         """Read the classes of a ``ClassLabel`` column, or make them of the values of a plain one; one of no column.
 
+        What ``is_missing`` calls no label is no class.
+
         Raises:
-            DataError: there are none.
+            DataError: the column holds numbers with a fraction.
         """
         if columns.label is None:
             return cls([EVERYTHING])
         feature = dataset.features[columns.label]
         if isinstance(feature, ClassLabel):
             return cls(list(feature.names))
-        found = [value for value in dataset.unique(columns.label) if value is not None]
-        return cls([str(value) for value in sorted(found)], sorted(found))
+        values = sorted(value for value in dataset.unique(columns.label) if not is_missing(value))
+        if broken := [value for value in values if isinstance(value, float) and not value.is_integer()]:
+            name = repr(columns.label)
+            raise DataError(
+                f"got label_column={name} with numbers such as {broken[0]:g}; expected classes. Make classes of ranges "
+                f"of them: dataset.map(lambda row: {{{name}: row[{name}] > LIMIT}})"
+            )
+        return cls([str(int(value) if isinstance(value, float) else value) for value in values], values)
 
     def number(self, label: Any) -> int | None:
-        """The class number in [0, K) of what a label column holds; None if it holds no class."""
-        if label is None:
+        """The class number in [0, K) of what a label column holds, in any format; None if it holds no class."""
+        label = label.item() if hasattr(label, "item") else label
+        if is_missing(label):
             return None
         values = self.names if isinstance(label, str) and self.values is None else self.values
         if values is not None:
@@ -81,19 +92,59 @@ class Classes:
         return ", ".join(map(repr, self.values[:5])) + (", …" if len(self.values) > 5 else "")
 
 
+def is_missing(label: Any) -> bool:
+    """Whether what a label column holds says that there is no label: null, NaN, or -1, as datasets on the Hub have it.
+
+    One rule for all label columns: a -1 that is meant as a class must be a string.
+    """
+    return label is None or (isinstance(label, (int, float)) and (label == -1 or math.isnan(label)))
+
+
+def image_feature(dataset: Dataset | IterableDataset, column: str) -> ImageFeature | None:
+    """What the column of images decodes to; None where it holds no images.
+
+    Beside an ``Image`` column these may be its untyped relatives in parquet files of other tools: structures of
+    ``bytes`` and ``path``, and plain files of images.
+    """
+    feature = (dataset.features or {}).get(column)
+    if isinstance(feature, ImageFeature):
+        return feature
+    untyped = isinstance(feature, Mapping) and set(feature) <= {"bytes", "path"} and _is_binary(feature.get("bytes"))
+    return ImageFeature() if untyped or _is_binary(feature) else None
+
+
+def _is_binary(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
+
+
+def without_columns(dataset: Dataset, names: Sequence[str], keep: Columns) -> Dataset:
+    """Leave columns out.
+
+    Raises:
+        RecipeError: one that is not there, or of ``keep``.
+    """
+    optional = [name for name in dataset.column_names if name not in (keep.image, keep.label)]
+    if wrong := [name for name in names if name not in optional]:
+        raise RecipeError(
+            f"got the columns {', '.join(wrong)} to leave out; expected some of {', '.join(optional) or '(none)'}"
+        )
+    return dataset.remove_columns(list(names))
+
+
 def find_columns(
     dataset: Dataset, image: str | None = None, label: str | None = None, *, needs_label: bool = True
 ) -> Columns:
     """Find the image and the label column of a dataset, or check the ones that were named.
 
-    Labels may be a ``ClassLabel``, or strings or integers, which are turned into classes: with a warning where the
-    column was not named. The dataset keeps the values that it has.
+    Labels may be a ``ClassLabel``, or strings, booleans or whole numbers, which are turned into classes: with a
+    warning where the column was not named. The dataset keeps the values that it has.
 
     Args:
-        dataset: with an ``Image`` and a label column.
-        image: name of the image column; may be left out when there is exactly one.
+        dataset: with a column that ``image_feature`` knows, and a label column.
+        image: name of the image column; may be left out when there is exactly one of type ``Image``, or none and
+            exactly one with files.
         label: name of the label column; may be left out when there is exactly one ``ClassLabel``, or none and exactly
-            one column of strings or integers named label, labels, class, category or target.
+            one column of strings, booleans or numbers named label, labels, class, category or target.
         needs_label: whether a set without anything to take for labels is an error; else it is one class.
 
     Raises:
@@ -119,7 +170,7 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
     if isinstance(dataset, IterableDataset):
         raise DataError(
             "got an IterableDataset; expected a Dataset, since perturbations are fitted to known images. Fit on the "
-            "first n rows, hf_unlearnable.sources.first_rows(dataset, n), with on_unseen='craft' for the others"
+            "first n rows, hf_unlearnable.data.sources.first_rows(dataset, n), with on_unseen='craft' for the others"
         )
     if not isinstance(dataset, Dataset):
         raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset")
@@ -127,13 +178,15 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
 
 
 def _find_image(dataset: Dataset, name: str | None) -> str:
-    candidates = [column for column, feature in dataset.features.items() if isinstance(feature, ImageFeature)]
+    possible = [column for column in dataset.features if image_feature(dataset, column) is not None]
     if name is None:
-        return _only(dataset, candidates, "image", "Image")
+        typed = [column for column in possible if isinstance(dataset.features[column], ImageFeature)]
+        return _only(dataset, typed or possible, "image", "binary" if possible and not typed else "Image")
     _check_there(dataset, name, "image")
-    if name not in candidates:
+    if name not in possible:
         raise DataError(
-            f"got {option('image_column', name)} of type {_type(dataset, name)}; expected Image. {_fix('image')}"
+            f"got {option('image_column', name)} of type {_type(dataset, name)}; expected Image. "
+            f"{_fix(dataset, 'image', name)}"
         )
     return name
 
@@ -155,8 +208,8 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
     _check_there(dataset, name, "label")
     if name not in candidates and not _is_plain(dataset.features[name]):
         raise DataError(
-            f"got {option('label_column', name)} of type {_type(dataset, name)}; expected ClassLabel, strings or "
-            f"integers. {_fix('label')}"
+            f"got {option('label_column', name)} of type {_type(dataset, name)}; expected ClassLabel, strings, "
+            f"booleans or whole numbers. {_fix(dataset, 'label', name)}"
         )
     return name
 
@@ -169,7 +222,9 @@ def _label_candidates(dataset: Dataset) -> list[str]:
 
 
 def _is_plain(feature: Any) -> bool:
-    return isinstance(feature, Value) and (feature.dtype in ("string", "large_string") or "int" in feature.dtype)
+    return isinstance(feature, Value) and feature.dtype.startswith(
+        ("string", "large_string", "bool", "int", "uint", "float")
+    )
 
 
 def _only(dataset: Dataset, candidates: list[str], what: str, kind: str) -> str:
@@ -180,7 +235,9 @@ def _only(dataset: Dataset, candidates: list[str], what: str, kind: str) -> str:
             f"got {len(candidates)} columns of type {kind}: {', '.join(candidates)}; expected one. "
             f"Name it: {option(f'{what}_column', candidates[0])}"
         )
-    raise DataError(f"got a dataset without a column of type {kind}: {_listing(dataset) or 'no columns'}. {_fix(what)}")
+    raise DataError(
+        f"got a dataset without a column of type {kind}: {_listing(dataset) or 'no columns'}. {_fix(dataset, what)}"
+    )
 
 
 def _check_there(dataset: Dataset, name: str, what: str) -> None:
@@ -195,22 +252,54 @@ def _listing(dataset: Dataset) -> str:
 
 
 def _type(dataset: Dataset, column: str) -> str:
-    feature = dataset.features[column]
-    return f"Value({feature.dtype!r})" if isinstance(feature, Value) else type(feature).__name__
+    return _in_words(dataset.features[column])
 
 
-def _fix(what: str) -> str:
-    """What to do about a dataset without a column of images or of labels."""
+def _in_words(feature: Any) -> str:
+    if isinstance(feature, Value):
+        return f"Value({feature.dtype!r})"
+    if isinstance(feature, Mapping):
+        return "a structure of " + ", ".join(f"{name}: {_in_words(part)}" for name, part in feature.items())
+    inner = _inside(feature)
+    return type(feature).__name__ + ("" if inner is None else f"({_in_words(inner)})")
+
+
+def _inside(feature: Any) -> Any:
+    """What a list is a list of; None for what is no list."""
+    return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+
+
+def _fix(dataset: Dataset, what: str, name: str | None = None) -> str:
+    """What to do where a column was not found: with images or labels that lie in lists or structures, get them out."""
+    kind = ImageFeature if what == "image" else ClassLabel
+    for column, feature in dataset.features.items():
+        if name not in (None, column):
+            continue
+        inner = feature if isinstance(feature, Mapping) else {}
+        if part := next((part for part, held in inner.items() if isinstance(held, kind)), None):
+            taken = option(f"{what}_column", f"{column}.{part}")
+            return f"Take {part!r} out of its structure: dataset.flatten(), then {taken}"
+        if isinstance(_inside(feature), kind):
+            return _FIX_LISTS[what].format(column=repr(column))
     if what == "image":
         return worded(
             python="Turn the paths or bytes into images with dataset.cast_column(NAME, datasets.Image())",
-            shell="Paths or bytes are turned into images in Python: dataset.cast_column(NAME, datasets.Image()), then "
+            shell="Paths are turned into images in Python: dataset.cast_column(NAME, datasets.Image()), then "
             "save_to_disk. A folder of images needs no such column",
         )
     encode = worded(python=", or turn it into classes with dataset.class_encode_column(NAME)", shell="")
     return (
-        f"Name a column of strings or integers with {option('label_column', 'NAME')}{encode}. A folder of images needs "
-        f"one folder a class, or a metadata.jsonl with a label for each file_name. Without labels: the method "
-        f"texture takes all images as one owner's, and {option('labels', 'clusters:10')} makes classes of images that "
-        f"look alike"
+        f"Name a column of strings, booleans or whole numbers with {option('label_column', 'NAME')}{encode}. A "
+        f"folder of images needs one folder a class, or a metadata.jsonl with a label for each file_name. "
+        f"Without labels: the method texture takes all images as one owner's, and {option('labels', 'clusters:10')} "
+        f"makes classes of images that look alike"
     )
+
+
+_FIX_LISTS = {  # in Python only: the command line cannot take rows apart
+    "image": "Give every image of a list a row of its own: dataset.map(lambda batch: {{'image': [image for images in "
+    "batch[{column}] for image in images], 'label': [label for images, label in zip(batch[{column}], batch['label']) "
+    "for _ in images]}}, batched=True, remove_columns=dataset.column_names)",
+    "label": "A protection belongs to one class an image. Choose one of the labels, such as the first: "
+    "dataset.map(lambda row: {{'label': str(row[{column}][0])}})",
+}

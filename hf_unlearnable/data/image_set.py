@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import torch
 
 
+COMPARABLE = f"S{DIGEST_BYTES}"  # numpy sorts strings and not V; all are of one length, so that no zero is lost
+
+
 def chance_of(counts: NDArray[np.int64]) -> float:
     """The accuracy of always answering the most frequent class, in [0, 1].
 
@@ -40,13 +43,29 @@ class Originals:
 
     Attributes:
         digests: (N,) of pixels at full size and label, 16 bytes each.
+        contents: (N,) of pixels at full size alone, likewise.
         sizes: (N, 2) height and width.
         conversions: how many images need each conversion of their mode to be released.
     """
 
     digests: NDArray[np.void]
+    contents: NDArray[np.void]
     sizes: NDArray[np.int32]
     conversions: dict[str, int]
+
+    @property
+    def first_copies(self) -> NDArray[np.int64]:
+        """(N,) for every image the number of the first row with the same pixels: its own where there is none before."""
+        _, first, group = np.unique(self.contents.view(COMPARABLE), return_index=True, return_inverse=True)
+        return np.asarray(first[group.reshape(-1)])
+
+    @property
+    def several_labels(self) -> NDArray[np.int64]:
+        """The rows whose pixels another row has too, with another label."""
+        first = self.first_copies
+        digests = self.digests.view(COMPARABLE)
+        other = np.flatnonzero(digests != digests[first])
+        return np.flatnonzero(np.isin(first, first[other]))
 
 
 @dataclass(frozen=True)
@@ -141,16 +160,18 @@ class ImageSet:
         pixels = np.empty(shape, np.uint8) if scratch is None else allocate_memmap(scratch / "pixels", shape, np.uint8)
         labels = np.empty(count, dtype=np.int64)
         digests = np.empty(count, dtype=f"V{DIGEST_BYTES}")  # S would cut trailing zeros off
+        contents = np.empty_like(digests)
         sizes = np.empty((count, 2), dtype=np.int32)
         conversions: Counter[str] = Counter()
         with Progress("reading images", count, unit="image", enabled=progress) as bar:
             for index, row in enumerate(rows(dataset, columns, numbers)):
                 seen = row.pixels if change is None else change(row.pixels)
                 pixels[index], labels[index] = thumbnail(seen, channels, (height, width)), row.label
-                digests[index], sizes[index] = digest(row.pixels, row.label), row.pixels.shape[1:]
+                digests[index], contents[index] = digest(row.pixels, row.label), digest(row.pixels)
+                sizes[index] = row.pixels.shape[1:]
                 conversions.update([row.conversion] if row.conversion else [])
                 bar.advance()
-        originals = Originals(digests, sizes, dict(sorted(conversions.items())))
+        originals = Originals(digests, contents, sizes, dict(sorted(conversions.items())))
         return cls(pixels, labels, Classes.of(dataset, columns).names, originals)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import ntpath
 import posixpath
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from hf_unlearnable.budget import WHITE
+from hf_unlearnable.data.profiles import Treatment, treatment
 from hf_unlearnable.errors import DataError, RecipeError, worded
 
 DIGEST_BYTES = 16
@@ -26,6 +28,20 @@ MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # what is released, and its chan
 CONVERSIONS = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+
+SCALE = (
+    "Its values have no fixed range, and convert('RGB') would cut off all that is above 255. Scale them yourself, all "
+    "images alike, with the smallest and the largest value LOW and HIGH of the whole dataset: dataset.map(lambda row: "
+    "{'image': Image.fromarray(np.uint8(np.clip((np.asarray(row['image']) - LOW) / (HIGH - LOW), 0, 1) * 255))})"
+)
+
+PLAIN_FIX = "Convert it first: dataset.map(lambda row: {'image': row['image'].convert('RGB')})"
+
+FIXES = {  # for modes that convert("RGB") does not serve
+    **dict.fromkeys(("I", "F"), SCALE),
+    "LAB": "Convert it first: dataset.map(lambda row: {'image': ImageCms.profileToProfile(row['image'], "
+    "ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')}), with ImageCms of PIL",
+}
 
 IMAGE_FORMATS = {"png": ".png", "webp": ".webp"}  # lossless both, as they are written here
 
@@ -45,9 +61,10 @@ def released_mode(image: Image.Image) -> str:
     * I;16 would keep the bits, but most loaders turn it to 8 bits in ways of their own, and budgets, surrogates and
       victims know 8 bits only: L, linearly (65535 is 255).
     * CMYK and YCbCr have no PNG, and budgets are about what is seen: 8 levels of both cyan and black are 16 of red.
-      RGB, by the plain formula (an embedded profile of inks is not applied).
+      RGB, by the profile of their inks, or by the plain formula where there is none.
 
-    A transparent colour (P, or L and RGB with a colour key) becomes an alpha channel.
+    A transparent colour (P, or L and RGB with a colour key) becomes an alpha channel. ``profiles`` says what becomes of
+    colour profiles.
 
     Raises:
         DataError: a mode without a picture of one defined range, such as I or F (32 bits) or LAB.
@@ -59,17 +76,42 @@ def released_mode(image: Image.Image) -> str:
         raise DataError(
             f"got an image of mode {image.mode}; expected {', '.join([*MODES, *CONVERSIONS, SIXTEEN_BIT[0]])}. "
             + worded(
-                python="Convert it first: dataset.map(lambda row: {'image': row['image'].convert('RGB')})",
-                shell="Convert it first, or leave it out",
+                python=FIXES.get(image.mode, PLAIN_FIX),
+                shell="Scale it to 8 bits first, or leave it out"
+                if image.mode in ("I", "F")
+                else "Convert it first, or leave it out",
             )
         )
     return mode
 
 
-def conversion(image: Image.Image) -> str | None:
-    """What releasing an image changes beside its pixels' levels, in words such as ``"P to RGB"``; None if nothing."""
+def deep_mode(stored: Mapping[str, Any]) -> str | None:
+    """The mode of a file with 16 bits in each of several channels, such as ``"RGB;16"``, which Pillow reads as 8.
+
+    Args:
+        stored: the ``bytes`` or the ``path`` of a file that can be read.
+    """
+    source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
+    try:
+        with Image.open(source) as image:
+            if image.mode not in MODES:
+                return None
+            raw = [tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in getattr(image, "tile", [])]
+            return next((str(name).partition(";16")[0] + ";16" for name in raw if ";16" in str(name)), None)
+    except OSError:  # an address, which datasets has read
+        return None
+
+
+def conversion(image: Image.Image, deep: str | None = None) -> str | None:
+    """What releasing an image changes beside its pixels' levels, in words such as ``"P to RGB"``; None if nothing.
+
+    Args:
+        image: as it was read.
+        deep: the mode of its file where that has more bits, see ``deep_mode``.
+    """
     mode = released_mode(image)
-    changes = [] if mode == image.mode else [f"{image.mode} to {mode}"]
+    changes = [] if mode == (deep or image.mode) else [f"{deep or image.mode} to {mode}"]
+    changes += [told] if (told := _treatment(image).told) else []
     if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its depth map
         changes.append("animation to its first frame")
     return ", ".join(changes) or None
@@ -78,10 +120,12 @@ def conversion(image: Image.Image) -> str | None:
 def to_array(image: Any) -> NDArray[np.uint8]:
     """Decode one image into (C, H, W) uint8 of the mode that ``released_mode`` gives.
 
-    EXIF orientation is applied first, so that what is protected is what people see.
+    EXIF orientation is applied first, and a colour profile that is not released, so that what is protected is what
+    people see.
 
     Args:
-        image: a Pillow image, or a uint8 array (H, W) or (H, W, 1 to 4) of a mode that is released as it is.
+        image: a Pillow image; or a uint8 array (H, W) or (H, W, 1 to 4), or a PyTorch tensor (1 to 4, H, W), of a
+            mode that is released as it is.
 
     Raises:
         DataError: anything else.
@@ -90,22 +134,42 @@ def to_array(image: Any) -> NDArray[np.uint8]:
         mode = released_mode(image)
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
+        convert = _treatment(image).convert
         if image.mode in SIXTEEN_BIT:
-            wide = np.asarray(image).astype(np.uint32)
-            array = ((wide * WHITE + 32767) // 65535).astype(np.uint8)
-        else:
-            array = np.asarray(image if image.mode == mode else image.convert(mode))
+            image = Image.fromarray(_reduced(image))
+        elif image.mode != mode and not (convert and image.mode == "CMYK"):
+            image = image.convert(mode)
+        array = np.asarray(image if convert is None else _with_colours(image, convert))
     elif isinstance(image, np.ndarray):
         array = image
+    elif type(image).__module__ == "torch" and image.ndim == 3:
+        array = image.permute(1, 2, 0).cpu().numpy()
     else:
         raise DataError(
             f"got an image as {type(image).__module__}.{type(image).__name__}; expected a Pillow image or a uint8 "
             f"array. Use dataset.with_format(None)"
         )
     array = array[:, :, None] if array.ndim == 2 else array
+    if array.dtype.kind in "iu" and array.dtype != np.uint8 and array.size and 0 <= array.min() <= array.max() <= WHITE:
+        array = array.astype(np.uint8)  # a stream with_format("numpy") makes int64 of 8 bits
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in MODES.values():
         raise DataError(f"got an array of {array.dtype} {array.shape}; expected uint8 (H, W) or (H, W, 1 to 4)")
     return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _reduced(image: Image.Image) -> NDArray[np.uint8]:
+    """An image of 16 bits as (H, W) of 8."""
+    wide = np.asarray(image).astype(np.uint32)
+    return ((wide * WHITE + 32767) // 65535).astype(np.uint8)
+
+
+def _with_colours(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An image with its colours converted and its alpha channel as it is."""
+    if image.mode not in ("LA", "RGBA"):
+        return convert(image)
+    colours = convert(image.convert(image.mode.removesuffix("A")))
+    colours.putalpha(image.getchannel("A"))
+    return colours
 
 
 def to_image(array: NDArray[np.uint8], icc_profile: bytes | None = None) -> Image.Image:
@@ -120,10 +184,13 @@ def to_image(array: NDArray[np.uint8], icc_profile: bytes | None = None) -> Imag
 
 
 def colour_profile(image: Any) -> bytes | None:
-    """The ICC profile that still describes an image once it is released; without it a photograph's colours shift."""
-    if not isinstance(image, Image.Image) or image.mode in ("CMYK", "YCbCr"):
-        return None  # describes inks that the released image does not have
-    return image.info.get("icc_profile")
+    """The ICC profile that describes an image once it is released; without it a photograph's colours shift."""
+    return _treatment(image).profile if isinstance(image, Image.Image) else None
+
+
+def _treatment(image: Image.Image) -> Treatment:
+    mode = "CMYK" if image.mode == "CMYK" else released_mode(image).removesuffix("A")
+    return treatment(image.info.get("icc_profile"), mode)
 
 
 def split_alpha(array: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
@@ -149,9 +216,13 @@ def resize(
     return np.stack([np.asarray(Image.fromarray(plane).resize((width, height), resample)) for plane in colour])
 
 
-def digest(array: NDArray[np.uint8], label: int) -> bytes:
-    """What a perturbation is looked up by: 16 bytes that tell the pixels (alpha too), their shape and the label."""
-    hashed = hashlib.blake2b(repr((array.shape, int(label))).encode(), digest_size=DIGEST_BYTES)
+def digest(array: NDArray[np.uint8], label: int | None = None) -> bytes:
+    """16 bytes that tell the pixels (alpha too), their shape and the label: a perturbation is looked up by them.
+
+    Without a label it tells the pixels alone.
+    """
+    told = (array.shape, None if label is None else int(label))
+    hashed = hashlib.blake2b(repr(told).encode(), digest_size=DIGEST_BYTES)
     hashed.update(np.ascontiguousarray(array).data)
     return hashed.digest()
 

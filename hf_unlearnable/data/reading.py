@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median_low
 from typing import Any, NamedTuple
 
@@ -16,11 +15,14 @@ import numpy as np
 from datasets import Dataset
 from datasets import Image as ImageFeature
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from hf_unlearnable.data.columns import Classes, Columns
-from hf_unlearnable.data.pixels import TURNED, conversion, released_mode, to_array
-from hf_unlearnable.errors import DataError, worded
+from hf_unlearnable.data.columns import Classes, Columns, image_feature, is_missing
+from hf_unlearnable.data.kinds import register_heif
+from hf_unlearnable.data.pixels import TURNED, conversion, deep_mode, released_mode, to_array
+from hf_unlearnable.errors import DataError, first_line, worded
+
+NAMED = 10  # rows at most that an error names
 
 MIN_SIDE = 8  # pixels: less leaves nothing to networks that halve the resolution three times
 
@@ -50,14 +52,21 @@ def rows(dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None =
     Raises:
         DataError: naming the row whose image cannot be read or whose label is missing or outside the classes.
     """
-    feature = ImageFeature(mode=dataset.features[columns.image].mode)
+    register_heif()
+    feature = ImageFeature(mode=image_mode(dataset, columns))
     classes = Classes.of(dataset, columns)
     for index, stored, value in _stored(dataset, columns, numbers):
         label = _number(index, value, classes, columns)
-        with _naming(index):
+        with _naming(index, stored):
             image = feature.decode_example(stored)
-            row = Row(to_array(image), label, conversion(image))
+            row = Row(to_array(image), label, conversion(image, deep_mode(stored)))
         yield row
+
+
+def image_mode(dataset: Dataset, columns: Columns) -> str | None:
+    """The mode that the image column decodes to; None for that of each file."""
+    feature = image_feature(dataset, columns.image)
+    return feature.mode if feature is not None else None
 
 
 def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
@@ -68,25 +77,53 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
     """
     _check_not_empty(dataset)
     classes = Classes.of(dataset, columns)
-    numbers = np.empty(len(dataset), dtype=np.int64)
-    index = 0
+    missing = unlabelled_rows(dataset, columns)
+    if len(missing):
+        named = ", ".join(map(str, missing[:NAMED])) + (", …" if len(missing) > NAMED else "")
+        raise DataError(
+            f"got {len(missing)} of {len(dataset)} rows without a label (null, NaN or -1): {named}; expected "
+            f"{classes.expected or 'labels'}. {leave_out(columns)}"
+        )
+    return np.array([_number(*pair, classes, columns) for pair in enumerate(_labels(dataset, columns))], dtype=np.int64)
+
+
+def leave_out(columns: Columns) -> str:
+    """What to do about rows without a label: one rule wherever they are met."""
+    name = repr(columns.label)
+    return worded(
+        python=f'Leave them out: unlabelled="drop" of fit and runs.protect, or dataset.filter(lambda row: row[{name}] '
+        f"not in (None, -1)). If -1 is one of your classes, turn the labels into strings: dataset.cast_column({name}, "
+        f"datasets.Value('string'))",
+        shell="Leave them out: --drop-unlabelled. If -1 is one of your classes, turn the labels into strings first",
+    )
+
+
+def unlabelled_rows(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
+    """The numbers of the rows without a label, as ``is_missing`` tells them."""
+    return np.flatnonzero([is_missing(value) for value in _labels(dataset, columns)])
+
+
+def labelled(dataset: Dataset, columns: Columns) -> tuple[Dataset, list[int]]:
+    """The rows with a label, and the numbers of those that are left out."""
+    missing = unlabelled_rows(dataset, columns)
+    if not len(missing):
+        return dataset, []
+    return dataset.select(np.setdiff1d(np.arange(len(dataset)), missing)), missing.tolist()
+
+
+def _labels(dataset: Dataset, columns: Columns) -> Iterator[Any]:
     if columns.label is None:
-        return np.zeros(len(dataset), dtype=np.int64)
+        yield from itertools.repeat(0, len(dataset))
+        return
     for batch in dataset.with_format(None).select_columns([columns.label]).iter(batch_size=1000):
-        for value in batch[columns.label]:
-            numbers[index] = _number(index, value, classes, columns)
-            index += 1
-    return numbers
+        yield from batch[columns.label]
 
 
 def _number(index: int, value: Any, classes: Classes, columns: Columns) -> int:
     number = classes.number(value)
     if number is None:
-        remove = f"with dataset.filter(lambda row: row[{columns.label!r}] not in (None, -1))"
-        raise DataError(
-            f"row {index}: got the label {value!r}; expected {classes.expected}. Remove unlabelled rows"
-            + worded(python=f" {remove}", shell=f", or name another column: --label-column (not {columns.label})")
-        )
+        fix = f" {leave_out(columns)}" if is_missing(value) else ""
+        raise DataError(f"row {index}: got the label {value!r}; expected {classes.expected}.{fix}")
     return number
 
 
@@ -99,9 +136,11 @@ def _stored(
         plain = plain.select(numbers)
     stored = plain.cast_column(columns.image, ImageFeature(decode=False))
     for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
-        if row[columns.image] is None:
-            remove = worded(python="remove the row with dataset.filter", shell="remove the row")
-            raise DataError(f"row {index}: got no image; {remove}")
+        if row[columns.image] is None or not any(row[columns.image].values()):
+            remove = worded(
+                python="Leave the row out with dataset.filter", shell="Leave the row out: --skip-unreadable"
+            )
+            raise DataError(f"row {index}: got no image, neither bytes nor a path; expected one. {remove}")
         yield int(index), row[columns.image], 0 if columns.label is None else row[columns.label]
 
 
@@ -110,15 +149,62 @@ def _check_not_empty(dataset: Dataset) -> None:
         raise DataError("got an empty dataset; expected at least one image")
 
 
+def open_image(stored: Mapping[str, Any]) -> Image.Image:
+    """Open an image as a dataset stores it, where possible without decoding more than its header."""
+    register_heif()
+    if stored["bytes"] is not None:
+        return Image.open(io.BytesIO(stored["bytes"]))
+    if stored["path"] is None:
+        raise DataError("got no image: neither bytes nor a path")
+    # datasets reads files at addresses and in archives too.
+    return ImageFeature().decode_example(dict(stored)) if "://" in stored["path"] else Image.open(stored["path"])
+
+
+def read_pixels(stored: Mapping[str, Any], mode: str | None = None) -> NDArray[np.uint8]:
+    """Decode an image as a dataset stores it, whose feature has this mode: (C, H, W) as ``to_array`` gives it."""
+    with open_image(stored) as image:
+        return to_array(image.convert(mode) if mode else image)
+
+
+def turned_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width as they are once the EXIF orientation is applied; reads no pixels."""
+    # Pillow turns TIFF by itself, and would decode a PNG to look for EXIF behind the picture.
+    has_exif = image.format != "TIFF" and "exif" in image.info
+    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation) in TURNED
+    width, height = image.size
+    return (width, height) if turned else (height, width)
+
+
+# What Pillow raises for damaged files.
+UNREADABLE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def why_unreadable(error: Exception, stored: Mapping[str, Any]) -> str:
+    """What is wrong with an image, without the objects in memory that Pillow names."""
+    if isinstance(error, DataError):
+        return str(error)
+    if stored["bytes"] is None and "://" in (stored["path"] or ""):
+        return f"an address that cannot be fetched ({first_line(error)}); download the images and name their folder"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a format that is read here"
+    return first_line(error)
+
+
 @contextmanager
-def _naming(index: int) -> Iterator[None]:
-    """Name the row in whatever goes wrong while its image is read."""
+def _naming(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
+    """Name the row and its file in whatever goes wrong while its image is read."""
+    where = f"row {index} ({stored['path']})" if stored["path"] else f"row {index}"
     try:
         yield
     except DataError as error:
-        raise DataError(f"row {index}: {error}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"row {index}: cannot read the image ({error}); repair it, or leave it out") from error
+        raise DataError(f"{where}: {error}") from error
+    except UNREADABLE as error:
+        raise DataError(
+            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave all such out: "
+            + worded(python="runs.protect(…, skip_unreadable=True)", shell="--skip-unreadable")
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -141,20 +227,13 @@ class Survey:
             DataError: an empty set, or an image that cannot be read.
         """
         _check_not_empty(dataset)
-        mode = dataset.features[columns.image].mode
+        mode = image_mode(dataset, columns)
         sizes: Counter[tuple[int, int]] = Counter()
         colour = False
         for index, stored, _ in _stored(dataset, columns, numbers):
-            with _naming(index):
-                # datasets decodes files at addresses too; only files here and bytes can be opened lazily.
-                lazy = stored["bytes"] is not None or Path(stored["path"]).exists()
-                source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
-                with Image.open(source) if lazy else ImageFeature().decode_example(stored) as image:
-                    colour |= (mode or released_mode(image)).startswith("RGB")
-                    # Pillow turns TIFF by itself, and would decode a PNG to look for EXIF behind the picture.
-                    has_exif = image.format != "TIFF" and "exif" in image.info
-                    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation) in TURNED
-                    sizes[image.size if turned else image.size[::-1]] += 1
+            with _naming(index, stored), open_image(stored) as image:
+                colour |= (mode or released_mode(image)).startswith("RGB")
+                sizes[turned_size(image)] += 1
         return cls(sizes, 3 if colour else 1)
 
     def __or__(self, other: Survey) -> Survey:

@@ -58,7 +58,8 @@ class DatasetFacts:
         verification: ``Verification.as_dict()`` of released images and their originals.
         read_back: whether those are all images as they were read back, else a sample at fitting.
         config: of the dataset.
-        split: of the dataset.
+        split: of the dataset, ``"train+validation"`` for several.
+        clean_splits: published with it, unprotected.
         report: of ``learnability``; None if it was not measured.
         licence: a licence identifier of the Hub, or the name of another one; takes the place of any other.
         carried: licence keys of the dataset that was protected, for a card that states none.
@@ -75,6 +76,7 @@ class DatasetFacts:
     read_back: bool = True
     config: str = "default"
     split: str = "train"
+    clean_splits: tuple[str, ...] = ()
     report: Report | None = None
     licence: str | None = None
     carried: Mapping[str, Any] = field(default_factory=dict)
@@ -132,7 +134,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     methods = methods_used(facts.protection.method_name, facts.protection.findings)
     words = {
         **_shared(facts.repo_id, facts.title, facts.description),
-        **{key: getattr(facts, key) for key in ("config", "split", "preview", "source")},
+        **{key: getattr(facts, key) for key in ("config", "split", "clean_splits", "preview", "source")},
         "method": facts.protection.method_name,
         "countermeasures": COUNTERMEASURES,
     }
@@ -210,10 +212,9 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
     described, figures, report = facts.protection, facts.verification, facts.report
     blocks = [report.table(*pair) for pair in report.pairs] if report else []
     budget = described.budget
-    norm = "every channel of every pixel" if budget.norm == "linf" else "Euclidean norm of the change of an image"
     return {
         "paper": find_paper(described.method_name),
-        "budget": f"`{budget}`: {norm} by at most {budget.radius:g} levels of 255",
+        "budget": f"`{budget}`: {budget.meaning}",
         "surrogates": ", ".join(public_name(name) for name in described.surrogates) or "none",
         "images": facts.images,
         "classes": len(described.classes.names),
@@ -223,7 +224,7 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "verification": figures,
         "verified": "all images, as they were read back" if facts.read_back else "a sample, when they were made",
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",
-        "ssim": "not defined" if figures["ssim"] is None else f"{figures['ssim']:.3f}",
+        "delta_e": "" if figures.get("delta_e") is None else f"{figures['delta_e']:.2f}",
         "report": report,
         "columns": [line.card for line in blocks[0]] if blocks else [],
         "rows": [_row(lines) for lines in blocks],

@@ -5,13 +5,15 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from huggingface_hub import HfFileSystem
 
 from hf_unlearnable.data.pairing import aligned_pairs
+from hf_unlearnable.data.sources import ALL
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient
+from hf_unlearnable.protection.clean_split import same_images
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import check_images
@@ -26,14 +28,14 @@ def pull(
     revision: str | None = None,
     token: str | None = None,
     retry: Retry = Retry(),
-) -> Dataset:
-    """Load one split from the Hub into a folder, as ``save_to_disk`` writes it.
+) -> Dataset | DatasetDict:
+    """Load one split, or all, from the Hub into a folder, as ``save_to_disk`` writes it.
 
     Args:
         repo_id: USER/NAME.
         folder: to write; must not hold anything yet.
         config: of the dataset.
-        split: of the dataset.
+        split: of the dataset; ``"all"`` for a ``DatasetDict`` of all.
         revision: branch, tag or commit.
         token: of the Hub; the one of ``hf auth login`` when left out.
         retry: how often and how patiently to try.
@@ -47,7 +49,7 @@ def pull(
     """
     with atomic_folder(Path(folder)) as scratch:
         _load(repo_id, config, split, revision, token, retry).save_to_disk(scratch)
-    return Dataset.load_from_disk(str(folder))
+    return load_from_disk(str(folder))
 
 
 def verify(
@@ -91,6 +93,7 @@ def verify(
     if repo_id is None:
         return source.protection.verify(source.originals(clean, clean_split), local)
     published = _load(repo_id, config, split or source.split, revision, token, retry)
+    assert isinstance(published, Dataset)  # the split is named
     try:
         for index, (here, there) in enumerate(aligned_pairs(local, published, source.protection.columns)):
             if (here != there).any():
@@ -99,17 +102,26 @@ def verify(
         raise DataError(
             f"got images from {repo_id} that are not those of {str(source.published)!r} ({error}). Push again"
         ) from error
+    for name in source.clean_splits:
+        there = _load(repo_id, config, name, revision, token, retry)
+        if not same_images(source.published_splits[name], there, source.protection.columns.image):
+            raise DataError(
+                f"got images from {repo_id} that are not those of the clean split {name!r} in "
+                f"{str(source.published)!r}. Push again"
+            )
     return source.protection.verify(source.originals(clean, clean_split), published)
 
 
-def _load(repo_id: str, config: str, split: str, revision: str | None, token: str | None, retry: Retry) -> Dataset:
+def _load(
+    repo_id: str, config: str, split: str, revision: str | None, token: str | None, retry: Retry
+) -> Dataset | DatasetDict:
     if Path(repo_id).exists():  # datasets would open that instead
         raise RecipeError(
             f"got {repo_id!r}, which is a folder here too; go to another folder to get the one on the Hub"
         )
 
-    def work() -> Dataset:
-        return load_dataset(repo_id, config, split=split, revision=revision, token=token)
+    def work() -> Dataset | DatasetDict:
+        return load_dataset(repo_id, config, split=None if split == ALL else split, revision=revision, token=token)
 
     HfFileSystem.clear_instance_cache()
     try:

@@ -9,15 +9,21 @@ from __future__ import annotations
 import io
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from hf_unlearnable.errors import RecipeError, SourceError
+from hf_unlearnable.data.columns import without_columns
+from hf_unlearnable.errors import (
+    DataError,
+    RecipeError,
+    SourceError,
+    option,
+)
 from hf_unlearnable.hub.card_header import carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
@@ -73,12 +79,21 @@ def push(
         HubError: the Hub could not be reached or failed for good; says what is there and how to go on.
     """
     source = RunFolder.open(output)
+    if split and source.protected_splits:
+        raise RecipeError(
+            f"got split={split!r} (--split) for a whole dataset, whose splits keep their names; leave it out"
+        )
     protection, split = source.protection, split or source.split
+    if "+" in split and not source.protected_splits:
+        name_it = option("split", "NAME")
+        raise RecipeError(f"got the splits {split} in one; expected a name to publish it under: {name_it}")
     again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, title, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
-    dataset = _without(
-        source.dataset, drop_columns, keep=tuple(filter(None, (protection.columns.image, protection.columns.label)))
-    )
+    columns = protection.columns
+    dataset = without_columns(source.dataset, drop_columns, columns)
+    clean = {
+        name: without_columns(source.published_splits[name], drop_columns, columns) for name in source.clean_splits
+    }
     verified = source.verification
     if verified is None:
         raise SourceError(
@@ -86,7 +101,8 @@ def push(
             f"figures that protect writes. Protect again"
         )
     figures, read_back = verified
-    check_dataset(dataset, protection.columns.image, _private_words(source))
+    for part in (dataset, *clean.values()):
+        check_dataset(part, columns.image, _private_words(source))
     check_protected(dataset, protection, figures.unchanged)
     keys, origin = _carried(source, repository.api)
     if licence is None and "-nd" in str(keys.get("license", "")):
@@ -103,6 +119,7 @@ def push(
         read_back=read_back,
         config=config,
         split=split,
+        clean_splits=source.clean_splits,
         report=source.report,
         licence=licence,
         carried=keys,
@@ -112,21 +129,23 @@ def push(
         preview=PREVIEW,
     )
     preview = io.BytesIO()
-    contact_sheet(dataset, preview, protection.columns)
+    contact_sheet(dataset, preview, columns)
+    parts = _parts(source, dataset, clean)
 
     def work() -> None:
         # What the card says is checked by the Hub, and how it fits into the one that is there, before anything is sent.
         repository.validate(dataset_card(facts))
         repository.open()
         dataset_card(facts, repository.card(repository.head()))
-        dataset.push_to_hub(
+        options: dict[str, Any] = {} if isinstance(parts, DatasetDict) else {"split": split}
+        parts.push_to_hub(
             repo_id,
             config_name=config,
-            split=split,
             revision=revision,
             max_shard_size=max_shard_size,
             token=token,
             commit_message=f"Upload protected images ({config}, {split})",
+            **options,
         )
         repository.data_is_there = True
         # The card comes last, as one commit with its picture: what datasets wrote above is only its header.
@@ -147,6 +166,22 @@ def push(
     return repository.run(retry, work)
 
 
+def _parts(source: RunFolder, dataset: Dataset, clean: Mapping[str, Dataset]) -> Dataset | DatasetDict:
+    """What is pushed: the only split, or all of a whole dataset, which must have the same columns and classes."""
+    if not source.protected_splits:
+        return dataset
+    saved = source.published_splits
+    protected = {name: saved[name].select_columns(dataset.column_names) for name in source.protected_splits}
+    for name, part in clean.items():
+        if part.features != dataset.features:
+            raise DataError(
+                f"got the split {name!r} with {part.features}; expected {dataset.features}, as in the protected "
+                f"splits, since the Hub shows all as one table. Leave columns out with --drop-column (drop_columns), "
+                f"or cast the originals and protect again"
+            )
+    return DatasetDict({**protected, **clean})
+
+
 def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry()) -> None:
     """Find out before something slow whether a push to ``repo_id`` could begin; nothing is created.
 
@@ -160,16 +195,6 @@ def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry(
         retry.run(repository.api.whoami, f"push to {repo_id}")
     except CAUGHT as error:
         raise explain(error, f"push to {repo_id}", "Nothing was done yet") from error
-
-
-def _without(dataset: Dataset, columns: Sequence[str], keep: Sequence[str]) -> Dataset:
-    optional = [column for column in dataset.column_names if column not in keep]
-    wrong = [column for column in columns if column not in optional]
-    if wrong:
-        raise RecipeError(
-            f"got the columns {', '.join(wrong)} to leave out; expected some of {', '.join(optional) or '(none)'}"
-        )
-    return dataset.remove_columns(list(columns))
 
 
 def _private_words(source: RunFolder) -> list[str]:

@@ -93,6 +93,14 @@ class Auto(Method, name="auto"):
             held[members[: min(len(members) - 1, max(1, round(self.hold_out * len(members))))]] = True
         return held
 
+    def parts(self) -> Mapping[str, float]:
+        """Those of the candidates, and of the thieves that try each."""
+        found: dict[str, float] = {}
+        for name in self.candidates:
+            found |= get_method(name)().parts()
+            found |= {f"{self.name}: {thief} tries {name}": self.thief_epochs for thief in self.thieves}
+        return found
+
     @classmethod
     def chosen(cls, findings: Mapping[str, Any]) -> list[str]:
         """The candidate that was kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.reading import MIN_SIDE
-from hf_unlearnable.errors import RecipeError, option
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.reading import MIN_SIDE, labelled
+from hf_unlearnable.errors import DataWarning, RecipeError, option
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.labelling import AUTO, Labels
@@ -54,6 +56,8 @@ class Method(ABC):
         citation: the paper that cards cite for it.
         uses_surrogates: whether it optimises against models; ``fit`` refuses to be given one where it does not.
         one_class: whether it can work on images of one class, without others to tell them from.
+        finest: the side in pixels of the square at which perturbations of larger images are made where ``fit`` is given
+            no resolution. What is made at fewer pixels and enlarged shows as blotches in every smooth part.
 
     Raises:
         RecipeError: a setting of another type than its annotation's, or out of its range.
@@ -65,6 +69,7 @@ class Method(ABC):
     citation: ClassVar[Paper | None] = None
     uses_surrogates: ClassVar[bool] = True
     one_class: ClassVar[bool] = False
+    finest: ClassVar[int] = 128
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,6 +106,13 @@ class Method(ABC):
         """
         return ""
 
+    def parts(self) -> Mapping[str, float]:
+        """The names of the progress bars of ``run``, in order, and about how long each takes, in epochs of training.
+
+        Nothing if this is not overridden: every bar then stands alone.
+        """
+        return {}
+
     @classmethod
     def chosen(cls, findings: Mapping[str, Any]) -> list[str]:
         """The names of other methods that made the perturbations, by what ``run`` left; none if not overridden."""
@@ -126,6 +138,8 @@ class Method(ABC):
         label_column: str | None = None,
         resolution: int | None = None,
         on_unseen: Literal["error", "craft"] | None = None,
+        unlabelled: Literal["error", "drop"] = "error",
+        duplicates: Literal["apart", "share"] = "apart",
         accelerator: Accelerator | None = None,
         output_dir: str | PathLike[str] | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
@@ -139,8 +153,9 @@ class Method(ABC):
         all get the same protection. Folders must be on a disk that all of them see.
 
         Args:
-            dataset: one split with an ``Image`` column, of any sizes and modes (see ``pixels.released_mode``), and
-                perhaps labels: a ``ClassLabel``, strings or integers.
+            dataset: one split with a column of images, of any sizes and modes (see ``pixels.released_mode``), and
+                perhaps labels: a ``ClassLabel``, strings, booleans or whole numbers (see ``find_columns``), in any
+                format.
             budget: how far an image may be moved; numbers are 8-bit levels, text as ``Budget.parse`` reads it.
             surrogate: the model or models to optimise against, anything that ``Surrogate`` takes; the method's own
                 choice for the device when left out.
@@ -152,13 +167,17 @@ class Method(ABC):
             image_column: may be left out when there is exactly one.
             label_column: may be left out when there is exactly one.
             resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
-                to the size of each image. When left out: the images' own size where they have one that the surrogate
-                takes (its ``image_size``; up to 64 pixels a side for built-in models); else the smaller of that size
-                and of what half of the images have.
+                to the size of each image. When left out: the images' own size where they have one of at most
+                ``finest`` pixels a side (or of the surrogate's ``image_size``, if that is more); else the smaller of
+                that side and of what half of the images have. The time grows with its square.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
                 streams that are fitted on their first rows. When left out: ``"craft"`` for one owner's images, if the
                 method can protect those alone; else ``"error"``.
+            unlabelled: what to do with rows whose label is null, NaN or -1: ``"error"`` names them, ``"drop"`` fits the
+                others alone. The protection refuses them in either case: ``map`` cannot leave out a row.
+            duplicates: what copies of one image with different labels get: ``"apart"``, a perturbation each, of which
+                whoever has both copies can take a part out by their mean; or ``"share"``, that of the first copy.
             accelerator: device, precision and processes; a fresh one when left out.
             output_dir: where the private perturbations are written; a folder named by their digest in the cache of
                 Hugging Face (``$HF_HOME/unlearnable``) when left out. They undo the protection: keep them private.
@@ -175,7 +194,8 @@ class Method(ABC):
             The callable for ``dataset.map``.
 
         Warns:
-            DataWarning: images whose mode cannot be kept, with how many there are of each; images that stay unchanged.
+            DataWarning: images whose mode, depth or colour profile cannot be kept, with how many there are of each;
+                rows that are left out; images with several labels; images that stay unchanged.
 
         Raises:
             DataError: columns, labels or images that cannot be protected.
@@ -188,23 +208,33 @@ class Method(ABC):
         """
         if on_unseen is not None:
             _check_choice("on_unseen", on_unseen, ("error", "craft"))
+        _check_choice("unlabelled", unlabelled, ("error", "drop"))
+        _check_choice("duplicates", duplicates, ("apart", "share"))
         _check_choice("cache", cache, ("disk", "device"))
         if resolution is not None and resolution < MIN_SIDE:
             raise RecipeError(f"got {option('resolution', resolution)}; expected at least {MIN_SIDE} pixels")
         accelerator = accelerator or default_accelerator()
+        source = Labels.parse(labels)
+        if unlabelled == "drop" and source.kind == AUTO:
+            columns = find_columns(dataset, image_column, label_column, needs_label=not self.one_class)
+            dataset, left_out = labelled(dataset, columns)
+            if left_out and accelerator.is_main_process:
+                warnings.warn(f"{len(left_out)} rows without a label are left out", DataWarning, stacklevel=2)
         return Fitting(
             run=self.run,
             recipe={"name": self.name, **self.recipe()},
             seed=self.seed,
             dataset=dataset,
             one_class=self.one_class,
-            labels=Labels.parse(labels),
+            labels=source,
             image_column=image_column,
             label_column=label_column,
             budget=Budget.parse(budget),
             surrogates=self._surrogates(surrogate, accelerator.device),
             resolution=resolution,
+            finest=self.finest,
             on_unseen=on_unseen,
+            duplicates=duplicates,
             accelerator=accelerator,
             output=None if output_dir is None else place_of(Path(output_dir)),
             checkpoints=None if checkpoint_dir is None else Path(checkpoint_dir).absolute(),

@@ -28,7 +28,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.pairing import Pair
-from hf_unlearnable.data.reading import Survey, rows
+from hf_unlearnable.data.reading import NAMED, Survey, image_mode, rows
 from hf_unlearnable.errors import CheckpointError, DataWarning, DivergenceError, SourceError
 from hf_unlearnable.files import (
     allocate_memmap,
@@ -41,7 +41,7 @@ from hf_unlearnable.files import (
 )
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import BUILT_IN, IMAGE_SIZE, Surrogate
+from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
 from hf_unlearnable.protection.class_patterns import write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.protection import Protection
@@ -83,7 +83,9 @@ class Fitting:
     budget: Budget
     surrogates: tuple[Surrogate, ...]
     resolution: int | None
+    finest: int
     on_unseen: str | None
+    duplicates: str
     accelerator: Accelerator
     output: Path | None
     checkpoints: Path | None
@@ -125,6 +127,8 @@ class Fitting:
             self._shard.write(task.levels, levels, images.pixels.shape[1:])
             folder = None
             if levels is not None:
+                if self.duplicates == "share":
+                    self._share(levels, originals)
                 description = replace(description, verification=self._verify(levels, survey))
                 folder = self._write(levels, originals, description, patterns, scratch, kept)
             folder = broadcast(self.accelerator, folder)
@@ -206,8 +210,8 @@ class Fitting:
 
     @property
     def _largest_side(self) -> int:
-        """The largest side of images that the surrogates are meant for."""
-        return max((surrogate.image_size for surrogate in self.surrogates), default=IMAGE_SIZE)
+        """The largest side at which perturbations are made where nobody has said so."""
+        return max([self.finest, *(surrogate.image_size for surrogate in self.surrogates)])
 
     def _originals(self, images: ImageSet) -> Originals:
         """What is known of the images of all processes, in the order of the dataset."""
@@ -215,23 +219,28 @@ class Fitting:
         assert own is not None
         if shard.count == 1:
             return own
-        digests = torch.from_numpy(own.digests.view(np.uint8).reshape(len(own.digests), -1))
-        sizes = torch.from_numpy(own.sizes)
-        gathered = [shard.gather(part.to(self.accelerator.device)).cpu().numpy() for part in (digests, sizes)]
+        told = [part.view(np.uint8).reshape(len(part), -1) for part in (own.digests, own.contents)]
+        parts = [torch.from_numpy(part).to(self.accelerator.device) for part in (*told, own.sizes)]
+        digests, contents, sizes = (shard.gather(part).cpu().numpy() for part in parts)
         conversions: Counter[str] = sum(map(Counter, gather_objects(self.accelerator, own.conversions)), Counter())
-        return Originals(
-            np.ascontiguousarray(gathered[0]).view(own.digests.dtype)[:, 0],
-            gathered[1],
-            dict(sorted(conversions.items())),
-        )
+        kind = own.digests.dtype
+        digests, contents = (np.ascontiguousarray(part).view(kind)[:, 0] for part in (digests, contents))
+        return Originals(digests, contents, sizes, dict(sorted(conversions.items())))
 
     def _tell(self, originals: Originals) -> None:
-        """Say which images change their mode: never silently."""
+        """Say which images change their mode, depth or colours: never silently."""
         if converted := originals.conversions:
             kinds = ", ".join(f"{count} from {change}" for change, count in converted.items())
             self._warn(
-                f"{sum(converted.values())} of {len(self.dataset)} images cannot carry a perturbation in their own "
-                f"mode and are converted: {kinds}"
+                f"{sum(converted.values())} of {len(self.dataset)} images cannot be released in the mode, depth or "
+                f"colour profile that they have and are converted: {kinds}"
+            )
+        if self.duplicates == "apart" and len(several := originals.several_labels):
+            named = ", ".join(map(str, several[:NAMED])) + (", …" if len(several) > NAMED else "")
+            self._warn(
+                f"{len(several)} rows hold images that are there with another label too: {named}. Each copy gets a "
+                f"perturbation of its own, and the mean of two copies takes about a third of the change out. Keep one "
+                f"copy of each, or give all the same perturbation: duplicates='share'"
             )
 
     @staticmethod
@@ -245,7 +254,7 @@ class Fitting:
             budget=self.budget,
             surrogates=tuple(str(surrogate) for surrogate in self.surrogates),
             columns=self.columns,
-            image_mode=self.dataset.features[self.columns.image].mode,
+            image_mode=image_mode(self.dataset, self.columns),
             classes=self._labelled.classes,
             labels=self._labelled.how,
             image_shape=images.pixels.shape[1:],
@@ -275,6 +284,7 @@ class Fitting:
             "data": hashlib.blake2b(digests.data, digest_size=16).hexdigest(),
             "surrogate weights": [self._weights(surrogate, classes, channels) for surrogate in self.surrogates],
             "on_unseen": "craft" if self._labelled.crafts(self.on_unseen, self.one_class) else "error",
+            "duplicates": self.duplicates,
             "processes": self.accelerator.num_processes,
             "device": self.accelerator.device.type,
             "precision": self.accelerator.mixed_precision,
@@ -318,8 +328,15 @@ class Fitting:
             if scale is not None:
                 scaler.load_state_dict(scale)
 
+    @staticmethod
+    def _share(levels: NDArray[Any], originals: Originals) -> None:
+        """Give the copies of an image the perturbation of the first one, whatever their labels."""
+        first = originals.first_copies
+        for row in np.flatnonzero(first != np.arange(len(first))):
+            levels[row] = levels[first[row]]
+
     def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
-        """Evenly spaced images at full size: enough for the mean of PSNR and SSIM, and cheap for any set."""
+        """Evenly spaced images at full size: enough for the means of the figures, and cheap for any set."""
         area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(self.dataset)
         count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
         chosen = np.arange(0, len(self.dataset), math.ceil(len(self.dataset) / count))

@@ -10,6 +10,7 @@ against the frozen surrogate from there on made it worse: 38 % accuracy of a vic
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,8 @@ def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: 
         )
     several = patterns.flatten(0, 1)
     grey = np.full(several.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later
-    levels = budget.quantise(several, grey)
+    whole = replace(budget, visibility="uniform")  # grey is smooth everywhere, which says nothing of images to come
+    levels = whole.quantise(several, grey)
     save_file({"levels": levels if patterns.shape[1] == 1 else levels.reshape(patterns.shape)}, folder / FILE)
     return file_digest(folder / FILE)
 

@@ -7,3 +7,5 @@ IMAGE_NAMES = "images.json"  # below PRIVATE: what the file of every row in IMAG
 MEASURED = "learnability.json"  # below REPORT: what `measure` found
 VICTIMS = "victims"  # below REPORT: what is finished of a measurement
 PROTECTION, ORIGIN, VERIFIED = "protection", "origin.json", "verification.json"
+INTAKE = "intake.json"  # below PRIVATE: what was found before the work, with the names of files
+SPLITS = "splits.json"  # below PRIVATE: the names of protected and clean splits, where there are several

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 
+from hf_unlearnable.data.profiles import is_own
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.errors import DataError, PrivacyError, worded
 from hf_unlearnable.files import SCRATCH, WORK
@@ -32,6 +34,14 @@ PAGES = {".html", ".htm"}
 LOSSLESS = {"PNG", "WEBP", "TIFF", "BMP"}
 
 PRIVATE_PAGE = "private-report-with-clean-images"  # stands in the head of such a page
+
+SAMPLE = 10  # rows that are looked at for what a column holds
+
+LONG = 64  # numbers in a list: more than the corners of a box, less than the features of any network
+
+LONG_TEXT = 1000  # letters without a space: more than a checksum, less than the file of an image in base 64
+
+BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
 METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop"}
 
@@ -85,12 +95,7 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -
         PrivacyError: another column with images or raw bytes, a local path, or metadata (EXIF) in an image.
         DataError: an image that is not stored lossless, so that the budget cannot hold.
     """
-    for column, feature in dataset.features.items():
-        if column != image_column and _holds_pixels(feature):
-            raise PrivacyError(
-                f"got the column {column!r}, which can hold images or other bytes that are not protected; expected "
-                f"them in {image_column!r} only. Leave it out: --drop-column {column}"
-            )
+    check_columns(dataset, image_column)
     words = sorted({word for word in private if len(word) > 1})
     for name, values in _texts(dataset.data.table):
         for word in words:
@@ -104,6 +109,42 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -
     )
     for index, row in enumerate(stored):
         _check_image(row[image_column], index)
+
+
+def check_columns(dataset: Dataset, image_column: str) -> None:
+    """Refuse other columns that can hold the images, or tell what a model learns from them.
+
+    These are images, arrays and raw bytes; text that is a file in base 64; and long lists of numbers, such as pixels or
+    the features that a network makes of them.
+
+    Raises:
+        PrivacyError: there is one.
+    """
+    others = [column for column in dataset.column_names if column != image_column]
+    first = dataset.with_format(None).select_columns(others)[:SAMPLE] if others else {}
+    for column in others:
+        if _holds_pixels(dataset.features[column]) or _embeds(first[column]):
+            raise PrivacyError(
+                f"got the column {column!r}, which can hold images or other bytes that are not protected, or what a "
+                f"network made of them; expected them in {image_column!r} only. Leave it out: "
+                + worded(python=f"drop_columns=[{column!r}]", shell=f"--drop-column {column}")
+            )
+
+
+def _embeds(values: Sequence[Any]) -> bool:
+    """Whether the first values of a column are files as text, or long lists of numbers, of one length."""
+    texts = [value for value in values if isinstance(value, str) and len(value) > LONG_TEXT]
+    if texts and all(value.startswith("data:image/") or BASE64.fullmatch(value) for value in texts):
+        return True
+    lengths = {_count(value) for value in values if isinstance(value, list)}
+    return len(lengths) == 1 and lengths.pop() >= LONG
+
+
+def _count(value: Any) -> int:
+    """How many numbers are in a list, however deep."""
+    if isinstance(value, list):
+        return sum(map(_count, value))
+    return int(isinstance(value, (int, float)))
 
 
 def check_protected(dataset: Dataset, protection: Protection, unchanged: int) -> None:
@@ -137,7 +178,9 @@ def _holds_pixels(feature: Any) -> bool:
         return any(_holds_pixels(part) for part in feature)
     if hasattr(feature, "feature"):  # List, Sequence
         return _holds_pixels(feature.feature)
-    # Image, Video, Audio, Array2D and their like; a Value of raw bytes
+    if hasattr(feature, "shape"):  # Array2D and its like
+        return True
+    # Image, Video, Audio; a Value of raw bytes
     return not hasattr(feature, "names") and not str(getattr(feature, "dtype", "")).startswith(
         ("int", "uint", "float", "bool", "string", "large_string", "date", "time", "timestamp", "duration", "decimal")
     )
@@ -165,12 +208,18 @@ def _check_image(stored: Mapping[str, Any], index: int) -> None:
     try:
         with Image.open(source) as image:
             kind, carried = image.format, METADATA & set(image.info) or dict(image.getexif())
+            profile = image.info.get("icc_profile")
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"row {index}: cannot read the image ({error}); protect the dataset again") from error
     if kind not in LOSSLESS:
         raise DataError(
             f"row {index}: got an image stored as {kind}; expected {', '.join(sorted(LOSSLESS))}, since lossy "
             f"compression leaves the budget and weakens the protection. {_made()}"
+        )
+    if profile and not is_own(profile):
+        raise PrivacyError(
+            f"row {index}: got an image with a colour profile of its own; expected none, or one that protect writes, "
+            f"since profiles can name people and devices. Protect the dataset again"
         )
     if carried:
         raise PrivacyError(

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.data.columns import Classes, Columns, image_feature, is_missing
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import (
-    MODES,
     check_format,
     colour_profile,
     conversion,
@@ -35,21 +34,20 @@ from hf_unlearnable.data.pixels import (
     to_array,
     to_image,
 )
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, option
+from hf_unlearnable.data.reading import leave_out
+from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.files import atomic_folder, known_digest, make_private
-from hf_unlearnable.progress import Progress
+from hf_unlearnable.progress import Progress, counted
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.protection.lookup import describe_image, fitted_label, why_unseen
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
 
 STORE = "perturbations.arrow"
-
-ABOUT = "protection.json"
-
-FORMAT = 2
 
 ROOM = 1 << 28  # bytes of released images that ``Protection.release`` holds in memory before it writes them
 
@@ -187,33 +185,38 @@ class Protection:
         """Tells this protection from every other: a hash of its perturbations and its description."""
         return self.description.digest
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Protect one row, or a batch of rows as ``map(batched=True)`` passes them.
+    def __call__(self, row: Any) -> Any:
+        """Protect one row, or a batch of rows as ``map(batched=True)`` passes them, in any format of ``with_format``.
+
+        Args:
+            row: a mapping; a table of pyarrow, pandas or polars; or one Pillow image, whose label is the one that it
+                was fitted with.
 
         Returns:
             The image column only: ``map`` keeps the others. Decoded images come back decoded; files (``{"bytes":
-            …, "path": …}``) come back as files.
+            …, "path": …}``, or bytes alone) come back as files. A whole table for a table, with its images as files,
+            since ``map`` wants that. A Pillow image for a Pillow image.
 
         Raises:
-            DataError: the image or label column is missing, or a label is of no class.
+            DataError: the image or label column is missing; a row without an image or label, or with a label of no
+                class; or one image that was fitted with several labels.
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
-        for column in filter(None, (self.columns.image, self.columns.label)):
-            if column not in row:
-                raise DataError(
-                    f"got a row with the columns {', '.join(row)}; expected {column!r}, as in the dataset that the "
-                    f"protection was fitted to. Rename it with dataset.rename_column"
-                )
-        images = row[self.columns.image]
-        if self.columns.label is None:
-            labels: Any = [None] * len(images) if _are_several(images) else None
-        else:
-            labels = row[self.columns.label]
-        if isinstance(labels, (list, np.ndarray)):
-            protected: Any = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
-        else:
-            protected = self._protect_any(images, labels)
-        return {self.columns.image: protected}
+        if isinstance(row, Image.Image):
+            known = self.columns.label is None
+            return self.protect(row, None if known else fitted_label(self._store, self.classes, to_array(row)))
+        image, label = self.columns.image, self.columns.label
+        held = column_names(row)
+        if absent := [column for column in filter(None, (image, label)) if column not in held]:
+            raise DataError(
+                f"got a row with the columns {', '.join(held)}; expected {absent[0]!r}, as in the dataset that the "
+                f"protection was fitted to. Rename it with dataset.rename_column"
+            )
+        images, labels, single = values_of(row, image, label)
+        released = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
+        if is_table(row):
+            return with_files(row, image, [self._as_file(each) for each in released])
+        return {image: released[0] if single else released}
 
     def release(
         self,
@@ -248,32 +251,50 @@ class Protection:
             }
             return type(dataset)(splits)
         column, features = self.columns.image, dataset.features
-        if features is None or not isinstance(features.get(column), ImageFeature):
+        feature = image_feature(dataset, column)
+        if features is None or feature is None:
             raise DataError(
                 f"got a dataset whose column {column!r} is not known to hold images; expected an Image column. Use "
                 f"dataset.cast_column({column!r}, datasets.Image())"
             )
         protect = Protection(self.folder, image_format=image_format or self.image_format)
-        files = dataset.cast_column(column, ImageFeature(mode=features[column].mode, decode=False))
+        files = dataset.with_format(None).cast_column(column, ImageFeature(mode=feature.mode, decode=False))
         if isinstance(dataset, IterableDataset):
             # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
-            return files.map(protect, **options).cast(Features(features))
+            released = files.map(protect, **options).cast(Features({**features, column: feature}))
+            return released if dataset._formatting is None else released.with_format(dataset._formatting.format_type)
         largest = 4 * self.description.largest_image
         options = {"writer_batch_size": max(1, min(1000, ROOM // largest)), "num_proc": num_proc, **options}
         shown = progress and (num_proc or 1) == 1
         with Progress("protecting images", len(dataset), unit="image", enabled=shown) as bar:
             protect._count = bar.advance
-            released = files.with_format(None).map(protect, **options).cast_column(column, features[column])
+            released = files.map(protect, **options).cast_column(column, feature)
         released.set_format(**dataset.format)
         return released
 
     def _protect_any(self, image: Any, label: Any) -> Any:
-        if not isinstance(image, dict):
+        """One image, decoded or as a file, as it came."""
+        if isinstance(image, bytes):
+            return self._protect_any({"bytes": image, "path": None}, label)["bytes"]
+        if image is None or (isinstance(image, Mapping) and not any(image.values())):
+            raise DataError(
+                f"got a row (label {label}) without an image, neither bytes nor a path; expected one. Leave the row "
+                f"out with dataset.filter"
+            )
+        if not isinstance(image, Mapping):
             return self.protect(image, label)
-        released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(image), label)
+        stored = {"bytes": image.get("bytes"), "path": image.get("path")}
+        released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(stored), label)
         content, ending = encode(released, self.image_format)
         self._count()
-        return {"bytes": content, "path": file_name(image["path"], ending)}
+        written = {"bytes": content, "path": file_name(stored["path"], ending)}
+        return {name: written[name] for name in image}
+
+    def _as_file(self, released: Any) -> Any:
+        """What a table can hold, which is files only."""
+        if isinstance(released, Image.Image):
+            return {"bytes": encode(released, self.image_format)[0], "path": None}
+        return released
 
     def protect(self, image: Image.Image | NDArray[np.uint8], label: Any = None) -> Image.Image:
         """Add its perturbation to one image.
@@ -290,16 +311,14 @@ class Protection:
         """
         number = 0 if self.columns.label is None else self.classes.number(label)
         if number is None:
-            raise DataError(f"got the label {label!r}; expected {self.classes.expected}")
+            fix = f". {leave_out(self.columns)}" if is_missing(label) else ""
+            raise DataError(f"got the label {label!r}; expected {self.classes.expected}{fix}")
         pixels = to_array(image)
         levels = self._store.find(digest(pixels, number))
         if levels is None and self.description.patterns is None:
             raise UnseenImageError(
-                f"got an image (label {label}, {pixels.shape[2]}x{pixels.shape[1]} pixels) that is not among the "
-                f"{len(self)} that this protection was fitted to; expected the same pixels and label. Was it fitted to "
-                f"another dataset or split, was the image re-encoded, resized or protected before, or the label "
-                f"renumbered? Fit again with the images that you want to protect, or with "
-                + option("on_unseen", "craft", "--craft-unseen")
+                f"{describe_image(pixels, label)} that is not among the {len(self)} that this protection was fitted "
+                f"to; expected the same pixels and label. {why_unseen(image)}"
             )
         crafted = levels is None
         levels = self._craft(image, pixels, number) if levels is None else levels
@@ -331,7 +350,7 @@ class Protection:
             raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
         if change := conversion(image):
             warnings.warn(
-                f"an image that cannot carry a perturbation in its mode is converted: {change}",
+                f"an image that cannot be released in its mode, depth or colour profile is converted: {change}",
                 DataWarning,
                 stacklevel=2,
             )
@@ -359,25 +378,21 @@ class Protection:
         """Whether these (C, H, W) pixels are an image as ``fit`` saw it: one that must not be published."""
         return self._store.find(digest(pixels, label)) is not None
 
-    def verify(self, original: Dataset, protected: Dataset) -> Verification:
+    def verify(self, original: Dataset, protected: Dataset, *, progress: bool = False) -> Verification:
         """Compare a protected dataset, as it was read back, with its originals row by row.
 
         Args:
             original: what was protected.
             protected: the same rows in the same order.
+            progress: show a bar.
 
         Raises:
             DataError: other rows, labels or image sizes.
         """
         size = self.description.image_shape[1:]
-        return compare(aligned_pairs(original, protected, self.columns), self.budget, size)
-
-
-def _are_several(images: Any) -> bool:
-    """Whether ``map`` has passed a batch: a list, or one array, of which a single image is (H, W) or (H, W, C)."""
-    if not isinstance(images, np.ndarray):
-        return isinstance(images, list)
-    return images.dtype == object or images.ndim == 4 or (images.ndim == 3 and images.shape[2] > max(MODES.values()))
+        pairs = aligned_pairs(original, protected, self.columns)
+        shown = counted(pairs, "comparing images", len(original), unit="image", enabled=progress)
+        return compare(shown, self.budget, size)
 
 
 def _reopen(folder: str, expected: str, image_format: str) -> Protection:

@@ -30,7 +30,8 @@ def resample_and_apply(pixels: NDArray[np.uint8], levels: NDArray[Any], budget: 
         BudgetError: an L2 budget too small for an image of this size.
     """
     colour, alpha = split_alpha(pixels)
-    fitted = alpha is None and levels.shape == colour.shape
+    # The pattern of a class knows nothing of where this image is smooth.
+    fitted = alpha is None and levels.shape == colour.shape and not budget.adaptive
     result = pixels.copy()
     if not fitted:
         levels = match_channels(enlarge(levels, *colour.shape[1:]), len(colour))

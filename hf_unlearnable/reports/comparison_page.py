@@ -250,7 +250,8 @@ def _visibility(figures: Mapping[str, Any] | None) -> str:
         return ""
     parts = [f"change at most {figures['max_perturbation']:g}, mean {figures['mean_perturbation']:.2f} levels of 255"]
     parts += [f"PSNR {figures['psnr']:.1f} dB"] if figures["psnr"] is not None else []
-    return "; ".join([*parts, *([f"SSIM {figures['ssim']:.3f}"] if figures["ssim"] is not None else [])])
+    parts += [f"colour difference {figures['delta_e']:.2f}"] if figures.get("delta_e") is not None else []
+    return "; ".join(parts)
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -13,22 +13,20 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_unlearnable.budget import WHITE
+from hf_unlearnable.budget import VIEW, WHITE
 from hf_unlearnable.data.columns import Classes, Columns, find_columns
-from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import to_image
-from hf_unlearnable.data.reading import Survey, class_numbers, rows
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.data.reading import class_numbers, rows
 from hf_unlearnable.reports.charts import new_figure
 
 MAX_CLASSES = 20  # shown in one grid
 
-MAX_SIDE = 128  # pixels at which larger images, and images of several sizes, are shown
-
 TILE, TILES_ACROSS = 128, 5  # pixels of one image on a contact sheet, and images in a line
 
-DETAIL = 256  # pixels: larger images are shown as a detail, since shrinking would hide the perturbation
+DETAIL = 256  # pixels a side: of larger images the smoothest part is shown too, where a change is seen first
+BLOCKS = 4  # a side of that part, by which its place is counted
+DARK, LIGHT = 16, 240  # levels: where a part is darker or lighter than that on average, clipping hides the change
 
 
 def image_grid(
@@ -49,31 +47,22 @@ def image_grid(
         label_column: likewise.
 
     Raises:
-        DataError: other rows, or images that cannot be shown together.
+        DataError: other rows.
         RecipeError: matplotlib is not installed.
     """
-    columns = find_columns(clean, image_column, label_column, needs_label=False)
-    picked = first_of_classes(clean, columns)
-    figure = new_figure(1.1 * len(picked) + 1.2, 4.2)
-    survey = Survey.of(clean.select(picked), columns)
-    size, channels = survey.working_size(MAX_SIDE), survey.channels
-    before = ImageSet.read(clean.select(picked), columns, size=size, channels=channels)
-    after = ImageSet.read(protected.select(picked), columns.of(protected), size=size, channels=channels)
-    if not np.array_equal(before.labels, after.labels) or before.pixels.shape != after.pixels.shape:
-        raise DataError("got protected images of other classes or sizes than the clean ones; expected the same rows")
-    change = after.pixels.astype(np.int16) - before.pixels
-    largest = max(1, int(np.abs(change).max()))
-    titles = ("clean", "protected", f"perturbation\n(±{largest} levels\namplified)")
-    axes = figure.subplots(3, len(picked), squeeze=False)
-    for column, row in enumerate(range(len(picked))):
-        for line, pixels in enumerate((before.pixels[row], after.pixels[row], _amplified(change[row], largest))):
-            axis = axes[line, column]
-            axis.imshow(_drawable(pixels), cmap="gray", vmin=0, vmax=WHITE, interpolation="nearest")
+    shown = samples(protected, find_columns(clean, image_column, label_column, needs_label=False), clean)
+    figure = new_figure(1.1 * len(shown) + 1.2, 4.2)
+    axes = figure.subplots(3, len(shown), squeeze=False)
+    for column, sample in enumerate(shown):
+        pictures = {"clean": sample.clean, "protected": sample.protected, "perturbation,\namplified": sample.amplified}
+        for axis, (title, content) in zip(axes[:, column], pictures.items(), strict=True):
+            assert content is not None  # the originals are known
+            axis.imshow(Image.open(io.BytesIO(content)).convert("RGBA"), interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             if column == 0:
-                axis.set_ylabel(titles[line], rotation=0, ha="right", va="center", fontsize=8)
-        axes[0, column].set_title(before.names[before.labels[row]], fontsize=8, parse_math=False)
+                axis.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+        axes[0, column].set_title(sample.name, fontsize=8, parse_math=False)
     figure.savefig(file, format="png", dpi=150)
 
 
@@ -100,14 +89,17 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as a page shows it, each picture a PNG without metadata.
+    """One image as a page shows it, each picture without metadata.
 
     Attributes:
         name: of its class.
-        protected: the released image, or a detail of it.
+        protected: the released image, or its smoothest part where it has more than ``DETAIL`` pixels a side: a PNG.
         clean: the same of the original; None where that is not known or not shown.
         amplified: the perturbation: grey is no change, black and white the largest change of any sample.
         size: width and height of the whole image in pixels.
+        whole: the released image as people look at it, a JPEG of at most ``VIEW`` pixels a side; None where
+            ``protected`` is all of it.
+        whole_clean: the same of the original, as far as ``clean`` is there.
     """
 
     name: str
@@ -115,10 +107,12 @@ class Sample:
     clean: bytes | None
     amplified: bytes | None
     size: tuple[int, int]
+    whole: bytes | None = None
+    whole_clean: bytes | None = None
 
 
 def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) -> tuple[Sample, ...]:
-    """The first image of every class, up to ``MAX_CLASSES``; of images over ``DETAIL`` pixels a detail of the middle.
+    """The first image of every class, up to ``MAX_CLASSES``.
 
     Args:
         protected: the released images, of any sizes.
@@ -128,24 +122,26 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
     Raises:
         DataError: other rows than the originals, as ``aligned_pairs`` raises it.
     """
+    names, numbers = Classes.of(protected, columns).names, class_numbers(protected, columns)
     picked = first_of_classes(protected, columns)
     if clean is None:
-        before, after = [], [shown.pixels for shown in rows(protected.select(picked), columns)]
+        pairs = [(shown.pixels, shown.pixels) for shown in rows(protected.select(picked), columns)]
     else:
         pairs = list(aligned_pairs(clean, protected, columns, picked))
-        before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    changes = [one.astype(np.int16) - other for one, other in zip(after, before, strict=False)]
+    parts = [tuple(_smoothest(before, image) for image in (before, after)) for before, after in pairs]
+    changes = [after.astype(np.int16) - before for before, after in parts]
     largest = max([1, *(int(np.abs(change).max()) for change in changes)])
-    names, numbers = Classes.of(protected, columns).names, class_numbers(protected, columns)
     return tuple(
         Sample(
             name=names[numbers[row]],
-            protected=_png(after[index]),
-            clean=_png(before[index]) if before else None,
-            amplified=_png(_amplified(changes[index], largest)) if before else None,
-            size=(after[index].shape[2], after[index].shape[1]),
+            protected=_png(part[1]),
+            clean=None if clean is None else _png(part[0]),
+            amplified=None if clean is None else _png(_amplified(change[: 3 if len(change) > 2 else 1], largest)),
+            size=(after.shape[2], after.shape[1]),
+            whole=_view(after),
+            whole_clean=None if clean is None else _view(before),
         )
-        for index, row in enumerate(picked)
+        for row, (before, after), part, change in zip(picked, pairs, parts, changes, strict=True)
     )
 
 
@@ -155,17 +151,44 @@ def first_of_classes(dataset: Dataset, columns: Columns) -> list[int]:
     return list(range(min(TILES_ACROSS, len(dataset)))) if len(first) == 1 else first[:MAX_CLASSES].tolist()
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    top, left = (max(0, (side - DETAIL) // 2) for side in pixels.shape[1:])
+def _smoothest(judged: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The part of ``pixels`` (C, H, W) where ``judged`` varies least, ``DETAIL`` pixels a side; all of a smaller image.
+
+    Black and white parts, in which clipping hides a change, are passed over where there are others.
+    """
+    step = DETAIL // BLOCKS
+    height, width = judged.shape[1:]
+    if max(height, width) <= DETAIL:
+        return pixels
+    places: dict[tuple[int, int], float] = {}
+    for top in range(0, max(1, height - DETAIL + 1), step):
+        for left in range(0, max(1, width - DETAIL + 1), step):
+            part = judged[:3, top : top + DETAIL : BLOCKS, left : left + DETAIL : BLOCKS]
+            hidden = not DARK <= part.mean() <= LIGHT
+            places[top, left] = float(part.std(axis=(1, 2)).mean()) + WHITE * hidden
+    top, left = min(places, key=lambda place: places[place])
+    return pixels[:, top : top + DETAIL, left : left + DETAIL]
+
+
+def _view(pixels: NDArray[np.uint8]) -> bytes | None:
+    """The whole image as a JPEG without coarser colours, which would hide blotches; None of one that fits a detail."""
+    image = to_image(pixels)
+    if max(image.size) <= DETAIL:
+        return None
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image.convert("RGB"), mask=image.getchannel("A") if "A" in image.mode else None)
+    flat.thumbnail((VIEW, VIEW), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    to_image(pixels[:, top : top + DETAIL, left : left + DETAIL]).save(stream, "PNG")
+    flat.save(stream, "JPEG", quality=95, subsampling=0)
+    return stream.getvalue()
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    to_image(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
 def _amplified(change: NDArray[np.int16], largest: int) -> NDArray[np.uint8]:
     """Grey is no change, white the largest increase, black the largest decrease."""
     return np.rint((1 + change / largest) * (WHITE / 2)).astype(np.uint8)
-
-
-def _drawable(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)

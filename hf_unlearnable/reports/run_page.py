@@ -79,7 +79,7 @@ class PageFacts:
             name="protected images",
             report=public_reports([self.report])[0] if self.report else None,
             protection=None if self.protection is None else public_description(self.protection),
-            samples=tuple(replace(sample, clean=None, amplified=None) for sample in self.samples),
+            samples=tuple(replace(sample, clean=None, amplified=None, whole_clean=None) for sample in self.samples),
             # Why is told with the path where the originals were looked for.
             no_pictures="" if self.samples and self.shares else "Not all pictures could be made.",
             origin="",
@@ -171,11 +171,13 @@ def _adds(line: Line) -> bool:
 
 
 def _pictures(sample: Sample) -> dict[str, Any]:
-    kinds = {"clean": sample.clean, "protected": sample.protected, "perturbation, amplified": sample.amplified}
+    whole = {"clean": sample.whole_clean, "protected": sample.whole}
+    part = {"clean": sample.clean, "protected": sample.protected, "perturbation, amplified": sample.amplified}
     return {
         "name": sample.name,
         "size": sample.size,
-        "kinds": {kind: _uri(content, "png") for kind, content in kinds.items() if content is not None},
+        "whole": {kind: _uri(content, "jpeg") for kind, content in whole.items() if content is not None},
+        "part": {kind: _uri(content, "png") for kind, content in part.items() if content is not None},
     }
 
 

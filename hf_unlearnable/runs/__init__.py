@@ -6,6 +6,7 @@ from hf_unlearnable.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_unlearnable.runs.folder import RunFolder
+    from hf_unlearnable.runs.inspecting import intake
     from hf_unlearnable.runs.later import protect_like
     from hf_unlearnable.runs.measuring import measure
     from hf_unlearnable.runs.origin import Origin
@@ -15,6 +16,7 @@ __all__ = [
     "Origin",
     "ProtectedRun",
     "RunFolder",
+    "intake",
     "measure",
     "protect",
     "protect_like",
@@ -26,6 +28,7 @@ __getattr__, __dir__ = lazy_names(
         "Origin": "origin",
         "ProtectedRun": "protecting",
         "RunFolder": "folder",
+        "intake": "inspecting",
         "measure": "measuring",
         "protect": "protecting",
         "protect_like": "later",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
+from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import load_saved, load_source
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError, option
 from hf_unlearnable.evaluation.report import Report
@@ -19,12 +21,14 @@ from hf_unlearnable.protection.layout import (
     IMAGE_NAMES,
     IMAGES,
     IMAGES_JPEG,
+    INTAKE,
     MEASURED,
     ORIGIN,
     PRIVATE,
     PROTECTION,
     PUBLISH,
     REPORT,
+    SPLITS,
     VERIFIED,
     VICTIMS,
 )
@@ -32,6 +36,7 @@ from hf_unlearnable.protection.privacy import check_folder
 from hf_unlearnable.protection.protection import STORE, Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.origin import Origin
+from hf_unlearnable.runs.splits import Splits
 
 
 class RunFolder(PathLike[str]):
@@ -194,22 +199,58 @@ class RunFolder(PathLike[str]):
     @property
     def holds_dataset(self) -> bool:
         """Whether there are protected images, of this package or another tool."""
-        return any((place / "dataset_info.json").exists() for place in (self.published, self.root))
+        names = ("dataset_info.json", "dataset_dict.json")
+        return any((place / name).exists() for place in (self.published, self.root) for name in names)
 
     @property
     def dataset(self) -> Dataset:
-        """The protected images.
+        """The protected images, of several splits one after the other; without those that were kept clean.
 
         Raises:
             DataError: they cannot be read.
             SourceError: there are none.
         """
         if self.is_complete:
-            saved = load_saved(self.published)
-            if not isinstance(saved, Dataset):
-                raise DataError(f"got several splits in {str(self.published)!r}; expected the one that was protected")
-            return saved
+            saved = self.published_splits
+            return concatenate_datasets([saved[name] for name in self.protected_splits or saved])
         return load_source(str(self.published if self.published.is_dir() else self.given))  # given may be a Hub id
+
+    @property
+    def published_splits(self) -> dict[str, Dataset]:
+        """Everything that is published, by the name of its split: several where a whole dataset was protected.
+
+        Raises:
+            DataError: they cannot be read, or are not those that ``protect`` wrote.
+        """
+        saved = load_saved(self.published)
+        if isinstance(saved, Dataset):
+            return {self.split: saved}
+        names = [*self.protected_splits, *self.clean_splits]
+        if sorted(names) != sorted(map(str, saved)):
+            raise DataError(
+                f"got the splits {', '.join(map(str, saved))} in {str(self.published)!r}; expected "
+                f"{', '.join(names) or 'the one that was protected'}"
+            )
+        return {name: saved[name] for name in names}
+
+    @property
+    def protected_splits(self) -> tuple[str, ...]:
+        """The names of the protected splits, where a whole dataset was protected; else none."""
+        return self._split_names("protected")
+
+    @property
+    def clean_splits(self) -> tuple[str, ...]:
+        """The names of the splits that were kept clean, likewise."""
+        return self._split_names("clean")
+
+    def _split_names(self, kind: str) -> tuple[str, ...]:
+        file = self.private / SPLITS
+        if not file.exists():
+            return ()
+        names = read_json(file).get(kind)
+        if not isinstance(names, list):
+            raise DataError(f"got {str(file)!r} without {kind} splits; expected those that protect wrote")
+        return tuple(map(str, names))
 
     @cached_property
     def protection(self) -> Protection:
@@ -242,8 +283,8 @@ class RunFolder(PathLike[str]):
 
     @property
     def split(self) -> str:
-        """Which split was protected."""
-        return self.origin.split if self.origin else "train"
+        """Which split was protected, ``"train+validation"`` for several."""
+        return "+".join(self.protected_splits) or (self.origin.split if self.origin else "train")
 
     @property
     def verification(self) -> tuple[Verification, bool] | None:
@@ -306,11 +347,22 @@ class RunFolder(PathLike[str]):
                 ) from error
         if clean is None:
             raise SourceError(f"{str(self)!r} does not say what was protected; {name_them}")
+        if origin is not None:
+            return replace(origin, dataset=Origin.at(clean).dataset, config=None).open(split)
         return load_source(clean, split or self.split)
 
     def keep_origin(self, origin: Origin) -> None:
         """Write down where the originals are."""
         atomic_write(self.private / ORIGIN, json.dumps(origin.as_dict(), indent=2) + "\n", private=True)
+
+    def keep_intake(self, intake: Intake) -> None:
+        """Write down what was found before the work; without time and room, which never are the same."""
+        told = {name: value for name, value in intake.as_dict().items() if name not in ("seconds", "space")}
+        atomic_write(self.private / INTAKE, json.dumps(told, indent=2, ensure_ascii=False) + "\n", private=True)
+
+    def keep_splits(self, splits: Splits) -> None:
+        """Write down which splits are protected and which were kept clean."""
+        atomic_write(self.private / SPLITS, json.dumps(splits.as_dict(), indent=2) + "\n", private=True)
 
     def keep_verification(self, verification: Verification) -> None:
         """Write down how the images that were read back compare with the originals."""

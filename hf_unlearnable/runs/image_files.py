@@ -21,7 +21,7 @@ from hf_unlearnable.data.pixels import IMAGE_FORMATS
 from hf_unlearnable.errors import DataError, RecipeError, option
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.protection.documents import check_keys, read_json
 from hf_unlearnable.runs.folder import RunFolder
 
 Names = Literal["kept", "numbers"]
@@ -138,7 +138,9 @@ def check_images(run: RunFolder) -> int:
     """
     if not run.images.is_dir() or not run.image_names.exists():
         return 0
-    names = read_json(run.image_names)["names"]
+    stored = read_json(run.image_names)
+    check_keys(stored, ("names",), (), "the names of image files", {"names": (list,)})
+    names = stored["names"]
     column = run.protection.columns.image
     wrong = [
         name

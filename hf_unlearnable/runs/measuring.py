@@ -157,7 +157,8 @@ def open_sets(
     if isinstance(test, Dataset):
         return protected, originals, test
     if test is not None:
-        return protected, originals, load_source(test, test_split)
+        depth = run.origin.class_depth if run.origin else None
+        return protected, originals, load_source(test, test_split, class_depth=depth)
     if isinstance(clean, Dataset):
         raise SourceError("got originals in memory and no test images; expected both, or the names of both")
     return protected, originals, run.originals(clean, test_split or "test")

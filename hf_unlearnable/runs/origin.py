@@ -8,9 +8,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
-from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.data.sources import open_source
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.protection.documents import check_keys, kinds_of
 
@@ -21,15 +22,19 @@ class Origin:
 
     Attributes:
         dataset: a Hub id, or the absolute path of a folder or file.
-        split: of it.
+        split: of it, ``"train+validation"`` for several.
         config: of it, where it has several.
         rows: how many were protected, from the first on; None for all.
+        class_depth: of a folder of images, as ``load_source`` takes it.
+        skipped: numbers of the rows that were left out: unreadable or unlabelled.
     """
 
     dataset: str
     split: str = "train"
     config: str | None = None
     rows: int | None = None
+    class_depth: int | None = None
+    skipped: tuple[int, ...] = ()
 
     @classmethod
     def at(cls, dataset: str | PathLike[str], **choice: Any) -> Origin:
@@ -45,17 +50,20 @@ class Origin:
             DataError: a key that is missing or not known, or a value of another kind.
         """
         told = {name: value for name, value in stored.items() if value is not None}
-        check_keys(told, ("dataset",), ("split", "config", "rows"), "a record of the originals", kinds_of(cls))
-        return cls(**told)
+        optional = ("split", "config", "rows", "class_depth", "skipped")
+        check_keys(told, ("dataset",), optional, "a record of the originals", kinds_of(cls))
+        return cls(**{**told, "skipped": tuple(told.get("skipped", ()))})
 
     def as_dict(self) -> dict[str, Any]:
         """Names and values, ready for JSON; without what is not known."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        told = {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        return {**told, "skipped": list(self.skipped)} if self.skipped else told
 
     def __str__(self) -> str:
         """In words, such as ``user/animals, config cats, split train, the first 300 rows``."""
         parts = [self.dataset, f"config {self.config}" if self.config else "", f"split {self.split}"]
         parts += [f"the first {self.rows} rows"] if self.rows is not None else []
+        parts += [f"without {len(self.skipped)} that were left out"] if self.skipped else []
         return ", ".join(filter(None, parts))
 
     def open(self, split: str | None = None) -> Dataset:
@@ -68,9 +76,13 @@ class Origin:
             SourceError: nothing there.
             DataError: there, but not readable, without this split or with fewer rows.
         """
-        data = load_source(self.dataset, split or self.split, self.config)
-        if (split is not None and split != self.split) or self.rows is None:
+        # What is left out of a folder was said, and meant, when it was protected.
+        data = open_source(self.dataset, split or self.split, self.config, self.class_depth).dataset
+        if split is not None and split != self.split:
             return data
-        if len(data) < self.rows:
-            raise DataError(f"got {len(data)} rows of {self}; expected the {self.rows} that were protected")
-        return data.select(range(self.rows))
+        count = len(data) if self.rows is None else self.rows
+        if len(data) < max(count, max(self.skipped, default=-1) + 1):
+            raise DataError(f"got {len(data)} rows of {self}; expected the {count} that were protected")
+        if self.skipped:
+            return data.select(np.setdiff1d(np.arange(count), self.skipped))
+        return data if self.rows is None else data.select(range(count))

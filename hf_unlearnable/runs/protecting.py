@@ -9,43 +9,40 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
+import numpy as np
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import without_columns
+from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import check_format
-from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.data.reading import unlabelled_rows
+from hf_unlearnable.data.sources import ALL
 from hf_unlearnable.errors import (
     CheckpointError,
-    DataError,
     OutputError,
     RecipeError,
-    UnlearnableError,
-    first_line,
-    worded,
+    option,
 )
-from hf_unlearnable.files import make_private, place_of, private_folder, require_empty, resumable, work_folders
+from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class
+from hf_unlearnable.progress import whole
+from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import (
     Names,
     check_names,
-    endings_of,
-    names_of,
-    numbered,
-    renamed,
-    source_paths,
-    write_images,
 )
-from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality, write_lossy_copy
+from hf_unlearnable.runs.inspecting import columns_of, looked_at, open_dataset
+from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality
 from hf_unlearnable.runs.origin import Origin
+from hf_unlearnable.runs.releasing import Files, release
+from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.training.processes import default_accelerator
-
-MAPPED = "map*.arrow"  # in the private folder while the images are written
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,14 @@ class ProtectedRun(PathLike[str]):
     Attributes:
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
+        intake: what was found before the work.
         image_files: how many lie in ``RunFolder.images``.
         lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
     """
 
     folder: RunFolder
     verification: Verification
+    intake: Intake
     image_files: int = 0
     lossy: LossyCopy | None = None
 
@@ -97,6 +96,11 @@ class ProtectedRun(PathLike[str]):
             lines.append(
                 f"Labels: the column {described.columns.label!r} was taken as {len(classes.names)} classes: {names}."
             )
+        if left_out := self.intake.images - described.images:
+            lines.append(f"Left out, as told: {left_out} of {self.intake.images} rows, unreadable or without a label.")
+        if clean := self.folder.clean_splits:
+            protected = ", ".join(self.folder.protected_splits)
+            lines.append(f"Splits: protected together: {protected}; kept clean: {', '.join(clean)}.")
         if described.resampled:
             height, width = described.image_shape[1:]
             lines.append(
@@ -104,20 +108,26 @@ class ProtectedRun(PathLike[str]):
                 f"their perturbations were optimised at {width}x{height} and resampled."
             )
         lines += [
-            f"Modes: {count} of {described.images} images go from {change}: theirs cannot carry a perturbation."
+            f"Modes: {count} of {described.images} images go from {change}: theirs cannot be released as it is."
             for change, count in described.conversions.items()
         ]
         return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
 
 
 def protect(
-    dataset: Dataset | str | PathLike[str],
+    dataset: Dataset | DatasetDict | str | PathLike[str],
     output: str | PathLike[str],
     *,
     method: Method | str | None = None,
     budget: Budget | str | float = Budget(8),
     split: str = "train",
+    keep_clean: Sequence[str] = (),
     config: str | None = None,
+    class_depth: int | None = None,
+    leave_out: bool = False,
+    skip_unreadable: bool = False,
+    drop_columns: Sequence[str] = (),
+    intake: Intake | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
     labels: Labels | str = AUTO,
@@ -125,6 +135,8 @@ def protect(
     label_column: str | None = None,
     resolution: int | None = None,
     on_unseen: Literal["error", "craft"] | None = None,
+    unlabelled: Literal["error", "drop"] = "error",
+    duplicates: Literal["apart", "share"] = "apart",
     cache: Literal["disk", "device"] = "disk",
     image_format: str = "png",
     image_files: bool | None = None,
@@ -143,21 +155,33 @@ def protect(
     ends with the same bytes; until then ``.OUTPUT.part`` beside the output holds what it needs, and is private.
 
     Args:
-        dataset: one split in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file or an image folder.
+        dataset: one split or a dictionary of them in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file, an
+            image folder, or a zip or tar of one.
         output: the folder to write; must not hold anything yet.
         method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``. When left out ``"mi-ue"``, or
             ``"texture"`` for images of one class.
         budget: how far an image may be moved, see ``Method.fit``.
-        split: of a dataset that is named.
+        split: of a dataset that has several. ``"train+validation"`` makes one of two; ``"all"`` keeps them apart in
+            ``output/dataset``, a ``DatasetDict``, and fits them together: they must have the same columns and classes.
+        keep_clean: with ``split="all"``: splits that go along unprotected, such as ``("test",)``. Their images keep
+            their pixels and lose their metadata.
         config: of a dataset that is named, where it has several.
+        class_depth: of an image folder: how many folders make the class; the whole path of an image's folder when left
+            out.
+        leave_out: leave files out that may be images and are not read, such as drawings, raw files and videos.
+        skip_unreadable: leave images out that cannot be read.
+        drop_columns: columns to leave out. One that can hold clean images must be.
+        intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
-        surrogate: see ``Method.fit``, like the five after it.
+        surrogate: see ``Method.fit``, like the seven after it.
         labels: see there.
         image_column: see there.
         label_column: see there.
         resolution: see there.
         on_unseen: see there.
+        unlabelled: see there.
+        duplicates: see there.
         cache: see there.
         image_format: of the files that are written, without loss: ``"png"`` or ``"webp"``.
         image_files: also write the released images as files to ``output/images``, byte for byte as in the dataset; when
@@ -180,29 +204,63 @@ def protect(
             another process writes to it.
         SourceError: there is no such dataset.
         RecipeError: a method or setting that does not exist, or an origin for a dataset that is named.
+        DataError: files or images that would be left out in silence, all of them named.
+        PrivacyError: a column that can hold clean images, or a clean split with images of a protected one.
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
 
     Warns:
         DataWarning: as ``Method.fit`` does.
     """
-    given, allowance, target = method and Method.parse(method), Budget.parse(budget), Path(output)
+    chosen, allowance, target = method and Method.parse(method), Budget.parse(budget), Path(output)
     labels = Labels.parse(labels)
     check_format(image_format)
     check_names(names)
     check_quality(also_jpeg)
-    if named := dataset if not isinstance(dataset, Dataset) else origin and origin.dataset:
+    if keep_clean and split != ALL:
+        given = option("keep_clean", keep_clean[0])
+        raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
+    in_memory = isinstance(dataset, (Dataset, DatasetDict))
+    if named := dataset if not in_memory else origin and origin.dataset:
         check_apart(named, target)
     if not overwrite:
         require_empty(target)
-    if not isinstance(dataset, Dataset):
-        if origin is not None:
-            raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
-        origin = Origin.at(dataset, split=split, config=config)
-        data = load_source(str(dataset), split, config)
-    else:
-        data = dataset
-    recipe = given or default_method(data, labels, image_column, label_column)
+    if not in_memory and origin is not None:
+        raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
+    opened = open_dataset(dataset, split, config, class_depth, keep_clean)
+    if not isinstance(dataset, (Dataset, DatasetDict)):
+        origin = Origin.at(dataset, split=opened.split, config=config, class_depth=class_depth)
+    elif isinstance(dataset, DatasetDict):
+        origin = origin and replace(origin, split=opened.split)
+    columns = columns_of(opened.dataset, image_column, label_column)
+    recipe = chosen or default_method(opened.dataset, labels, image_column, label_column)
+    released = without_columns(opened.dataset, drop_columns, columns)
+    check_columns(released, columns.image)
+    found, skipped = looked_at(
+        opened,
+        columns,
+        accelerator,
+        allowed={"leave_out": leave_out, "skip_unreadable": skip_unreadable},
+        intake=intake,
+        image_files=image_files,
+        source="" if in_memory else str(dataset),
+        image_format=image_format,
+        budget=allowance,
+        output=target,
+        progress=progress,
+    )
+    if unlabelled == "drop":
+        skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, columns).tolist()}))
+    data = released
+    if skipped:
+        data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
+        origin = origin and replace(origin, skipped=skipped)
+    splits = None
+    if split == ALL:
+        clean = {name: open_dataset(dataset, name, config, class_depth).dataset for name in keep_clean}
+        clean = {name: without_columns(part, drop_columns, columns) for name, part in clean.items()}
+        splits = Splits.of(opened, data, skipped, clean)
+    del opened  # the names of a million files, which the fit needs no more
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
@@ -211,21 +269,28 @@ def protect(
         "label_column": label_column,
         "resolution": resolution,
         "on_unseen": on_unseen,
+        "duplicates": duplicates,
         "cache": cache,
         "accelerator": accelerator,
         "checkpoint_every": checkpoint_every,
         "progress": progress,
     }
-    if not accelerator.is_main_process:
+    if found is None:  # in all but the main process
         accelerator.wait_for_everyone()  # until the main process holds the output
         _fit(recipe, data, options, *work_folders(target), overwrite)
         return None
-    with resumable(target, overwrite=overwrite) as (result, checkpoints):
+    fit = recipe.parts()
+    parts = {"reading images": 0.2, **fit, "protecting images": 0.5, "comparing images": 0.8} if fit else {}
+    with (
+        resumable(target, overwrite=overwrite) as (result, checkpoints),
+        whole(f"protecting {len(data)} images", parts, enabled=progress),
+    ):
         accelerator.wait_for_everyone()
         protection = _fit(recipe, data, options, result, checkpoints, overwrite)
-        files = _Files(image_format, image_files, names, also_jpeg, num_proc, progress)
-        made = _release(protection, data, RunFolder(result), origin, files)
-    return replace(made, folder=RunFolder(target))
+        files = Files(image_format, image_files, names, also_jpeg, num_proc, progress)
+        made = release(protection, data, RunFolder(result), origin, splits, files)
+        RunFolder(result).keep_intake(found)
+    return ProtectedRun(RunFolder(target), intake=found, **made._asdict())
 
 
 def default_method(
@@ -276,88 +341,3 @@ def _fit(
                 shutil.rmtree(folder, ignore_errors=True)
         accelerator.wait_for_everyone()
         return recipe.fit(data, **options, **folders)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """How the images are written; see ``protect``."""
-
-    image_format: str
-    image_files: bool | None
-    names: Names
-    also_jpeg: int | None
-    num_proc: int | None
-    progress: bool
-
-
-def _release(
-    protection: Protection, data: Dataset, run: RunFolder, origin: Origin | None, files: _Files
-) -> ProtectedRun:
-    """Write the protected images, read them back and compare them with their originals."""
-    private_folder(run.private)
-    if origin is not None:
-        run.keep_origin(origin)
-    try:
-        verification = protection.verify(data, _written(protection, data, run, files))
-    except (pa.ArrowException, DataError) as error:
-        for file in run.private.glob(MAPPED):  # or the next try would meet the same
-            file.unlink()
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"the images that an earlier run left are damaged ({first_line(error)}) and were removed; the fit is kept: "
-            f"give the same command again"
-        ) from error
-    for file in run.private.glob(MAPPED):
-        file.unlink()
-    run.keep_verification(verification)
-    paths = source_paths(data, protection.columns.image)
-    wanted = paths is not None if files.image_files is None else files.image_files
-    lossy = None
-    if wanted or files.also_jpeg is not None:
-        names = _names(protection, run.dataset, paths, origin, files.names)
-        if wanted:
-            write_images(run, protection.columns, names, progress=files.progress)
-        if files.also_jpeg is not None:
-            given = (names, files.also_jpeg, protection.budget)
-            lossy = write_lossy_copy(run, data, protection.columns, *given, progress=files.progress)
-    return ProtectedRun(run, verification, len(data) if wanted else 0, lossy)
-
-
-def _names(
-    protection: Protection, released: Dataset, paths: list[str] | None, origin: Origin | None, kind: Names
-) -> list[str]:
-    """Of the files: those of the originals where they are known and may be told, else numbers."""
-    endings = endings_of(released, protection.columns.image)
-    if paths is None or kind == "numbers":
-        return numbered(released, protection.columns.label, endings)
-    return names_of(paths, endings, origin.dataset if origin is not None else None)
-
-
-def _written(protection: Protection, data: Dataset, run: RunFolder, files: _Files) -> Dataset:
-    """The protected images, as they are read back from where they are published from."""
-    # A cache of our own: the default one lies beside the source, where nobody looks for protected images. It is private
-    # too while it exists, so that a kill in the middle leaves it among private files; what is finished of it is used.
-    cache = run.private / f"map-{data._fingerprint}-{files.image_format}.arrow"
-    try:
-        released = protection.release(
-            data,
-            image_format=files.image_format,
-            num_proc=files.num_proc,
-            progress=files.progress,
-            cache_file_name=str(cache),
-        )
-    except RuntimeError as error:
-        if "abruptly died" not in str(error):
-            raise
-        raise UnlearnableError(
-            f"one of the {files.num_proc} processes that write the images was killed; expected all to come to their "
-            f"end. Where memory is short use fewer: a smaller {worded(python='num_proc', shell='--num-proc')}"
-        ) from error
-    make_private(run.private)  # what map wrote
-    shutil.rmtree(run.published, ignore_errors=True)  # half of it, from a process that was killed
-    if files.names == "numbers":
-        column = protection.columns
-        released = renamed(released, column.image, numbered(released, column.label, endings_of(released, column.image)))
-    released.save_to_disk(run.published)
-    return run.dataset

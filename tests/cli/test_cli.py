@@ -154,11 +154,11 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
         (["protect", "nowhere/at/all", "--output", "OUT"], "where there is nothing"),
         (["protect", "./nowhere", "--output", "OUT"], "where there is nothing"),
         (["protect", "nobody/nothing", "--output", "OUT"], "could be loaded from the Hub"),
-        (["protect", "SOURCE/disk", "--split", "all", "--output", "OUT"], "expected one of train, test"),
+        (["protect", "SOURCE/disk", "--split", "every", "--output", "OUT"], "expected one of train, test"),
         (["protect", "SOURCE/disk", "--method", "magic", "--output", "OUT"], "beo, em, mi-ue, texture"),
         (["protect", "SOURCE/disk", "--budget", "0", "--output", "OUT"], "at least 1"),
         (["protect", "SOURCE/disk", "--budget", "256", "--output", "OUT"], "at most 255"),
-        (["protect", "SOURCE/disk", "--budget", "lots", "--output", "OUT"], "'linf:8' or 'l2:255'"),
+        (["protect", "SOURCE/disk", "--budget", "lots", "--output", "OUT"], "'l2:255' or '8/255:adaptive'"),
         (["protect", "SOURCE/disk", "--label-column", "name", "--output", "OUT"], "single image: row 0"),
         (
             ["protect", "SOURCE/disk", "--surrogate", "nobody/nothing", "--output", "OUT"],
@@ -168,7 +168,7 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
         (["protect", "SOURCE/disk", "--output", "OCCUPIED"], "exists already"),
         (["protect", "SOURCE/disk", "--output", "/proc/nowhere/out"], "/proc/nowhere"),
         (["protect", "README", "--output", "OUT"], "expected a picture, a parquet file"),
-        (["protect", "EMPTY", "--output", "OUT"], "cannot be read as a dataset"),
+        (["protect", "EMPTY", "--output", "OUT"], "no image that can be read"),
         (["measure", "nowhere"], "expected the folder that hf-unlearnable protect"),
     ],
 )

@@ -6,6 +6,7 @@ The table of kinds is printed by examples/benchmarks/image_kinds.py, which is te
 from __future__ import annotations
 
 import io
+import re
 import sys
 import warnings
 
@@ -14,7 +15,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, load_from_disk
 from datasets import Image as ImageFeature
 from helpers.datasets import ROOT
-from PIL import Image
+from PIL import Image, ImageCms
 
 from hf_unlearnable import Budget, BudgetError, DataError, Protection, RecipeError
 from hf_unlearnable.data.pixels import encode, file_name, to_array, to_image
@@ -35,8 +36,9 @@ def kinds():
 @pytest.fixture(scope="module")
 def fitted(kinds, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kinds") / "protection"
-    with pytest.warns(
-        UserWarning, match=r"8 of 23 images cannot carry a perturbation in their own mode.*1 from P to RGBA"
+    with (
+        pytest.warns(UserWarning, match=r"8 of 23 images cannot be released in the mode.*1 from P to RGBA"),
+        pytest.warns(UserWarning, match=r"2 rows hold images that are there with another label too: 17, 18"),
     ):
         return Noise().fit(kinds, output_dir=folder, progress=False)
 
@@ -121,9 +123,21 @@ def test_names_of_files(path, name):
 
 
 @pytest.mark.parametrize("mode", ["I", "F", "LAB", "HSV"])
-def test_modes_without_a_meaning_in_8_bits(mode):
-    with pytest.raises(DataError, match=rf"mode {mode}; expected L, LA, RGB, RGBA, 1, P.*convert\('RGB'\)"):
-        to_array(Image.new("RGB", (4, 4)).convert("L").convert(mode) if mode in "IF" else Image.new(mode, (4, 4)))
+def test_modes_without_a_meaning_in_8_bits_and_what_to_do(mode):
+    """What the message says is run: it gives an image that can be used, and the same picture."""
+    ramp = np.linspace(0, 40000 if mode in "IF" else 255, 16).reshape(4, 4)
+    image = Image.fromarray(ramp.astype({"I": np.int32, "F": np.float32}.get(mode, np.uint8)))
+    if mode == "LAB":
+        image = ImageCms.profileToProfile(
+            image.convert("RGB"), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
+    image = image.convert("RGB").convert("HSV") if mode == "HSV" else image
+    with pytest.raises(DataError, match=rf"mode {mode}; expected L, LA, RGB, RGBA, 1, P") as error:
+        to_array(image)
+    advice = re.search(r"dataset\.map\(lambda row: (\{.*\})\)", str(error.value))
+    given = {"row": {"image": image}, "LOW": 0, "HIGH": 40000, "Image": Image, "ImageCms": ImageCms, "np": np}
+    scaled = to_array(eval(advice[1], given)["image"])
+    assert np.abs(scaled[0].astype(int) - np.linspace(0, 255, 16).reshape(4, 4)).max() <= 3
 
 
 def test_16_bits_are_scaled_and_not_clipped():
@@ -193,7 +207,7 @@ def photographs(count: int, sizes: list[tuple[int, int]], form: str = "JPEG") ->
     [
         ([(40, 30)], {}, [3, 30, 40]),  # one size that the surrogate takes: as it is
         ([(40, 30), (100, 80)], {}, [3, 30, 30]),
-        ([(400, 300)], {}, [3, 64, 64]),
+        ([(400, 300)], {}, [3, 128, 128]),
         ([(400, 300)], {"resolution": 24}, [3, 24, 24]),
         ([(12, 6), (12, 40)], {}, [3, 8, 8]),
     ],
@@ -237,10 +251,6 @@ def test_verification_of_a_large_image_is_the_same_in_strips(monkeypatch):
     pair = (original, original + rng.integers(0, 8, original.shape, dtype=np.uint8))
     whole = verification.compare([pair], Budget(8))
     monkeypatch.setattr(verification, "STRIP", 3000)
-    sampled = verification.compare([pair], Budget(8))
-    assert (sampled.max_perturbation, sampled.psnr) == (whole.max_perturbation, pytest.approx(whole.psnr))
-    assert sampled.ssim == pytest.approx(whole.ssim, abs=0.003)
-    monkeypatch.setattr(verification, "SSIM_STRIPS", 1000)
     assert verification.compare([pair], Budget(8)).as_dict() == pytest.approx(whole.as_dict())
 
 

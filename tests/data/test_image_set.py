@@ -55,11 +55,15 @@ def two_of_each() -> Dataset:
     [
         (make_dataset().remove_columns("label"), {}, r"without a column of type ClassLabel.*class_encode_column"),
         (make_dataset().remove_columns("image"), {}, r"without a column of type Image.*cast_column"),
-        (make_dataset().cast_column("label", Value("float32")), {}, r"without a column of type ClassLabel"),
         (
-            make_dataset().cast_column("label", Value("float32")),
+            make_dataset().cast_column("label", Value("string")).cast_column("label", Value("binary")),
+            {},
+            r"without a column of type ClassLabel",
+        ),
+        (
+            make_dataset().cast_column("label", Value("string")).cast_column("label", Value("binary")),
             {"label": "label"},
-            r"type Value\('float32'\); expected",
+            r"type Value\('binary'\); expected",
         ),
         (make_dataset(), {"image": "photo"}, r"image_column='photo'; expected one of the dataset's columns: name"),
         (make_dataset(), {"image": "name"}, r"image_column='name' of type Value\('string'\); expected Image"),

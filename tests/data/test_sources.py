@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 
+import datasets
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
@@ -14,10 +16,11 @@ from helpers.datasets import ROOT, make_dataset, pixels_of
 from PIL import Image
 from typer.testing import CliRunner
 
-from hf_unlearnable import DataError, DataWarning
+from hf_unlearnable import DataError, DataWarning, SourceError
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.sources import first_rows, load_source
+from hf_unlearnable.hub.retry import HTTPError
 
 sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
 from common import Noise
@@ -114,6 +117,31 @@ def test_a_dictionary_of_splits_names_them():
         find_columns(DatasetDict({"a": make_dataset(), "b": make_dataset()}))
 
 
+def test_a_mistyped_path_is_told_at_once_with_names_like_it(tmp_path, monkeypatch):
+    """Offline the clients of the Hub would try for 23 seconds."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def unreachable(self, *arguments, **options):
+        raise HTTPError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match=r"'photoz', .*\(there is photos\) nor .*Name or service not known"):
+        load_source("photoz")
+    assert time.monotonic() - begun < 5
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
+def test_a_saved_dataset_without_rows_is_called_so(tmp_path):
+    make_dataset().select([]).save_to_disk(tmp_path / "empty")
+    with pytest.raises(DataError, match="a dataset without rows; expected at least one image"):
+        load_source(str(tmp_path / "empty"))
+    DatasetDict({"train": make_dataset(), "test": make_dataset().select([])}).save_to_disk(tmp_path / "half")
+    with pytest.raises(DataError, match=r"half/test', a dataset without rows"):
+        load_source(str(tmp_path / "half"))
+
+
 def test_a_stream_says_how_it_is_fitted_and_its_first_rows_are_the_same_files():
     rows = []
     for row in make_dataset(12):
@@ -155,7 +183,7 @@ def test_the_command_protects_a_mixed_folder(tmp_path):
     assert "Sizes: 12 of 12 images (20x40 to 30x30) keep theirs" in result.output.replace("\n", " ")
     assert "Modes: 4 of 12 images go from P to RGB" in result.output
     assert "0 outside the budget linf:8" in result.output
-    assert "JPEG compression" in result.output
+    assert "JPEG at quality" in result.output
     published = load_from_disk(str(tmp_path / "out" / "dataset"))
     assert published.features["kind"] == Value("string")
     assert {row["image"].format for row in published} == {"WEBP"}

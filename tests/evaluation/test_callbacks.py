@@ -186,6 +186,22 @@ def test_raw_images_without_a_processing_class(tmp_path):
         trainer(tmp_path, LearnabilityCallback(TEST), epochs=1).train()
 
 
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (TEST, "a processing_class"),
+        (prepared(make_dataset(30, classes=4)), "a clean test set of 4 classes for a model of 3"),
+    ],
+)
+def test_a_test_set_that_cannot_be_used_is_refused_before_the_first_step(tmp_path, test, message):
+    steps = []
+    watch = TrainerCallback()
+    watch.on_step_end = lambda *arguments, **more: steps.append(1)
+    with pytest.raises(DataError, match=message):
+        trainer(tmp_path, LearnabilityCallback(test), watch).train()
+    assert steps == []
+
+
 def test_a_stream_has_no_train_accuracy(tmp_path):
     run = trainer(tmp_path, LearnabilityCallback(prepared(TEST)), max_steps=2)
     rows = [{"pixel_values": row["pixel_values"], "labels": row["labels"]} for row in prepared(TRAIN)]

@@ -11,7 +11,7 @@ from helpers.datasets import ROOT, described
 from helpers.loopback_hub import check_yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_unlearnable import DataError, Report, available_methods, get_method
+from hf_unlearnable import Budget, DataError, RecipeError, Report, available_methods, get_method
 from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
 from hf_unlearnable.modeling.public_names import public_name
@@ -70,6 +70,13 @@ CARDS = {
 }
 
 
+def test_a_card_tells_of_an_adaptive_budget_and_of_the_colour_difference():
+    described = dataclasses.replace(facts().protection, budget=Budget(8, visibility="adaptive"))
+    card = dataset_card(facts(protection=described, verification={**facts().verification, "delta_e": 0.594}))
+    assert "`linf:8:adaptive`: every channel of every pixel by at most 8 levels of 255, down to a third" in card
+    assert "mean colour difference\n0.59 (CIEDE2000" in card
+
+
 @pytest.mark.parametrize("file", CARDS)
 def test_cards_are_those_in_the_repository(file):
     rendered = CARDS[file]()
@@ -99,24 +106,45 @@ def test_the_hub_takes_them(file):
 def test_rendering_changes_nothing_the_second_time():
     once = dataset_card(facts())
     assert dataset_card(facts(), once) == once
-    assert dataset_card(facts(title="Other", description="Other"), once) == once
+    with pytest.raises(RecipeError, match="description='…' for a card that is there already"):
+        dataset_card(facts(description="Other"), once)
+
+
+def test_another_title_takes_the_place_of_the_first():
+    once = dataset_card(facts(title="Boats"))
+    again = dataset_card(facts(title="Ships"), once)
+    assert again == once.replace("pretty_name: Boats", "pretty_name: Ships").replace("# Boats\n", "# Ships\n")
+    assert dataset_card(facts(title=None), again) == again
+    model = model_card(MODEL)
+    assert model_card(dataclasses.replace(MODEL, title="Ships"), model) == model.replace(
+        f"# {MODEL.title}\n", "# Ships\n"
+    )
+
+
+def test_a_method_that_chose_another_one_cites_its_paper():
+    described = dataclasses.replace(facts().protection, method={"name": "auto"}, findings={"auto": {"chosen": "em"}})
+    card = dataset_card(facts(protection=described))
+    assert "huang2021unlearnable" in card
+    assert DatasetCard(card).data.tags[-2:] == ["hf-unlearnable:auto", "hf-unlearnable:em"]
+    assert "huang2021unlearnable" not in dataset_card(facts(protection=dataclasses.replace(described, findings={})))
     model = model_card(MODEL)
     assert model_card(MODEL, model) == model
 
 
 def test_a_card_written_by_hand_is_kept_and_added_to():
+    unsaid = {"title": None, "description": None}
     header = "language: en\nlicense: cc-by-4.0\ntags:\n- boats\npretty_name: Boats\n"
     mine = f"---\n{header}---\n# Boats\n\nMine, | and {{{{ this }}}}.\n"
-    card = DatasetCard(dataset_card(facts(), mine))
+    card = DatasetCard(dataset_card(facts(**unsaid), mine))
     assert card.text.startswith("# Boats\n\nMine, | and {{ this }}.\n\n<!-- hf-unlearnable: begin about")
     assert (card.data.license, card.data.pretty_name, card.data.language) == ("cc-by-4.0", "Boats", "en")
     assert card.data.tags == ["boats", "unlearnable-examples", "hf-unlearnable", "hf-unlearnable:mi-ue"]
-    own = DatasetCard(dataset_card(facts(licence="All rights reserved"), mine))
+    own = DatasetCard(dataset_card(facts(**unsaid, licence="All rights reserved"), mine))
     assert (own.data.license, own.data.license_name) == ("other", "all-rights-reserved")
-    changed = DatasetCard(dataset_card(facts(licence="mit"), str(own)))
+    changed = DatasetCard(dataset_card(facts(**unsaid, licence="mit"), str(own)))
     assert changed.data.license == "mit"
     assert "license_name" not in changed.data.to_dict()
-    assert dataset_card(facts(), mine.replace("\n", "\r\n")) == dataset_card(facts(), mine)
+    assert dataset_card(facts(**unsaid), mine.replace("\n", "\r\n")) == dataset_card(facts(**unsaid), mine)
 
 
 def test_every_split_has_its_own_part_before_the_sources():

@@ -99,11 +99,16 @@ def test_what_the_owner_wrote_is_kept(out, name):
     card.data.tags.append("harbour")
     card.text = card.text.replace("My pictures.", "My pictures of the harbour.") + "\nWrite to me.\n"
     repo.add("main", {**repo.head.files, "README.md": str(card).encode()}, "by hand")
-    push(out, name, title="Ignored", description="Ignored")
+    push(out, name)
     again = DatasetCard(repo.head.files["README.md"].decode())
     assert str(again) == str(card)
+    with pytest.raises(RecipeError, match=r"README\.md in the repository"):
+        push(out, name, description="Another")
+    push(out, name, title="Port")
+    renamed = DatasetCard(repo.head.files["README.md"].decode())
+    assert (renamed.data.pretty_name, renamed.text) == ("Port", card.text.replace("# Harbour", "# Port"))
     # what was computed is written anew, whatever stands there
-    repo.add("main", {**repo.head.files, "README.md": str(card).replace("SSIM", "MISS").encode()}, "by hand")
+    repo.add("main", {**repo.head.files, "README.md": str(card).replace("PSNR", "MISS").encode()}, "by hand")
     push(out, name)
     assert repo.head.files["README.md"].decode() == str(card)
 
@@ -142,7 +147,7 @@ def test_pull_and_verify(out, small, name, tmp_path):
     with pytest.raises(DataError, match="got 40 protected rows"):
         verify(out, name)
     (out / "private" / "origin.json").unlink()
-    with pytest.raises(SourceError, match="--clean DATASET"):
+    with pytest.raises(SourceError, match="clean=DATASET"):
         verify(out)
 
 
@@ -189,8 +194,11 @@ def test_a_public_repository_is_not_pushed_to_in_private(out, name, hub):
 
 
 def test_a_private_repository_is_never_made_public(out, name, hub):
-    hub.create("datasets", name, private=True)
-    assert push(out, name, private=False).private
+    repo = hub.create("datasets", name, private=True)
+    with pytest.raises(PrivacyError, match=r"private=False for the repository .*, which is private.*--public"):
+        push(out, name, private=False)
+    assert list(repo.head.files) == [".gitattributes"]
+    assert push(out, name).private
 
 
 def test_the_licence_of_the_originals_is_carried(small, protection, tmp_path, name, hub):
@@ -299,7 +307,11 @@ def test_the_commands(small, name, tmp_path):
     (tmp_path / "about.md").write_text("Boats.")
     described = ["--title", "Boats", "--description", tmp_path / "about.md", "--licence", "cc-by-4.0"]
     assert "(private), commit" in run("push", tmp_path / "out", name, *described)
-    assert "still is" in run("push", tmp_path / "out", name, "--public")
+    refused = CliRunner().invoke(app, ["push", str(tmp_path / "out"), name, "--public"])
+    assert "got --public for the repository" in str(refused.exception)
+    assert (tmp_path / "out" / "images" / "train" / "class 0" / "000.png").exists()
+    sent = HUB.dataset(name).head.files
+    assert sorted(sent) == [".gitattributes", "README.md", "data/train-00000-of-00001.parquet", "preview.png"]
     assert "48 rows" in run("pull", name, "--output", tmp_path / "back")
     assert "0 outside the budget" in run("verify", tmp_path / "out", name)
     assert "0 outside the budget" in run("verify", tmp_path / "out")

@@ -184,7 +184,7 @@ def test_a_column_with_clean_images_is_refused(at_home, hub, name, tmp_path):
     }
     for column, add in kinds.items():
         out = _copied(at_home, tmp_path / column, add)
-        with pytest.raises(PrivacyError, match=f"--drop-column {column}"):
+        with pytest.raises(PrivacyError, match=rf"drop_columns=\['{column}'\]"):
             push(out, name)
         assert hub.received == []
     push(out, name, drop_columns=["raw"])

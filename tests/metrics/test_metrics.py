@@ -22,6 +22,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from transformers import EvalPrediction
 
 from hf_unlearnable import DataError, RecipeError, available_metrics, load_metric
+from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.information.mutual_information import (
     histogram_mutual_information,
     intra_class_cosine,
@@ -31,6 +32,7 @@ from hf_unlearnable.information.mutual_information import (
 )
 from hf_unlearnable.metrics import FOLDER
 from hf_unlearnable.metrics.lpips import load_lpips
+from hf_unlearnable.protection.visibility import colour_difference
 
 FILES = ["README.md", "app.py", "requirements.txt"]
 
@@ -196,6 +198,7 @@ def test_imperceptibility_against_its_definitions(channels):
     assert results["ssim"] == pytest.approx(
         np.mean([structural_similarity(*pair, channel_axis=axis) for pair in pairs])
     )
+    assert results["delta_e"] == pytest.approx(np.mean([colour_difference(*map(to_array, pair)) for pair in pairs]))
     assert "lpips" not in results
 
 

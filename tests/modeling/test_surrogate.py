@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.datasets import make_dataset
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForImageClassification,
     ResNetConfig,
@@ -127,6 +129,22 @@ def test_another_number_of_classes_gets_a_new_head(tmp_path):
     assert logits.shape == (2, 5)
     with pytest.raises(RecipeError, match="no linear layer with 5 outputs"):
         Surrogate(resnet(3)).build(num_labels=5, channels=3, seed=0)
+
+
+def test_a_new_head_is_no_report_and_other_new_weights_are_a_sentence(tmp_path, caplog, recwarn):
+    model = resnet(3)
+    model.save_pretrained(tmp_path)
+    logging.getLogger("transformers").addHandler(caplog.handler)  # which does not propagate
+    try:
+        Surrogate(tmp_path).build(num_labels=5, channels=3, seed=0)
+        assert "LOAD REPORT" not in caplog.text
+        assert not [one for one in recwarn if "weights" in str(one.message)]
+        kept = {name: value for name, value in model.state_dict().items() if "embedder.embedder" not in name}
+        save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.warns(UserWarning, match=r"holds no weights for \d+ of its parts beside the head.*embedder"):
+            Surrogate(tmp_path).build(num_labels=5, channels=3, seed=0)
+    finally:
+        logging.getLogger("transformers").removeHandler(caplog.handler)
 
 
 def test_building_is_seeded_and_leaves_the_global_state_alone():

@@ -120,7 +120,10 @@ def test_unseen_images_of_other_sizes_and_modes(crafting):
         crafting.protect(colour, 3)
 
 
-@pytest.mark.parametrize("budget", [Budget(8), Budget(200), Budget(200, "l2")], ids=str)
+BUDGETS = [Budget(8), Budget(200), Budget(200, "l2"), Budget(8, visibility="adaptive")]
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
 def test_crafted_images_keep_every_budget(budget, unseen):
     protection = ClassWise().fit(make_dataset(), budget=budget, on_unseen="craft", progress=False)
     assert protection.verify(unseen, unseen.map(protection)).violations == 0

@@ -284,7 +284,6 @@ def test_runs_are_named_by_method_and_budget_or_by_their_file(folder, tmp_path):
         max_perturbation=8.0,
         mean_perturbation=5.25,
         psnr=32.0,
-        ssim=None,
         surviving=None,
         budget="linf:8",
     )

@@ -58,7 +58,7 @@ def legends(monkeypatch):
 
 def card(report):
     figures = {"images": 9, "violations": 0, "unchanged": 0, "max_perturbation": 8, "mean_perturbation": 4.0}
-    verification = {**figures, "psnr": None, "ssim": None}
+    verification = {**figures, "psnr": None, "delta_e": None}
     facts = DatasetFacts(repo_id="me/x", images=9, protection=described(), verification=verification, report=report)
     return dataset_card(facts)
 

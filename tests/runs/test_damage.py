@@ -86,6 +86,8 @@ PARTS = {  # a file -> the commands that cannot do without it
     "dataset/data-00000-of-00001.arrow": ("verify", "push", "report", "measure"),
     "private/origin.json": ("verify", "push", "report", "measure"),
     "private/verification.json": ("push", "report"),
+    "private/intake.json": (),
+    "private/images.json": ("verify",),
     "private/protection/protection.json": ("verify", "push", "report"),
     "private/protection/perturbations.arrow": ("verify", "push", "report"),
     "private/protection/patterns.safetensors": ("verify", "push", "report"),

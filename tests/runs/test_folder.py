@@ -138,7 +138,7 @@ def test_what_is_no_run_is_refused(tmp_path, earlier):
 
 def test_a_measurement_without_originals_says_what_to_name(small, tmp_path):
     small.save_to_disk(tmp_path / "theirs")
-    with pytest.raises(SourceError, match="name the originals with --clean"):
+    with pytest.raises(SourceError, match="name the originals with clean=DATASET"):
         measure(tmp_path / "theirs")
     with pytest.raises(SourceError, match="no test images; expected both"):
         measure(tmp_path / "theirs", clean=small)

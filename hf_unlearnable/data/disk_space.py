@@ -12,7 +12,8 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import WHITE, Budget
-from hf_unlearnable.data.pixels import encode, split_alpha, to_array, to_image
+from hf_unlearnable.data.pixels import encode, split_alpha, to_image
+from hf_unlearnable.data.reading import read_pixels
 from hf_unlearnable.files import home_of, in_words, place_of
 
 SAMPLE = 8  # images
@@ -56,20 +57,38 @@ class DiskSpace:
         return " ".join(lines)
 
 
-def expected_space(data: Dataset, image_column: str, budget: Budget, output: Path, copies: int) -> DiskSpace:
-    """Estimate it: a part of some images is encoded with noise of half the budget, as hard to pack as most fits."""
-    feature = data.features[image_column]
+def expected_space(
+    data: Dataset,
+    image_column: str,
+    budget: Budget,
+    output: Path,
+    copies: int,
+    pixels: int | None = None,
+    now: int | None = None,
+) -> DiskSpace:
+    """Estimate it: a part of some images is encoded with noise of half the budget, as hard to pack as most fits.
+
+    Args:
+        data: the originals.
+        image_column: of them.
+        budget: how far they are going to be moved.
+        output: where the protected images are going to lie.
+        copies: how often they are going to be written.
+        pixels: of all images, where that is known; else the sample's sizes are taken for all.
+        now: bytes of all originals, where that is known.
+    """
+    mode = data.features[image_column].mode
     plain = data.with_format(None).select_columns([image_column])
     files = plain.cast_column(image_column, ImageFeature(decode=False))
-    decode = ImageFeature(mode=feature.mode).decode_example
     picked = sorted({int(row) for row in np.linspace(0, len(data) - 1, min(SAMPLE, len(data)))})
     rng = np.random.default_rng(0)
-    stored, sizes = 0.0, {"png": 0.0, "webp": 0.0}
+    stored, seen, sizes = 0.0, 0, {"png": 0.0, "webp": 0.0}
     for row in picked:
         file = files[row][image_column]
         stored += os.stat(file["path"]).st_size if file["bytes"] is None else len(file["bytes"])
-        whole = to_array(decode(file))
+        whole = read_pixels(file, mode)
         top, left = (max(0, side - CROP) // 2 for side in whole.shape[1:])
+        seen += whole[0].size
         part = whole[:, top : top + CROP, left : left + CROP].copy()
         colour, _ = split_alpha(part)
         level = budget.radius if budget.norm == "linf" else budget.radius / np.sqrt(whole[0].size * len(colour))
@@ -78,11 +97,11 @@ def expected_space(data: Dataset, image_column: str, budget: Budget, output: Pat
         part[: len(colour)] = np.clip(noisy, 0, WHITE)
         for kind in sizes:
             sizes[kind] += len(encode(to_image(part), kind)[0]) * whole[0].size / part[0].size
-    scale = len(data) / max(1, len(picked))
+    scale = len(data) / max(1, len(picked)) if pixels is None else pixels / max(1, seen)
     place = place_of(output)
     home = next(one for one in (home_of(place), *place.parents) if one.exists())
     return DiskSpace(
-        now=int(stored * scale),
+        now=int(stored * scale) if now is None else now,
         png=int(sizes["png"] * scale),
         webp=int(sizes["webp"] * scale),
         copies=copies,

@@ -1,0 +1,271 @@
+"""What was brought to be protected, before the work: what is there, what is left out, and what cannot be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from datasets import Image as ImageFeature
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import Columns
+from hf_unlearnable.data.disk_space import DiskSpace, expected_space
+from hf_unlearnable.data.folders import LeftOut
+from hf_unlearnable.data.inspection import Broken, Inspection
+from hf_unlearnable.data.reading import UNREADABLE
+from hf_unlearnable.data.sources import Source
+from hf_unlearnable.errors import DataError, option
+
+FEW_PIXELS = 2_000_000_000  # of all images: up to here all are decoded unasked, in about half a minute
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a dataset holds, looked at row by row before the work.
+
+    Attributes:
+        source: what was named; empty for a dataset in memory.
+        split: which split it is.
+        images: rows of it.
+        decoded: whether all images were decoded; else only their headers were read, which does not show every damaged
+            image and no duplicates.
+        file_bytes: of the images as they are, where that is known without reading them.
+        sizes: how many images there are of each (height, width).
+        modes: how many of each mode, as Pillow calls them.
+        conversions: how many will be released in another mode, by what changes.
+        classes: how many images each class has.
+        unlabelled: rows without a class.
+        other_splits: rows of the splits that are not protected with this one.
+        other_images: further columns that hold images, which stay as they are.
+        files: how many files were counted in the folder; None where there is none.
+        left_out: those that are not protected.
+        broken: all images that cannot be read or protected.
+        duplicates: groups of files that hold the same pixels in several classes.
+        notes: how folders were understood, and what is wrong with the columns.
+        seconds: to read and write the images as often as it is done, without the optimisation.
+        space: what the protected images will take; None where nothing can be read.
+        image_format: as which they are to be written.
+    """
+
+    source: str
+    split: str
+    images: int
+    decoded: bool
+    file_bytes: int
+    sizes: Counter[tuple[int, int]]
+    modes: Counter[str]
+    conversions: Counter[str]
+    classes: dict[str, int]
+    unlabelled: int
+    other_splits: dict[str, int]
+    other_images: tuple[str, ...]
+    files: int | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    broken: tuple[Broken, ...] = ()
+    duplicates: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    space: DiskSpace | None = None
+    image_format: str = "png"
+
+    @classmethod
+    def of(
+        cls,
+        opened: Source,
+        columns: Columns,
+        *,
+        source: str = "",
+        notes: Sequence[str] = (),
+        decode: bool | None = None,
+        image_format: str = "png",
+        budget: Budget = Budget(8),
+        output: Path = Path(),
+        copies: int = 1,
+        progress: bool = True,
+    ) -> Intake:
+        """Look at every row of a dataset: at the header of its image, and at its pixels where that is asked for.
+
+        Args:
+            opened: the dataset and what lies beside it.
+            columns: its images and labels; the name of the labels is empty where it has none.
+            source: what was named.
+            notes: what else to say.
+            decode: look at all pixels, which takes as long as one of the passes that protect makes over the images;
+                by default where they are at most ``FEW_PIXELS``, or where their headers show one that is broken.
+            image_format: as which the images are going to be written.
+            budget: how far they are going to be moved, for the size of the files.
+            output: where they are going to lie.
+            copies: how often they are going to be written.
+            progress: show bars.
+        """
+        looking = Inspection(opened.dataset, columns, progress)
+        looking.read_headers()
+        seconds = looking.time(image_format)
+        if decode is None:
+            decode = looking.pixels <= FEW_PIXELS or bool(looking.broken)
+        if decode:
+            looking.decode()
+        space = None
+        if len(looking.whole):
+            with suppress(*UNREADABLE):  # one of those of which the header alone was read
+                whole = opened.dataset.select(looking.whole)
+                known = {"pixels": looking.pixels, "now": looking.file_bytes or None}
+                space = expected_space(whole, columns.image, budget, output, copies, **known)
+        contents = opened.contents
+        return cls(
+            source=source,
+            split=opened.split,
+            images=len(opened.dataset),
+            decoded=decode,
+            file_bytes=looking.file_bytes,
+            sizes=looking.sizes,
+            modes=looking.modes,
+            conversions=looking.conversions,
+            classes=looking.count_classes(),
+            unlabelled=int((looking.labels < 0).sum()) if columns.label else 0,
+            other_splits={name: count for name, count in opened.splits.items() if name not in opened.split.split("+")},
+            other_images=tuple(
+                name
+                for name, feature in opened.dataset.features.items()
+                if isinstance(feature, ImageFeature) and name != columns.image
+            ),
+            files=contents.files if contents else None,
+            left_out=contents.left_out if contents else (),
+            broken=tuple(looking.broken[row] for row in sorted(looking.broken)),
+            duplicates=looking.duplicates() if decode else (),
+            notes=(*(contents.notes if contents else ()), *notes),
+            seconds=seconds,
+            space=space,
+            image_format=image_format,
+        )
+
+    def check(self, *, leave_out: bool = False, skip_unreadable: bool = False) -> None:
+        """Refuse what would be lost in silence.
+
+        Args:
+            leave_out: files that may be images, and are not protected, are left out on purpose.
+            skip_unreadable: so are images that cannot be read.
+
+        Raises:
+            DataError: naming all of them, by reason.
+        """
+        pictures = [file for file in self.left_out if file.picture]
+        if pictures and not leave_out:
+            raise DataError(
+                f"got {_files(len(pictures))} in {self.source!r} that may be images and would not be protected:\n"
+                f"{_listing(pictures)}\n"
+                f"Mend that, or leave them out on purpose: {option('leave_out', True, '--leave-out')}"
+            )
+        if self.broken and not skip_unreadable:
+            raise DataError(
+                f"got {len(self.broken)} of {self.images} images that cannot be read:\n"
+                + "\n".join(f"  {image}" for image in self.broken)
+                + "\nRepair them, or leave them out on purpose: "
+                + option("skip_unreadable", True, "--skip-unreadable")
+            )
+        if len(self.broken) == self.images:
+            raise DataError(f"got {self.images} images, of which none can be read; expected at least two of each class")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON; sizes as ``"WxH"``."""
+        return {
+            "source": self.source,
+            "split": self.split,
+            "images": self.images,
+            "decoded": self.decoded,
+            "file_bytes": self.file_bytes,
+            "sizes": {f"{width}x{height}": count for (height, width), count in self.sizes.items()},
+            "modes": dict(self.modes),
+            "conversions": dict(self.conversions),
+            "classes": self.classes,
+            "unlabelled": self.unlabelled,
+            "other_splits": self.other_splits,
+            "other_images": list(self.other_images),
+            "files": self.files,
+            "left_out": [file._asdict() for file in self.left_out],
+            "broken": [image._asdict() for image in self.broken],
+            "duplicates": [list(group) for group in self.duplicates],
+            "notes": list(self.notes),
+            "seconds": self.seconds,
+            "space": self.space.as_dict() if self.space else None,
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        where = f" in {self.source}, split {self.split}" if self.source else ""
+        yield f"Found: {self.images:,} images{where}" + (f", of {_files(self.files)}." if self.files else ".")
+        yield from self.notes
+        if self.sizes:
+            ordered = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+            smallest, largest = (f"{width}x{height}" for height, width in (ordered[0], ordered[-1]))
+            span = smallest if len(ordered) == 1 else f"{smallest} to {largest} ({len(ordered)} sizes)"
+            yield f"Sizes: {span}. Modes: {_counts(self.modes)}."
+        if self.conversions:
+            yield f"Converted: {_counts(self.conversions)}."
+        if self.classes:
+            yield f"Classes: {len(self.classes)}: {_counts(self.classes, most=12)}."
+        if self.unlabelled:
+            yield f"Without a class: {self.unlabelled} rows."
+        if self.other_splits:
+            yield f"Not protected, other splits: {_counts(self.other_splits)}."
+        if self.other_images:
+            yield f"Not protected, other columns with images: {', '.join(self.other_images)}."
+        if self.left_out:
+            yield f"Left out: {_files(len(self.left_out))}:"
+            yield _listing(self.left_out)
+        if self.broken:
+            yield f"Broken: {len(self.broken)} images:"
+            yield from (f"  {image}" for image in self.broken)
+        if self.duplicates:
+            yield (
+                f"The same image in several classes: {len(self.duplicates):,}. Each copy gets another perturbation, "
+                f"and their mean undoes a part of both; keep one:"
+            )
+            yield from (f"  {' = '.join(group)}" for group in self.duplicates[:20])
+            if len(self.duplicates) > 20:
+                yield f"  and {len(self.duplicates) - 20} more"
+        if not self.decoded:
+            yield (
+                "Only the headers were read: images that are damaged behind them, and the same image in several "
+                "classes, were not looked for. A dry run decodes all."
+            )
+        if self.space:
+            yield self.space.told(self.image_format)
+            yield f"Reading and writing them takes about {_time(self.seconds)}; the optimisation comes on top."
+
+
+def _listing(files: Sequence[LeftOut]) -> str:
+    """By reason: how many, of which endings, and the first names."""
+    reasons: dict[tuple[bool, str], list[str]] = {}
+    for file in files:
+        reasons.setdefault((not file.picture, file.why), []).append(file.path)
+    lines = []
+    for (harmless, why), paths in sorted(reasons.items()):
+        most = 3 if harmless else 20
+        endings = Counter(PurePosixPath(path).suffix.lower() or "no ending" for path in paths)
+        shown = ", ".join(paths[:most]) + (f", and {len(paths) - most:,} more" if len(paths) > most else "")
+        lines.append(f"  {len(paths):,} ({_counts(endings)}), {why}: {shown}")
+    return "\n".join(lines)
+
+
+def _counts(counts: Counter[str] | dict[str, int], most: int = 6) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1]) if isinstance(counts, Counter) else list(counts.items())
+    rest = f", and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) + rest
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
+
+
+def _time(seconds: float) -> str:
+    for limit, size, unit in ((90, 1, "s"), (5400, 60, "minutes"), (172800, 3600, "hours")):
+        if seconds < limit:
+            return f"{max(1, round(seconds / size))} {unit}"
+    return f"{round(seconds / 86400)} days"

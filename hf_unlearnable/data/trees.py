@@ -1,0 +1,178 @@
+"""The files of a folder or of archives, in one order and with one way to read them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from hf_unlearnable.data.kinds import ARCHIVES, is_junk
+from hf_unlearnable.errors import DataError, first_line
+
+
+class Entry(NamedTuple):
+    """One file.
+
+    Attributes:
+        path: below the root, with ``/`` between its parts; below the archive's own name where there are several.
+        size: in bytes.
+        stamp: changes when the file does: when it was written, or its checksum.
+        archive: the archive that holds it; None for a file in a folder.
+        member: what it is called in there.
+    """
+
+    path: str
+    size: int = 0
+    stamp: int = 0
+    archive: str | None = None
+    member: str = ""
+
+
+class Tree(NamedTuple):
+    """All files below a place.
+
+    Attributes:
+        root: the folder, or the archive.
+        entries: in the order of their paths; those of a tar in its own.
+        closed: what cannot be looked into, and why: folders, links in a circle, names that are no text.
+    """
+
+    root: Path
+    entries: list[Entry]
+    closed: dict[str, str]
+
+    @classmethod
+    def of(cls, root: Path) -> Tree:
+        """List a folder or an archive.
+
+        Links to files and folders are followed, except in a circle.
+
+        Raises:
+            DataError: a file that is no archive, a damaged one, or one with a password.
+        """
+        root = root.absolute()
+        if root.is_file():
+            return cls(root, list(_members(root)), {})
+        closed: dict[str, str] = {}
+        files = _walk(root, "", (), closed)
+        return cls(root, sorted(files, key=lambda entry: entry.path), closed)
+
+    def unpacked(self) -> Tree:
+        """The files in the archives of a folder; each as a folder of its name, numbers of shards left away."""
+        entries = []
+        for entry in self.entries:
+            if not is_junk(entry.path) and is_archive(entry.path):
+                folder = re.sub(r"([-_.]\d+(-of-\d+)?)?(\.[a-z0-9]+|\.tar\.[a-z0-9]+)$", "", entry.path, flags=re.I)
+                inside = _members(self.root / entry.path)
+                entries += [member._replace(path=f"{folder}/{member.path}") for member in inside]
+        return self._replace(entries=entries)
+
+
+def is_archive(path: str) -> bool:
+    """Whether the name of a file is that of an archive that can be opened."""
+    return path.lower().endswith(ARCHIVES)
+
+
+class Reader:
+    """Reads files of a tree one after the other; an archive stays open until one of another is wanted."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._name: str | None = None
+        self._archive: zipfile.ZipFile | tarfile.TarFile | None = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._archive is not None:
+            self._archive.close()
+        self._name = self._archive = None
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open a file for reading bytes."""
+        if entry.archive is None:
+            return (self.root / entry.path).open("rb")
+        if self._name != entry.archive:
+            self.__exit__()
+            self._name, self._archive = entry.archive, _opened(Path(entry.archive))
+        if isinstance(self._archive, zipfile.ZipFile):
+            return io.BytesIO(self._archive.read(entry.member))
+        assert self._archive is not None
+        extracted = self._archive.extractfile(entry.member)
+        assert extracted is not None, "only files are listed"
+        return io.BytesIO(extracted.read())
+
+    def stored(self, entry: Entry) -> dict[str, Any]:
+        """An image as ``datasets.Image`` stores it: a path here, or the bytes where it lies in an archive."""
+        if entry.archive is None:
+            return {"path": str(self.root / entry.path), "bytes": None}
+        with self.open(entry) as file:
+            name = Path(entry.archive).name
+            kind = "zip" if name.lower().endswith(".zip") else "tar"
+            return {"path": f"{kind}://{entry.path}::{name}", "bytes": file.read()}  # as fsspec writes it
+
+
+def _walk(root: Path, below: str, around: tuple[tuple[int, int], ...], closed: dict[str, str]) -> Iterator[Entry]:
+    """The files below a folder; ``around`` are the folders that it lies in, which a link may lead back to."""
+    folder = root / below
+    try:
+        here = folder.stat()
+        children = list(os.scandir(folder))
+    except OSError as error:
+        closed[below or "."] = f"a folder that cannot be read ({error.strerror})"
+        return
+    if (here.st_dev, here.st_ino) in around:
+        closed[below] = "a link to a folder that it lies in"
+        return
+    for child in children:
+        path = f"{below}/{child.name}" if below else child.name
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            closed[ascii(path)[1:-1]] = "a name that is not UTF-8: rename it"
+            continue
+        try:
+            if child.is_dir():
+                yield from _walk(root, path, (*around, (here.st_dev, here.st_ino)), closed)
+                continue
+            known = child.stat()
+            yield Entry(path, known.st_size, known.st_mtime_ns)
+        except OSError:
+            yield Entry(path)  # a link to nowhere: found to be broken when it is read
+
+
+def _opened(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
+    return zipfile.ZipFile(archive) if archive.suffix.lower() == ".zip" else tarfile.open(archive)
+
+
+def _members(archive: Path) -> list[Entry]:
+    """The files in an archive."""
+    try:
+        with _opened(archive) as opened:
+            if isinstance(opened, tarfile.TarFile):
+                stamp = archive.stat().st_mtime_ns  # a tar has no checksums of its files
+                files = [info for info in opened if info.isfile()]
+                return [Entry(_clean(info.name), info.size, stamp, str(archive), info.name) for info in files]
+            packed = [info for info in opened.infolist() if not info.is_dir()]
+            if any(info.flag_bits & 1 for info in packed):
+                raise DataError(f"got {str(archive)!r}, which needs a password; unpack it and name the folder")
+            return sorted(
+                Entry(_clean(info.filename), info.file_size, info.CRC, str(archive), info.filename) for info in packed
+            )
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(
+            f"got {str(archive)!r}, which cannot be read as an archive ({first_line(error)}); expected a whole zip or "
+            f"tar file"
+        ) from error
+
+
+def _clean(name: str) -> str:
+    """The name of a member as a path below the archive; nothing is ever written to it."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or name

@@ -1,0 +1,37 @@
+"""How visible a change is to people who look at the whole picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from hf_unlearnable.budget import VIEW
+
+OCTAVES = 5  # at which two pictures are compared: every pixel of the view, and means over 2, 4, 8 and 16 a side
+MIN_SIDE = 8  # pixels: means over more leave no picture
+
+
+def colour_difference(original: NDArray[np.uint8], released: NDArray[np.uint8]) -> float:
+    """The mean colour difference CIEDE2000 over several scales, from fine grain to blotches.
+
+    Both pictures are averaged down to about ``VIEW`` pixels a side, as they are looked at, and further by halves. The
+    result is the mean over all these scales: grain vanishes on the coarse ones, as it does for the eye, and blotches
+    stay. 0 for equal pictures; a change of the whole picture by 1 is just about seen where both lie side by side.
+    Sharma, Wu and Dalal (2005), Color Research & Application 30(1), as scikit-image computes it, for sRGB.
+
+    Args:
+        original: (C, H, W) uint8, C 1 or 3.
+        released: likewise.
+    """
+    factor = max(1, round(max(original.shape[1:]) / VIEW))
+    factors = [factor * 2**octave for octave in range(OCTAVES)]
+    kept = [one for one in factors if min(original.shape[1:]) >= MIN_SIDE * one] or factors[:1]
+    return float(np.mean([deltaE_ciede2000(_lab(original, one), _lab(released, one)).mean() for one in kept]))
+
+
+def _lab(colour: NDArray[np.uint8], factor: int) -> NDArray[np.float64]:
+    planes = [np.asarray(Image.fromarray(plane).reduce(factor)) for plane in colour]
+    lab: NDArray[np.float64] = rgb2lab(np.stack(planes if len(planes) == 3 else planes * 3, axis=-1))
+    return lab

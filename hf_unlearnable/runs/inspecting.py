@@ -1,0 +1,164 @@
+"""Look at what is to be protected, before the work."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from datasets import Dataset, DatasetDict
+from datasets import Image as ImageFeature
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import Columns, find_columns
+from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.data.sources import ALL, Source, choose, open_source
+from hf_unlearnable.errors import DataError, DataWarning, option
+from hf_unlearnable.runs.image_files import source_paths
+from hf_unlearnable.training.processes import broadcast, run_on_all
+
+
+def intake(
+    dataset: Dataset | DatasetDict | str | PathLike[str],
+    *,
+    split: str = "train",
+    keep_clean: Sequence[str] = (),
+    config: str | None = None,
+    class_depth: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    decode: bool | None = True,
+    image_format: Literal["png", "webp"] = "png",
+    image_files: bool | None = None,
+    output: str | PathLike[str] = "",
+    budget: Budget | str | float = Budget(8),
+    progress: bool = True,
+) -> Intake:
+    """Look at a dataset as ``protect`` does before it begins, and as ``hf-unlearnable protect --dry-run`` prints it.
+
+    Args:
+        dataset: see ``protect``, like the six after it.
+        split: see there.
+        keep_clean: see there.
+        config: see there.
+        class_depth: see there.
+        image_column: see there.
+        label_column: see there.
+        decode: decode every image, which shows all that are damaged and the same image in several classes; with False
+            only headers are read; with None all are decoded where they are few.
+        image_format: of the files that ``protect`` is to write, for their size.
+        image_files: whether it is to write them once more as files, see ``protect``.
+        output: the folder that it is to write, for the room that is left there; the current one when left out.
+        budget: how far it is to move an image, for the same.
+        progress: show bars.
+
+    Raises:
+        SourceError: there is no such dataset.
+        DataError: it cannot be opened, or has no column of images.
+    """
+    opened = open_dataset(dataset, split, config, class_depth, keep_clean)
+    name = "" if isinstance(dataset, (Dataset, DatasetDict)) else str(dataset)
+    columns, problem = _columns(opened.dataset, image_column, label_column)
+    return Intake.of(
+        opened,
+        columns,
+        source=name,
+        notes=[problem] if problem else [],
+        decode=decode,
+        image_format=image_format,
+        budget=Budget.parse(budget),
+        output=Path(output),
+        copies=copies_of(opened.dataset, columns.image, image_files),
+        progress=progress,
+    )
+
+
+def open_dataset(
+    dataset: Dataset | DatasetDict | str | PathLike[str],
+    split: str,
+    config: str | None,
+    class_depth: int | None,
+    keep_clean: Sequence[str] = (),
+) -> Source:
+    """Open what is to be protected; a ``Dataset`` in memory is its own only split."""
+    if isinstance(dataset, Dataset):
+        if split == ALL:
+            raise DataError("got one split and split='all'; expected a DatasetDict, or the name of a dataset")
+        opened = Source(dataset, split, {split: len(dataset)})
+    elif isinstance(dataset, DatasetDict):
+        opened = choose(dataset, split, "the DatasetDict", keep_clean)
+    else:
+        opened = open_source(str(dataset), split, config, class_depth, keep_clean)
+    if class_depth is not None and not (opened.contents and opened.contents.splits):
+        raise DataError(
+            f"got {option('class_depth', class_depth)} for a dataset whose labels are in a column; expected a "
+            f"folder of images. Leave it out"
+        )
+    return opened
+
+
+def looked_at(
+    opened: Source,
+    columns: Columns,
+    accelerator: Accelerator,
+    *,
+    allowed: dict[str, bool],
+    intake: Intake | None,
+    image_files: bool | None,
+    **options: Any,
+) -> tuple[Intake | None, tuple[int, ...]]:
+    """Look, in the main process of all, before a fit.
+
+    Args:
+        opened: what is to be protected.
+        columns: of its images and labels.
+        accelerator: of all processes.
+        allowed: what may be left out, as ``Intake.check`` takes it.
+        intake: what was found already.
+        image_files: see ``protect``.
+        options: of ``Intake.of``.
+
+    Returns:
+        What was found (None in all but the main process), and the rows whose images cannot be read.
+
+    Raises:
+        DataError: in all processes: something would be left out in silence.
+    """
+
+    def look() -> Intake | None:
+        if not accelerator.is_main_process:
+            return None
+        copies = copies_of(opened.dataset, columns.image, image_files)
+        decode = True if allowed["skip_unreadable"] else None
+        found = intake or Intake.of(opened, columns, decode=decode, copies=copies, **options)
+        found.check(**allowed)
+        return found
+
+    found = run_on_all(accelerator, look)
+    return found, broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
+
+
+def columns_of(dataset: Dataset, image: str | None, label: str | None) -> Columns:
+    """``find_columns`` without its warnings, which the fit gives."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        return find_columns(dataset, image, label, needs_label=False)
+
+
+def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> int:
+    """How often ``protect`` writes the images: as a dataset, and perhaps as files."""
+    return 1 + (source_paths(dataset, image_column) is not None if image_files is None else image_files)
+
+
+def _columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
+    """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
+    try:
+        return columns_of(dataset, image, label), ""
+    except DataError as error:
+        candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]
+        if not candidates or (image is not None and image not in candidates):
+            raise
+        return Columns(image or candidates[0], ""), f"Cannot be protected as it is: {error}."

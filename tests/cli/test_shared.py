@@ -1,0 +1,204 @@
+"""What every command has: words of the command line, one document as JSON, silence, options from a file."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from datasets import load_from_disk
+from helpers.datasets import ROOT, make_dataset
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from hf_unlearnable import DataError, RecipeError, SourceError
+from hf_unlearnable.cli import app
+from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.errors import command_line_words
+
+COMMANDS = get_command(app).commands
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    make_dataset().save_to_disk(folder / "photos")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(source):
+    done = command("protect", source / "photos", "--output", source / "out", "--method", "texture", "--seed", 3)
+    assert done.exit_code == 0, done.output
+    return source / "out"
+
+
+def command(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_them(name):
+    options = {option for one in COMMANDS[name].params for option in one.opts}
+    assert {"--config", "--json", "--quiet", "-q", "--verbose", "-v"} <= options
+
+
+def test_the_version():
+    from hf_unlearnable.version import __version__
+
+    assert command("--version").stdout == f"hf-unlearnable {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["env"], ["clean"], ["verify", "OUT"], ["protect", "PHOTOS", "--output", "NEW"]])
+def test_json_is_one_document_and_all_else_goes_elsewhere(words, source, out, tmp_path):
+    places = {"OUT": out, "PHOTOS": source / "photos", "NEW": tmp_path / "new"}
+    words = [places.get(word, word) for word in words] + (["--method", "texture"] if "protect" in words else [])
+    done = command(*words, "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["command"] == words[0]
+    assert done.stderr == command(*words, *(["--overwrite"] if words[0] == "protect" else [])).stdout
+    if words[0] == "protect":
+        assert document["verification"]["images"] == document["images"] == 48
+        assert document["published"] == str(tmp_path / "new" / "dataset")
+
+
+def test_json_of_an_error(tmp_path):
+    done = command("protect", tmp_path / "nothing", "--output", tmp_path / "out", "--json")
+    document = json.loads(done.stdout)
+    assert (document["command"], document["kind"], done.exit_code) == ("protect", "SourceError", 1)
+    assert "where there is nothing" in document["error"]
+
+
+def test_quiet_says_nothing(out):
+    done = command("verify", out, "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+    assert json.loads(command("verify", out, "-q", "--json").stdout)["verification"]["images"] == 48
+
+
+def test_verbose_says_where_an_error_came_from(tmp_path):
+    words = ["protect", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")]
+    plain, verbose = (
+        subprocess.run([sys.executable, "-m", "hf_unlearnable", *words, *more], capture_output=True, text=True)
+        for more in ([], ["--verbose"])
+    )
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in verbose.stderr
+    assert verbose.stderr.endswith(plain.stderr)
+
+
+def test_a_run_can_be_repeated_from_its_options(source, out, tmp_path):
+    options = out / "private" / "command.yaml"
+    assert oct(options.stat().st_mode)[-3:] == "600"
+    kept = yaml.safe_load(options.read_text())
+    assert (kept["command"], kept["dataset"], kept["seed"]) == ("protect", str(source / "photos"), 3)
+    done = command("protect", "--config", options, "--output", tmp_path / "again")
+    assert done.exit_code == 0, done.output
+    other = command("protect", "--config", options, "--output", tmp_path / "other", "--seed", 4)  # goes first
+    assert other.exit_code == 0, other.output
+    bytes_of = [
+        [row["image"].tobytes() for row in load_from_disk(str(folder / "dataset"))]
+        for folder in (out, tmp_path / "again", tmp_path / "other")
+    ]
+    assert bytes_of[0] == bytes_of[1] != bytes_of[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("seeds: 3", RecipeError, "with seeds; expected options of protect: .*seed"),
+        ("command: measure", RecipeError, "of the command measure; expected one of protect"),
+        ("- seed", RecipeError, "with list; expected lines such as"),
+        ("seed: [", RecipeError, "which is not YAML"),
+        (None, SourceError, "--subset"),
+    ],
+)
+def test_a_file_of_options_that_cannot_be(text, error, message, source, tmp_path):
+    file = tmp_path / "options.yaml"
+    if text is not None:
+        file.write_text(text)
+    done = command("protect", source / "photos", "--output", tmp_path / "out", "--config", file)
+    assert isinstance(done.exception, error)
+    assert re.search(message, str(done.exception))
+
+
+def test_words_of_the_command_line_and_of_python(source, tmp_path):
+    data = make_dataset()
+    with pytest.raises(DataError, match=r"label_column='lable'"):
+        find_columns(data, label="lable")
+    with command_line_words(), pytest.raises(DataError, match="--label-column lable"):
+        find_columns(data, label="lable")
+    done = command("protect", source / "photos", "--output", tmp_path / "out", "--label-column", "image")
+    assert "got --label-column image of type Image; expected ClassLabel, strings or integers" in str(done.exception)
+    assert not re.search(r"label_column|class_encode|dataset\.", str(done.exception))
+    with pytest.raises(DataError, match="class_encode_column"):  # and Python's again, after the command
+        find_columns(data, label="image")
+
+
+# Messages that only Python can come to: objects and settings that no command hands on.
+PYTHON_ONLY = {
+    "data/columns.py": {"with the splits", "IterableDataset"},
+    "data/pixels.py": {"with_format"},
+    "data/sources.py": {"stream"},
+    "defences/base.py": {"changes a dataset"},
+    "evaluation/callbacks.py": {"report_to", "above="},
+    "evaluation/trainer_predictions.py": {"test rows", "clean test set"},
+    "information/kernel.py": {"sigma="},
+    "information/mutual_information.py": {"bins="},
+    "methods/base.py": {"no surrogate"},
+    "metrics/imperceptibility/imperceptibility.py": {"lpips="},
+    "metrics/lpips.py": {"LPIPS needs"},  # a command for the shell
+    "modeling/surrogate.py": {"no linear layer"},
+    "protection/protection.py": {"with_format", "rename_column", "is not known to hold images"},
+    "registry.py": {"entry point"},
+    "settings.py": {"decorated"},
+    "training/run.py": {"milestones", "optimiser="},
+}
+PYTHON = re.compile(r"\b\w+=(\{\}|'|\d|True|False|\[)|\bdataset[.\[]|lambda|\b[a-z_]+\.[a-z_]+\(")
+
+
+def test_no_message_speaks_python_to_the_command_line():
+    """In what is raised and warned; a part that takes ``worded`` or ``option`` stands in braces here."""
+
+    def text(node):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
+        if isinstance(node, ast.JoinedStr):
+            return "".join(one.value if isinstance(one, ast.Constant) else "{}" for one in node.values)
+        return text(node.left) + text(node.right) if isinstance(node, ast.BinOp) else "{}"
+
+    found = []
+    for path in sorted((ROOT / "hf_unlearnable").rglob("*.py")):
+        place = path.relative_to(ROOT / "hf_unlearnable").as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            call = node.exc if isinstance(node, ast.Raise) else node
+            warned = isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "warn"
+            if isinstance(call, ast.Call) and (isinstance(node, ast.Raise) or warned):
+                said = " ".join(map(text, call.args))
+                if PYTHON.search(said) and not any(words in said for words in PYTHON_ONLY.get(place, ())):
+                    found.append(f"{place}: {said}")
+    assert not found, "\n".join(found)
+
+
+def test_the_last_line_names_what_was_measured(source, out, tmp_path):
+    shutil.copytree(out / "dataset", tmp_path / "back" / "theirs")
+    one = ["--victim", "small-resnet", "--seeds", 1, "--epochs", 1, "--ratios", "0,1", "--test-split", "train"]
+    done = command(
+        "measure", tmp_path / "back" / "theirs", "--clean", source / "photos", "--test", source / "photos", *one
+    )
+    assert f"hf-unlearnable report {tmp_path / 'back' / 'theirs'}\n" in done.stdout
+    assert (tmp_path / "back" / "theirs-report" / "command.yaml").exists()
+
+
+def test_verify_names_the_option_where_originals_have_moved(tmp_path):
+    make_dataset().save_to_disk(tmp_path / "photos")
+    command("protect", tmp_path / "photos", "--output", tmp_path / "out", "--method", "texture")
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    done = command("verify", tmp_path / "out")
+    assert re.search("not where they were .*name the originals with --clean DATASET", str(done.exception))
+    assert command("verify", tmp_path / "out", "--clean", tmp_path / "elsewhere").exit_code == 0

@@ -1,0 +1,326 @@
+"""What people's folders and archives look like, and which rows, classes and splits they make."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from datasets import Image as ImageFeature
+from PIL import Image, features
+
+from hf_unlearnable import DataError, DataWarning
+from hf_unlearnable.data import kinds
+from hf_unlearnable.data.folders import Contents
+from hf_unlearnable.data.sources import load_source, open_source
+
+rng = np.random.default_rng(0)
+
+
+def picture(suffix=".png"):
+    stream = io.BytesIO()
+    image = Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8))
+    image.save(stream, Image.registered_extensions()[suffix])
+    return stream.getvalue()
+
+
+def fill(folder, *paths):
+    for path in paths:
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(file.suffix) if file.suffix in (".png", ".jpg", ".avif") else b"something")
+    return folder
+
+
+def rows(place, split="train", **arguments):
+    """The rows of a split, by class, as their files are called."""
+    data = load_source(str(place), split, **arguments)
+    assert all(np.asarray(row["image"]).shape == (12, 10, 3) for row in data)  # all are read
+    names = [row["path"].split("::")[0] for row in data.cast_column("image", ImageFeature(decode=False))["image"]]
+    if "label" not in data.features:
+        return sorted(map(os.path.basename, names))
+    labels = data.features["label"].int2str(data["label"])
+    return {
+        label: sorted(os.path.basename(n) for n, m in zip(names, labels, strict=True) if m == label) for label in labels
+    }
+
+
+def left(place, **arguments):
+    return {file.path: file.why for file in Contents.of(place, **arguments).pictures_left_out}
+
+
+def test_words_in_the_names_of_images_make_no_splits(tmp_path):
+    names = ["on the train", "train-2", "test 3", "validation_4"]
+    fill(tmp_path, *(f"{kind}/{name}.png" for kind in ("cats", "dogs") for name in names))
+    expected = sorted(f"{name}.png" for name in names)
+    assert rows(tmp_path) == {"cats": expected, "dogs": expected}
+    assert list(Contents.of(tmp_path).splits) == ["train"]
+
+
+def test_a_linked_class_folder_is_read_and_a_circle_is_told(tmp_path):
+    fill(tmp_path / "elsewhere", "1.png", "2.png")
+    fill(tmp_path / "photos", "dogs/3.png", "dogs/4.png")
+    (tmp_path / "photos" / "cats").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "dogs" / "all").symlink_to(tmp_path / "photos")
+    assert rows(tmp_path / "photos") == {"cats": ["1.png", "2.png"], "dogs": ["3.png", "4.png"]}
+    assert [file.path for file in Contents.of(tmp_path / "photos").left_out] == ["dogs/all"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_what_metadata_does_not_name_is_told(tmp_path, ending):
+    fill(tmp_path, *(f"{number}.png" for number in range(6)))
+    kinds_ = ["cat", "dog", "cat", "dog"]
+    table = [{"file_name": f"{number}.png", "label": kind} for number, kind in enumerate(kinds_)]
+    text = "\n".join(map(json.dumps, table))
+    if ending == "csv":
+        text = "file_name,label\n" + "\n".join(f"{row['file_name']},{row['label']}" for row in table)
+    (tmp_path / f"metadata.{ending}").write_text(text)
+    assert left(tmp_path) == dict.fromkeys(["4.png", "5.png"], f"not named in metadata.{ending}: add them there")
+    with pytest.warns(DataWarning, match="2 files .* are left out, such as 4.png"):
+        data = load_source(str(tmp_path))
+    assert data["label"] == kinds_
+    assert data.column_names == ["image", "label"]
+
+
+def test_metadata_in_split_folders_and_for_them(tmp_path):
+    for split in ("train", "test"):
+        fill(tmp_path / "own", *(f"{split}/{number}.png" for number in range(2)))
+        (tmp_path / "own" / split / "metadata.csv").write_text("file_name,label\n0.png,a\n1.png,b\n")
+        fill(tmp_path / "one", *(f"{split}/{number}.png" for number in range(2)))
+    names = "\n".join(f"{split}/{n}.png,{'ab'[n]}" for split in ("train", "test") for n in range(2))
+    (tmp_path / "one" / "metadata.csv").write_text(f"file_name,label\n{names}\n")
+    for place in ("own", "one"):
+        assert open_source(str(tmp_path / place)).splits == {"train": 2, "test": 2}
+        assert load_source(str(tmp_path / place), "test")["label"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("file_name,label\nhttps://example.org/1.png,a\n", "names the address https://example.org/1.png; .*Download"),
+        ("file_name,label\n../1.png,a\n", r"names '\.\./1\.png'; expected a path below"),
+        ("name,label\n1.png,a\n", "columns name, label; expected a column file_name"),
+    ],
+)
+def test_metadata_that_cannot_be_followed(tmp_path, said, expected):
+    fill(tmp_path, "1.png")
+    (tmp_path / "metadata.csv").write_text(said)
+    with pytest.raises(DataError, match=expected):
+        load_source(str(tmp_path))
+
+
+def test_metadata_keeps_other_columns_and_further_images(tmp_path):
+    fill(tmp_path, "1.png", "2.png", "masks/1.png", "masks/2.png")
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,label,mask_file_name,year\n1.png,a,masks/1.png,1999\n2.png,b,masks/2.png,\n"
+    )
+    data = load_source(str(tmp_path))
+    assert [*data.features] == ["image", "label", "mask", "year"]
+    assert data["year"] == [1999, None]
+    assert isinstance(data.features["mask"], ImageFeature)
+    assert left(tmp_path) == {}
+
+
+def test_classes_that_are_called_like_splits(tmp_path):
+    fill(tmp_path / "vehicles", *(f"{kind}/{n}.png" for kind in ("car", "train", "test", "validation") for n in "12"))
+    assert sorted(rows(tmp_path / "vehicles")) == ["car", "test", "train", "validation"]
+    fill(tmp_path / "split", *(f"{part}/{kind}/1.png" for part in ("train", "test") for kind in ("car", "train")))
+    assert rows(tmp_path / "split", "test") == {"car": ["1.png"], "train": ["1.png"]}
+    fill(tmp_path / "trains", *(f"{kind} train/{n}.png" for kind in ("freight", "passenger") for n in "12"))
+    assert sorted(rows(tmp_path / "trains")) == ["freight train", "passenger train"]
+
+
+def test_brackets_in_a_path(tmp_path):
+    fill(tmp_path / "photos [2026]", "cats {a}/1*.png", "dogs?/2.png")
+    assert rows(tmp_path / "photos [2026]") == {"cats {a}": ["1*.png"], "dogs?": ["2.png"]}
+    (tmp_path / "sets [1]").mkdir()
+    load_source(str(tmp_path / "photos [2026]")).to_parquet(str(tmp_path / "sets [1]" / "train.parquet"))
+    assert len(load_source(str(tmp_path / "sets [1]"))) == 2
+    assert len(load_source(str(tmp_path / "sets [1]" / "train.parquet"))) == 2
+
+
+def test_loose_images_beside_class_folders_are_told(tmp_path):
+    fill(tmp_path, "cats/1.png", "dogs/2.png", "loose.png")
+    assert left(tmp_path) == {"loose.png": "beside the class folders: move each into one"}
+    with pytest.warns(DataWarning, match=r"such as loose\.png"):
+        assert rows(tmp_path) == {"cats": ["1.png"], "dogs": ["2.png"]}
+
+
+def test_deeper_folders_are_classes_unless_a_depth_is_given(tmp_path):
+    fill(tmp_path, "cats/1.png", "cats/2.png", "cats/old/3.png", "dogs/big/4.png", "dogs/small/5.png")
+    assert sorted(rows(tmp_path)) == ["cats", "cats/old", "dogs/big", "dogs/small"]
+    notes = " ".join(Contents.of(tmp_path).notes)
+    assert "classes of their own: cats/old, such as for cats/old/3.png" in notes
+    assert "Alone in their class folder: cats/old/3.png" in notes
+    assert rows(tmp_path, class_depth=1) == {"cats": ["1.png", "2.png", "3.png"], "dogs": ["4.png", "5.png"]}
+
+
+def test_folders_around_everything_are_no_classes(tmp_path):
+    fill(tmp_path / "a", "photos/2026/cats/1.png", "photos/2026/dogs/2.png")
+    assert sorted(rows(tmp_path / "a")) == ["cats", "dogs"]
+    fill(tmp_path / "b", "data/train/cats/1.png", "data/train/dogs/2.png", "data/val/cats/3.png")
+    assert rows(tmp_path / "b", "validation") == {"cats": ["3.png"]}
+
+
+def test_splits_without_classes_have_no_labels(tmp_path):
+    fill(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    assert rows(tmp_path) == ["1.png", "2.png"]
+    assert rows(tmp_path, "test") == ["3.png"]
+    assert "no class folders in them" in Contents.of(tmp_path).notes[0]
+    with pytest.raises(DataError, match=r"'validation' of .*; expected one of train, test"):
+        load_source(str(tmp_path), "validation")
+
+
+def test_every_file_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(kinds, "_read", lambda: frozenset({".png"}))  # as where nothing is installed
+    monkeypatch.setattr(kinds, "_SNIFFED", ("PNG",))
+    names = ["a.HEIC", "b.avif", "c.svg", "d.dng", "e.pdf", "f.mp4", "g.zip", "h.txt", "i.ogg", ".DS_Store", "._k.png"]
+    fill(tmp_path, "cats/1.png", "dogs/2.png", *(f"cats/{name}" for name in names), "dogs/Thumbs.db", ".git/x.png")
+    contents = Contents.of(tmp_path)
+    assert contents.files == 15 == len(contents.splits["train"]) + len(contents.left_out)
+    found = left(tmp_path)
+    assert sorted(found) == [f"cats/{name}" for name in names[:7]]
+    assert "hf-unlearnable[heif]" in found["cats/a.HEIC"]
+    assert found["cats/d.dng"].startswith("raw files of a camera")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_read(tmp_path):
+    fill(tmp_path, "cats/1.avif", "dogs/2.png")
+    assert rows(tmp_path) == {"cats": ["1.avif"], "dogs": ["2.png"]}
+
+
+def test_heic_is_read_with_the_extra(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    fill(tmp_path, "dogs/2.png", "cats/x.png")
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48), "red")).save(tmp_path / "cats" / "1.heic")
+    data = load_source(str(tmp_path))
+    assert data[0]["image"].size == (64, 48)
+    assert left(tmp_path) == {}
+
+
+def test_images_without_an_ending_are_found_by_their_content(tmp_path):
+    fill(tmp_path, "cats/1.png", "dogs/2.png", "dogs/noise.dat")
+    (tmp_path / "cats" / "IMG_3").write_bytes(picture())
+    (tmp_path / "cats" / "4.jpg_large").write_bytes(picture(".jpg"))
+    assert rows(tmp_path)["cats"] == ["1.png", "4.jpg_large", "IMG_3"]
+    assert left(tmp_path) == {}
+
+
+def test_names_that_are_no_text_are_told(tmp_path):
+    fill(tmp_path, "cats/1.png", "dogs/2.png")
+    try:
+        (tmp_path / "cats" / os.fsdecode(b"\xe9t\xe9.png")).write_bytes(picture())
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert list(left(tmp_path).values()) == ["a name that is not UTF-8: rename it"]
+
+
+def zipped(file, folder, *more):
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder))
+        for name, content in more:
+            archive.writestr(name, content)
+    return file
+
+
+def test_a_zip_also_of_a_mac(tmp_path):
+    folder = fill(tmp_path / "x", "photos/cats/1.png", "photos/dogs/2.jpg")
+    junk = [("__MACOSX/photos/cats/._1.png", b"mac"), ("photos/.DS_Store", b"mac")]
+    file = zipped(tmp_path / "photos.zip", folder, *junk)
+    assert rows(file) == {"cats": ["1.png"], "dogs": ["2.jpg"]}
+    contents = Contents.of(file)
+    assert contents.files == 4
+    assert sorted(path for path, *_ in contents.left_out) == [name for name, _ in junk]
+    assert contents.pictures_left_out == []
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz"])
+def test_a_tar_of_class_folders(tmp_path, ending):
+    folder = fill(tmp_path / "x", "cats/1.png", "dogs/2.jpg")
+    with tarfile.open(tmp_path / f"photos.{ending}", "w" if ending == "tar" else "w:gz") as archive:
+        archive.add(folder, "photos")
+    assert rows(tmp_path / f"photos.{ending}") == {"cats": ["1.png"], "dogs": ["2.jpg"]}
+
+
+def webdataset(file, samples):
+    with tarfile.open(file, "w") as archive:
+        for name, content in samples:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def test_a_webdataset(tmp_path):
+    samples = [
+        (f"{n:03}.{e}", c) for n in range(4) for e, c in (("jpg", picture(".jpg")), ("cls", str(n % 2).encode()))
+    ]
+    webdataset(tmp_path / "train-000.tar", samples[:4])
+    webdataset(tmp_path / "train-001.tar", samples[4:])
+    webdataset(tmp_path / "test-000.tar", samples[:2])
+    data = load_source(str(tmp_path))
+    assert data["label"] == [0, 1, 0, 1]
+    assert data["image"][0].size == (10, 12)
+    assert len(load_source(str(tmp_path), "test")) == 1
+    assert Contents.of(tmp_path).left_out == ()
+    assert str(tmp_path) not in str(data.with_format("arrow")[:]["__key__"])
+    webdataset(
+        tmp_path / "one.tar",
+        [
+            pair
+            for n in range(3)
+            for pair in (
+                (f"{n}.png", picture()),
+                (f"{n}.json", json.dumps({"label": "ab"[n % 2], **({"year": 1999} if n else {})}).encode()),
+            )
+        ],
+    )
+    data = load_source(str(tmp_path / "one.tar"))
+    assert data["label"] == ["a", "b", "a"]
+    assert data["year"] == [None, 1999, 1999]
+
+
+def test_archives_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK no more")
+    with pytest.raises(DataError, match=r"a\.zip', which cannot be read as an archive"):
+        load_source(str(tmp_path / "a.zip"))
+    zipped(tmp_path / "b.zip", tmp_path / "nothing", ("readme.txt", "hello"))
+    with pytest.raises(DataError, match=r"no image that can be read \(1 files: not an image\)"):
+        load_source(str(tmp_path / "b.zip"))
+
+
+def test_a_broken_readme_does_not_matter_beside_images(tmp_path):
+    fill(tmp_path, "cats/1.png", "dogs/2.png")
+    for text in ("---\ntitle: [unclosed\n---\n# My photographs\n", "# Just text\n", "---\nlicense: mit\n---\n"):
+        (tmp_path / "README.md").write_text(text)
+        assert rows(tmp_path) == {"cats": ["1.png"], "dogs": ["2.png"]}
+
+
+def test_images_beside_a_dataset_are_told(tmp_path):
+    fill(tmp_path / "photos", "cats/1.png", "dogs/2.png")
+    load_source(str(tmp_path / "photos")).to_parquet(str(tmp_path / "set" / "train.parquet"))
+    fill(tmp_path / "set", "new/3.png", "README.md")
+    opened = open_source(str(tmp_path / "set"))
+    assert len(opened.dataset) == 2
+    assert [file.path for file in opened.contents.pictures_left_out] == ["new/3.png"]
+
+
+def test_the_same_files_are_the_same_dataset_and_others_are_not(tmp_path):
+    fill(tmp_path, "cats/1.png", "dogs/2.png")
+    first, again = load_source(str(tmp_path)), load_source(str(tmp_path))
+    assert first._fingerprint == again._fingerprint
+    assert first.cache_files == again.cache_files != []
+    (tmp_path / "cats" / "1.png").write_bytes(picture())
+    os.utime(tmp_path / "cats" / "1.png", (1, 1))
+    assert load_source(str(tmp_path))._fingerprint != first._fingerprint
+
+
+def test_a_link_to_nowhere_is_a_row_that_cannot_be_read(tmp_path):
+    fill(tmp_path, "cats/1.png", "dogs/2.png")
+    (tmp_path / "cats" / "3.png").symlink_to(tmp_path / "gone.png")
+    assert len(load_source(str(tmp_path))) == 3

@@ -1,0 +1,177 @@
+"""Files in, files out: the released images lie beside the dataset, under the names of their originals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from datasets import Image as ImageFeature
+from datasets import load_dataset
+from helpers.datasets import make_dataset, pixels_of
+from PIL import Image
+
+from hf_unlearnable import Budget, DataError, RecipeError, verify
+from hf_unlearnable.data.disk_space import expected_space
+from hf_unlearnable.files import file_digest
+from hf_unlearnable.protection.remaining import Remaining
+from hf_unlearnable.runs import RunFolder, protect
+from hf_unlearnable.runs.image_files import check_images, names_of
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    for index, row in enumerate(make_dataset(24, channels=3, side=16)):
+        place = folder / f"class {row['label']}"
+        place.mkdir(parents=True, exist_ok=True)
+        row["image"].save(place / f"Anna {index:02}.{'png' if index % 4 else 'jpg'}")
+    return folder
+
+
+def files_of(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def stored(run):
+    return [row["image"] for row in run.dataset.cast_column("image", ImageFeature(decode=False))]
+
+
+@pytest.mark.parametrize("image_format", ["png", "webp"])
+def test_the_same_names_and_the_bytes_of_the_dataset(photos, tmp_path, image_format):
+    flat = load_dataset("imagefolder", data_dir=str(photos), split="train")
+    assert len(flat) == 24
+    run = protect(photos, tmp_path / "out", method="texture", image_format=image_format, progress=False)
+    expected = sorted(name.rsplit(".", 1)[0] + f".{image_format}" for name in files_of(photos))
+    assert files_of(run.folder.images) == expected
+    names = json.loads(run.folder.image_names.read_text())["names"]
+    for name, image in zip(names, stored(run), strict=True):
+        assert (run.folder.images / name).read_bytes() == image["bytes"]
+    assert run.image_files == check_images(run.folder) == 24
+
+
+def test_not_from_memory_and_not_where_nobody_wants_them(photos, tmp_path):
+    run = protect(make_dataset(), tmp_path / "memory", method="texture", progress=False)
+    assert not run.folder.images.exists()
+    assert check_images(run.folder) == 0
+    run = protect(photos, tmp_path / "without", method="texture", image_files=False, progress=False)
+    assert not run.folder.images.exists()
+    run = protect(make_dataset(), tmp_path / "asked", method="texture", image_files=True, progress=False)
+    assert files_of(run.folder.images)[:2] == ["class 0/000000.png", "class 0/000003.png"]
+
+
+def test_names_that_would_be_one_stay_two():
+    given = ["/a/x.jpg", "/a/x.png", "/a/X.jpeg", "/a/b/x.jpg", "/a/x.jpg.png"]
+    names = names_of(given, [".png"] * 5)
+    assert names == ["x.jpg.png", "x.png", "X.jpeg.png", "b/x.png", "x.jpg-2.png"]
+    assert len({name.lower() for name in names}) == 5
+    assert names_of(["/a/b/x.jpg"], [".png"], root="/a") == ["b/x.png"]
+    assert names_of(["zip://in/x.jpg::/a/b.zip", "zip://in/c/y.jpg::/a/b.zip"], [".png"] * 2) == ["x.png", "c/y.png"]
+
+
+def test_numbers_tell_no_name(photos, tmp_path):
+    run = protect(photos, tmp_path / "out", method="texture", names="numbers", progress=False)
+    assert files_of(run.folder.images)[0] == "class 0/000000.png"
+    assert [image["path"] for image in stored(run)] == [f"{row:06}.png" for row in range(24)]
+    for path in (tmp_path / "out").rglob("*"):
+        assert "Anna" not in path.name
+        if path.is_file() and "private" not in path.parts:
+            assert b"Anna" not in path.read_bytes()
+    kept = protect(photos, tmp_path / "kept", method="texture", progress=False)
+    assert np.array_equal(pixels_of(run.dataset), pixels_of(kept.dataset))
+    with pytest.raises(RecipeError, match="names='hashes'; expected kept or numbers"):
+        protect(photos, tmp_path / "no", method="texture", names="hashes", progress=False)
+
+
+def test_verify_looks_at_the_files(photos, tmp_path):
+    run = protect(photos, tmp_path / "out", method="texture", progress=False)
+    verify(run)
+    file = next(path for path in run.folder.images.rglob("*.png"))
+    content = file.read_bytes()
+    file.unlink()
+    with pytest.raises(DataError, match="1 of 24 are missing or changed"):
+        verify(run)
+    file.write_bytes(content)
+    (file.parent / "original.jpg").write_bytes(b"clean")
+    with pytest.raises(DataError, match=r"1 are not of this protection, such as .*original.jpg"):
+        verify(run)
+
+
+def test_a_killed_run_goes_on_with_all_files(photos, tmp_path, monkeypatch):
+    import hf_unlearnable.runs.protecting as protecting
+
+    whole = protect(photos, tmp_path / "whole", method="texture", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_unlearnable.runs.image_files.atomic_write", lambda *a, **k: (_ for _ in ()).throw(OSError()))
+        with pytest.raises(OSError):  # noqa: PT011
+            protecting.protect(photos, tmp_path / "out", method="texture", progress=False)
+    assert not (tmp_path / "out").exists()
+    run = protect(photos, tmp_path / "out", method="texture", progress=False)
+    digests = [
+        {name: file_digest(one.folder.images / name) for name in files_of(one.folder.images)} for one in (run, whole)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_copy_with_losses_says_what_is_left(photos, tmp_path):
+    make_dataset(2, channels=3, side=16)[0]["image"].convert("RGBA").save(photos / "class 0" / "clear.png")
+    runs = {
+        quality: protect(photos, tmp_path / str(quality), method="texture", also_jpeg=quality, progress=False)
+        for quality in (10, 95)
+    }
+    low, high = runs[10].lossy, runs[95].lossy
+    assert 0 < low.left < high.left < 1.05
+    assert low.images == high.images == 25
+    assert low.flattened == 1
+    assert low.outside > 0
+    assert "within" not in str(low)
+    assert f"{low.outside} are further from their originals than the budget" in str(runs[10])
+    names = [name.rsplit(".", 1)[0] for name in files_of(runs[10].folder.images)]
+    assert files_of(runs[10].folder.images_jpeg) == [f"{name}.jpg" for name in names]
+    with Image.open(next(runs[10].folder.images_jpeg.rglob("*.jpg"))) as image:
+        assert image.format == "JPEG"
+    with pytest.raises(RecipeError, match="also_jpeg=0"):
+        protect(photos, tmp_path / "no", method="texture", also_jpeg=0, progress=False)
+
+
+def test_what_is_left_of_a_change():
+    rng = np.random.default_rng(0)
+    original = rng.integers(50, 200, (3, 32, 32), dtype=np.uint8)
+    change = rng.choice([-8, 8], original.shape)
+    released = (original + change).astype(np.uint8)
+    for share, later in ((1.0, released), (0.0, original), (0.5, (original + change // 2).astype(np.uint8))):
+        counted = Remaining()
+        counted.add(original, released, later)
+        assert counted.share == share
+    counted = Remaining()
+    counted.add(original, original, released)
+    assert counted.share is None
+    noisy = Remaining()  # what has nothing to do with the change is none of it
+    noisy.add(original, released, (released + rng.choice([-8, 8], original.shape)).astype(np.uint8))
+    assert noisy.share == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_room_that_is_expected(photos, tmp_path):
+    data = load_dataset("imagefolder", data_dir=str(photos), split="train")
+    space = expected_space(data, "image", Budget(8), tmp_path / "out", copies=2)
+    assert space.now == pytest.approx(sum(path.stat().st_size for path in photos.rglob("*.*g")), rel=0.2)
+    run = protect(photos, tmp_path / "out", method="em:epochs=1", progress=False)
+    written = sum(path.stat().st_size for path in run.folder.images.rglob("*.png"))
+    assert space.png == pytest.approx(written, rel=0.3)
+    assert "written twice, as a dataset and as files" in space.told("png")
+
+
+def test_clean_removes_copies_on_request(photos, tmp_path):
+    from typer.testing import CliRunner
+
+    from hf_unlearnable.cli import app
+
+    run = protect(photos, tmp_path / "out", method="texture", progress=False)
+    said = CliRunner().invoke(app, ["clean", str(tmp_path)]).output
+    assert f"{tmp_path / 'out' / 'images'} (" in said
+    CliRunner().invoke(app, ["clean", str(tmp_path), "--yes"])
+    assert run.folder.images.exists()
+    CliRunner().invoke(app, ["clean", str(tmp_path), "--images", "--yes"])
+    assert not run.folder.images.exists()
+    assert RunFolder(tmp_path / "out").is_complete
+    verify(run)
