@@ -13,7 +13,7 @@ from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import EVERY, Epochs, Images, Labels, MaxPixels, Subset, found
-from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_few
+from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def protect(
         str | None,
         typer.Option(
             help="As the command env lists them, also with settings: 'beo:mode=self,steps=40' (default: mi-ue; texture "
-            "for images of one class)."
+            "for images of one class, without --others)."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
@@ -83,6 +83,13 @@ def protect(
             "--craft-unseen", help="Let OUTPUT/private protect images too that are added later; one owner's always can."
         ),
     ] = False,
+    others: Annotated[
+        str | None,
+        typer.Option(
+            help="Clean images of others, for methods that tell classes apart; none of them is written to OUTPUT."
+        ),
+    ] = None,
+    others_split: Annotated[str | None, typer.Option(help="Their split (default: train).")] = None,
     like: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Protect pictures that came later as this earlier OUTPUT; writes files."),
@@ -132,10 +139,8 @@ def protect(
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
     from hf_unlearnable.methods.labelling import Labels as Labelling
-    from hf_unlearnable.methods.labelling import is_one_class
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
-    from hf_unlearnable.runs.inspecting import open_dataset
     from hf_unlearnable.runs.protecting import check_apart
 
     if like is not None and output is not None:
@@ -159,20 +164,18 @@ def protect(
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")
     check_apart(dataset, output)
+    if others is not None:
+        check_apart(others, output)
     if not overwrite:
         require_empty(output)
     if push_to:
         from hf_unlearnable.hub import check_login
 
         check_login(push_to)
-    data = open_dataset(dataset, split, subset, class_depth, keep_clean or ()).dataset
-    alone = is_one_class(data, wanted, image_column, label_column)
-    if alone:
-        tell_few(len(data))
     written = protect_and_tell(
         dataset,
         output,
-        named or _with_settings(Method.parse("texture" if alone else "mi-ue"), given),
+        lambda default: named or _with_settings(default, given),
         budget=allowance,
         **source,
         leave_out=leave_out,
@@ -182,6 +185,8 @@ def protect(
         duplicates=duplicates,
         surrogate=surrogate or None,
         labels=wanted,
+        others=others,
+        others_split=others_split,
         resolution=resolution,
         on_unseen="craft" if craft else None,
         cache=cache,

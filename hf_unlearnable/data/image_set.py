@@ -53,6 +53,12 @@ class Originals:
     sizes: NDArray[np.int32]
     conversions: dict[str, int]
 
+    def first(self, count: int) -> Originals:
+        """Of the first ``count`` rows alone; the conversions stay."""
+        return replace(
+            self, digests=self.digests[:count], contents=self.contents[:count], sizes=self.sizes[:count]
+        )
+
     @property
     def first_copies(self) -> NDArray[np.int64]:
         """(N,) for every image the number of the first row with the same pixels: its own where there is none before."""
@@ -198,8 +204,9 @@ def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool =
             return
         raise DataError(
             f"got images of one class only ({names[present[0]]!r}); expected at least two, since this method works by "
-            f"what tells classes apart. For one owner's images use the method texture; or let classes be made of "
-            f"images that look alike: {option('labels', 'clusters:10')}"
+            f"what tells classes apart. For one owner's images use the method texture, or show images of others: "
+            f"{option('others', 'DATASET')}; or let classes be made of images that look alike: "
+            f"{option('labels', 'clusters:10')}"
         )
     lonely = [names[index] for index in present if counts[index] == 1]
     if lonely:

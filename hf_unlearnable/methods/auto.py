@@ -73,6 +73,8 @@ class Auto(Method, name="auto"):
     def _judge(self, task: Task, name: str) -> dict[str, float]:
         """What each thief learns: the share of clean held-out images that it names right, in [0, 1]."""
         held = self._held_out(task.images.labels)
+        if task.own_classes is not None:  # what they learn of other people's images is not asked
+            held &= task.images.labels < task.own_classes
         protected, clean = task.protected().select(np.flatnonzero(~held)), task.images.select(np.flatnonzero(held))
         training, device = Training(epochs=self.thief_epochs), task.accelerator.device
         figures = {}

@@ -169,13 +169,14 @@ def label(
 
 
 def is_one_class(
-    dataset: Dataset, labels: Labels, image_column: str | None = None, label_column: str | None = None
+    dataset: Dataset, labels: Labels | str = AUTO, image_column: str | None = None, label_column: str | None = None
 ) -> bool:
     """Whether all images are of one class, by these labels.
 
     Raises:
         DataError: columns or labels that cannot be used.
     """
+    labels = Labels.parse(labels)
     if labels.kind != AUTO:
         return labels.kind == NONE
     columns = find_columns(dataset, image_column, label_column, needs_label=False)

@@ -22,7 +22,7 @@ from hf_unlearnable.training.processes import broadcast, run_on_all
 
 
 def intake(
-    dataset: Dataset | DatasetDict | str | PathLike[str],
+    dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     *,
     split: str = "train",
     keep_clean: Sequence[str] = (),
@@ -60,12 +60,11 @@ def intake(
         DataError: it cannot be opened, or has no column of images.
     """
     opened = open_dataset(dataset, split, config, class_depth, keep_clean)
-    name = "" if isinstance(dataset, (Dataset, DatasetDict)) else str(dataset)
     columns, problem = _columns(opened.dataset, image_column, label_column)
     return Intake.of(
         opened,
         columns,
-        source=name,
+        source=opened.name,
         notes=[problem] if problem else [],
         decode=decode,
         image_format=image_format,
@@ -77,13 +76,15 @@ def intake(
 
 
 def open_dataset(
-    dataset: Dataset | DatasetDict | str | PathLike[str],
+    dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     split: str,
     config: str | None,
     class_depth: int | None,
     keep_clean: Sequence[str] = (),
 ) -> Source:
-    """Open what is to be protected; a ``Dataset`` in memory is its own only split."""
+    """Open what is to be protected; a ``Dataset`` in memory is its own only split, and a ``Source`` is open."""
+    if isinstance(dataset, Source):
+        return dataset
     if isinstance(dataset, Dataset):
         if split == ALL:
             raise DataError("got one split and split='all'; expected a DatasetDict, or the name of a dataset")

@@ -18,7 +18,7 @@ from hf_unlearnable.data.columns import without_columns
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
-from hf_unlearnable.data.sources import ALL
+from hf_unlearnable.data.sources import ALL, Source, load_source
 from hf_unlearnable.errors import (
     CheckpointError,
     OutputError,
@@ -28,6 +28,7 @@ from hf_unlearnable.errors import (
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class
+from hf_unlearnable.methods.others import OTHERS
 from hf_unlearnable.progress import whole
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
@@ -97,6 +98,8 @@ class ProtectedRun(PathLike[str]):
             lines.append(
                 f"Labels: the column {described.columns.label!r} was taken as {len(classes.names)} classes: {names}."
             )
+        if others := described.findings.get(OTHERS):
+            lines.append(f"Others: {others} clean images of others were learned beside; none of them is written.")
         if left_out := self.intake.images - described.images:
             lines.append(f"Left out, as told: {left_out} of {self.intake.images} rows, unreadable or without a label.")
         if clean := self.folder.clean_splits:
@@ -117,7 +120,7 @@ class ProtectedRun(PathLike[str]):
 
 @check_arguments
 def protect(
-    dataset: Dataset | DatasetDict | str | PathLike[str],
+    dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     output: str | PathLike[str],
     *,
     method: Method | str | None = None,
@@ -135,6 +138,8 @@ def protect(
     labels: Labels | str = AUTO,
     image_column: str | None = None,
     label_column: str | None = None,
+    others: Dataset | str | PathLike[str] | None = None,
+    others_split: str | None = None,
     resolution: Side | None = None,
     on_unseen: Literal["error", "craft"] | None = None,
     unlabelled: Literal["error", "drop"] = "error",
@@ -158,10 +163,10 @@ def protect(
 
     Args:
         dataset: one split or a dictionary of them in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file, an
-            image folder, or a zip or tar of one.
+            image folder, or a zip or tar of one; or what ``open_dataset`` opened with the same choice of a split.
         output: the folder to write; must not hold anything yet.
         method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``. When left out ``"mi-ue"``, or
-            ``"texture"`` for images of one class.
+            ``"texture"`` for images of one class without any of others.
         budget: how far an image may be moved, see ``Method.fit``.
         split: of a dataset that has several. ``"train+validation"`` makes one of two; ``"all"`` keeps them apart in
             ``output/dataset``, a ``DatasetDict``, and fits them together: they must have the same columns and classes.
@@ -180,6 +185,8 @@ def protect(
         labels: see there.
         image_column: see there.
         label_column: see there.
+        others: see there; or where they are. They are never written to ``output``.
+        others_split: of others that are named; ``train`` when left out.
         resolution: see there.
         on_unseen: see there.
         unlabelled: see there.
@@ -221,21 +228,23 @@ def protect(
     if keep_clean and split != ALL:
         given = option("keep_clean", keep_clean[0])
         raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
-    in_memory = isinstance(dataset, (Dataset, DatasetDict))
-    if named := dataset if not in_memory else origin and origin.dataset:
-        check_apart(named, target)
+    name = "" if isinstance(dataset, (Dataset, DatasetDict)) else _name_of(dataset)
+    for named in (name or origin and origin.dataset, others if isinstance(others, (str, PathLike)) else None):
+        if named:
+            check_apart(named, target)
     if not overwrite:
         require_empty(target)
-    if not in_memory and origin is not None:
-        raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
+    if name and origin is not None:
+        raise RecipeError(f"got an origin for {name!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
     opened = open_dataset(dataset, split, config, class_depth, keep_clean)
-    if not isinstance(dataset, (Dataset, DatasetDict)):
-        origin = Origin.at(dataset, split=opened.split, config=config, class_depth=class_depth)
+    if name:
+        origin = Origin.at(name, split=opened.split, config=config, class_depth=class_depth)
     elif isinstance(dataset, DatasetDict):
         origin = origin and replace(origin, split=opened.split)
     columns = columns_of(opened.dataset, image_column, label_column)
-    recipe = chosen or default_method(opened.dataset, labels, image_column, label_column)
+    beside = open_others(others, others_split)
+    recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     released = without_columns(opened.dataset, drop_columns, columns)
     check_columns(released, columns.image)
     found, skipped = looked_at(
@@ -245,7 +254,7 @@ def protect(
         allowed={"leave_out": leave_out, "skip_unreadable": skip_unreadable},
         intake=intake,
         image_files=image_files,
-        source="" if in_memory else str(dataset),
+        source=name,
         image_format=image_format,
         budget=allowance,
         output=target,
@@ -259,8 +268,9 @@ def protect(
         origin = origin and replace(origin, skipped=skipped)
     splits = None
     if split == ALL:
-        clean = {name: open_dataset(dataset, name, config, class_depth).dataset for name in keep_clean}
-        clean = {name: without_columns(part, drop_columns, columns) for name, part in clean.items()}
+        whole_set = name if isinstance(dataset, Source) else dataset
+        clean = {part: open_dataset(whole_set, part, config, class_depth).dataset for part in keep_clean}
+        clean = {part: without_columns(data, drop_columns, columns) for part, data in clean.items()}
         splits = Splits.of(opened, data, skipped, clean)
     del opened  # the names of a million files, which the fit needs no more
     options: dict[str, Any] = {
@@ -269,6 +279,7 @@ def protect(
         "labels": labels,
         "image_column": image_column,
         "label_column": label_column,
+        "others": beside,
         "resolution": resolution,
         "on_unseen": on_unseen,
         "duplicates": duplicates,
@@ -296,14 +307,36 @@ def protect(
 
 
 def default_method(
-    data: Dataset, labels: Labels | str = AUTO, image_column: str | None = None, label_column: str | None = None
+    data: Dataset,
+    labels: Labels | str = AUTO,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    others: Dataset | None = None,
 ) -> Method:
-    """What protects images where nobody has chosen: MI-UE, or the texture where they are of one class.
+    """What protects images where nobody has chosen: MI-UE, or the texture where they are of one class and alone.
 
     Raises:
         DataError: columns or labels that cannot be used.
     """
-    return Method.parse("texture" if is_one_class(data, Labels.parse(labels), image_column, label_column) else "mi-ue")
+    alone = others is None and is_one_class(data, labels, image_column, label_column)
+    return Method.parse("texture" if alone else "mi-ue")
+
+
+def open_others(others: Dataset | str | PathLike[str] | None, split: str | None) -> Dataset | None:
+    """The images of others; arguments as of ``protect``.
+
+    Raises:
+        RecipeError: a split of others that are not named.
+        SourceError: nothing there.
+        DataError: there, but not readable.
+    """
+    if split is not None and not isinstance(others, (str, PathLike)):
+        raise RecipeError(f"got {option('others_split', split)} and no name of others; expected both, or neither")
+    return load_source(str(others), split or "train") if isinstance(others, (str, PathLike)) else others
+
+
+def _name_of(dataset: Source | str | PathLike[str]) -> str:
+    return dataset.name if isinstance(dataset, Source) else str(dataset)
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
