@@ -74,7 +74,8 @@ def protect(
     labels: Annotated[
         str,
         typer.Option(
-            help="auto (a label column; else one owner), none (one owner), or clusters:10, made of the images."
+            help="auto (a label column; else as below or one owner), none (one owner), clusters:10 (of images that look "
+            "alike), largest:COLUMN (object or mask), frequent:COLUMN (of several labels)."
         ),
     ] = "auto",
     craft: Annotated[
@@ -159,7 +160,7 @@ def protect(
     source |= {"image_column": image_column, "label_column": label_column}
     if dry_run:
         files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
-        look_and_tell(dataset, budget=allowance, decode=True, **files, **source)
+        look_and_tell(dataset, budget=allowance, decode=True, labels=wanted, **files, **source)
         return
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")

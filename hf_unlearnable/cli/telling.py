@@ -29,6 +29,7 @@ LOOKED_AT = (
     "class_depth",
     "image_column",
     "label_column",
+    "labels",
     "image_format",
     "image_files",
     "budget",

@@ -19,6 +19,7 @@ from datasets import Dataset, DatasetDict
 from datasets.naming import INVALID_WINDOWS_CHARACTERS_IN_PATH
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from hf_unlearnable.data.annotations import kinds_beside
 from hf_unlearnable.data.columns import without_columns
 from hf_unlearnable.errors import (
     DataError,
@@ -131,6 +132,7 @@ def push(
         title=title,
         description=description,
         preview=PREVIEW,
+        beside=kinds_beside(dataset, columns.image),
     )
     preview = io.BytesIO()
     contact_sheet(dataset, preview, columns)

@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import without_columns
 from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source
@@ -92,7 +93,11 @@ class ProtectedRun(PathLike[str]):
                 "them be made (--labels clusters:10)."
             )
         elif described.labels:
-            lines.append(f"Labels: made, {described.labels}; the columns of the dataset stay as they are.")
+            names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
+            lines.append(
+                f"Labels: made, {described.labels}, {Labels.parse(described.labels).meaning}: {len(classes.names)} "
+                f"classes, {names}. The columns of the dataset stay as they are."
+            )
         if classes.values is not None:
             names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
             lines.append(
@@ -247,6 +252,7 @@ def protect(
     recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     released = without_columns(opened.dataset, drop_columns, columns)
     check_columns(released, columns.image)
+    note = check_orientation(released, columns.image)
     found, skipped = looked_at(
         opened,
         columns,
@@ -255,6 +261,7 @@ def protect(
         intake=intake,
         image_files=image_files,
         source=name,
+        notes=[note] if note else [],
         image_format=image_format,
         budget=allowance,
         output=target,
