@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.pairing import check_images, check_match, naming
+from hf_unlearnable.data.pairing import check_images, check_match, count_seen, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError, option
@@ -101,7 +101,8 @@ def learnability(
         DivergenceError: a victim's loss left the finite numbers.
 
     Warns:
-        UserWarning: the protected images are the clean ones, or most of them look like other images than those.
+        UserWarning: the protected images are the clean ones, or most of them look like other images than those; or test
+            images are among those that victims are trained on, which ``Report.test_seen`` counts.
     """
     accelerator = accelerator or default_accelerator()
     thieves, left_out = chosen_thieves(victims, defences, trainings, suite, training)
@@ -143,6 +144,12 @@ def learnability(
     sets = {name: read(name) for name in datasets}
     idle = [defence for defence in dict.fromkeys(thief.defence for thief in thieves) if _idle(defence, sets)]
     doubts = [*check_match(sets["protected"], sets["clean"], sets["test"]), *left_out]
+    seen = count_seen(sets["test"], [sets["clean"], sets["protected"]])
+    if seen:
+        doubts.append(
+            f"{seen} of {len(test)} test images are among those that models are trained on: of these the figures tell "
+            f"how well they are remembered, and nothing of what is learned for new images"
+        )
     if suite is None:
         doubts += [f"the defence {defence} changes no image, so it does nothing here" for defence in idle]
     else:
@@ -184,6 +191,7 @@ def learnability(
             thief.defence.name: thief.defence.epochs_factor for thief in thieves if thief.defence.epochs_factor > 1
         },
         suite=suite or "",
+        test_seen=seen,
     )
 
 

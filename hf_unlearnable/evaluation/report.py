@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.evaluation import cases, scores
+from hf_unlearnable.evaluation import cases, printed, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
 from hf_unlearnable.files import atomic_write
@@ -104,6 +104,8 @@ class Report:
         trainings: the recipes that victims name behind a comma.
         epochs_factors: the names of defences that were trained for some times as many epochs as their recipe says.
         suite: the name of the suite of thieves; empty if they were chosen one by one.
+        test_seen: how many of the test images are among those that victims were trained on; None where nobody looked,
+            as in what earlier versions wrote.
     """
 
     results: tuple[Result, ...]
@@ -117,6 +119,7 @@ class Report:
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     epochs_factors: dict[str, int] = field(default_factory=dict)
     suite: str = ""
+    test_seen: int | None = None
 
     @property
     def victims(self) -> list[str]:
@@ -234,13 +237,47 @@ class Report:
         """The sample standard deviation of ``values``; not a number for a single seed."""
         return Accuracy.of(self.values(case, victim, figure, **choice)).spread
 
+    def ceiling(self, victim: str | None = None) -> float:
+        """The best accuracy after clean images, of one victim or all; not a number where that was not measured."""
+        pairs = [pair for pair in self.pairs if victim in (None, pair[0])]
+        known = [self.accuracy(CLEAN, model, defence=defence) for model, defence in pairs]
+        return max((accuracy for accuracy in known if not math.isnan(accuracy)), default=math.nan)
+
+    @property
+    def guessing(self) -> float:
+        """How far as many models as these get by luck, in [0, 1]; see ``scores.guessing``."""
+        return scores.guessing(self.chance, self.test_images, len(self.pairs))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether victims were trained on most of the test images, so that figures say nothing of new ones."""
+        return 2 * (self.test_seen or 0) > self.test_images
+
+    def untold(self, victim: str | None = None) -> str:
+        """Why no figure tells what protection does; empty where one does, or where no clean images were trained on.
+
+        Args:
+            victim: as far as this one goes; all of them when left out.
+        """
+        if self.remembers:
+            return f"{self.test_seen} of {self.test_images} test images are among those that models were trained on"
+        best = self.ceiling(victim)
+        if math.isnan(best) or best > self.guessing:
+            return ""
+        return (
+            f"too few images; what was learned from clean images names {100 * best:.1f} % of {self.test_images} test "
+            f"images, and luck alone up to {100 * self.guessing:.1f} % (chance {100 * self.chance:.1f} %)"
+        )
+
     def protection_score(self, victim: str | None = None, defence: str | None = None) -> float:
         """(clean - protected) / (clean - chance): 1 when protected data teach nothing, 0 when they teach all.
 
-        Clean and protected data meet the same defence. Not a number when the victim learns nothing from clean data.
+        Clean and protected data meet the same defence. Not a number when what the victim learns from clean data may be
+        luck, or when it ``remembers`` the test images.
         """
         clean, protected = (self.accuracy(case, victim, defence=defence) for case in (CLEAN, PROTECTED))
-        return scores.protection_score(protected, clean, self.chance)
+        score = scores.protection_score(protected, clean, self.chance, self.test_images, len(self.pairs))
+        return math.nan if self.remembers else score
 
     def theft_gain(
         self, victim: str | None = None, *, ratio: float | None = None, defence: str | None = None, case: str = MIX
@@ -248,9 +285,11 @@ class Report:
         """What protected data add for a thief who has the other part clean: mix - clean part alone.
 
         Zero or less means that they add nothing. ``case=SEQUENTIAL`` for the thief who trains on the clean part first.
+        Not a number when both may be luck, or when the victim ``remembers`` the test images.
         """
         choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
-        return self.accuracy(case, victim, **choice) - self.accuracy(CLEAN_PART, victim, **choice)
+        both, alone = (self.accuracy(key, victim, **choice) for key in (case, CLEAN_PART))
+        return math.nan if self.remembers or max(both, alone) <= self.guessing else both - alone
 
     def rows(self) -> list[dict[str, Any]]:
         """A tidy table: one row for each victim that was trained."""
@@ -270,9 +309,10 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-        later = ("trainings", "epochs_factors", "suite")
-        given = {name: value for name, value in asdict(self).items() if value or name not in later}
-        return {"summary": [line.as_dict() for line in self.table()], **given}
+        later = ("trainings", "epochs_factors", "suite", "test_seen")
+        given = {name: value for name, value in asdict(self).items() if value or value == 0 or name not in later}
+        why = {"cannot_be_measured": self.untold()} if self.untold() else {}
+        return {"summary": [line.as_dict() for line in self.table()], **why, **given}
 
     def save(self, file: str | PathLike[str], *, private: bool = False) -> None:
         """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
@@ -326,70 +366,21 @@ class Report:
         """
         kinds = kinds_of(cls)
         own = {key: value for key, value in stored.items() if key in kinds}
-        later = ("doubts", "trainings", "epochs_factors", "suite")
+        later = ("doubts", "trainings", "epochs_factors", "suite", "test_seen")
         check_keys(own, set(kinds) - set(later), later, "a measurement", kinds)
         read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
         return cls(**own | read)
 
     def __str__(self) -> str:
         lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
-        if len(self.pairs) > FEW:
-            return "\n".join([*lines, *self._overview()])
-        for victim, defence in self.pairs:
-            lines.append(f"{self._title(victim, defence):<28}{'last epoch':>12}{'peak epoch':>15}")
-            lines += self._block(self.table(victim, defence))
+        titles = {pair: self._title(*pair) for pair in self.pairs}
+        blocks = {titles[pair]: self.table(*pair) for pair in self.pairs}
+        lines += printed.overview(blocks) if len(blocks) > FEW else printed.details(blocks)
+        if why := self.untold():
+            return "\n".join([*lines, f"  {printed.CANNOT}: {why}"])
+        if vain := [victim for victim in self.victims if self.untold(victim)]:
+            lines.append(f"  no score for {', '.join(vain)}: {self.untold(vain[0])}")
         return "\n".join(lines)
 
     def _title(self, victim: str, defence: str) -> str:
         return victim if self.defences == [NO_DEFENCE] or defence == NO_DEFENCE else f"{victim}, {defence}"
-
-    def _overview(self) -> Iterator[str]:
-        """A line for each victim and defence; mixtures, which few of them meet, below."""
-        titles = {pair: self._title(*pair) for pair in self.pairs}
-        width = max(28, *(len(title) for title in titles.values())) + 2
-        yield f"{'':<{width}}{'clean':>12}{'protected':>15}{'peak epoch':>15}{'score':>8}"
-        for (victim, defence), title in titles.items():
-            lines = {line.case.key: line for line in self.table(victim, defence)}
-            clean, protected = lines.get(CLEAN), lines.get(PROTECTED)
-            score = math.nan if protected is None or protected.protection_score is None else protected.protection_score
-            cells = [clean and clean.last, protected and protected.last, protected and protected.peak]
-            texts = [_cell(accuracy or Accuracy(math.nan, math.nan)) for accuracy in cells]
-            yield f"{title:<{width}}{texts[0]:>12}   {texts[1]:>12}   {texts[2]:>12}{_score(score):>8}".rstrip()
-        mixtures = [line for pair in titles for line in self.table(*pair) if line.case.ratio is None and line.seeds]
-        for line in mixtures:
-            yield f"  {titles[line.victim, line.defence]}: {line.text} {_cell(line.last).strip()}"
-        yield from _gains(mixtures)
-
-    def _block(self, lines: list[Line]) -> Iterator[str]:
-        """The lines of one victim and defence, then what follows from them."""
-        lines = [line for line in lines if line.seeds]
-        for line in lines:
-            yield f"  {line.text:<34}{_cell(line.last):>12}   {_cell(line.peak):>12}"
-        for line in lines:
-            if line.protection_score is None:
-                continue
-            if not math.isnan(line.protection_score):
-                yield f"  protection score {line.protection_score:.2f} (1: protected data teach nothing, 0: all)"
-            elif CLEAN in self.cases:
-                yield "  no protection score: the victim learns nothing from clean data either"
-        yield from _gains(lines)
-
-
-def _gains(lines: list[Line]) -> Iterator[str]:
-    """What protected images add in each mixture."""
-    alone = case_of(CLEAN_PART).text
-    for line in lines:
-        if line.theft_gain is not None and not math.isnan(line.theft_gain):
-            which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
-            yield f"  theft gain {100 * line.theft_gain:+.1f} points ({which})"
-
-
-def _cell(accuracy: Accuracy) -> str:
-    if math.isnan(accuracy.mean):
-        return f"{'-':>5}       "
-    spread = "       " if math.isnan(accuracy.spread) else f" ± {100 * accuracy.spread:4.1f}"
-    return f"{100 * accuracy.mean:5.1f}{spread}"
-
-
-def _score(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.2f}"

@@ -83,6 +83,14 @@ def written(tmp_path):
     return json.loads((tmp_path / "out" / "learnability.json").read_text())
 
 
+def test_a_baseline_that_may_be_luck_gives_no_score(tmp_path, capsys):
+    trainer(
+        tmp_path, LearnabilityCallback(prepared(TEST.select(range(3))), baseline=0.9, train_images=0), epochs=1
+    ).train()
+    assert "protection_score" not in written(tmp_path)["last"]
+    assert "protection cannot be measured: too few images" in capsys.readouterr().out
+
+
 def test_the_figures_are_those_of_the_model(tmp_path):
     tracker = Tracker()
     run = trainer(tmp_path, LearnabilityCallback(prepared(TEST), baseline=0.9, trackers=[tracker]))
