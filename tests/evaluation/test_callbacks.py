@@ -341,8 +341,8 @@ def test_scores_are_their_definitions():
     counts = confusion([0, 1, 1, 2], [0, 1, 0, 0], classes=4)
     assert counts.tolist() == [[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(class_accuracies(counts), [1 / 3, 1, np.nan, np.nan])
-    assert protection_score(0.3, 0.8, 0.1) == pytest.approx(0.5 / 0.7)
-    assert np.isnan(protection_score(0.1, 0.1, 0.1))
+    assert protection_score(0.3, 0.8, 0.1, 100) == pytest.approx(0.5 / 0.7)
+    assert np.isnan(protection_score(0.1, 0.1, 0.1, 100))
     with pytest.raises(DataError, match=r"argmax"):
         confusion(np.ones((2, 3)), [0, 1])
     with pytest.raises(DataError, match="whole numbers"):
