@@ -11,7 +11,7 @@ import typer
 
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -35,7 +35,24 @@ def measure(
     training: Annotated[
         list[str] | None, typer.Option(help="sgd, adamw, short, strong or long; may be repeated (default: sgd).")
     ] = None,
-    ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
+    owner: Annotated[
+        bool,
+        typer.Option(
+            "--owner", help="Ask whether a model learns these images, as one class among clean ones of others."
+        ),
+    ] = False,
+    others: Annotated[
+        str | None, typer.Option(help="With --owner: those clean images (default: generated ones, a weak question).")
+    ] = None,
+    others_split: Annotated[str | None, typer.Option(help="Their split (default: train).")] = None,
+    others_test: Annotated[str | None, typer.Option(help="Further ones to test on (default: as --others).")] = None,
+    others_test_split: Annotated[
+        str | None, typer.Option(help="Their split (default: a fifth of --others is held out).")
+    ] = None,
+    ratios: Annotated[
+        str | None,
+        typer.Option(help="Shares of protected images, 0 is clean, 1 protected (default: 0,0.5,1; with --owner 0,1)."),
+    ] = None,
     defences: Annotated[
         str | None, typer.Option(help="What the thief does, as env lists them: none,jpeg,jpeg:50 (default: none).")
     ] = None,
@@ -46,10 +63,11 @@ def measure(
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Victims of each kind.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
     image_column: Images = None,
     label_column: Labels = None,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report.
@@ -71,7 +89,12 @@ def measure(
         trainings=training or None,
         defences=None if defences is None else _listed(defences),
         suite=suite,
-        ratios=_ratios(ratios),
+        owner=owner,
+        others=others,
+        others_split=others_split,
+        others_test=others_test,
+        others_test_split=others_test_split,
+        ratios=None if ratios is None else _ratios(ratios),
         sequential=sequential,
         seeds=seeds,
         epochs=epochs,
@@ -110,26 +133,32 @@ def measure_and_tell(
     **options: Any,
 ) -> Report:
     """Measure a run, draw what was found, and say it in the main process."""
-    from hf_unlearnable.evaluation.protocol import RATIOS, SEEDS, chosen_thieves, trials
+    from hf_unlearnable.evaluation.protocol import SEEDS, chosen_thieves, ratios_of, trials
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
-    from hf_unlearnable.reports.charts import accuracy_chart, keep_picture
+    from hf_unlearnable.reports.charts import accuracy_chart, keep_picture, missing
     from hf_unlearnable.reports.images import image_grid
-    from hf_unlearnable.runs.measuring import measure, open_sets, with_suite
+    from hf_unlearnable.runs.measuring import measure, open_own, open_sets, with_suite
     from hf_unlearnable.training import Training
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
     named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
-    options = {"ratios": RATIOS, **with_suite(options)}
+    options = with_suite(options)
+    owner = options.get("owner", False)
     training, numbers = Training(epochs=epochs), [SEEDS[0] + index for index in range(seeds)]
     choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite")}
     thieves, _ = chosen_thieves(**choice, training=training)
     for thief in thieves:
         thief.require()
     planned = trials(
-        thieves, options["ratios"], numbers, sequential=options.get("sequential", False), suite=options.get("suite")
+        thieves,
+        ratios_of(options.get("ratios"), owner=owner),
+        numbers,
+        sequential=options.get("sequential", False),
+        suite=options.get("suite"),
+        owner=owner,
     )
-    protected, clean, test = open_sets(run, **named)
+    protected, clean, test = open_own(run, **named, image_column=image_column) if owner else open_sets(run, **named)
     if accelerator.is_main_process:
         typer.echo(
             f"Up to {len(planned)} trainings of fresh models, for {len(thieves)} kind(s) of thief; what is finished is "
@@ -137,8 +166,7 @@ def measure_and_tell(
         )
     report = measure(
         run,
-        clean=clean,
-        test=test,
+        **(named if owner else {"clean": clean, "test": test}),
         **options,
         accelerator=accelerator,
         training=training,
@@ -148,11 +176,14 @@ def measure_and_tell(
     )
     if not accelerator.is_main_process:
         return report
-    grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
-    keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
-    keep_picture(run.beside("images.png"), grid)
     typer.echo(f"\n{report}\n")
-    typer.echo(f"{run.measured}, learnability.csv, accuracy.png, images.png written")
+    written = [str(run.measured), "learnability.csv"]
+    if not (why := missing()):
+        grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
+        keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
+        keep_picture(run.beside("images.png"), grid)
+        written += ["accuracy.png", "images.png"]
+    typer.echo(f"{', '.join(written)} written" + (f". Without pictures: {why}" if why else ""))
     typer.echo(f"To see it all on one page:  hf-unlearnable report {shlex.quote(str(run.given))}")
     found(output=run.given, report=run.measured, learnability=report.as_dict(), verdict=verdict_in_words(report))
     typer.echo(f"\n{verdict_in_words(report)}")

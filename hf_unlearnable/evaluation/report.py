@@ -18,9 +18,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.evaluation import cases, printed, scores
+from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
+from hf_unlearnable.evaluation.printed import CANNOT, blocks, overview, sizes
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
@@ -29,12 +30,18 @@ NO_DEFENCE = "none"
 FEW = 3  # victims and defences of which the printed table shows every figure
 
 
-def accuracies(stored: Sequence[Any]) -> tuple[float, ...]:
+def accuracies(stored: Sequence[Any], *, missing: bool = False) -> tuple[float, ...]:
     """What was kept of a victim's epochs.
+
+    Args:
+        stored: one an epoch.
+        missing: whether None, for what is not a number, may be among them.
 
     Raises:
         DataError: nothing, or something else than numbers in [0, 1].
     """
+    if missing:
+        return tuple(math.nan if one is None else accuracies([one])[0] for one in stored)
     if not stored or not all(isinstance(one, (int, float)) and 0 <= one <= 1 for one in stored):
         raise DataError(f"got the epochs {str(stored)[:80]}; expected an accuracy in [0, 1] after each")
     return tuple(stored)
@@ -50,7 +57,11 @@ class Result:
         ratio: the share of the rows that is protected, in [0, 1]; that of its mixture for ``CLEAN_PART``.
         defence: what the thief did against the protection.
         seed: of its weights, order, augmentation and of the split of a mixture.
-        epochs: clean test accuracy in [0, 1] after every epoch, the last of them after the last step.
+        epochs: clean test accuracy in [0, 1] after every epoch, the last of them after the last step; where one owner's
+            class was measured, its recall.
+        precision: there, of the test images that were named as the owner's, the share that is; not a number, None in
+            files, where none was. Empty elsewhere.
+        others: there, the accuracy on the test images of all other classes.
     """
 
     victim: str
@@ -59,6 +70,8 @@ class Result:
     defence: str
     seed: int
     epochs: tuple[float, ...]
+    precision: tuple[float, ...] = ()
+    others: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Result:
@@ -70,14 +83,34 @@ class Result:
         kinds = kinds_of(cls)
         if not isinstance(stored, dict):
             raise DataError(f"got {stored!r} as a result; expected the keys {', '.join(kinds)}")
-        check_keys(stored, kinds, (), "a result", kinds)
+        later = ("precision", "others")
+        check_keys(stored, set(kinds) - set(later), later, "a result", kinds)
         case_of(stored["case"])
-        return cls(**{**stored, "epochs": accuracies(stored["epochs"])})
+        read = {name: accuracies(stored[name], missing=True) for name in later if name in stored}
+        read["epochs"] = accuracies(stored["epochs"])
+        return cls(**{**stored, **read})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON, without what was not measured."""
+        told = {name: value for name, value in asdict(self).items() if value != ()}
+        if self.precision:
+            told["precision"] = [None if math.isnan(value) else value for value in self.precision]
+        return told
 
     @property
     def last(self) -> float:
         """Clean test accuracy after the last step."""
         return self.epochs[-1]
+
+    @property
+    def last_precision(self) -> float:
+        """That of the owner's class after the last step."""
+        return self.precision[-1] if self.precision else math.nan
+
+    @property
+    def last_others(self) -> float:
+        """The accuracy on all other classes after the last step."""
+        return self.others[-1] if self.others else math.nan
 
     @property
     def peak(self) -> float:
@@ -104,6 +137,10 @@ class Report:
         trainings: the recipes that victims name behind a comma.
         epochs_factors: the names of defences that were trained for some times as many epochs as their recipe says.
         suite: the name of the suite of thieves; empty if they were chosen one by one.
+        owner: where one owner's class among others was measured, how many images there are: of the ``owner`` and of
+            the ``others`` to train and, in ``owner test`` and ``others test``, to test on, and ``classes`` of others.
+            All accuracies are then recalls of the owner's class, ``chance`` is its share of the training images, and
+            ``images`` and ``test_images`` count all.
         test_seen: how many of the test images are among those that victims were trained on; None where nobody looked,
             as in what earlier versions wrote.
     """
@@ -119,7 +156,18 @@ class Report:
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     epochs_factors: dict[str, int] = field(default_factory=dict)
     suite: str = ""
+    owner: dict[str, int] = field(default_factory=dict)
     test_seen: int | None = None
+
+    @property
+    def figure(self) -> str:
+        """What was measured, in words."""
+        return "recall of the owner's clean images" if self.owner else "clean test accuracy"
+
+    @property
+    def tested(self) -> int:
+        """How many images accuracies are shares of: those to test on, of one owner where there is one."""
+        return self.owner.get("owner test", self.test_images)
 
     @property
     def victims(self) -> list[str]:
@@ -182,6 +230,8 @@ class Report:
             clean_part=Accuracy.of(self.values(CLEAN_PART, victim, **choice)) if case.mixture else None,
             protection_score=self.protection_score(victim, defence) if case.key == PROTECTED else None,
             theft_gain=self.theft_gain(victim, case=case.key, **choice) if case.mixture else None,
+            precision=Accuracy.of(self.values(case.key, victim, "last_precision", **choice)) if self.owner else None,
+            others=Accuracy.of(self.values(case.key, victim, "last_others", **choice)) if self.owner else None,
         )
 
     def _cases(self) -> list[tuple[Case, float]]:
@@ -205,7 +255,7 @@ class Report:
         Args:
             case: the key of one of ``CASES``.
             victim: the first one when left out.
-            figure: ``"last"`` or ``"peak"``.
+            figure: ``"last"`` or ``"peak"``; of one owner also ``"last_precision"`` or ``"last_others"``.
             ratio: of a mixture; the first one when left out.
             defence: the first one when left out.
         """
@@ -246,12 +296,12 @@ class Report:
     @property
     def guessing(self) -> float:
         """How far as many models as these get by luck, in [0, 1]; see ``scores.guessing``."""
-        return scores.guessing(self.chance, self.test_images, len(self.pairs))
+        return scores.guessing(self.chance, self.tested, len(self.pairs))
 
     @property
     def remembers(self) -> bool:
         """Whether victims were trained on most of the test images, so that figures say nothing of new ones."""
-        return 2 * (self.test_seen or 0) > self.test_images
+        return 2 * (self.test_seen or 0) > self.tested
 
     def untold(self, victim: str | None = None) -> str:
         """Why no figure tells what protection does; empty where one does, or where no clean images were trained on.
@@ -260,12 +310,12 @@ class Report:
             victim: as far as this one goes; all of them when left out.
         """
         if self.remembers:
-            return f"{self.test_seen} of {self.test_images} test images are among those that models were trained on"
+            return f"{self.test_seen} of {self.tested} test images are among those that models were trained on"
         best = self.ceiling(victim)
         if math.isnan(best) or best > self.guessing:
             return ""
         return (
-            f"too few images; what was learned from clean images names {100 * best:.1f} % of {self.test_images} test "
+            f"too few images; what was learned from clean images names {100 * best:.1f} % of {self.tested} test "
             f"images, and luck alone up to {100 * self.guessing:.1f} % (chance {100 * self.chance:.1f} %)"
         )
 
@@ -276,7 +326,7 @@ class Report:
         luck, or when it ``remembers`` the test images.
         """
         clean, protected = (self.accuracy(case, victim, defence=defence) for case in (CLEAN, PROTECTED))
-        score = scores.protection_score(protected, clean, self.chance, self.test_images, len(self.pairs))
+        score = scores.protection_score(protected, clean, self.chance, self.tested, len(self.pairs))
         return math.nan if self.remembers else score
 
     def theft_gain(
@@ -304,15 +354,17 @@ class Report:
                 "peak": round(result.peak, 6),
                 "peak_epoch": 1 + result.epochs.index(result.peak),
             }
+            | ({"precision": result.last_precision, "others": result.last_others} if self.owner else {})
             for result in self.results
         ]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-        later = ("trainings", "epochs_factors", "suite", "test_seen")
+        later = ("trainings", "epochs_factors", "suite", "owner", "test_seen")
         given = {name: value for name, value in asdict(self).items() if value or value == 0 or name not in later}
+        results = [result.as_dict() for result in self.results]
         why = {"cannot_be_measured": self.untold()} if self.untold() else {}
-        return {"summary": [line.as_dict() for line in self.table()], **why, **given}
+        return {"summary": [line.as_dict() for line in self.table()], **why, **given, "results": results}
 
     def save(self, file: str | PathLike[str], *, private: bool = False) -> None:
         """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
@@ -366,18 +418,21 @@ class Report:
         """
         kinds = kinds_of(cls)
         own = {key: value for key, value in stored.items() if key in kinds}
-        later = ("doubts", "trainings", "epochs_factors", "suite", "test_seen")
+        later = ("doubts", "trainings", "epochs_factors", "suite", "owner", "test_seen")
         check_keys(own, set(kinds) - set(later), later, "a measurement", kinds)
         read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
         return cls(**own | read)
 
     def __str__(self) -> str:
-        lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
-        titles = {pair: self._title(*pair) for pair in self.pairs}
-        blocks = {titles[pair]: self.table(*pair) for pair in self.pairs}
-        lines += printed.overview(blocks) if len(blocks) > FEW else printed.details(blocks)
+        title = self.figure[0].upper() + self.figure[1:]
+        lines = [f"{title} in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
+        if self.owner:
+            lines.append(sizes(self.owner))
+        tables = {self._title(*pair): self.table(*pair) for pair in self.pairs}
+        shown = overview if len(tables) > FEW else blocks
+        lines += shown(tables, owner=bool(self.owner))
         if why := self.untold():
-            return "\n".join([*lines, f"  {printed.CANNOT}: {why}"])
+            return "\n".join([*lines, f"  {CANNOT}: {why}"])
         if vain := [victim for victim in self.victims if self.untold(victim)]:
             lines.append(f"  no score for {', '.join(vain)}: {self.untold(vain[0])}")
         return "\n".join(lines)

@@ -18,16 +18,17 @@ from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
-from hf_unlearnable.data.reading import MIN_SIDE, labelled
-from hf_unlearnable.errors import DataWarning, RecipeError, option
+from hf_unlearnable.data.reading import labelled
+from hf_unlearnable.errors import DataWarning, RecipeError
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
+from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.registry import METHODS, Recipes
-from hf_unlearnable.settings import Seed, check_fields
+from hf_unlearnable.settings import NotNegative, Seed, Side, check_arguments, check_fields
 from hf_unlearnable.training.processes import default_accelerator
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
@@ -54,6 +55,7 @@ class Method(ABC):
         name: what the method is called.
         citation: the paper that cards cite for it.
         uses_surrogates: whether it optimises against models; ``fit`` refuses to be given one where it does not.
+        one_class: whether it can work on images of one class, without others to tell them from.
         finest: the side in pixels of the square at which perturbations of larger images are made where ``fit`` is given
             no resolution. What is made at fewer pixels and enlarged shows as blotches in every smooth part.
 
@@ -66,6 +68,7 @@ class Method(ABC):
     name: ClassVar[str]
     citation: ClassVar[Paper | None] = None
     uses_surrogates: ClassVar[bool] = True
+    one_class: ClassVar[bool] = False
     finest: ClassVar[int] = 128
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -124,22 +127,24 @@ class Method(ABC):
         return dataclasses.asdict(self)
 
     @final
+    @check_arguments
     def fit(
         self,
         dataset: Dataset,
         *,
         budget: Budget | str | float = Budget(8),
         surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
+        labels: Labels | str = AUTO,
         image_column: str | None = None,
         label_column: str | None = None,
-        resolution: int | None = None,
-        on_unseen: Literal["error", "craft"] = "error",
+        resolution: Side | None = None,
+        on_unseen: Literal["error", "craft"] | None = None,
         unlabelled: Literal["error", "drop"] = "error",
         duplicates: Literal["apart", "share"] = "apart",
         accelerator: Accelerator | None = None,
         output_dir: str | PathLike[str] | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: float = 300.0,
+        checkpoint_every: NotNegative = 300.0,
         cache: Literal["disk", "device"] = "disk",
         progress: bool = True,
     ) -> Protection:
@@ -150,10 +155,16 @@ class Method(ABC):
 
         Args:
             dataset: one split with a column of images, of any sizes and modes (see ``pixels.released_mode``), and
-                labels: a ``ClassLabel``, strings, booleans or whole numbers (see ``find_columns``), in any format.
+                perhaps labels: a ``ClassLabel``, strings, booleans or whole numbers (see ``find_columns``), in any
+                format.
             budget: how far an image may be moved; numbers are 8-bit levels, text as ``Budget.parse`` reads it.
             surrogate: the model or models to optimise against, anything that ``Surrogate`` takes; the method's own
                 choice for the device when left out.
+            labels: where the classes come from. ``"auto"``: from the label column; where there is none, all images are
+                one owner's and one class, which only a method with ``one_class`` can protect. ``"none"``: one class,
+                whatever columns there are. ``"clusters:10"``: ten classes of images that look alike, by their oriented
+                gradients; ``"clusters:10,MODEL"``: by those of an image classifier, a folder or Hub id.
+                Made labels stay in the description of the protection; the dataset keeps its columns.
             image_column: may be left out when there is exactly one.
             label_column: may be left out when there is exactly one.
             resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
@@ -162,7 +173,8 @@ class Method(ABC):
                 that side and of what half of the images have. The time grows with its square.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
-                streams that are fitted on their first rows.
+                streams that are fitted on their first rows. When left out: ``"craft"`` for one owner's images, if the
+                method can protect those alone; else ``"error"``.
             unlabelled: what to do with rows whose label is null, NaN or -1: ``"error"`` names them, ``"drop"`` fits the
                 others alone. The protection refuses them in either case: ``map`` cannot leave out a row.
             duplicates: what copies of one image with different labels get: ``"apart"``, a perturbation each, of which
@@ -195,15 +207,10 @@ class Method(ABC):
             OutputError: ``output_dir`` holds something already.
             DivergenceError: the optimisation left the finite numbers.
         """
-        _check_choice("on_unseen", on_unseen, ("error", "craft"))
-        _check_choice("unlabelled", unlabelled, ("error", "drop"))
-        _check_choice("duplicates", duplicates, ("apart", "share"))
-        _check_choice("cache", cache, ("disk", "device"))
-        if resolution is not None and resolution < MIN_SIDE:
-            raise RecipeError(f"got {option('resolution', resolution)}; expected at least {MIN_SIDE} pixels")
         accelerator = accelerator or default_accelerator()
-        columns = find_columns(dataset, image_column, label_column)
-        if unlabelled == "drop":
+        source = Labels.parse(labels)
+        if unlabelled == "drop" and source.kind == AUTO:
+            columns = find_columns(dataset, image_column, label_column, needs_label=not self.one_class)
             dataset, left_out = labelled(dataset, columns)
             if left_out and accelerator.is_main_process:
                 warnings.warn(f"{len(left_out)} rows without a label are left out", DataWarning, stacklevel=2)
@@ -212,7 +219,10 @@ class Method(ABC):
             recipe={"name": self.name, **self.recipe()},
             seed=self.seed,
             dataset=dataset,
-            columns=columns,
+            one_class=self.one_class,
+            labels=source,
+            image_column=image_column,
+            label_column=label_column,
             budget=Budget.parse(budget),
             surrogates=self._surrogates(surrogate, accelerator.device),
             resolution=resolution,
@@ -238,11 +248,6 @@ class Method(ABC):
         if not self.uses_surrogates:
             raise RecipeError(f"got a surrogate for the method {self.name!r}, which uses none; leave it out")
         return tuple(Surrogate.of(one) for one in several)
-
-
-def _check_choice(name: str, got: str, allowed: tuple[str, ...]) -> None:
-    if got not in allowed:
-        raise RecipeError(f"got {option(name, got)}; expected {' or '.join(repr(one) for one in allowed)}")
 
 
 def available_methods() -> list[str]:

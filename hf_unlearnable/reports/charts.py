@@ -11,10 +11,11 @@ import numpy as np
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.pairing import Pair
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import MissingExtraError
 from hf_unlearnable.evaluation.cases import PROTECTED, case_of
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write
+from hf_unlearnable.lazy import import_extra, require_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,13 +31,21 @@ def new_figure(width: float, height: float) -> Figure:
         height: likewise.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
+    figure: Figure = import_extra("matplotlib.figure", "a picture").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    return figure
+
+
+def missing() -> str:
+    """Why nothing can be drawn here, with what to do; empty if it can."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RecipeError("pictures need matplotlib; install it with: pip install 'hf-unlearnable[figures]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
+        require_extra("matplotlib", "a picture")
+    except MissingExtraError as error:
+        return str(error)
+    return ""
 
 
 def change_shares(pairs: Iterable[Pair]) -> dict[int, float]:
@@ -73,7 +82,7 @@ def accuracy_chart(report: Report, file: Path | IO[bytes]) -> None:
         file: a PNG to write.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     victims = report.victims
     columns = list(zip(*(report.table(victim, report.defences[0]) for victim in victims), strict=True))
@@ -89,9 +98,11 @@ def accuracy_chart(report: Report, file: Path | IO[bytes]) -> None:
         bars = axis.bar(places, heights, width * 0.92, yerr=spreads, capsize=3, color=case.colour, label=label)
         axis.bar_label(bars, fmt="%.0f", label_type="center", color="white", fontsize=9)
         axis.scatter(places, peaks, marker="_", s=160, color="black", zorder=3, label=None if index else "peak epoch")
-    _percentages(axis, report.chance, "accuracy on clean test images (%)")
+    _percentages(axis, report.chance, f"{report.figure} (%)")
     axis.set_xticks(np.arange(len(victims)), victims, parse_math=False)
-    axis.set_title("What a model learns", fontsize=11)
+    axis.set_title(
+        "What a model learns of one owner among others" if report.owner else "What a model learns", fontsize=11
+    )
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     _save(figure, file, "png")
 
@@ -107,7 +118,7 @@ def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[b
         kind: ``"svg"`` or ``"png"``.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     figure, axis = _axes(4.6, 3.1)
     styles = ("-", "--", ":", "-.")
@@ -125,7 +136,7 @@ def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[b
         axis.plot(epochs, mean, style, color=colour, linewidth=2, label=line.text)
         axis.plot(epochs[-1], mean[-1], "o", color=colour, markersize=5)
         axis.plot(1 + mean.argmax(), mean.max(), "o", markerfacecolor="none", markeredgecolor=colour, markersize=10)
-    _percentages(axis, report.chance, "clean test accuracy (%)")
+    _percentages(axis, report.chance, f"{report.figure} (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("epoch")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
@@ -141,7 +152,7 @@ def change_histogram(shares: Mapping[int, float], file: Path | IO[bytes], kind: 
         kind: ``"svg"`` or ``"png"``.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     figure, axis = _axes(4.6, 2.6)
     axis.bar(list(shares), [100 * share for share in shares.values()], width=0.9, color=case_of(PROTECTED).colour)

@@ -7,6 +7,7 @@ from hf_unlearnable.lazy import lazy_names
 if TYPE_CHECKING:
     from hf_unlearnable.runs.folder import RunFolder
     from hf_unlearnable.runs.inspecting import intake
+    from hf_unlearnable.runs.later import protect_like
     from hf_unlearnable.runs.measuring import measure
     from hf_unlearnable.runs.origin import Origin
     from hf_unlearnable.runs.protecting import ProtectedRun, protect
@@ -18,6 +19,7 @@ __all__ = [
     "intake",
     "measure",
     "protect",
+    "protect_like",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -29,5 +31,6 @@ __getattr__, __dir__ = lazy_names(
         "intake": "inspecting",
         "measure": "measuring",
         "protect": "protecting",
+        "protect_like": "later",
     },
 )
