@@ -434,7 +434,7 @@ class Report:
         if why := self.untold():
             return "\n".join([*lines, f"  {CANNOT}: {why}"])
         if vain := [victim for victim in self.victims if self.untold(victim)]:
-            lines.append(f"  no score for {', '.join(vain)}: {self.untold(vain[0])}")
+            lines.append(f"  no score for {'; '.join(vain)}: {self.untold(vain[0])}")
         return "\n".join(lines)
 
     def _title(self, victim: str, defence: str) -> str:
