@@ -92,7 +92,8 @@ def push(
         name_it = option("split", "NAME")
         raise RecipeError(f"got the splits {split} in one; expected a name to publish it under: {name_it}")
     _check_words(config, split, revision, max_shard_size)
-    again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, title, drop_columns)
+    named = None if source.protected_splits else split
+    again = _command(output, repo_id, private, config, named, revision, max_shard_size, licence, title, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     columns = protection.columns
     dataset = without_columns(source.dataset, drop_columns, columns)
@@ -248,7 +249,7 @@ def _command(
     repo_id: str,
     private: bool,
     config: str,
-    split: str,
+    split: str | None,
     revision: str | None,
     max_shard_size: str | int | None,
     licence: str | None,
