@@ -80,7 +80,10 @@ def derive(dataset: Dataset, kind: str, column: str) -> Derived:
     if isinstance(feature, ImageFeature):
         values, named = [_most_pixels(mask) for mask in _masks(dataset, column)], str
     elif objects is None:
-        values, named = _most_frequent([tags_in(value) for value in values_of(dataset, column)]), _names(inside(feature))
+        values, named = (
+            _most_frequent([tags_in(value) for value in values_of(dataset, column)]),
+            _names(inside(feature)),
+        )
     else:
         read = [objects.read(value) for value in values_of(dataset, column)]
         named = _names(objects.category_of(dataset))

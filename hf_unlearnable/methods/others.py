@@ -55,7 +55,9 @@ class OtherImages:
             named = image_column if image_column in dataset.column_names else None
             columns = find_columns(dataset, named, needs_label=False)
             numbers = class_numbers(dataset, columns)
-            return cls(dataset, columns, [f"others: {name}" for name in Classes.of(dataset, columns).names], numbers, first)
+            return cls(
+                dataset, columns, [f"others: {name}" for name in Classes.of(dataset, columns).names], numbers, first
+            )
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -234,11 +234,6 @@ def test_suites_hold_one_another_and_nobody_twice():
         thieves_of_suite("all")
 
 
-def test_the_quick_suite_needs_no_extra(without_extras):
-    for thief in thieves_of_suite("quick"):
-        thief.require()
-
-
 def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protection, tmp_path):
     report = learnability(small.map(protection), clean=small, test=make_dataset(seed=1), suite="quick", **TINY)
     assert report.suite == "quick"

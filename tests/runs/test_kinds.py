@@ -236,7 +236,9 @@ def test_boxes_and_masks_fit_images_that_exif_turns(tmp_path):
 
 @pytest.mark.parametrize(("boxes", "mask"), [([[2, 2, 60, 40]], (48, 64)), ([[2, 2, 40, 40]], (64, 48))])
 def test_boxes_and_masks_of_another_orientation_are_refused(boxes, mask, tmp_path):
-    with pytest.raises(DataError, match="got 2 images that their EXIF turns, with boxes or masks that fit the image as"):
+    with pytest.raises(
+        DataError, match="got 2 images that their EXIF turns, with boxes or masks that fit the image as"
+    ):
         protect(turned(boxes, mask), tmp_path / "out", image_column="image", labels="none", progress=False)
 
 
