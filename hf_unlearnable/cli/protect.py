@@ -13,7 +13,7 @@ from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import EVERY, Epochs, Images, Labels, Subset, found
-from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_few
+from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def protect(
     from hf_unlearnable.methods.labelling import Labels as Labelling
     from hf_unlearnable.methods.labelling import is_one_class
     from hf_unlearnable.runs import RunFolder
+    from hf_unlearnable.runs.advice import few
     from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.inspecting import open_dataset
     from hf_unlearnable.runs.protecting import check_apart
@@ -163,8 +164,8 @@ def protect(
         check_login(push_to)
     data = open_dataset(dataset, split, subset, class_depth, keep_clean or ()).dataset
     alone = is_one_class(data, wanted, image_column, label_column)
-    if alone:
-        tell_few(len(data))
+    if alone and (warning := few(len(data))):
+        typer.echo(warning)
     written = protect_and_tell(
         dataset,
         output,

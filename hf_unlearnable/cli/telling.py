@@ -32,18 +32,11 @@ LOOKED_AT = (
     "budget",
 )
 
-# Measured with texture on patches of photographs, examples/benchmarks/later_compression.py.
-FEW = 400  # pictures of an owner: what an effect was measured for
-
-LATER = (
-    "Publish the files as they are: JPEG at quality 75 to 95 takes about a fifth of the change away, half the size\n"
-    "two thirds (measured for one method; see 'Protect a folder' in the documentation)."
-)
-
 
 def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **options: Any) -> bool:
     """Protect in all processes, and say in the main one what was done; return whether this process is it."""
     from hf_unlearnable.runs import RunFolder, protect
+    from hf_unlearnable.runs.advice import LATER
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
@@ -90,15 +83,6 @@ def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **opt
         typer.echo(f"{output / part.name!s:<{width}}    {what}")
     typer.echo(LATER)
     return True
-
-
-def tell_few(count: int) -> None:
-    """Say of a few pictures of one owner that nothing can be promised."""
-    if count < FEW:
-        typer.echo(
-            f"{count} pictures of one owner are few: they get the same pattern as many would, but for so few no effect "
-            f"was shown. Of 30 among 3,600 of others a model learned nothing from clean ones either."
-        )
 
 
 def look_and_tell(dataset: Dataset | str, **options: Any) -> Intake:
