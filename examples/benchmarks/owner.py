@@ -87,21 +87,19 @@ def main() -> None:
                 "others_test": rest(test, label),
             }
             settings = {"class": label, "owner images": len(owner) if count is None else count}
-            measure(arguments, name, len(train), settings, "auto", sets)
+            measure(arguments, name, settings, "auto", sets)
         for labels in arguments.labels:
-            measure(arguments, name, len(train), {"labels": labels}, labels, {"clean": train, "test": test})
+            measure(arguments, name, {"labels": labels}, labels, {"clean": train, "test": test})
     print(table())
 
 
-def measure(
-    arguments: Any, name: str, images: int, settings: dict[str, Any], labels: str, sets: dict[str, Dataset]
-) -> None:
+def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, sets: dict[str, Dataset]) -> None:
     """Protect and measure, and write the file if it is not there."""
     victims = tuple(arguments.victim or VICTIMS)
     experiment = Experiment(
         script="owner",
         dataset=name,
-        images=images,
+        images=sum(len(sets[part]) for part in ("clean", "others") if part in sets),
         method=arguments.method.partition(":")[0],
         recipe=arguments.method,
         budget="linf:8",

@@ -25,10 +25,11 @@ from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PR
 from hf_unlearnable.evaluation.owner import beside, hold_out
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
-from hf_unlearnable.evaluation.victims import Trial, Victims
+from hf_unlearnable.evaluation.victims import Trial, Victims, split
 from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.settings import Seed, Share, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator, gather_objects
 from hf_unlearnable.training.run import Training
 from hf_unlearnable.version import versions
@@ -40,6 +41,7 @@ RATIOS = (0.0, 0.5, 1.0)
 OTHERS = ("others", "others test")  # sets beside one owner's: to train on, to test on
 
 
+@check_arguments
 def learnability(
     protected: Dataset,
     *,
@@ -51,11 +53,11 @@ def learnability(
     suite: str | None = None,
     others: Dataset | None = None,
     others_test: Dataset | None = None,
-    ratios: Sequence[float] | None = None,
+    ratios: Sequence[Share] | None = None,
     sequential: bool = False,
     training: Training = Training(),
-    seeds: Sequence[int] = SEEDS,
-    resolution: int | None = None,
+    seeds: Sequence[Seed] = SEEDS,
+    resolution: Side | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     accelerator: Accelerator | None = None,
@@ -123,8 +125,6 @@ def learnability(
     for name, given in (("ratios", ratios), ("seeds", seeds)):
         if not given:
             raise RecipeError(f"got no {name}; expected at least one")
-    if wrong := [ratio for ratio in ratios if not 0 <= ratio <= 1]:
-        raise RecipeError(f"got the ratios {wrong}; expected shares of protected rows, from 0 to 1")
     if sequential and (
         starting := [str(thief.defence) for thief in thieves if type(thief.defence).start is not Defence.start]
     ):
@@ -174,6 +174,13 @@ def learnability(
         if parts["others test"].names != parts["others"].names:
             raise DataError("got other classes to test on than to train on among the others; expected the same names")
         sets = {name: beside(parts[OTHERS[name == "test"]], own) for name, own in sets.items()}
+    for ratio in ratios:
+        drawn = split(sets["clean"].labels, ratio, 0).sum()
+        if 0 < ratio < 1 and drawn in (0, len(clean)):
+            raise RecipeError(
+                f"got the ratio {ratio:g}, which makes {drawn} of {len(clean)} images protected; expected a mixture of "
+                f"protected and clean images, or 0 or 1"
+            )
     idle = [defence for defence in dict.fromkeys(thief.defence for thief in thieves) if _idle(defence, sets)]
     if suite is None:
         doubts += [f"the defence {defence} changes no image, so it does nothing here" for defence in idle]

@@ -86,9 +86,8 @@ class Result:
         later = ("precision", "others")
         check_keys(stored, set(kinds) - set(later), later, "a result", kinds)
         case_of(stored["case"])
-        read = {
-            name: accuracies(stored[name], missing=name in later) for name in ("epochs", *later) if stored.get(name)
-        }
+        read = {name: accuracies(stored[name], missing=True) for name in later if name in stored}
+        read["epochs"] = accuracies(stored["epochs"])
         return cls(**{**stored, **read})
 
     def as_dict(self) -> dict[str, Any]:

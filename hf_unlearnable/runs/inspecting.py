@@ -156,7 +156,8 @@ def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> 
 def _columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
     """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
     try:
-        return columns_of(dataset, image, label), ""
+        columns = columns_of(dataset, image, label)
+        return columns, "" if columns.label else "No labels: all images are taken as one owner's."
     except DataError as error:
         candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]
         if not candidates or (image is not None and image not in candidates):

@@ -42,6 +42,7 @@ from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.runs.releasing import Files, release
 from hf_unlearnable.runs.splits import Splits
+from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
 
 
@@ -114,6 +115,7 @@ class ProtectedRun(PathLike[str]):
         return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
 
 
+@check_arguments
 def protect(
     dataset: Dataset | DatasetDict | str | PathLike[str],
     output: str | PathLike[str],
@@ -133,7 +135,7 @@ def protect(
     labels: Labels | str = AUTO,
     image_column: str | None = None,
     label_column: str | None = None,
-    resolution: int | None = None,
+    resolution: Side | None = None,
     on_unseen: Literal["error", "craft"] | None = None,
     unlabelled: Literal["error", "drop"] = "error",
     duplicates: Literal["apart", "share"] = "apart",
@@ -142,9 +144,9 @@ def protect(
     image_files: bool | None = None,
     names: Names = "kept",
     also_jpeg: int | None = None,
-    num_proc: int | None = None,
+    num_proc: Count | None = None,
     overwrite: bool = False,
-    checkpoint_every: float = 300.0,
+    checkpoint_every: NotNegative = 300.0,
     accelerator: Accelerator | None = None,
     progress: bool = True,
 ) -> ProtectedRun | None:
