@@ -100,7 +100,7 @@ class Job:
         try:
             while True:
                 if self._connection.poll(ROUND):
-                    kind, *told = self._connection.recv()
+                    kind, *told = self._told()
                     if kind == "done":
                         self.result = told[0]
                         return
@@ -108,15 +108,21 @@ class Job:
                         raise told[0]
                     what, share = told
                 yield Step(what, share, time.monotonic() - self._begun)
-        except (EOFError, OSError) as error:
+        finally:
+            self.stop()
+            self._connection.close()
+
+    def _told(self) -> Any:
+        """The next word of the process."""
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionError) as error:
             if self._stopped:
                 raise Stopped from error
             raise UnlearnableError(
                 "the work was ended from outside, most likely for want of memory; expected it to come to its end. Try "
                 "fewer or smaller pictures"
             ) from error
-        finally:
-            self.stop()
 
     def wait(self) -> Any:
         """The result, when it is there; errors are those of ``steps``."""

@@ -106,6 +106,7 @@ class Desk:
         """How long it will take."""
         visit = self._of(request)
         if visit is None or visit.looked is None:
+            yield ""
             return
         try:
             job = visit.job(work.estimate, visit.looked, method)

@@ -86,8 +86,8 @@ class Scene:
         with np.load(file) as stored:
             return cls(**stored)
 
-    def preview(self, budget: Budget) -> Preview:
-        """The picture under a budget, with a wave of the method ``texture`` of its own.
+    def levels(self, budget: Budget) -> NDArray[np.int16]:
+        """The perturbation of ``small`` under a budget, (C, h, w): a wave of the method ``texture`` of its own.
 
         The wave that the whole set will get is drawn from all its pictures; it is as strong and as fine as this one.
         """
@@ -96,16 +96,19 @@ class Scene:
             warnings.simplefilter("ignore", DataWarning)
             data = Dataset.from_dict({"image": [image]})
             fitted = Texture().fit(data, budget=budget, labels="none", output_dir=f"{scratch}/fitted", progress=False)
-            levels = fitted.perturbation(image)
+            return fitted.perturbation(image)
+
+    def preview(self, budget: Budget, levels: NDArray[np.int16]) -> Preview:
+        """What a perturbation of ``small`` makes of the picture."""
         view = resample_and_apply(self.view, levels, budget)
-        part = match_channels(self._cut(levels), len(self.part))[None]
+        change = match_channels(self._cut(levels), len(self.part))[None]
         radii = None
-        if budget.adaptive:
+        if budget.adaptive:  # by what the picture is like as people look at it
             top, left = self.place
             height, width = self.part.shape[1:]
             wide = budget.radii(self.view[None]).repeat(self.factor, axis=2).repeat(self.factor, axis=3)
             radii = wide[:, :, top : top + height, left : left + width]
-        after = (self.part + budget.limit(part, self.part[None], radii)[0]).astype(np.uint8)
+        after = (self.part + budget.limit(change, self.part[None], radii)[0]).astype(np.uint8)
         height, width = map(int, self.size)
         return Preview((_jpeg(self.view), _jpeg(view)), (as_png(self.part), as_png(after)), (width, height))
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_unlearnable.errors import DataError, OutputError, RecipeError
+from hf_unlearnable.errors import DataError, OutputError
+from hf_unlearnable.lazy import require_extra
 
 if TYPE_CHECKING:
     import uvicorn
@@ -25,32 +26,12 @@ LOOPBACK = "127.0.0.1"
 ROOM, TOGETHER = 4_000_000_000, 2  # bytes that a visitor may send, and visitors that work at once
 
 
-def require_gradio() -> None:
-    """Say at once what is missing.
-
-    Raises:
-        RecipeError: the extra ``app`` is not installed.
-    """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise RecipeError("the app needs gradio; install it with: pip install 'hf-unlearnable[app]'") from error
-
-
-def application(visits: Visits, together: int) -> FastAPI:
-    """The page with its addresses.
-
-    Args:
-        visits: whom it serves.
-        together: how many of them may work at once.
-    """
-    import gradio as gr
+def addresses(visits: Visits) -> FastAPI:
+    """Where pictures are sent and fetched, by whoever knows the key of a visit."""
     from fastapi import FastAPI
     from fastapi.responses import FileResponse, PlainTextResponse, Response
     from starlette.requests import ClientDisconnect, Request
 
-    from hf_unlearnable.app.page import page
     from hf_unlearnable.app.work import ZIP
 
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -88,6 +69,20 @@ def application(visits: Visits, together: int) -> FastAPI:
 
     server.add_route("/pictures/{key}", receive, methods=["PUT"])
     server.add_route("/protected/{key}", fetch, methods=["GET"])
+    return server
+
+
+def application(visits: Visits, together: int) -> FastAPI:
+    """The page with its addresses.
+
+    Args:
+        visits: whom it serves.
+        together: how many of them may work at once.
+    """
+    import gradio as gr
+
+    from hf_unlearnable.app.page import page
+
     # The reader's own fonts: nothing is fetched from others. Darker greys and greens than the default: more contrast.
     theme = gr.themes.Default(
         primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -104,7 +99,7 @@ def application(visits: Visits, together: int) -> FastAPI:
         button_primary_background_fill_hover_dark="*primary_600",
     )
     return gr.mount_gradio_app(
-        server,
+        addresses(visits),
         page(visits, together).queue(),
         path="/",
         theme=theme,
@@ -116,6 +111,25 @@ def application(visits: Visits, together: int) -> FastAPI:
         ssr_mode=False,
         show_error=False,
     )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address; nobody is answered yet.
+
+    Raises:
+        OutputError: it is taken, or not of this machine.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OutputError(
+            f"got the address {host}:{port}, where the page cannot be served ({error.strerror or error}); "
+            f"name another one: --port 0 takes any that is free"
+        ) from error
+    return listening
 
 
 @contextmanager
@@ -134,26 +148,18 @@ def serving(
         Where the page is, the server, and the socket for its ``run``.
 
     Raises:
-        RecipeError: the extra ``app`` is not installed.
+        MissingExtraError: the extra ``app`` is not installed.
         OutputError: the address is taken, or not of this machine.
     """
-    require_gradio()
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise OutputError(
-            f"got the address {host}:{port}, where the page cannot be served ({error.strerror or error}); "
-            f"name another one: --port 0 takes any that is free"
-        ) from error
+    require_extra("gradio", "the app")
+    listening = listen(host, port)
     import uvicorn
 
     from hf_unlearnable.app.visits import visits
 
     with listening, visits(room, Path(tempfile.gettempdir())) as everybody:
-        os.environ["GRADIO_TEMP_DIR"] = str(everybody.home / "gradio")  # nothing of a visitor goes there
+        # Read when gradio is imported. Nothing of a visitor goes into its folder.
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(everybody.home / "gradio")}
         config = uvicorn.Config(
             application(everybody, together),
             log_level="critical",  # names of pictures are nobody else's business
@@ -174,10 +180,10 @@ def launch(host: str = LOOPBACK, port: int = 7860, *, room: int = ROOM, together
         together: how many visitors may work at once; others wait in a line.
 
     Raises:
-        RecipeError: the extra ``app`` is not installed.
+        MissingExtraError: the extra ``app`` is not installed.
         OutputError: the address is taken, or not of this machine.
     """
-    require_gradio()
+    require_extra("gradio", "the app")
     print("Loading.", flush=True)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a polite kill deletes too

@@ -21,7 +21,7 @@ from hf_unlearnable.app.preview import Preview, Scene
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import to_image
-from hf_unlearnable.data.reading import Survey, open_image, read_pixels, turned_size
+from hf_unlearnable.data.reading import Survey, class_numbers, open_image, read_pixels, turned_size
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.hub.publish import push as push_to_hub
 from hf_unlearnable.methods.base import Method
@@ -108,14 +108,15 @@ def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
         pixels = read_pixels(row[columns.image])
         break
     Scene.of(pixels, survey.working_size(Texture.finest)).save(home / SCENE)
-    counts = found.classes.values()
-    kinds = len(counts) if len(counts) > 1 and min(counts) > 1 else 0
+    _, counts = np.unique(class_numbers(readable, columns), return_counts=True)
+    kinds = len(counts) if len(counts) == len(found.classes) > 1 and counts.min() > 1 else 0
     return Looked(found, survey, tuple(sorted(refused)), kinds, len(whole_rows))
 
 
 def preview(home: Path, budget: Budget) -> Preview:
     """The largest picture under a budget."""
-    return Scene.load(home / SCENE).preview(budget)
+    scene = Scene.load(home / SCENE)
+    return scene.preview(budget, scene.levels(budget))
 
 
 def estimate(looked: Looked, method: str) -> float:
