@@ -97,7 +97,7 @@ class Desk:
     def kinds(self, kinds: str, method: str) -> Any:
         """Which methods there are for pictures of one kind, or several."""
         several = kinds == BY_FOLDER
-        choices = [("Texture: seconds", Texture.name)]
+        choices = [("Texture: quick", Texture.name)]
         if several:
             choices.append(("MI-UE: optimised, slow", MIUE.name))
         return gr.update(choices=choices, value=method if several else Texture.name)
@@ -209,7 +209,7 @@ def page(visits: Visits, together: int) -> gr.Blocks:
                 [("Several kinds, one a folder", BY_FOLDER), ("All one kind, all mine", ALL_ONE)],
                 value=ALL_ONE, label="The pictures are", visible=False,
             )  # fmt: skip
-            method = gr.Radio([("Texture: seconds", Texture.name)], value=Texture.name, label="Method")
+            method = gr.Radio([("Texture: quick", Texture.name)], value=Texture.name, label="Method")
             estimate = gr.HTML(padding=False)
             consent = gr.Checkbox(visible=False)
             go = gr.Button("Protect", variant="primary", elem_id="hu-go")

@@ -13,7 +13,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_unlearnable.budget import VIEW, Budget
+from hf_unlearnable.budget import VIEW, WHITE, Budget
 from hf_unlearnable.data.pixels import match_channels, resize, split_alpha, to_image
 from hf_unlearnable.errors import DataWarning
 from hf_unlearnable.methods.texture import Texture
@@ -59,18 +59,13 @@ class Scene:
     @classmethod
     def of(cls, pixels: NDArray[np.uint8], working_size: tuple[int, int]) -> Scene:
         """Of a picture (C, H, W); ``working_size`` is what perturbations of its set are made at."""
-        colour, alpha = split_alpha(pixels)
-        if alpha is not None:  # what is seen through is shown as on white paper
-            share = alpha.astype(np.float32) / 255
-            colour = np.rint(colour * share + 255 * (1 - share)).astype(np.uint8)
-        height, width = colour.shape[1:]
+        height, width = pixels.shape[1:]
         factor = max(1, round(max(height, width) / VIEW))
-        view = np.stack([np.asarray(Image.fromarray(plane).reduce(factor)) for plane in colour])
-        rows, columns = smoothest_part(colour)
+        rows, columns = smoothest_part(_on_white(pixels))
         return cls(
-            small=resize(colour, *working_size),
-            view=view,
-            part=colour[:, rows, columns],
+            small=resize(split_alpha(pixels)[0], *working_size),
+            view=np.stack([np.asarray(Image.fromarray(plane).reduce(factor)) for plane in pixels]),
+            part=pixels[:, rows, columns],
             place=np.array([rows.start, columns.start]),
             size=np.array([height, width]),
             factor=np.array(factor),
@@ -101,16 +96,20 @@ class Scene:
     def preview(self, budget: Budget, levels: NDArray[np.int16]) -> Preview:
         """What a perturbation of ``small`` makes of the picture."""
         view = resample_and_apply(self.view, levels, budget)
-        change = match_channels(self._cut(levels), len(self.part))[None]
+        colour, alpha = split_alpha(self.part)
+        change = match_channels(self._cut(levels), len(colour))
+        if alpha is not None:
+            change = change * (alpha > 0)
         radii = None
         if budget.adaptive:  # by what the picture is like as people look at it
             top, left = self.place
-            height, width = self.part.shape[1:]
-            wide = budget.radii(self.view[None]).repeat(self.factor, axis=2).repeat(self.factor, axis=3)
-            radii = wide[:, :, top : top + height, left : left + width]
-        after = (self.part + budget.limit(change, self.part[None], radii)[0]).astype(np.uint8)
+            wide = budget.radii(split_alpha(self.view)[0][None]).repeat(self.factor, axis=2).repeat(self.factor, axis=3)
+            radii = wide[:, :, top : top + colour.shape[1], left : left + colour.shape[2]]
+        part = self.part.copy()
+        part[: len(colour)] += budget.limit(change[None], colour[None], radii)[0].astype(np.uint8)  # modulo 256
         height, width = map(int, self.size)
-        return Preview((_jpeg(self.view), _jpeg(view)), (as_png(self.part), as_png(after)), (width, height))
+        parts = (as_png(_on_white(self.part)), as_png(_on_white(part)))
+        return Preview((_jpeg(self.view), _jpeg(view)), parts, (width, height))
 
     def _cut(self, levels: NDArray[np.int16]) -> NDArray[np.int16]:
         """The perturbation of ``part``: what ``enlarge`` makes of all, cut out."""
@@ -126,8 +125,17 @@ class Scene:
         ).astype(np.int16)
 
 
+def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What can be seen through lies on white paper: (C, H, W) without alpha."""
+    colour, alpha = split_alpha(pixels)
+    if alpha is None:
+        return colour
+    share = alpha.astype(np.float32) / WHITE
+    return np.rint(colour * share + WHITE * (1 - share)).astype(np.uint8)
+
+
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Of good quality and without coarser colours, which would hide blotches."""
     stream = io.BytesIO()
-    to_image(pixels).convert("RGB").save(stream, "JPEG", quality=95, subsampling=0)
+    to_image(_on_white(pixels)).convert("RGB").save(stream, "JPEG", quality=95, subsampling=0)
     return stream.getvalue()

@@ -66,7 +66,9 @@ def found(looked: Looked) -> str:
     if len(intake.classes) > 1:
         shown = [f"{escape(name)} ({count:,})" for name, count in list(intake.classes.items())[:12]]
         more = f", and {len(intake.classes) - 12} more" if len(intake.classes) > 12 else ""
-        lines.append(f"Kinds, one a folder: {', '.join(shown)}{more}.")
+        lines.append(f"Folders: {', '.join(shown)}{more}.")
+        if not looked.kinds:
+            lines.append("A folder with one picture is no kind of pictures, so all are taken as one.")
     lines += [f"Converted: {count:,} {escape(change)}." for change, count in intake.conversions.items()]
     if intake.space is not None:
         lines.append(f"Protected they are PNG files without loss, about {in_words(intake.space.png)} in all.")

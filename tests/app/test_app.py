@@ -254,12 +254,18 @@ def test_the_preview_is_what_would_be_released(budget, channels):
     assert Image.open(io.BytesIO(shown.whole[1])).size == (700, 450)
 
 
-def test_what_is_seen_through_is_previewed_on_white():
-    pixels = np.zeros((4, 20, 20), dtype=np.uint8)
-    pixels[3, :, 10:] = 255
+def test_what_is_seen_through_lies_on_white_and_is_not_changed():
+    pixels = np.full((4, 20, 20), 120, dtype=np.uint8)
+    pixels[3, :, :10], pixels[3, :, 10:] = 0, 255
     scene = Scene.of(pixels, (20, 20))
-    assert scene.part[:, 0, 0].tolist() == [255] * 3
-    assert scene.part[:, 0, 19].tolist() == [0] * 3
+    levels = scene.levels(Budget(8))
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in scene.preview(Budget(8), levels).part
+    )
+    assert (before[:, :10] == 255).all()
+    assert (after[:, :10] == 255).all()
+    assert (before[:, 10:] == 120).all()
+    np.testing.assert_array_equal(after[:, 10:].astype(int) - 120, levels.transpose(1, 2, 0)[:, 10:])
 
 
 # --- processes

@@ -44,7 +44,7 @@ def address(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -56,6 +56,7 @@ def visitors(browser, address):
 
     def visitor(width=1280, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(120_000)  # other tests may have the cores
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: request.url.startswith(("http", "ws")) and requests(request.url))
@@ -113,14 +114,14 @@ def test_two_visitors_drop_protect_stop_and_fetch(visitors, tmp_path):
     first, second = visitors(), visitors()
     drop(first, tmp_path / "picture-folder")
     second.set_input_files(".hu-drop input:not([webkitdirectory])", tmp_path / "kinds.zip")
-    first.wait_for_selector(".hu-compare", timeout=90_000)
+    first.wait_for_selector(".hu-compare")
     assert "4 pictures can be protected" in first.inner_text(".hu-found")
     assert "picture-folder/broken.png" in first.inner_text(".hu-error")
-    second.wait_for_selector(".hu-compare", timeout=90_000)
+    second.wait_for_selector(".hu-compare")
     assert "hills (3), sea (3)" in second.inner_text(".hu-found")
 
     second.get_by_label("MI-UE").check()
-    second.get_by_text("This will take about").wait_for(timeout=60_000)
+    second.get_by_text("This will take about").wait_for()
     first.click("#hu-go")  # without a word about the broken one
     first.get_by_text("Say that you go on without them").wait_for()
     first.get_by_label("Go on without the 1 file").check()
@@ -136,12 +137,12 @@ def test_two_visitors_drop_protect_stop_and_fetch(visitors, tmp_path):
     second.get_by_text("Stopped.").wait_for()
     assert second.locator(".hu-fetch").count() == 0
 
-    first.wait_for_selector(".hu-fetch", timeout=90_000)
+    first.wait_for_selector(".hu-fetch")
     assert_within(fetched(first), {f"picture-folder/{name}": pixels for name, pixels in mine.items()}, 3)
 
     second.get_by_label("Texture").check()
     second.click("#hu-go")
-    second.wait_for_selector(".hu-fetch", timeout=90_000)
+    second.wait_for_selector(".hu-fetch")
     assert_within(fetched(second), theirs, 8)
     link = second.locator(".hu-fetch").evaluate("link => link.href")
     second.get_by_text("Delete all").click()
@@ -154,7 +155,7 @@ def test_a_telephone_shows_all_of_it(visitors, scheme, tmp_path):
     write_pictures(tmp_path / "pictures", 2)
     page = visitors(390, scheme)
     page.set_input_files(".hu-drop input[webkitdirectory]", tmp_path / "pictures")
-    page.wait_for_selector(".hu-compare", timeout=90_000)
+    page.wait_for_selector(".hu-compare")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator(".hu-whole input").fill("80")
     cut = page.locator(".hu-whole .hu-before").evaluate("image => getComputedStyle(image).clipPath")
