@@ -233,12 +233,16 @@ class Budget:
         """
         return self._round(perturbations.detach().double().cpu().numpy() * WHITE, pixels)
 
-    def limit(self, levels: NDArray[Any], pixels: NDArray[np.uint8]) -> NDArray[Any]:
+    def limit(
+        self, levels: NDArray[Any], pixels: NDArray[np.uint8], radii: NDArray[np.int16] | None = None
+    ) -> NDArray[Any]:
         """Bring perturbations that were resampled after ``quantise`` back into the ball and the range of a pixel.
 
         Args:
             levels: (B, C, H, W) integers.
             pixels: (B, C, H, W) uint8 originals.
+            radii: (B, 1, H, W) of an adaptive budget, where ``pixels`` are parts of larger images, which decide on
+                them.
 
         Returns:
             As ``quantise`` does.
@@ -247,7 +251,7 @@ class Budget:
             BudgetError: an L2 radius so small for an image of this size that it leaves every value below half a level.
         """
         if self.adaptive:
-            inside = _shared(levels.astype(np.int16), self.radii(pixels), np)
+            inside = _shared(levels.astype(np.int16), self.radii(pixels) if radii is None else radii, np)
             return _to_range(inside, pixels).astype(self.dtype)
         if self.norm == "linf":
             limit = math.floor(self.radius)

@@ -11,7 +11,7 @@ from typing import Any
 from hf_unlearnable.errors import MissingExtraError
 
 # Every package that a plain installation lacks, and the extra that brings it.
-EXTRAS = {"evaluate": "metrics", "kornia": "defences", "matplotlib": "figures", "sklearn": "thieves"}
+EXTRAS = {"evaluate": "metrics", "gradio": "app", "kornia": "defences", "matplotlib": "figures", "sklearn": "thieves"}
 
 OTHER_NAMES = {"sklearn": "scikit-learn"}  # under which people know and install them
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
@@ -15,6 +15,7 @@ QUIET = 1.0  # seconds between two lines of a log, and before the first: what is
 
 _hidden = False
 _whole: Whole | None = None
+_listener: Callable[[str, float], None] | None = None
 
 T = TypeVar("T")
 
@@ -28,6 +29,20 @@ def no_progress() -> Iterator[None]:
         yield
     finally:
         _hidden = before
+
+
+@contextmanager
+def heard_by(listener: Callable[[str, float], None]) -> Iterator[None]:
+    """Tell a function instead of a screen while the block runs: the name of a part, and what is done in [0, 1].
+
+    In a ``whole`` that is the share of all of it.
+    """
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
 
 
 def on_a_terminal() -> bool:
@@ -50,6 +65,7 @@ class Whole:
             total=100.0,
             desc=what,
             leave=False,
+            disable=_listener is not None,
             dynamic_ncols=True,
             smoothing=0,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}",
@@ -64,6 +80,8 @@ class Whole:
         self._bar.set_postfix_str(part, refresh=False)
         done = sum(weight * self._shares[name] for name, weight in self._parts.items()) / sum(self._parts.values())
         self._bar.update(max(0.0, 100 * done - self._bar.n))
+        if _listener is not None:
+            _listener(part, done)
 
     def close(self) -> None:
         """Erase the bar."""
@@ -74,7 +92,8 @@ class Whole:
 def whole(what: str, parts: Mapping[str, float], *, enabled: bool = True) -> Iterator[None]:
     """Show what is done in the block as one ``Whole`` on a terminal; in a log every part writes its own lines."""
     global _whole
-    if not enabled or not parts or _hidden or _whole is not None or not on_a_terminal():
+    seen = on_a_terminal() or _listener is not None
+    if not enabled or not parts or _hidden or _whole is not None or not seen:
         yield
         return
     _whole = Whole(what, parts)
@@ -110,7 +129,8 @@ class Progress:
     def __init__(self, what: str, total: int, *, unit: str = "step", done: int = 0, enabled: bool = True) -> None:
         self._what, self._unit, self._done, self._total = what, unit, done, total
         shown = enabled and not _hidden
-        self._lines = shown and not on_a_terminal()
+        self._listener = _listener if shown else None
+        self._lines = shown and not on_a_terminal() and self._listener is None
         self._whole = _whole if shown else None
         self._begun = self._said = time.monotonic()
         self._before, self._tenth = done, -1
@@ -119,7 +139,7 @@ class Progress:
             desc=what,
             unit=unit,
             initial=done,
-            disable=not shown or self._lines or self._whole is not None,
+            disable=not shown or self._lines or self._whole is not None or self._listener is not None,
             leave=False,
             dynamic_ncols=True,
         )
@@ -132,6 +152,9 @@ class Progress:
             return
         if self._whole is not None:
             self._whole.show(self._what, self.share)
+            return
+        if self._listener is not None:
+            self._listener(self._what, self.share)
             return
         if figures:
             self._bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()}, refresh=False)

@@ -19,6 +19,7 @@ FLOORS = [
     {"metrics", "runs"},
     {"reports"},
     {"hub"},
+    {"app"},
     {"cli"},
     {"door"},
 ]

@@ -35,14 +35,6 @@ LOOKED_AT = (
     "budget",
 )
 
-# Measured with texture on patches of photographs, examples/benchmarks/later_compression.py.
-FEW = 400  # pictures of an owner: what an effect was measured for
-
-LATER = (
-    "Publish the files as they are: JPEG at quality 75 to 95 takes about a fifth of the change away, half the size\n"
-    "two thirds (measured for one method; see 'Protect a folder' in the documentation)."
-)
-
 
 def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Method], Method], **options: Any) -> bool:
     """Protect in all processes, and say in the main one what was done.
@@ -58,6 +50,7 @@ def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Met
     """
     from hf_unlearnable.methods.labelling import is_one_class
     from hf_unlearnable.runs import RunFolder, protect
+    from hf_unlearnable.runs.advice import LATER, few
     from hf_unlearnable.runs.inspecting import open_dataset
     from hf_unlearnable.runs.protecting import default_method, open_others
     from hf_unlearnable.training.processes import default_accelerator
@@ -74,8 +67,8 @@ def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Met
     labelled = {name: options[name] for name in ("labels", "image_column", "label_column") if name in options}
     method = choose(default_method(opened.dataset, others=others, **labelled))
     if accelerator.is_main_process:
-        if others is None and is_one_class(opened.dataset, **labelled):
-            tell_few(len(opened.dataset))
+        if others is None and is_one_class(opened.dataset, **labelled) and (warning := few(len(opened.dataset))):
+            typer.echo(warning)
         seen = look_and_tell(
             opened,
             output=output,
@@ -121,15 +114,6 @@ def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Met
         typer.echo(f"{output / part.name!s:<{width}}    {what}")
     typer.echo(LATER)
     return True
-
-
-def tell_few(count: int) -> None:
-    """Say of a few pictures of one owner that nothing can be promised."""
-    if count < FEW:
-        typer.echo(
-            f"{count} pictures of one owner are few: they get the same pattern as many would, but for so few no effect "
-            f"was shown. Of 30 among 3,600 of others a model learned nothing from clean ones either."
-        )
 
 
 def look_and_tell(dataset: Dataset | Source | str, **options: Any) -> Intake:

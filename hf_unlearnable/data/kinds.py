@@ -23,7 +23,7 @@ _SNIFFED = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF")  # look
 
 
 # The usual neighbours of images, whose first bytes are not looked at.
-_NEIGHBOURS = {".txt", ".cls", ".md", ".json", ".jsonl", ".csv", ".xml", ".html", ".parquet", ".arrow", ".wav", ".ogg"}
+NEIGHBOURS = {".txt", ".cls", ".md", ".json", ".jsonl", ".csv", ".xml", ".html", ".parquet", ".arrow", ".wav", ".ogg"}
 
 
 class Kind(NamedTuple):
@@ -112,7 +112,7 @@ def why_left_out(path: str, opened: Callable[[], BinaryIO]) -> Kind | None:
         return _NEEDS_AVIF
     if ending in _BY_ENDING:
         return _BY_ENDING[ending]
-    if ending in _NEIGHBOURS:
+    if ending in NEIGHBOURS:
         return OTHER
     with suppress(Exception), opened() as file, Image.open(file, formats=[f for f in _SNIFFED if f in Image.OPEN]):
         return None  # an image by its content: names without an ending, .jpg_large

@@ -128,15 +128,16 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
         pairs = [(shown.pixels, shown.pixels) for shown in rows(protected.select(picked), columns)]
     else:
         pairs = list(aligned_pairs(clean, protected, columns, picked))
-    parts = [tuple(_smoothest(before, image) for image in (before, after)) for before, after in pairs]
+    places = [smoothest_part(before) for before, _ in pairs]
+    parts = [tuple(image[(slice(None), *place)] for image in pair) for pair, place in zip(pairs, places, strict=True)]
     changes = [after.astype(np.int16) - before for before, after in parts]
     largest = max([1, *(int(np.abs(change).max()) for change in changes)])
     return tuple(
         Sample(
             name=names[numbers[row]],
-            protected=_png(part[1]),
-            clean=None if clean is None else _png(part[0]),
-            amplified=None if clean is None else _png(_amplified(change[: 3 if len(change) > 2 else 1], largest)),
+            protected=as_png(part[1]),
+            clean=None if clean is None else as_png(part[0]),
+            amplified=None if clean is None else as_png(_amplified(change[: 3 if len(change) > 2 else 1], largest)),
             size=(after.shape[2], after.shape[1]),
             whole=_view(after),
             whole_clean=None if clean is None else _view(before),
@@ -151,23 +152,23 @@ def first_of_classes(dataset: Dataset, columns: Columns) -> list[int]:
     return list(range(min(TILES_ACROSS, len(dataset)))) if len(first) == 1 else first[:MAX_CLASSES].tolist()
 
 
-def _smoothest(judged: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The part of ``pixels`` (C, H, W) where ``judged`` varies least, ``DETAIL`` pixels a side; all of a smaller image.
+def smoothest_part(pixels: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Where an image (C, H, W) varies least, ``DETAIL`` pixels a side; all of one that is no larger.
 
     Black and white parts, in which clipping hides a change, are passed over where there are others.
     """
     step = DETAIL // BLOCKS
-    height, width = judged.shape[1:]
+    height, width = pixels.shape[1:]
     if max(height, width) <= DETAIL:
-        return pixels
+        return slice(0, height), slice(0, width)
     places: dict[tuple[int, int], float] = {}
     for top in range(0, max(1, height - DETAIL + 1), step):
         for left in range(0, max(1, width - DETAIL + 1), step):
-            part = judged[:3, top : top + DETAIL : BLOCKS, left : left + DETAIL : BLOCKS]
+            part = pixels[:3, top : top + DETAIL : BLOCKS, left : left + DETAIL : BLOCKS]
             hidden = not DARK <= part.mean() <= LIGHT
             places[top, left] = float(part.std(axis=(1, 2)).mean()) + WHITE * hidden
     top, left = min(places, key=lambda place: places[place])
-    return pixels[:, top : top + DETAIL, left : left + DETAIL]
+    return slice(top, min(top + DETAIL, height)), slice(left, min(left + DETAIL, width))
 
 
 def _view(pixels: NDArray[np.uint8]) -> bytes | None:
@@ -183,7 +184,8 @@ def _view(pixels: NDArray[np.uint8]) -> bytes | None:
     return stream.getvalue()
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    """An image (C, H, W) as a file."""
     stream = io.BytesIO()
     to_image(pixels).save(stream, "PNG")
     return stream.getvalue()

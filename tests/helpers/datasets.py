@@ -43,6 +43,18 @@ def make_dataset(count: int = 48, channels: int = 1, side: int = 12, classes: in
     return Dataset.from_dict(columns, features=features)
 
 
+def write_pictures(folder: Path, count: int, size: tuple[int, int] = (90, 60)) -> dict[str, np.ndarray]:
+    """Write colour pictures of smooth blots, ``0.png`` and so on; their pixels by name."""
+    rng, written = np.random.default_rng(0), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        blots = Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8))
+        picture = blots.resize(size, Image.Resampling.BICUBIC)
+        picture.save(folder / f"{number}.png")
+        written[f"{number}.png"] = np.asarray(picture)
+    return written
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

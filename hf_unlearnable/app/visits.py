@@ -1,0 +1,145 @@
+"""Who is there: a private folder and the work that goes on for each visitor, gone when they leave."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hf_unlearnable.app.jobs import Job, ready
+from hf_unlearnable.app.pictures import is_refused, safe_name
+from hf_unlearnable.app.work import PICTURES, Looked, Made
+from hf_unlearnable.errors import DataError
+from hf_unlearnable.files import private_folder, scratch_folder
+
+FORGOTTEN = 12 * 3600  # seconds without a sign of life after which a visit ends, whatever the browser said
+
+
+@dataclass
+class Visit:
+    """One open page.
+
+    Attributes:
+        home: its folder, which only the owner of the process may read.
+        key: what sends and fetches pictures; nobody can guess it.
+        room: bytes that may still be sent.
+        refused: names of files that were not kept.
+        looked: what was found in the pictures.
+        made: of them.
+        seen: when something was last asked for.
+    """
+
+    home: Path
+    room: int
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    refused: list[str] = field(default_factory=list)
+    looked: Looked | None = None
+    made: Made | None = None
+    seen: float = field(default_factory=time.monotonic)
+    jobs: list[Job] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def job(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Job:
+        """Begin a work."""
+        self.seen = time.monotonic()
+        scratch = self.home / "scratch"
+        private_folder(scratch)
+        job = Job(partial(function, *arguments, **named), scratch)
+        self.jobs = [*(other for other in self.jobs if other.goes_on), job]
+        return job
+
+    def stop(self) -> None:
+        """End the work that goes on."""
+        for job in self.jobs:
+            job.stop()
+
+    def place(self, name: str, size: int) -> Path | None:
+        """Where to write a file that is sent; None for one that is not kept.
+
+        Raises:
+            DataError: a name that leads elsewhere, one that was sent before, or more than there is room for.
+        """
+        self.seen = time.monotonic()
+        path = safe_name(name)
+        if path is None:
+            raise DataError(f"got a file of the name {name!r}; expected a plain name below one folder")
+        if is_refused(path):
+            self.refused.append(str(path))
+            return None
+        with self.lock:
+            if size > self.room:
+                raise DataError("got more than there is room for; expected less: protect a part at a time")
+            self.room -= size
+        file = self.home / PICTURES / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            raise DataError(f"got {str(path)!r} twice; expected every name once: give one of them another name")
+        return file
+
+    def clear(self) -> None:
+        """Delete everything."""
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+        private_folder(self.home)
+        self.refused, self.looked, self.made = [], None, None
+
+
+class Visits:
+    """All open pages.
+
+    Args:
+        home: a folder for their folders.
+        room: bytes that a visitor may send.
+    """
+
+    def __init__(self, home: Path, room: int) -> None:
+        self.home, self._room = home, room
+        self._of: dict[str, Visit] = {}
+
+    def begin(self, session: str) -> Visit:
+        """Of a page that was opened."""
+        now = time.monotonic()
+        for other in [name for name, visit in self._of.items() if now - visit.seen > FORGOTTEN]:
+            self.end(other)
+        home = self.home / secrets.token_hex(8)
+        private_folder(home)
+        self._of[session] = visit = Visit(home, self._room)
+        return visit
+
+    def of(self, session: str) -> Visit | None:
+        """The visit of a page."""
+        return self._of.get(session)
+
+    def by_key(self, key: str) -> Visit | None:
+        """The visit of a key."""
+        return next((visit for visit in list(self._of.values()) if secrets.compare_digest(visit.key, key)), None)
+
+    def end(self, session: str) -> None:
+        """Stop the work of a page that was closed, and delete its pictures."""
+        if visit := self._of.pop(session, None):
+            visit.clear()
+            shutil.rmtree(visit.home, ignore_errors=True)
+
+
+@contextmanager
+def visits(room: int, home: Path) -> Iterator[Visits]:
+    """Visits that leave nothing behind: their folders go when the block ends.
+
+    Args:
+        room: bytes that a visitor may send.
+        home: where a private folder is made for them; what a killed app left there goes too.
+    """
+    with scratch_folder(home, "unlearnable-app") as scratch, ready(scratch):
+        all_of_them = Visits(scratch, room)
+        try:
+            yield all_of_them
+        finally:
+            for session in list(all_of_them._of):
+                all_of_them.end(session)

@@ -1,0 +1,322 @@
+"""What lies beneath the page, without a browser."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+import time
+import zipfile
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from helpers.datasets import write_pictures
+from helpers.loopback_hub import WRITE_TOKEN
+from PIL import Image
+from typer.testing import CliRunner
+
+from hf_unlearnable import Budget, BudgetError, DataError, MissingExtraError, OutputError, UnlearnableError
+from hf_unlearnable.app import server, work
+from hf_unlearnable.app.jobs import Job, Step, Stopped
+from hf_unlearnable.app.page import ALL_ONE, BY_FOLDER, Desk
+from hf_unlearnable.app.pictures import safe_name, unpack
+from hf_unlearnable.app.preview import Scene
+from hf_unlearnable.app.visits import visits
+from hf_unlearnable.cli.command import app
+from hf_unlearnable.files import require_empty
+from hf_unlearnable.protection.resample import resample_and_apply
+from hf_unlearnable.reports.images import smoothest_part
+
+ROOM = 10_000_000
+PAGE = SimpleNamespace(session_hash="a page")
+
+
+@pytest.fixture(scope="module")
+def everybody(tmp_path_factory):
+    with visits(ROOM, tmp_path_factory.mktemp("app")) as everybody:
+        yield everybody
+
+
+@pytest.fixture
+def desk(everybody):
+    desk = Desk(everybody)
+    desk.begin(PAGE)
+    yield desk
+    desk.end(PAGE)
+
+
+@pytest.fixture
+def visit(everybody, desk):
+    return everybody.of(PAGE.session_hash)
+
+
+def last(generator):
+    return list(generator)[-1]
+
+
+def files_of(archive: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(archive) as opened:
+        return {name: np.asarray(Image.open(io.BytesIO(opened.read(name)))) for name in opened.namelist()}
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("a.png", "a.png"),
+        ("holiday/sea/a b.png", "holiday/sea/a b.png"),
+        ("C:\\holiday\\ä.png", "C:/holiday/ä.png"),
+        ("/etc/./a.png", "etc/a.png"),
+        ("../a.png", None),
+        ("holiday/../../a.png", None),
+        ("..\\a.png", None),
+        ("a\0.png", None),
+        ("", None),
+        ("//", None),
+        ("x" * 300, None),
+    ],
+)
+def test_names_stay_below_one_folder(name, path):
+    assert safe_name(name) == (path and Path(path))
+
+
+def test_zips_are_unpacked_below_their_folder_and_tables_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for name in ("a.png", "sea/b.png", "../outside.png", "metadata.jsonl", "inner.zip", "more.tar"):
+            archive.writestr(name, name)
+    refused = unpack(tmp_path, ROOM)
+    assert sorted(refused) == ["../outside.png", "inner.zip", "metadata.jsonl", "more.tar"]
+    left = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file())
+    assert left == ["mine/a.png", "mine/sea/b.png"]
+    assert not (tmp_path.parent / "outside.png").exists()
+
+
+def test_a_zip_that_is_damaged_or_too_large_is_told(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK no")
+    with pytest.raises(DataError, match=r"'a\.zip', which cannot be opened"):
+        unpack(tmp_path, ROOM)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(ROOM + 1))
+    with pytest.raises(DataError, match=r"expected 10\.0 MB at most"):
+        unpack(tmp_path, ROOM)
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
+def test_files_come_and_go_by_a_key_alone(everybody, visit):
+    client = TestClient(server.addresses(everybody))
+    sent = client.put(f"/pictures/{visit.key}", params={"name": "sea/a.png"}, content=b"pixels")
+    assert sent.status_code == 204
+    assert (visit.home / "pictures" / "sea" / "a.png").read_bytes() == b"pixels"
+    assert visit.room == ROOM - 6
+    answers = {
+        "another key": client.put("/pictures/guessed", params={"name": "a.png"}, content=b"x"),
+        "a way out": client.put(f"/pictures/{visit.key}", params={"name": "../a.png"}, content=b"x"),
+        "twice": client.put(f"/pictures/{visit.key}", params={"name": "sea/a.png"}, content=b"x"),
+        "too large": client.put(f"/pictures/{visit.key}", params={"name": "b.png"}, content=bytes(ROOM)),
+        "nothing made": client.get(f"/protected/{visit.key}"),
+    }
+    codes = {name: answer.status_code for name, answer in answers.items()}
+    assert codes == {"another key": 404, "a way out": 400, "twice": 400, "too large": 400, "nothing made": 404}
+    # A table could name images of this machine: it is not even kept.
+    assert client.put(f"/pictures/{visit.key}", params={"name": "a.parquet"}, content=b"x").status_code == 204
+    assert visit.refused == ["a.parquet"]
+    assert [file.name for file in visit.home.rglob("*") if file.is_file()] == ["a.png"]
+
+
+# --- the work
+
+
+def test_from_pictures_to_a_zip(desk, visit):
+    pictures = visit.home / "pictures" / "mine"
+    originals = write_pictures(pictures, 5)
+    (pictures / "broken.png").write_bytes((pictures / "0.png").read_bytes()[:200])
+    (pictures / "film.mp4").write_bytes(b"film")
+    (pictures / "tale & <b>.txt").write_text("text")
+
+    *_, (status, told, _, choices, _, _, _, kinds, consent) = desk.arrived(PAGE)
+    assert status == ""
+    assert choices["visible"]
+    assert "<b>5 pictures</b> can be protected" in told
+    assert re.search(r"1 picture broken.*broken\.png", told)
+    assert re.search(r"1 file left out that may be pictures.*film\.mp4</code> videos", told)
+    assert "tale &amp; &lt;b&gt;.txt" in told
+    assert "<b>.txt" not in told
+    assert str(visit.home) not in told
+    assert "5 pictures of one owner are few" in told
+    assert kinds["value"] == ALL_ONE
+    assert not kinds["visible"]
+    assert consent["visible"]
+    assert "2 files" in consent["label"]
+
+    assert desk.preview(8, False, PAGE).count("data:image/png;base64,") == 2
+    assert "This will take about" in last(desk.estimate("texture", PAGE))
+
+    refused = last(desk.protect(3, True, ALL_ONE, "texture", False, PAGE))
+    assert "Say that you go on without them" in refused[0]
+    assert visit.made is None
+    *steps, done = desk.protect(3, True, ALL_ONE, "texture", True, PAGE)
+    assert steps
+    assert all("<progress" in step[0] for step in steps)
+    assert "5 pictures protected" in done[4]
+    assert f"protected/{visit.key}" in done[4]
+    made = files_of(visit.home / "protected.zip")
+    assert made.keys() == {f"mine/{name}" for name in originals}
+    for name, before in originals.items():
+        change = np.abs(made[f"mine/{name}"].astype(int) - before).max()
+        assert 1 <= change <= 3
+
+
+def test_folders_of_kinds_get_the_slow_method_too(desk, visit):
+    for kind in ("sea", "hills"):
+        write_pictures(visit.home / "pictures" / kind, 3)
+    *_, (*_, kinds, consent) = desk.arrived(PAGE)
+    assert kinds["visible"]
+    assert kinds["value"] == BY_FOLDER
+    assert not consent["visible"]
+    assert [name for _, name in desk.kinds(BY_FOLDER, "mi-ue")["choices"]] == ["texture", "mi-ue"]
+    assert desk.kinds(BY_FOLDER, "mi-ue")["value"] == "mi-ue"
+    alone = desk.kinds(ALL_ONE, "mi-ue")
+    assert [name for _, name in alone["choices"]] == ["texture"]
+    assert alone["value"] == "texture"
+    quick, slow = (visit.job(work.estimate, visit.looked, method).wait() for method in ("texture", "mi-ue"))
+    assert 0 < quick < slow
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_push_takes_the_token_that_was_typed_and_keeps_it_nowhere(desk, visit, name, hub):
+    write_pictures(visit.home / "pictures", 3)
+    list(desk.arrived(PAGE))
+    list(desk.protect(8, False, ALL_ONE, "texture", False, PAGE))
+    assert "Give a name" in last(desk.push(name, " ", False, PAGE))[0]  # that of this machine is not taken
+    told, field = last(desk.push(name, "hf_wrong", False, PAGE))
+    assert "hu-error" in told
+    assert "token" in told
+    assert field == ""
+    told, field = last(desk.push(name, WRITE_TOKEN, False, PAGE))
+    assert f"{name}" in told
+    assert "Pushed" in told
+    assert field == ""
+    kept = [file for file in visit.home.rglob("*") if file.is_file() and WRITE_TOKEN.encode() in file.read_bytes()]
+    assert kept == []
+
+
+def test_nothing_is_there_for_who_has_left(desk, visit):
+    home = visit.home
+    assert home.stat().st_mode & 0o777 == 0o700
+    write_pictures(home / "pictures", 2)
+    desk.clear(PAGE)
+    assert [file for file in home.rglob("*") if file.is_file()] == []
+    write_pictures(home / "pictures", 2)
+    desk.end(PAGE)
+    assert not home.exists()
+    assert "has ended" in last(desk.arrived(PAGE))[0]
+    assert "has ended" in last(desk.protect(8, False, ALL_ONE, "texture", True, PAGE))[0]
+
+
+def test_pictures_of_which_none_can_be_read_are_told(desk, visit):
+    (visit.home / "pictures").mkdir()
+    (visit.home / "pictures" / "a.png").write_bytes(b"no")
+    status, *_ = last(desk.arrived(PAGE))
+    assert "none can be read" in status
+    assert "a.png" in status
+
+
+# --- the preview
+
+
+@pytest.mark.parametrize("budget", [Budget(8), Budget(6, visibility="adaptive")], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_preview_is_what_would_be_released(budget, channels):
+    """The part at full size is that of the whole picture after the work, but for the rounding of a few pixels."""
+    rough = np.random.default_rng(0).integers(0, 256, (channels, 30, 41), dtype=np.uint8)
+    planes = [Image.fromarray(plane).resize((1400, 900), Image.Resampling.BICUBIC) for plane in rough]
+    pixels = np.stack([np.asarray(plane) for plane in planes])
+    scene = Scene.of(pixels, (256, 256))
+    levels = scene.levels(budget)
+    assert 1 <= np.abs(levels).max() <= budget.radius
+    shown = scene.preview(budget, levels)
+    place = smoothest_part(pixels)
+    released = resample_and_apply(pixels, levels, budget)
+    for content, expected in zip(shown.part, (pixels, released), strict=True):
+        part = np.atleast_3d(np.asarray(Image.open(io.BytesIO(content)))).transpose(2, 0, 1)
+        difference = np.abs(part.astype(int) - expected[(slice(None), *place)])
+        assert difference.max() <= 1
+        assert difference.mean() < 0.001
+    assert shown.size == (1400, 900)
+    assert Image.open(io.BytesIO(shown.whole[1])).size == (700, 450)
+
+
+def test_what_is_seen_through_lies_on_white_and_is_not_changed():
+    pixels = np.full((4, 20, 20), 120, dtype=np.uint8)
+    pixels[3, :, :10], pixels[3, :, 10:] = 0, 255
+    scene = Scene.of(pixels, (20, 20))
+    levels = scene.levels(Budget(8))
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in scene.preview(Budget(8), levels).part
+    )
+    assert (before[:, :10] == 255).all()
+    assert (after[:, :10] == 255).all()
+    assert (before[:, 10:] == 120).all()
+    np.testing.assert_array_equal(after[:, 10:].astype(int) - 120, levels.transpose(1, 2, 0)[:, 10:])
+
+
+# --- processes
+
+
+def test_work_is_stopped_at_once(tmp_path):
+    job = Job(partial(time.sleep, 60), tmp_path)
+    begun = time.monotonic()
+    steps = job.steps()
+    assert next(steps).share == 0
+    job.stop()
+    with pytest.raises(Stopped):
+        list(steps)
+    assert time.monotonic() - begun < 20
+    assert not job.goes_on
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "message"),
+    [
+        (os.abort, UnlearnableError, "ended from outside"),
+        (partial(Budget.parse, "much"), BudgetError, "'much'"),
+        (partial(require_empty, Path("/")), OutputError, "exists already"),  # an OSError too
+        (partial(int, "x"), UnlearnableError, "^ValueError: invalid literal"),
+    ],
+)
+def test_work_that_fails_is_told(tmp_path, what, kind, message):
+    with pytest.raises(kind, match=message):
+        Job(what, tmp_path).wait()
+
+
+def test_how_long_it_will_take_is_told_by_what_is_done():
+    assert Step("reading", 0.25, 10.0).left == 30.0
+    assert Step("reading", 0.0, 10.0).left is None
+
+
+# --- the command
+
+
+def test_the_command_says_at_once_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    done = CliRunner().invoke(app, ["app"])
+    assert isinstance(done.exception, MissingExtraError)
+    assert "pip install 'hf-unlearnable[app]'" in str(done.exception)
+    assert done.output == ""
+
+
+def test_only_this_machine_is_served_and_a_taken_port_is_told():
+    assert signature(server.launch).parameters["host"].default == "127.0.0.1"
+    assert "127.0.0.1" in CliRunner().invoke(app, ["app", "--help"]).output
+    with server.listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(OutputError, match="--port 0"):
+            server.listen("127.0.0.1", taken.getsockname()[1])
