@@ -16,6 +16,7 @@ from hf_unlearnable.cli.allocator import keep_freed_memory
 from hf_unlearnable.cli.clean import caches, clean
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
+from hf_unlearnable.cli.importing import import_noise
 from hf_unlearnable.cli.measure import measure
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
@@ -31,10 +32,11 @@ app = typer.Typer(
 
 for one in (protect, measure, report, push, pull, verify, demo, clean):
     app.command()(command(one))
+app.command("import")(command(import_noise))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 LEFT = {
-    **dict.fromkeys(("protect", "pull", "demo"), "; nothing was left under the output's name"),
+    **dict.fromkeys(("protect", "import", "pull", "demo"), "; nothing was left under the output's name"),
     "measure": "; what is finished of the measurement is kept: the same command goes on from there",
 }
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hf_unlearnable.data.intake import Intake
     from hf_unlearnable.methods import Method
+    from hf_unlearnable.runs.importing import Imported
 
 # Options of protect that say what is looked at before, and how it will be written.
 LOOKED_AT = (
@@ -41,7 +42,7 @@ LATER = (
 )
 
 
-def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **options: Any) -> bool:
+def protect_and_tell(dataset: Dataset | str, output: Path, method: Method | Imported, **options: Any) -> bool:
     """Protect in all processes, and say in the main one what was done; return whether this process is it."""
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.training.processes import default_accelerator
