@@ -210,8 +210,8 @@ def _check_words(config: str, split: str, revision: str | None, max_shard_size: 
             f"got the config {config!r}; expected a name other than 'data', without any of "
             f"{' '.join(INVALID_WINDOWS_CHARACTERS_IN_PATH)}"
         )
-    if not re.fullmatch(r"\w+(\.\w+)*", split):
-        raise RecipeError(f"got the split {split!r}; expected letters, digits, '_' and single dots, such as 'train'")
+    if wrong := [name for name in split.split("+") if not re.fullmatch(r"\w+(\.\w+)*", name)]:  # of a whole dataset
+        raise RecipeError(f"got the split {wrong[0]!r}; expected letters, digits, '_' and single dots, such as 'train'")
     if revision is not None and not re.fullmatch(r"(?!.*(\.\.|//|/$|\.lock$))[\w][\w./+-]*", revision):
         raise RecipeError(f"got the revision {revision!r}; expected the name of a branch, such as 'main'")
     if isinstance(max_shard_size, int):
