@@ -69,8 +69,8 @@ def clean(
 
 def _found(folders: list[Path]) -> Iterator[_Found]:
     from hf_unlearnable.files import WORK, leftovers
-    from hf_unlearnable.methods.fitting import private_cache
     from hf_unlearnable.protection.description import DESCRIPTION, Description
+    from hf_unlearnable.protection.layout import private_cache
     from hf_unlearnable.runs import RunFolder
 
     cache = private_cache()
@@ -101,7 +101,7 @@ def caches() -> Iterator[tuple[str, str]]:
     import datasets
     from huggingface_hub import constants
 
-    from hf_unlearnable.methods.fitting import private_cache
+    from hf_unlearnable.protection.layout import private_cache
 
     def place(folder: Path) -> str:
         short = Path("~") / folder.relative_to(Path.home()) if folder.is_relative_to(Path.home()) else folder

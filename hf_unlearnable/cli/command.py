@@ -17,6 +17,7 @@ from hf_unlearnable.cli.app import app as serve
 from hf_unlearnable.cli.clean import caches, clean
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
+from hf_unlearnable.cli.importing import import_noise
 from hf_unlearnable.cli.measure import measure
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
@@ -32,10 +33,11 @@ app = typer.Typer(
 
 for one in (protect, measure, report, push, pull, verify, demo, clean, serve):
     app.command()(command(one))
+app.command("import")(command(import_noise))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 LEFT = {
-    **dict.fromkeys(("protect", "pull", "demo"), "; nothing was left under the output's name"),
+    **dict.fromkeys(("protect", "import", "pull", "demo"), "; nothing was left under the output's name"),
     "measure": "; what is finished of the measurement is kept: the same command goes on from there",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ def keep_options(context: typer.Context, folder: Path) -> None:
         value = context.params.get(str(one.name))
         if value not in (None, [], ()) and _name(one) not in NOT_KEPT:
             told[_name(one)] = list(value) if isinstance(value, (list, tuple)) else value
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
+    plain = {
+        name: value.value if isinstance(value, Enum) else str(value) if isinstance(value, Path) else value
+        for name, value in told.items()
+    }
     lines = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     another = " --output ANOTHER" if "output" in plain else ""
     file = shlex.quote(os.path.relpath(folder / NAME))

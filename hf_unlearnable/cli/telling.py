@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hf_unlearnable.data.intake import Intake
     from hf_unlearnable.data.sources import Source
     from hf_unlearnable.methods import Method
+    from hf_unlearnable.runs.importing import Imported
 
 # Options of protect that say what is looked at before, and how it will be written.
 LOOKED_AT = (
@@ -36,7 +37,9 @@ LOOKED_AT = (
 )
 
 
-def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Method], Method], **options: Any) -> bool:
+def protect_and_tell(
+    dataset: Dataset | str, output: Path, choose: Callable[[Method], Method | Imported], **options: Any
+) -> bool:
     """Protect in all processes, and say in the main one what was done.
 
     Args:

@@ -148,6 +148,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
         **_shared(facts.repo_id, facts.title, facts.description),
         **{key: getattr(facts, key) for key in ("config", "split", "clean_splits", "preview", "source")},
         "method": _in_code(facts.protection.method_name),
+        "made_elsewhere": facts.protection.made_elsewhere,
         "countermeasures": COUNTERMEASURES,
     }
     parts = {

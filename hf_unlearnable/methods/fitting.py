@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-import math
 import operator
 import shutil
 import warnings
@@ -21,14 +20,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from huggingface_hub import constants
 from numpy.typing import NDArray
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
-from hf_unlearnable.data.pairing import Pair
-from hf_unlearnable.data.reading import NAMED, Survey, image_mode, rows
+from hf_unlearnable.data.reading import NAMED, Survey, image_mode
 from hf_unlearnable.errors import CheckpointError, DataWarning, DivergenceError, SourceError
 from hf_unlearnable.files import (
     allocate_memmap,
@@ -45,16 +42,15 @@ from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
 from hf_unlearnable.protection.class_patterns import write_patterns
 from hf_unlearnable.protection.description import Description
+from hf_unlearnable.protection.layout import private_cache
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.protection.resample import resample_and_apply
-from hf_unlearnable.protection.verification import Verification, compare
+from hf_unlearnable.protection.sample import compare_sample
+from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 from hf_unlearnable.version import versions
 
-SAMPLE = 1000  # images that are verified at most,
-SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
 STORED = 256  # perturbations in one record batch of the store
 
 
@@ -360,16 +356,7 @@ class Fitting:
             levels[row] = levels[first[row]]
 
     def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
-        """Evenly spaced images at full size: enough for the means of the figures, and cheap for any set."""
-        area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(self.dataset)
-        count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
-        chosen = np.arange(0, len(self.dataset), math.ceil(len(self.dataset) / count))
-
-        def pairs() -> Iterator[Pair]:
-            for index, row in zip(chosen, rows(self.dataset, self.columns, chosen), strict=True):
-                yield row.pixels, resample_and_apply(row.pixels, levels[index], self.budget)
-
-        verified = compare(pairs(), self.budget, levels.shape[2:])
+        verified = compare_sample(self.dataset, self.columns, levels, self.budget, survey)
         if verified.unchanged:
             self._warn(
                 f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
@@ -432,11 +419,6 @@ class Fitting:
             )
         kept.finish(digest)
         return protection
-
-
-def private_cache() -> Path:
-    """Where ``fit`` keeps perturbations when it is given no folder for them."""
-    return Path(constants.HF_HOME) / "unlearnable"
 
 
 def _gpus(accelerator: Accelerator) -> list[torch.device]:

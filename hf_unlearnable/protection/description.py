@@ -15,6 +15,7 @@ from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 from hf_unlearnable.protection.verification import Verification
 
 DESCRIPTION = "protection.json"
+IMPORTED = "imported"  # in place of a method: perturbations that another tool made
 FORMAT = 2
 PLAIN: tuple[str, ...] = (
     "image_mode",
@@ -92,6 +93,11 @@ class Description:
     def method_name(self) -> str:
         """The name of the method."""
         return str(self.method["name"])
+
+    @property
+    def made_elsewhere(self) -> bool:
+        """Whether another tool made the perturbations, and nothing is known here of how."""
+        return self.method_name == IMPORTED
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Classes, Columns, image_feature, is_missing
+from hf_unlearnable.data.columns import Classes, Columns, find_columns, image_feature, is_missing
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import (
     check_format,
@@ -37,11 +37,13 @@ from hf_unlearnable.data.pixels import (
 from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
-from hf_unlearnable.files import atomic_folder, known_digest, make_private
+from hf_unlearnable.files import atomic_folder, home_of, known_digest, make_private, require_empty, scratch_folder
 from hf_unlearnable.progress import Progress, counted
+from hf_unlearnable.protection.arrays import Layout, Noise, Per, Scale, described
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.protection.layout import PROTECTION, private_cache
 from hf_unlearnable.protection.lookup import describe_image, fitted_label, why_unseen
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
@@ -127,6 +129,64 @@ class Protection:
             for name in names:
                 shutil.copyfile(self.folder / name, scratch / name)
             _reopen(str(scratch), self.digest, self.image_format)  # and the copy: what the disk made of it
+
+    @classmethod
+    def from_arrays(
+        cls,
+        noise: Any,
+        dataset: Dataset,
+        *,
+        budget: Budget | str | float,
+        layout: Layout | None = None,
+        scale: Scale | None = None,
+        per: Per | None = None,
+        clip: bool = False,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        output_dir: str | PathLike[str] | None = None,
+        progress: bool = True,
+    ) -> Protection:
+        """Take over perturbations that another tool made.
+
+        What is not told is found out where there is one way to understand it: channels are the axis of one or three
+        entries, whole numbers and those above 1 are levels, those below 0.5 are meant for images from 0 to 1.
+
+        Args:
+            noise: (N, H, W, C), (N, C, H, W) or (N, H, W), an array of numpy or a tensor, whole numbers or not; what is
+                added to images. Other sizes than those of the images are resampled.
+            dataset: the images, one row for each of ``noise``, in the same order.
+            budget: that the perturbations keep; numbers are 8-bit levels.
+            layout: ``"nchw"`` or ``"nhwc"``, where the shape does not tell.
+            scale: 1 for images from 0 to 1, 255 for levels, where the numbers do not tell.
+            per: ``"image"``, or ``"class"`` for one perturbation for each class, in the order of their numbers.
+            clip: bring larger perturbations into the budget instead of refusing them.
+            image_column: may be left out when there is exactly one.
+            label_column: likewise; without labels all images are one class.
+            output_dir: a private folder; one in the cache of Hugging Face, as for ``Method.fit``, when left out.
+            progress: show a bar.
+
+        Raises:
+            DataError: perturbations that do not belong to these images, or are none.
+            RecipeError: what may be understood in two ways.
+            BudgetError: not a budget, or perturbations outside of it, with the largest that was found.
+            OutputError: ``output_dir`` holds something already.
+        """
+        folder = None if output_dir is None else Path(output_dir).absolute()
+        if folder is not None:
+            require_empty(folder)
+        allowance, columns = Budget.parse(budget), find_columns(dataset, image_column, label_column, needs_label=False)
+        given: dict[str, Any] = {"images": len(dataset), "classes": len(Classes.of(dataset, columns).names)}
+        read = Noise.of(noise, **given, layout=layout, scale=scale, per=per)
+        if not clip:
+            read.check(allowance)
+        with scratch_folder(private_cache() if folder is None else home_of(folder), "import") as scratch:
+            description, batches = described(read, dataset, columns, allowance, scratch, progress=progress)
+            (scratch / PROTECTION).mkdir(mode=0o700)
+            made = cls.write(scratch / PROTECTION, batches, description)
+            folder = folder or private_cache() / made.digest
+            if not folder.exists():
+                made.save_pretrained(folder)
+        return cls(folder)
 
     @classmethod
     def write(

@@ -6,6 +6,7 @@ from hf_unlearnable.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_unlearnable.runs.folder import RunFolder
+    from hf_unlearnable.runs.importing import import_noise
     from hf_unlearnable.runs.inspecting import intake
     from hf_unlearnable.runs.later import protect_like
     from hf_unlearnable.runs.measuring import measure
@@ -16,6 +17,7 @@ __all__ = [
     "Origin",
     "ProtectedRun",
     "RunFolder",
+    "import_noise",
     "intake",
     "measure",
     "protect",
@@ -28,6 +30,7 @@ __getattr__, __dir__ = lazy_names(
         "Origin": "origin",
         "ProtectedRun": "protecting",
         "RunFolder": "folder",
+        "import_noise": "importing",
         "intake": "inspecting",
         "measure": "measuring",
         "protect": "protecting",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from accelerate import Accelerator
@@ -47,6 +47,20 @@ from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.runs.test_images import draw_held_out, held_out_images, keep_held_out
 from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
+
+
+class Recipe(Protocol):
+    """What makes a protection: a ``Method``, or what stands in its place where it was made before."""
+
+    @property
+    def seed(self) -> int:
+        """Of every draw."""
+
+    def parts(self) -> Mapping[str, float]:
+        """As of ``Method``."""
+
+    def fit(self, dataset: Dataset, *args: Any, **options: Any) -> Protection:
+        """As of ``Method``."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ def protect(
     dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     output: str | PathLike[str],
     *,
-    method: Method | str | None = None,
+    method: Recipe | str | None = None,
     budget: Budget | str | float = Budget(8),
     split: str = "train",
     keep_clean: Sequence[str] = (),
@@ -233,7 +247,8 @@ def protect(
     Warns:
         DataWarning: as ``Method.fit`` does.
     """
-    chosen, allowance, target = method and Method.parse(method), Budget.parse(budget), Path(output)
+    chosen = Method.parse(method) if isinstance(method, str) else method
+    allowance, target = Budget.parse(budget), Path(output)
     labels = Labels.parse(labels)
     check_format(image_format)
     check_names(names)
@@ -257,7 +272,7 @@ def protect(
         origin = origin and replace(origin, split=opened.split)
     columns = columns_of(opened.dataset, image_column, label_column)
     beside = open_others(others, others_split)
-    recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
+    recipe: Recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     released = without_columns(opened.dataset, drop_columns, columns)
     check_columns(released, columns.image)
     note = check_orientation(released, columns.image)
@@ -385,7 +400,7 @@ def unfinished(output: str | PathLike[str]) -> Path | None:
 
 
 def _fit(
-    recipe: Method, data: Dataset, options: dict[str, Any], result: Path, checkpoints: Path, overwrite: bool
+    recipe: Recipe, data: Dataset, options: dict[str, Any], result: Path, checkpoints: Path, overwrite: bool
 ) -> Protection:
     """Fit, or go on; with ``overwrite`` anew where what is there is of another fit."""
     folders: dict[str, Any] = {"output_dir": RunFolder(result).perturbations, "checkpoint_dir": checkpoints}

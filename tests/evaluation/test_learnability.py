@@ -246,7 +246,15 @@ def test_a_victim_learns_what_can_be_learned():
     """Otherwise a low accuracy on protected data would mean nothing."""
     clean, test = make_dataset(240), make_dataset(60, seed=1)
     training = Training(epochs=12, batch_size=16, augment=False)
-    report = learnability(clean, clean=clean, test=test, training=Training(epochs=2, batch_size=16, learning_rate=1e30), ratios=[0], seeds=[5], progress=False)
+    report = learnability(
+        clean,
+        clean=clean,
+        test=test,
+        training=Training(epochs=2, batch_size=16, learning_rate=1e30),
+        ratios=[0],
+        seeds=[5],
+        progress=False,
+    )
     assert report.accuracy("clean") > 0.9
 
 

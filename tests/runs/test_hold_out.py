@@ -154,7 +154,7 @@ def test_where_there_is_nothing_to_test_on_it_is_said_with_what_to_do(tmp_path):
         assert told.startswith("hf-unlearnable measure OUT --test DATASET  (clean images"), name
         assert "--hold-out 0.2" in told
         assert "--test DATASET" in write_report(run)[0].read_text()
-    with pytest.raises(SourceError, match="no images to test on.*test=DATASET"):
+    with pytest.raises(SourceError, match=r"no images to test on.*test=DATASET"):
         open_sets(RunFolder(tmp_path / "alone-out"))
     run = protect(tmp_path / "other", tmp_path / "tested", method=Texture(), split="test", progress=False)
     with pytest.raises(SourceError, match="the split 'test' was protected itself"):

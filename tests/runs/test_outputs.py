@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from hf_unlearnable import EM, OutputError, Protection, pull, verify
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.files import READY, SCRATCH, WORK, atomic_folder, leftovers, resumable, work_folders
-from hf_unlearnable.methods.fitting import private_cache
+from hf_unlearnable.protection.layout import private_cache
 from hf_unlearnable.runs import protect
 
 QUICK = EM(epochs=8, batch_size=8)

@@ -1,0 +1,104 @@
+"""The command that takes over perturbations of another tool."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hf_unlearnable.cli.options_file import keep_options
+from hf_unlearnable.cli.shared import Images, Labels, MaxPixels, Subset
+from hf_unlearnable.cli.telling import protect_and_tell
+
+
+class Layout(str, Enum):
+    """The order of the axes."""
+
+    nchw = "nchw"
+    nhwc = "nhwc"
+
+
+class Scale(str, Enum):
+    """What white is."""
+
+    one = "1"
+    levels = "255"
+
+
+class Per(str, Enum):
+    """What a perturbation belongs to."""
+
+    image = "image"
+    one_class = "class"
+
+
+def import_noise(
+    context: typer.Context,
+    noise: Annotated[Path, typer.Argument(help="One array of numbers: .npy, .pt or .safetensors.")],
+    dataset: Annotated[str, typer.Argument(help="The images that it was made for, as protect takes them.")],
+    output: Annotated[Path, typer.Option(help="Folder to write; must not hold anything yet.")],
+    budget: Annotated[str, typer.Option(help="What the perturbations keep: '8/255', 'linf:8', 'l2:255'.")],
+    layout: Annotated[Layout | None, typer.Option(help="Order of the axes, where the shape does not tell.")] = None,
+    scale: Annotated[
+        Scale | None, typer.Option(help="Of images up to 1, or up to 255, where the numbers do not tell.")
+    ] = None,
+    per: Annotated[Per | None, typer.Option(help="One for each image, or for each class, where it is both.")] = None,
+    clip: Annotated[bool, typer.Option("--clip", help="Bring what is larger into the budget.")] = False,
+    split: Annotated[str, typer.Option(help="Which split of the images.")] = "train",
+    subset: Subset = None,
+    class_depth: Annotated[
+        int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
+    ] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave files out that may be images and cannot be protected.")
+    ] = False,
+    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
+    image_files: Annotated[
+        bool | None,
+        typer.Option(
+            "--image-files/--no-image-files",
+            help="Also write the images as files to OUTPUT/images (default: where they came as files).",
+        ),
+    ] = None,
+    names: Annotated[str, typer.Option(help="Of files: kept, or numbers where names tell too much.")] = "kept",
+    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT.")] = False,
+    image_column: Images = None,
+    label_column: Labels = None,
+    max_pixels: MaxPixels = None,
+) -> None:
+    """Take over perturbations that another tool made: OUTPUT is then as if protect had written it."""
+    from hf_unlearnable.budget import Budget
+    from hf_unlearnable.files import require_empty
+    from hf_unlearnable.runs import RunFolder
+    from hf_unlearnable.runs.importing import Imported, read_noise
+    from hf_unlearnable.runs.test_images import how_to_measure
+
+    allowance = Budget.parse(budget)
+    if not overwrite:
+        require_empty(output)
+    told: dict[str, Any] = {"layout": layout and layout.value, "scale": scale and int(scale.value)}
+    recipe = Imported(noise=read_noise(noise), **told, per=per and per.value, clip=clip)  # type: ignore[arg-type]
+    protect_and_tell(
+        dataset,
+        output,
+        lambda _: recipe,
+        budget=allowance,
+        split=split,
+        config=subset,
+        class_depth=class_depth,
+        leave_out=leave_out,
+        drop_columns=drop_column or (),
+        image_format=image_format,
+        image_files=image_files,
+        names=names,
+        num_proc=num_proc,
+        overwrite=overwrite,
+        image_column=image_column,
+        label_column=label_column,
+    )
+    keep_options(context, RunFolder(output).private)
+    typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output))}")
