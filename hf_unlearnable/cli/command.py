@@ -20,7 +20,7 @@ from hf_unlearnable.cli.measure import measure
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
 from hf_unlearnable.cli.report import report
-from hf_unlearnable.cli.shared import command, found
+from hf_unlearnable.cli.shared import Command, command, found
 from hf_unlearnable.errors import UnlearnableError
 from hf_unlearnable.version import __version__
 
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 for one in (protect, measure, report, push, pull, verify, demo, clean):
-    app.command()(command(one))
+    app.command(cls=Command)(command(one))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 LEFT = {
@@ -54,7 +54,7 @@ def root(
     """Make image datasets unlearnable, and measure how well that works."""
 
 
-@app.command()
+@app.command(cls=Command)
 @command
 def env(plugin: Plugins = None) -> None:
     """Print versions, devices, caches and the names of methods, defences and victims, for a bug report."""
