@@ -17,7 +17,7 @@ from skimage.feature import hog
 
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.reading import class_numbers
+from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.training.inference import embed
@@ -96,8 +96,9 @@ class Labelled:
             return self.how == NONE and one_class
         if on_unseen == "craft" and self.how not in ("", NONE):
             raise RecipeError(
-                f"got on_unseen='craft' with labels={self.how!r}; expected labels that later images have too: a "
-                f"column, or labels='{NONE}', which gives all images of one owner the same pattern"
+                f"got {option('on_unseen', 'craft', '--craft-unseen')} with {option('labels', self.how)}; expected "
+                f"labels that later images have too: a column, or {option('labels', NONE)}, which gives all images of "
+                f"one owner the same pattern"
             )
         return on_unseen == "craft"
 
@@ -171,7 +172,7 @@ def label(
 def is_one_class(
     dataset: Dataset, labels: Labels, image_column: str | None = None, label_column: str | None = None
 ) -> bool:
-    """Whether all images are of one class, by these labels.
+    """Whether all images are of one class, by these labels; rows without one, which are left out or refused, aside.
 
     Raises:
         DataError: columns or labels that cannot be used.
@@ -179,7 +180,10 @@ def is_one_class(
     if labels.kind != AUTO:
         return labels.kind == NONE
     columns = find_columns(dataset, image_column, label_column, needs_label=False)
-    return columns.label is None or len(np.unique(class_numbers(dataset, columns))) == 1
+    if columns.label is None:
+        return True
+    rows, _ = labelled(dataset, columns)
+    return len(rows) > 0 and len(np.unique(class_numbers(rows, columns))) == 1
 
 
 def clusters(

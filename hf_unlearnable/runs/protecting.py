@@ -23,7 +23,6 @@ from hf_unlearnable.errors import (
     CheckpointError,
     OutputError,
     RecipeError,
-    option,
 )
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
@@ -218,9 +217,6 @@ def protect(
     check_format(image_format)
     check_names(names)
     check_quality(also_jpeg)
-    if keep_clean and split != ALL:
-        given = option("keep_clean", keep_clean[0])
-        raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
     in_memory = isinstance(dataset, (Dataset, DatasetDict))
     if named := dataset if not in_memory else origin and origin.dataset:
         check_apart(named, target)
