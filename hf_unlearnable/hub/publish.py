@@ -11,7 +11,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,8 @@ def push(
         name_it = option("split", "NAME")
         raise RecipeError(f"got the splits {split} in one; expected a name to publish it under: {name_it}")
     _check_words(config, split, revision, max_shard_size)
-    again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, title, drop_columns)
+    named = None if source.protected_splits else split
+    again = _command(output, repo_id, private, config, named, revision, max_shard_size, licence, title, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     columns = protection.columns
     dataset = without_columns(source.dataset, drop_columns, columns)
@@ -209,7 +210,7 @@ def _check_words(config: str, split: str, revision: str | None, max_shard_size: 
             f"got the config {config!r}; expected a name other than 'data', without any of "
             f"{' '.join(INVALID_WINDOWS_CHARACTERS_IN_PATH)}"
         )
-    if not re.fullmatch(r"\w+(\.\w+)*", split):
+    if not all(re.fullmatch(r"\w+(\.\w+)*", name) for name in split.split("+")):  # several: of a whole dataset
         raise RecipeError(f"got the split {split!r}; expected letters, digits, '_' and single dots, such as 'train'")
     if revision is not None and not re.fullmatch(r"(?!.*(\.\.|//|/$|\.lock$))[\w][\w./+-]*", revision):
         raise RecipeError(f"got the revision {revision!r}; expected the name of a branch, such as 'main'")
@@ -246,14 +247,14 @@ def _command(
     repo_id: str,
     private: bool,
     config: str,
-    split: str,
+    split: str | None,
     revision: str | None,
     max_shard_size: str | int | None,
     licence: str | None,
     title: str | None,
     drop_columns: Sequence[str],
 ) -> str:
-    words = ["hf-unlearnable", "push", str(output), repo_id, "--private" if private else "--public"]
+    words = ["hf-unlearnable", "push", fspath(output), repo_id, "--private" if private else "--public"]
     options = {"--subset": config if config != "default" else None, "--split": split, "--revision": revision}
     for name, value in {**options, "--max-shard-size": max_shard_size, "--licence": licence, "--title": title}.items():
         words += [] if value is None else [name, str(value)]
