@@ -22,7 +22,7 @@ from hf_unlearnable.cli.measure import measure
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
 from hf_unlearnable.cli.report import report
-from hf_unlearnable.cli.shared import command, found
+from hf_unlearnable.cli.shared import Command, command, found
 from hf_unlearnable.errors import UnlearnableError
 from hf_unlearnable.version import __version__
 
@@ -32,8 +32,8 @@ app = typer.Typer(
 )
 
 for one in (protect, measure, report, push, pull, verify, demo, clean, serve):
-    app.command()(command(one))
-app.command("import")(command(import_noise))
+    app.command(cls=Command)(command(one))
+app.command("import", cls=Command)(command(import_noise))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 LEFT = {
@@ -57,7 +57,7 @@ def root(
     """Make image datasets unlearnable, and measure how well that works."""
 
 
-@app.command()
+@app.command(cls=Command)
 @command
 def env(plugin: Plugins = None) -> None:
     """Print versions, devices, caches and the names of methods, defences and victims, for a bug report."""

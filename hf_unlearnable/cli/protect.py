@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,7 +12,7 @@ from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import EVERY, Epochs, Images, Labels, MaxPixels, Subset, found
-from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell
+from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_needed
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def protect(
         bool, typer.Option("--drop-unlabelled", help="Leave rows out whose label is null, NaN or -1.")
     ] = False,
     duplicates: Annotated[
-        str, typer.Option(help="Copies of an image with several labels: a perturbation each (apart), or share one.")
+        Literal["apart", "share"],
+        typer.Option(help="Copies of an image with several labels: a perturbation each (apart), or share one."),
     ] = "apart",
     budget: Annotated[
         str,
@@ -126,7 +127,8 @@ def protect(
         float, typer.Option(min=0, help="Seconds between two checkpoints, from which the same command goes on.")
     ] = 300.0,
     cache: Annotated[
-        str, typer.Option(help="Images and perturbations while fitting: on disk, or on the device.")
+        Literal["disk", "device"],
+        typer.Option(help="Images and perturbations while fitting: on disk, or on the device."),
     ] = "disk",
     image_column: Images = None,
     label_column: Labels = None,
@@ -162,9 +164,11 @@ def protect(
     source: dict[str, Any] = {"split": split, "keep_clean": keep_clean or (), "config": subset}
     source |= {"class_depth": class_depth}
     source |= {"image_column": image_column, "label_column": label_column}
+    tolerated = {"leave_out": leave_out, "skip_unreadable": skip_unreadable}
     if dry_run:
         files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
-        look_and_tell(dataset, budget=allowance, decode=True, labels=wanted, **files, **source)
+        seen = look_and_tell(dataset, budget=allowance, decode=True, labels=wanted, **files, **source)
+        tell_needed(seen.needed(**tolerated, drop_unlabelled=drop_unlabelled))
         return
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")
@@ -183,8 +187,7 @@ def protect(
         lambda default: named or _with_settings(default, given),
         budget=allowance,
         **source,
-        leave_out=leave_out,
-        skip_unreadable=skip_unreadable,
+        **tolerated,
         drop_columns=drop_column or (),
         hold_out=hold_out,
         unlabelled="drop" if drop_unlabelled else "error",

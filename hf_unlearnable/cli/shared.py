@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from hf_unlearnable.cli.options_file import read_options
 from hf_unlearnable.errors import UnlearnableError, command_line_words
@@ -74,6 +75,11 @@ Verbose = Annotated[
 
 EVERY = {"config_file": (Config, None), "as_json": (Json, False), "quiet": (Quiet, False), "verbose": (Verbose, False)}
 
+# Words that the command line does not know, an option with a wrong value: the base of what typer raises for them.
+USAGE: type[Any] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+FORESEEN = (UnlearnableError, OSError, USAGE)
+
 _facts: dict[str, Any] = {}
 
 
@@ -125,14 +131,35 @@ def _spoken(name: str, as_json: bool, quiet: bool, verbose: bool) -> Iterator[No
             stack.enter_context(redirect_stdout(sys.stderr))
         try:
             yield
-        except (UnlearnableError, OSError) as error:
+        except FORESEEN as error:
             if verbose:
                 traceback.print_exc()
             if as_json:
-                _print({"command": name, "error": str(error), "kind": type(error).__name__, **_facts}, document)
+                _print_error(name, error, document)
             raise
         if as_json and _facts:  # of several processes the main one alone has any
             _print({"command": name, **_facts}, document)
+
+
+class Command(TyperCommand):
+    """A command whose words may be wrong, or its ``--config``: told like other errors, also to ``--json``."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **options: Any) -> Any:
+        """Read the words of the command."""
+        as_json = "--json" in args  # the words are used up by reading them
+        _facts.clear()
+        try:
+            with command_line_words():
+                return super().make_context(info_name, args, *more, **options)
+        except FORESEEN as error:
+            if as_json:
+                _print_error(str(info_name), error, sys.stdout)
+            raise
+
+
+def _print_error(name: str, error: Exception, document: Any) -> None:
+    said = error.format_message() if isinstance(error, USAGE) else str(error)
+    _print({"command": name, "error": said, "kind": type(error).__name__, **_facts}, document)
 
 
 def _print(facts: dict[str, Any], document: Any) -> None:

@@ -81,11 +81,9 @@ def protect_and_tell(
         seen.check(leave_out=options.get("leave_out", False), skip_unreadable=options.get("skip_unreadable", False))
         options["intake"] = seen
         opened = replace(opened, contents=None)  # the names of a million files, which were looked at
+        left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)
         back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
-        typer.echo(
-            f"\nProtecting {seen.images - len(seen.broken)} images with {method.name}, budget {options['budget']}"
-            f"{back}."
-        )
+        typer.echo(f"\nProtecting {left} images with {method.name}, budget {options['budget']}{back}.")
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
         protected = protect(opened, output, method=method, accelerator=accelerator, **options)
@@ -107,7 +105,8 @@ def protect_and_tell(
     )
     parts = {run.published: "publish this: a dataset for datasets.load_from_disk and for push"}
     if protected.image_files:
-        parts[run.images] = "or this: the same images as files, byte for byte"
+        without = f", without the clean {', '.join(run.clean_splits)}" if run.clean_splits else ""
+        parts[run.images] = f"or this: the same images as files, byte for byte{without}"
     if protected.lossy is not None:
         parts[run.images_jpeg] = "with losses, as described above"
     parts[run.private] = "keep this private: it undoes the protection"
@@ -117,6 +116,14 @@ def protect_and_tell(
         typer.echo(f"{output / part.name!s:<{width}}    {what}")
     typer.echo(LATER)
     return True
+
+
+def tell_needed(needed: dict[str, int]) -> None:
+    """Say after a dry run what protect will ask for."""
+    found(needed=needed)
+    if needed:
+        what = ", ".join(f"{name} ({count:,})" for name, count in needed.items())
+        typer.echo(f"As it is, protect will stop: mend what is named above, or leave it out on purpose: {what}.")
 
 
 def look_and_tell(dataset: Dataset | Source | str, **options: Any) -> Intake:

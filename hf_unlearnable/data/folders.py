@@ -91,7 +91,7 @@ class Contents:
             kinds = {entry.path: why_left_out(entry.path, partial(reader.open, entry)) for entry in tree.entries}
         left = [LeftOut(path, *(kind or _UNREAD)) for path, kind in kinds.items() if str(tree.root / path) not in taken]
         pictures = [file for file in left if file.picture and not is_archive(file.path)]  # the others make the dataset
-        return cls(place, len(tree.entries), (*pictures, *_closed(tree)))
+        return cls(place, tree.files, (*pictures, *_closed(tree)))
 
     @property
     def pictures_left_out(self) -> list[LeftOut]:
@@ -156,7 +156,7 @@ class _Sorting:
         self.tree, self.class_depth = tree, class_depth
         self.left: list[LeftOut] = _closed(tree)
         self.notes: list[str] = []
-        self.files = len(tree.entries)
+        self.files = tree.files
 
     def contents(self) -> Contents:
         with Reader(self.tree.root) as reader:
@@ -254,7 +254,7 @@ class _Sorting:
             self.notes.append(
                 f"A class is the whole path of its folder; {option('class_depth', 'N')} takes N of its parts."
             )
-        lonely = [path for path, folder in folders.items() if counts[folder] == 1]
+        lonely = [path for path, folder in folders.items() if folder and counts[folder] == 1]
         if lonely:
             self.notes.append(f"Alone in their class folder: {_some(lonely)}.")
 

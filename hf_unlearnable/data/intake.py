@@ -170,6 +170,24 @@ class Intake:
         if len(self.broken) == self.images:
             raise DataError(f"got {self.images} images, of which none can be read; expected at least two of each class")
 
+    def needed(
+        self, *, leave_out: bool = False, skip_unreadable: bool = False, drop_unlabelled: bool = False
+    ) -> dict[str, int]:
+        """What ``protect`` must be told before it does what was looked at, and for how many files, images or rows.
+
+        Args:
+            leave_out: what it is told, see ``check``.
+            skip_unreadable: likewise.
+            drop_unlabelled: rows without a class are left out.
+        """
+        pictures = sum(file.picture for file in self.left_out)
+        told = {
+            option("leave_out", True, "--leave-out"): not leave_out and pictures,
+            option("skip_unreadable", True, "--skip-unreadable"): not skip_unreadable and len(self.broken),
+            option("unlabelled", "drop", "--drop-unlabelled"): not drop_unlabelled and self.unlabelled,
+        }
+        return {name: count for name, count in told.items() if count}
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; sizes as ``"WxH"``."""
         return {
@@ -224,8 +242,8 @@ class Intake:
             yield from (f"  {image}" for image in self.broken)
         if self.duplicates:
             yield (
-                f"The same image in several classes: {len(self.duplicates):,}. Each copy gets another perturbation, "
-                f"and their mean undoes a part of both; keep one:"
+                f"The same image in several classes: {len(self.duplicates):,}. The mean of two copies undoes a part of "
+                f"their perturbations, unless they share one; keep one, or {option('duplicates', 'share')}:"
             )
             yield from (f"  {' = '.join(group)}" for group in self.duplicates[:20])
             if len(self.duplicates) > 20:

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 from hf_unlearnable.data.kinds import ARCHIVES, is_junk
 from hf_unlearnable.errors import DataError, first_line
 
+NO_TEXT = "a name that is not UTF-8: rename it"
+
 
 class Entry(NamedTuple):
     """One file.
@@ -45,6 +47,11 @@ class Tree(NamedTuple):
     root: Path
     entries: list[Entry]
     closed: dict[str, str]
+
+    @property
+    def files(self) -> int:
+        """How many files there are, with those whose names are no text."""
+        return len(self.entries) + sum(why == NO_TEXT for why in self.closed.values())
 
     @classmethod
     def of(cls, root: Path) -> Tree:
@@ -125,26 +132,29 @@ def _walk(root: Path, below: str, around: tuple[tuple[int, int], ...], closed: d
         here = folder.stat()
         children = list(os.scandir(folder))
     except OSError as error:
-        closed[below or "."] = f"a folder that cannot be read ({error.strerror})"
+        closed[_shown(below) or "."] = f"a folder that cannot be read ({error.strerror})"
         return
     if (here.st_dev, here.st_ino) in around:
-        closed[below] = "a link to a folder that it lies in"
+        closed[_shown(below)] = "a link to a folder that it lies in"
         return
     for child in children:
         path = f"{below}/{child.name}" if below else child.name
         try:
-            path.encode()
-        except UnicodeEncodeError:
-            closed[ascii(path)[1:-1]] = "a name that is not UTF-8: rename it"
-            continue
-        try:
             if child.is_dir():
                 yield from _walk(root, path, (*around, (here.st_dev, here.st_ino)), closed)
+                continue
+            if (shown := _shown(path)) != path:
+                closed[shown] = NO_TEXT
                 continue
             known = child.stat()
             yield Entry(path, known.st_size, known.st_mtime_ns)
         except OSError:
             yield Entry(path)  # a link to nowhere: found to be broken when it is read
+
+
+def _shown(path: str) -> str:
+    """A path as it can be printed and stored: bytes that are not UTF-8 as their numbers."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _opened(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from datasets import Dataset, DatasetBuilder, DatasetDict, DownloadMode, load_dataset_builder, load_from_disk
 from datasets.exceptions import ChecksumVerificationError, SplitsVerificationError
 from huggingface_hub import HfApi, HfFileSystem
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
 from hf_unlearnable.data.pairing import aligned_pairs
@@ -135,6 +137,8 @@ def _load(
     require_network(f"pull {repo_id}")
 
     def work() -> Dataset | DatasetDict:
+        with suppress(HfHubHTTPError):  # an answer: what it means, the loading says
+            HfApi(token=token).dataset_info(repo_id, revision=revision)  # else datasets asks on for half a minute
         builder = load_dataset_builder(repo_id, config, revision=revision, token=token)
         _check_files(builder, HfApi(token=token))
         # What an earlier load made of these files may be of files that were damaged.

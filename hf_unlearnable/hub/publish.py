@@ -11,7 +11,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,7 @@ def _command(
     title: str | None,
     drop_columns: Sequence[str],
 ) -> str:
-    words = ["hf-unlearnable", "push", str(output), repo_id, "--private" if private else "--public"]
+    words = ["hf-unlearnable", "push", fspath(output), repo_id, "--private" if private else "--public"]
     options = {"--subset": config if config != "default" else None, "--split": split, "--revision": revision}
     for name, value in {**options, "--max-shard-size": max_shard_size, "--licence": licence, "--title": title}.items():
         words += [] if value is None else [name, str(value)]

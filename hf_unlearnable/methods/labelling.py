@@ -132,8 +132,9 @@ class Labelled:
             return self.how == NONE and one_class
         if on_unseen == "craft" and self.how not in ("", NONE):
             raise RecipeError(
-                f"got on_unseen='craft' with labels={self.how!r}; expected labels that later images have too: a "
-                f"column, or labels='{NONE}', which gives all images of one owner the same pattern"
+                f"got {option('on_unseen', 'craft', '--craft-unseen')} with {option('labels', self.how)}; expected "
+                f"labels that later images have too: a column, or {option('labels', NONE)}, which gives all images of "
+                f"one owner the same pattern"
             )
         return on_unseen == "craft"
 
@@ -220,7 +221,7 @@ def label(
 def is_one_class(
     dataset: Dataset, labels: Labels | str = AUTO, image_column: str | None = None, label_column: str | None = None
 ) -> bool:
-    """Whether all images are of one class, by these labels.
+    """Whether all images are of one class, by these labels; rows without one, which are left out or refused, aside.
 
     Raises:
         DataError: columns or labels that cannot be used.
@@ -231,8 +232,10 @@ def is_one_class(
     if labels.kind != AUTO:
         return labels.kind == NONE
     columns = find_columns(dataset, image_column, label_column, needs_label=False)
-    # Rows without a label are refused, or left out, by the fit.
-    return columns.label is None or len(np.unique(class_numbers(labelled(dataset, columns)[0], columns))) == 1
+    if columns.label is None:
+        return True
+    rows, _ = labelled(dataset, columns)
+    return len(rows) > 0 and len(np.unique(class_numbers(rows, columns))) == 1
 
 
 def clusters(

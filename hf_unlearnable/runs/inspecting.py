@@ -17,7 +17,7 @@ from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.sources import ALL, Source, choose, open_source
-from hf_unlearnable.errors import DataError, DataWarning, option
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
 from hf_unlearnable.runs.image_files import source_paths
 from hf_unlearnable.training.processes import broadcast, run_on_all
@@ -62,6 +62,7 @@ def intake(
     Raises:
         SourceError: there is no such dataset.
         DataError: it cannot be opened, or has no column of images.
+        RecipeError: splits to keep clean, but not all splits.
     """
     opened = open_dataset(dataset, split, config, class_depth, keep_clean)
     columns, problem = _columns(opened.dataset, image_column, label_column, labels)
@@ -87,6 +88,9 @@ def open_dataset(
     keep_clean: Sequence[str] = (),
 ) -> Source:
     """Open what is to be protected; a ``Dataset`` in memory is its own only split, and a ``Source`` is open."""
+    if keep_clean and split != ALL:
+        given = option("keep_clean", keep_clean[0])
+        raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
     if isinstance(dataset, Source):
         return dataset
     if isinstance(dataset, Dataset):

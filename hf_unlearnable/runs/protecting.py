@@ -24,7 +24,6 @@ from hf_unlearnable.errors import (
     CheckpointError,
     OutputError,
     RecipeError,
-    option,
 )
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
@@ -253,9 +252,6 @@ def protect(
     check_format(image_format)
     check_names(names)
     check_quality(also_jpeg)
-    if keep_clean and split != ALL:
-        given = option("keep_clean", keep_clean[0])
-        raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
     name = "" if isinstance(dataset, (Dataset, DatasetDict)) else _name_of(dataset)
     for named in (name or (origin and origin.dataset), others if isinstance(others, (str, PathLike)) else None):
         if named:

@@ -75,6 +75,24 @@ def test_json_of_an_error(tmp_path):
     assert "where there is nothing" in document["error"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["measure"], "Missing argument 'output'"),
+        (["verify", "out", "--cleam", "x"], "No such option: --cleam"),
+        (["protect", "photos"], "name the folder to write"),
+        (["protect", "photos", "--cache", "attic"], "'attic' is not one of 'disk', 'device'"),
+        (["protect", "--config", "nowhere.yaml"], "got --config nowhere.yaml, which cannot be read"),
+    ],
+)
+def test_json_of_wrong_words(words, said):
+    done = command(*words, "--json")
+    document = json.loads(done.stdout)
+    assert document["command"] == words[0]
+    assert said in document["error"]
+    assert done.exit_code != 0
+
+
 def test_quiet_says_nothing(out):
     done = command("verify", out, "--quiet")
     assert (done.exit_code, done.output) == (0, "")

@@ -146,6 +146,7 @@ def test_brackets_in_a_path(tmp_path):
 def test_loose_images_beside_class_folders_are_told(tmp_path):
     fill(tmp_path, "cats/1.png", "dogs/2.png", "loose.png")
     assert left(tmp_path) == {"loose.png": "beside the class folders: move each into one"}
+    assert "Alone in their class folder: cats/1.png, dogs/2.png." in Contents.of(tmp_path).notes
     with pytest.warns(DataWarning, match=r"such as loose\.png"):
         assert rows(tmp_path) == {"cats": ["1.png"], "dogs": ["2.png"]}
 
@@ -214,10 +215,12 @@ def test_images_without_an_ending_are_found_by_their_content(tmp_path):
 def test_names_that_are_no_text_are_told(tmp_path):
     fill(tmp_path, "cats/1.png", "dogs/2.png")
     try:
-        (tmp_path / "cats" / os.fsdecode(b"\xe9t\xe9.png")).write_bytes(picture())
+        fill(tmp_path, *(os.fsdecode(name) for name in (b"cats/\xe9t\xe9.png", b"\xe2nes/1.png", b"\xe2nes/2.png")))
     except OSError:
         pytest.skip("this file system takes no such names")
-    assert list(left(tmp_path).values()) == ["a name that is not UTF-8: rename it"]
+    names = (r"cats/\xe9t\xe9.png", r"\xe2nes/1.png", r"\xe2nes/2.png")
+    assert left(tmp_path) == dict.fromkeys(names, "a name that is not UTF-8: rename it")
+    assert Contents.of(tmp_path).files == 5
 
 
 def zipped(file, folder, *more):

@@ -122,6 +122,14 @@ def test_a_lasting_fault_says_what_is_there_and_how_to_go_on(out, name, hub, ste
     assert messages(name) == COMMITS
 
 
+def test_a_pull_without_a_connection_asks_once_in_each_attempt(name, hub, tmp_path):
+    asked = fail(hub, "info", "before", name, times=100)
+    further = hub.fail("HEAD", name, "before", times=100)  # which datasets would do six times, with a line for each
+    with pytest.raises(HubError, match=f"cannot pull {name}: .*Nothing was written; repeat the command"):
+        pull(name, tmp_path / "there", retry=QUICK)
+    assert (asked.hits, further.hits) == (3, 0)
+
+
 @pytest.mark.parametrize("revision", [None, "draft"])
 def test_a_lost_answer_is_not_taken_for_nothing(out, name, hub, revision):
     hub.fail("POST", f"{name}/commit/", "after")

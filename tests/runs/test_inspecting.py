@@ -9,7 +9,7 @@ import pytest
 from helpers.datasets import make_dataset, pixels_of
 from typer.testing import CliRunner
 
-from hf_unlearnable import EM, DataError, DataWarning, verify
+from hf_unlearnable import EM, DataError, DataWarning, RecipeError, verify
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.errors import command_line_words
 from hf_unlearnable.runs import RunFolder, intake, protect
@@ -110,3 +110,35 @@ def test_test_images_that_are_left_out_are_warned_of(photos, tmp_path):
     (photos / "class 0" / "more.dng").write_text("x")
     with pytest.warns(DataWarning, match=r"1 files in .* left out, such as class 0/more\.dng"):
         open_sets(RunFolder(run), test=str(photos), test_split="train")
+
+
+def test_a_dry_run_says_what_protect_will_ask_for(photos):
+    for name in ("drawing.svg", "raw.dng", "notes.txt"):
+        (photos / "class 0" / name).write_text("x")
+    (photos / "class 1" / "deeper" / "04.png").write_bytes(b"")
+    said = command("protect", photos, "--dry-run").output
+    assert "As it is, protect will stop" in said
+    assert "--leave-out (2), --skip-unreadable (1)." in said
+    assert "protect will stop" not in command("protect", photos, "--dry-run", "--leave-out", "--skip-unreadable").output
+    seen = intake(photos, progress=False)
+    assert seen.needed(leave_out=True) == {"skip_unreadable=True": 1}
+
+
+def test_rows_without_a_label_can_be_left_out_at_the_command_line(photos, tmp_path):
+    names = [path.relative_to(photos) for path in sorted(photos.rglob("*.png"))]
+    lines = [f"{name},{'' if row in (3, 7) else row % 2}" for row, name in enumerate(names)]
+    (photos / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    assert "--drop-unlabelled (2)." in command("protect", photos, "--dry-run").output
+    words = ["protect", photos, "--method", "texture", "--label-column", "label", "--output", tmp_path / "out"]
+    refused = command(*words)
+    assert isinstance(refused.exception, DataError)
+    assert "2 of 24 rows without a label" in str(refused.exception)
+    done = command(*words, "--drop-unlabelled")
+    assert done.exit_code == 0, done.output
+    assert "Protecting 22 images" in done.output
+    assert len(RunFolder(tmp_path / "out").dataset) == 22
+
+
+def test_splits_to_keep_clean_without_all_are_refused_by_a_look_too(photos):
+    with pytest.raises(RecipeError, match=r"keep_clean='test' with split='train'; expected split='all'"):
+        intake(photos, keep_clean=["test"], progress=False)

@@ -13,8 +13,9 @@ from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 from typer.testing import CliRunner
 
-from hf_unlearnable import EM, DataError, PrivacyError, RecipeError, Training, pull, push, verify
+from hf_unlearnable import EM, DataError, HubError, PrivacyError, RecipeError, Training, pull, push, verify
 from hf_unlearnable.cli import app
+from hf_unlearnable.hub.retry import Retry
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import Origin, RunFolder, measure, protect
 
@@ -74,6 +75,15 @@ def test_a_whole_dataset_is_protected_pushed_pulled_verified_measured_and_report
     assert write_report(run)[0].exists()
     with pytest.raises(RecipeError, match=r"split='half' .*keep their names"):
         push(run, name, split="half")
+
+
+def test_a_push_of_a_whole_dataset_that_fails_says_how_to_go_on(saved, tmp_path, hub, name):
+    run = protect(saved, tmp_path / "out", method=QUICK, split="all", keep_clean=("test",), progress=False)
+    hub.fail("POST", f"{name}/commit/", 503, times=100)
+    with pytest.raises(HubError) as caught:
+        push(run, name, retry=Retry(attempts=1))
+    assert f"hf-unlearnable push {run.folder} {name} --private" in str(caught.value)
+    assert "--split" not in str(caught.value)
 
 
 def pushed_card(name: str) -> str:
