@@ -17,7 +17,7 @@ from skimage.feature import hog
 
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.reading import class_numbers
+from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.training.inference import embed
@@ -171,7 +171,7 @@ def label(
 def is_one_class(
     dataset: Dataset, labels: Labels, image_column: str | None = None, label_column: str | None = None
 ) -> bool:
-    """Whether all images are of one class, by these labels.
+    """Whether all images are of one class, by these labels; those without one do not count.
 
     Raises:
         DataError: columns or labels that cannot be used.
@@ -179,7 +179,7 @@ def is_one_class(
     if labels.kind != AUTO:
         return labels.kind == NONE
     columns = find_columns(dataset, image_column, label_column, needs_label=False)
-    return columns.label is None or len(np.unique(class_numbers(dataset, columns))) == 1
+    return columns.label is None or len(np.unique(class_numbers(labelled(dataset, columns)[0], columns))) == 1
 
 
 def clusters(
