@@ -59,8 +59,6 @@ Share = Annotated[float, Range(least=0, most=1, words="a share in [0, 1]")]
 Positive = Annotated[float, Range(above=0, most=10**9)]
 NotNegative = Annotated[float, Range(least=0, most=10**9)]
 Rate = Annotated[float, Range(above=0)]  # of learning, and of other steps: a large one diverges, which is told
-    float, Range(above=0)
-]  # of learning, and of other steps; one that is too large diverges, which is told
 Step = Annotated[float, Range(least=0, most=100)]  # as a fraction of the radius
 Weight = Annotated[float, Range(least=0, most=1e4)]  # of a term of a loss, and of decay
 Levels = Annotated[float, Range(above=0, most=255, words="more than 0 and at most 255 levels")]

@@ -37,11 +37,16 @@ def read_options(context: typer.Context, file: Path | None) -> Path | None:
             f"got --config {file}, which cannot be read ({first_line(error)}); expected a YAML file of options. The "
             f"configuration of a dataset is --subset"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets in brackets
         raise RecipeError(f"got --config {file}, which is not YAML: {' '.join(str(error).split())}") from error
     known = {_name(one): one.name for one in context.command.params}
     if not isinstance(given, dict):
         raise RecipeError(f"got --config {file} with {type(given).__name__}; expected lines such as 'budget: 8/255'")
+    if nested := [str(name) for name, value in given.items() if not _is_plain(value)]:
+        raise RecipeError(  # a few lines of lists of one another can hold more words than any memory
+            f"got --config {file} with another kind of value in {', '.join(nested)}; expected words, numbers, true or "
+            f"false, or a list of words"
+        )
     other = given.pop(COMMAND, context.info_name)
     if other != context.info_name:
         raise RecipeError(f"got --config {file} of the command {other}; expected one of {context.info_name}")
@@ -71,6 +76,15 @@ def keep_options(context: typer.Context, folder: Path) -> None:
     file = shlex.quote(os.path.relpath(folder / NAME))
     head = f"# To repeat it, in {Path.cwd()}: hf-unlearnable {context.info_name} --config {file}{another}\n"
     atomic_write(folder / NAME, head + lines, private=True)
+
+
+def _is_plain(value: Any) -> bool:
+    single = (str, int, float)
+    return (
+        value is None
+        or isinstance(value, single)
+        or (isinstance(value, list) and all(isinstance(one, single) for one in value))
+    )
 
 
 def _name(parameter: Any) -> str:

@@ -150,7 +150,7 @@ def protect(
     from hf_unlearnable.runs.protecting import check_apart
     from hf_unlearnable.runs.test_images import how_to_measure
 
-    if like is not None and output is not None:
+    if like is not None:
         _protect_like(context, like, dataset, output, split=split, config=subset, image_format=image_format)
         return
     # Everything that can be wrong with the words of the command, before anything slow.
@@ -218,15 +218,17 @@ def protect(
 WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "plugin"}
 
 
-def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path, **options: Any) -> None:
+def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path | None, **options: Any) -> None:
     """What ``--like`` does."""
     from hf_unlearnable.runs import protect_like
     from hf_unlearnable.runs.protecting import check_apart
 
     for param in context.command.params:
         source = context.get_parameter_source(str(param.name))
-        if param.name not in {*WITH_LIKE, *EVERY} and source is not None and source.name == "COMMANDLINE":
+        if param.name not in {*WITH_LIKE, *EVERY} and source is not None and source.name != "DEFAULT":
             raise RecipeError(f"got {param.opts[0]} with --like, which protects as {run} was protected; leave it out")
+    if output is None:
+        raise typer.BadParameter("name the folder to write", param_hint="--output")
     check_apart(pictures, output)
     figures = protect_like(run, pictures, output, **options)
     found(output=output, verification=figures.as_dict())

@@ -91,7 +91,7 @@ class Contents:
             kinds = {entry.path: why_left_out(entry.path, partial(reader.open, entry)) for entry in tree.entries}
         left = [LeftOut(path, *(kind or _UNREAD)) for path, kind in kinds.items() if str(tree.root / path) not in taken]
         pictures = [file for file in left if file.picture and not is_archive(file.path)]  # the others make the dataset
-        return cls(place, tree.files, (*pictures, *_closed(tree)))
+        return cls(place, tree.files, (*pictures, *_closed(tree.closed)))
 
     @property
     def pictures_left_out(self) -> list[LeftOut]:
@@ -154,7 +154,7 @@ class _Sorting:
 
     def __init__(self, tree: Tree, class_depth: int | None) -> None:
         self.tree, self.class_depth = tree, class_depth
-        self.left: list[LeftOut] = _closed(tree)
+        self.left: list[LeftOut] = _closed(tree.closed)
         self.notes: list[str] = []
         self.files = tree.files
 
@@ -164,7 +164,8 @@ class _Sorting:
             archives = [entry for entry in entries if is_archive(entry.path) and not is_junk(entry.path)]
             if archives and None not in kinds:
                 self.notes.append(f"Read from {_some([archive.path for archive in archives])}.")
-                inside = self.tree.unpacked().entries
+                inside, closed = self.tree.unpacked()[1:]
+                self.left += _closed(closed)
                 self.files += len(inside) - len(archives)
                 self._leave_out(pair for pair in zip(entries, kinds, strict=True) if pair[0] not in archives)
                 entries, kinds = self._told_apart(inside, reader)
@@ -316,8 +317,8 @@ def _in_order(splits: dict[str, Any]) -> dict[str, Any]:
     return {split: splits[split] for split in _SPLITS if split in splits}
 
 
-def _closed(tree: Tree) -> list[LeftOut]:
-    return [LeftOut(path, why, not is_junk(path) and "link" not in why) for path, why in tree.closed.items()]
+def _closed(closed: dict[str, str]) -> list[LeftOut]:
+    return [LeftOut(path, why, not is_junk(path) and "link" not in why) for path, why in closed.items()]
 
 
 def _some(names: Sequence[str]) -> str:

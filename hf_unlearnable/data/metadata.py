@@ -123,8 +123,7 @@ def _key(entry: Entry) -> str:
 
 
 def _sidecar(entry: Entry, reader: Reader) -> Mapping[str, Any]:
-    with reader.open(entry) as file:
-        content = file.read()
+    content = reader.read(entry)
     ending = posixpath.splitext(entry.path)[1].lower()
     try:
         if ending == ".cls":
@@ -132,7 +131,7 @@ def _sidecar(entry: Entry, reader: Reader) -> Mapping[str, Any]:
         if ending == ".txt":
             return {"text": content.decode()}
         told = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"got {entry.path}, which is not what its ending says ({first_line(error)})") from error
     return (
         {name: value for name, value in told.items() if name != "image"} if isinstance(told, dict) else {"json": told}

@@ -13,6 +13,7 @@ from pathlib import Path
 import datasets
 from datasets import Dataset, DatasetDict, Features, IterableDataset, concatenate_datasets, load_dataset, load_from_disk
 from datasets import Image as ImageFeature
+from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -119,6 +120,10 @@ def _open(
     except DataError:
         raise
     except Exception as error:  # as above
+        if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # it says nothing itself
+        if isinstance(error, DataError):
+            raise error from None
         raise DataError(
             f"got {source!r}, which cannot be read as a dataset ({_said(error)}); "
             f"expected a save_to_disk folder, a parquet file or a folder of images with one folder a class"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from PIL import Image
 
 from hf_unlearnable.data.kinds import ARCHIVES, is_junk
-from hf_unlearnable.errors import DataError, first_line
+from hf_unlearnable.errors import DataError, first_line, worded
+from hf_unlearnable.files import in_words
+
+DEEPEST = 8  # bytes of a pixel at most: four channels of 16 bits
 
 NO_TEXT = "a name that is not UTF-8: rename it"
 
@@ -63,21 +68,21 @@ class Tree(NamedTuple):
             DataError: a file that is no archive, a damaged one, or one with a password.
         """
         root = root.absolute()
-        if root.is_file():
-            return cls(root, list(_members(root)), {})
         closed: dict[str, str] = {}
+        if root.is_file():
+            return cls(root, _members(root, closed), closed)
         files = _walk(root, "", (), closed)
         return cls(root, sorted(files, key=lambda entry: entry.path), closed)
 
     def unpacked(self) -> Tree:
         """The files in the archives of a folder; each as a folder of its name, numbers of shards left away."""
-        entries = []
+        entries, closed = [], dict[str, str]()
         for entry in self.entries:
             if not is_junk(entry.path) and is_archive(entry.path):
                 folder = re.sub(r"([-_.]\d+(-of-\d+)?)?(\.[a-z0-9]+|\.tar\.[a-z0-9]+)$", "", entry.path, flags=re.I)
-                inside = _members(self.root / entry.path)
+                inside = _members(self.root / entry.path, closed)
                 entries += [member._replace(path=f"{folder}/{member.path}") for member in inside]
-        return self._replace(entries=entries)
+        return self._replace(entries=entries, closed=closed)
 
 
 def is_archive(path: str) -> bool:
@@ -109,20 +114,41 @@ class Reader:
             self.__exit__()
             self._name, self._archive = entry.archive, _opened(Path(entry.archive))
         if isinstance(self._archive, zipfile.ZipFile):
-            return io.BytesIO(self._archive.read(entry.member))
+            return cast(BinaryIO, self._archive.open(entry.member))
         assert self._archive is not None
         extracted = self._archive.extractfile(entry.member)
         assert extracted is not None, "only files are listed"
-        return io.BytesIO(extracted.read())
+        return cast(BinaryIO, extracted)
+
+    def read(self, entry: Entry) -> bytes:
+        """A whole file.
+
+        Raises:
+            DataError: it lies in an archive and is larger unpacked than any image that is read, or it is damaged. An
+                archive of 1.5 MB can hold 1.5 GB.
+        """
+        if entry.archive and Image.MAX_IMAGE_PIXELS and entry.size > DEEPEST * Image.MAX_IMAGE_PIXELS:
+            raise DataError(
+                f"got {entry.path!r} of {in_words(entry.size)} in {entry.archive!r}, more than an image of "
+                f"{Image.MAX_IMAGE_PIXELS:,} pixels takes; expected a smaller file. Take it out of the archive, or "
+                f"allow more pixels: {worded(python='PIL.Image.MAX_IMAGE_PIXELS', shell='--max-pixels')}"
+            )
+        try:
+            with self.open(entry) as file:
+                return file.read()
+        except (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"got {entry.path!r} in {entry.archive!r}, which cannot be unpacked ({first_line(error)}); expected a "
+                f"whole archive"
+            ) from error
 
     def stored(self, entry: Entry) -> dict[str, Any]:
         """An image as ``datasets.Image`` stores it: a path here, or the bytes where it lies in an archive."""
         if entry.archive is None:
             return {"path": str(self.root / entry.path), "bytes": None}
-        with self.open(entry) as file:
-            name = Path(entry.archive).name
-            kind = "zip" if name.lower().endswith(".zip") else "tar"
-            return {"path": f"{kind}://{entry.path}::{name}", "bytes": file.read()}  # as fsspec writes it
+        name = Path(entry.archive).name
+        kind = "zip" if name.lower().endswith(".zip") else "tar"
+        return {"path": f"{kind}://{entry.path}::{name}", "bytes": self.read(entry)}  # as fsspec writes it
 
 
 def _walk(root: Path, below: str, around: tuple[tuple[int, int], ...], closed: dict[str, str]) -> Iterator[Entry]:
@@ -143,13 +169,19 @@ def _walk(root: Path, below: str, around: tuple[tuple[int, int], ...], closed: d
             if child.is_dir():
                 yield from _walk(root, path, (*around, (here.st_dev, here.st_ino)), closed)
                 continue
-            if (shown := _shown(path)) != path:
-                closed[shown] = NO_TEXT
+            if not _is_text(path, closed):
                 continue
             known = child.stat()
             yield Entry(path, known.st_size, known.st_mtime_ns)
         except OSError:
             yield Entry(path)  # a link to nowhere: found to be broken when it is read
+
+
+def _is_text(path: str, closed: dict[str, str]) -> bool:
+    """Whether a name can be written down; if not it is noted."""
+    if (shown := _shown(path)) != path:
+        closed[shown] = NO_TEXT
+    return shown == path
 
 
 def _shown(path: str) -> str:
@@ -161,25 +193,29 @@ def _opened(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
     return zipfile.ZipFile(archive) if archive.suffix.lower() == ".zip" else tarfile.open(archive)
 
 
-def _members(archive: Path) -> list[Entry]:
-    """The files in an archive."""
+def _members(archive: Path, closed: dict[str, str]) -> list[Entry]:
+    """The files in an archive; of several of one name the last, as they would be unpacked."""
     try:
         with _opened(archive) as opened:
             if isinstance(opened, tarfile.TarFile):
                 stamp = archive.stat().st_mtime_ns  # a tar has no checksums of its files
                 files = [info for info in opened if info.isfile()]
-                return [Entry(_clean(info.name), info.size, stamp, str(archive), info.name) for info in files]
-            packed = [info for info in opened.infolist() if not info.is_dir()]
-            if any(info.flag_bits & 1 for info in packed):
-                raise DataError(f"got {str(archive)!r}, which needs a password; unpack it and name the folder")
-            return sorted(
-                Entry(_clean(info.filename), info.file_size, info.CRC, str(archive), info.filename) for info in packed
-            )
+                found = [Entry(_clean(info.name), info.size, stamp, str(archive), info.name) for info in files]
+            else:
+                packed = [info for info in opened.infolist() if not info.is_dir()]
+                if any(info.flag_bits & 1 for info in packed):
+                    raise DataError(f"got {str(archive)!r}, which needs a password; unpack it and name the folder")
+                found = [
+                    Entry(_clean(info.filename), info.file_size, info.CRC, str(archive), info.filename)
+                    for info in packed
+                ]
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(
             f"got {str(archive)!r}, which cannot be read as an archive ({first_line(error)}); expected a whole zip or "
             f"tar file"
         ) from error
+    last = {entry.member: entry for entry in found if _is_text(entry.path, closed)}
+    return sorted(last.values()) if archive.suffix.lower() == ".zip" else list(last.values())
 
 
 def _clean(name: str) -> str:

@@ -228,14 +228,12 @@ class RunFolder(PathLike[str]):
         Raises:
             DataError: they cannot be read, or are not those that ``protect`` wrote.
         """
-        saved = load_saved(self.published)
-        if isinstance(saved, Dataset):
-            return {self.split: saved}
-        names = [*self.protected_splits, *self.clean_splits]
-        if sorted(names) != sorted(map(str, saved)):
+        loaded = load_saved(self.published)
+        saved = {self.split: loaded} if isinstance(loaded, Dataset) else {str(name): loaded[name] for name in loaded}
+        names = [*self.protected_splits, *self.clean_splits] or [self.split]
+        if sorted(names) != sorted(saved):
             raise DataError(
-                f"got the splits {', '.join(map(str, saved))} in {str(self.published)!r}; expected "
-                f"{', '.join(names) or 'the one that was protected'}"
+                f"got the splits {', '.join(saved)} in {str(self.published)!r}; expected {', '.join(names)}"
             )
         return {name: saved[name] for name in names}
 
@@ -254,9 +252,9 @@ class RunFolder(PathLike[str]):
         if not file.exists():
             return ()
         names = read_json(file).get(kind)
-        if not isinstance(names, list):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"got {str(file)!r} without {kind} splits; expected those that protect wrote")
-        return tuple(map(str, names))
+        return tuple(names)
 
     @cached_property
     def protection(self) -> Protection:

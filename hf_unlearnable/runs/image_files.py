@@ -28,6 +28,8 @@ Names = Literal["kept", "numbers"]
 
 KINDS = ("kept", "numbers")  # of names
 
+LONGEST = 255  # bytes of a name that a disk takes; archives hold longer ones
+
 
 def check_names(names: str) -> None:
     """Refuse a kind of names that there is not.
@@ -60,28 +62,42 @@ def names_of(paths: Sequence[str], endings: Sequence[str], root: str | None = No
             lie in it.
 
     Returns:
-        Relative paths with slashes. Where two would be one, on a disk that does not tell capitals too, the old ending
-        stays in the name (``x.jpg.png``), and a number is added where that is not enough.
+        Relative paths with slashes. Where two would be one, on a disk that does not tell capitals too, or one a folder
+        of others, the old ending stays in the name (``x.jpg.png``), and a number is added where that is not enough.
+        Names longer than ``LONGEST`` are cut.
     """
     inner = [path.split("::")[0].split("://")[-1].replace(os.sep, "/") for path in paths]
     folders = [str(PurePosixPath(path).parent) for path in inner]
     base = str(root).replace(os.sep, "/") if root is not None else ""
     if not base or not all(PurePosixPath(path).is_relative_to(base) for path in inner):
         base = os.path.commonpath(folders)
-    below = [PurePosixPath(path).relative_to(base) for path in inner]
+    found = [PurePosixPath(path).relative_to(base) for path in inner]
+    below = [PurePosixPath(*(_first(folder, LONGEST) for folder in path.parts[:-1]), path.name) for path in found]
     short = [str(path.with_suffix(ending)) for path, ending in zip(below, endings, strict=True)]
     often = Counter(name.lower() for name in short)
-    taken: set[str] = set()
+    taken = {str(folder).lower() for path in below for folder in path.parents}
     names = []
     for path, name, ending in zip(below, short, endings, strict=True):
         own = name if often[name.lower()] == 1 or path.suffix == ending else f"{path}{ending}"
         stem, number = own.removesuffix(ending), 1
+        own = _joined(stem, ending)
         while own.lower() in taken:
             number += 1
-            own = f"{stem}-{number}{ending}"
+            own = _joined(stem, f"-{number}{ending}")
         taken.add(own.lower())
         names.append(own)
     return names
+
+
+def _joined(stem: str, end: str) -> str:
+    """A path whose name is as long as a disk takes."""
+    folder, slash, name = stem.rpartition("/")
+    return f"{folder}{slash}{_first(name, LONGEST - len(end.encode()))}{end}"
+
+
+def _first(name: str, size: int) -> str:
+    """The start of a name, of at most so many bytes."""
+    return name.encode()[:size].decode(errors="ignore")
 
 
 def numbered(data: Dataset, label_column: str | None, endings: Sequence[str]) -> list[str]:
@@ -92,7 +108,7 @@ def numbered(data: Dataset, label_column: str | None, endings: Sequence[str]) ->
     feature = data.features[label_column]
     labels = data.with_format(None)[label_column]
     classes = [feature.int2str(label) if isinstance(feature, ClassLabel) else str(label) for label in labels]
-    plain = (re.sub(r"[^\w. -]+", "_", name).strip(" .") or "_" for name in classes)
+    plain = (_first(re.sub(r"[^\w. -]+", "_", name).strip(" ."), LONGEST) or "_" for name in classes)
     return [f"{name}/{row:0{width}}{end}" for row, (name, end) in enumerate(zip(plain, endings, strict=True))]
 
 
@@ -136,11 +152,9 @@ def check_images(run: RunFolder) -> int:
     Raises:
         DataError: some are not, or are missing.
     """
-    if not run.images.is_dir() or not run.image_names.exists():
+    if not run.images.is_dir():
         return 0
-    stored = read_json(run.image_names)
-    check_keys(stored, ("names",), (), "the names of image files", {"names": (list,)})
-    names = stored["names"]
+    names = _stored_names(run)
     column = run.protection.columns.image
     wrong = [
         name
@@ -157,6 +171,20 @@ def check_images(run: RunFolder) -> int:
             f"Restore the folder from a copy, or remove it: the dataset has all images too"
         )
     return len(names)
+
+
+def _stored_names(run: RunFolder) -> list[str]:
+    restore = f"Restore it from a copy, or remove {str(run.images)!r}: the dataset has all images too"
+    try:
+        stored = read_json(run.image_names)
+    except FileNotFoundError as error:
+        raise DataError(f"got {str(run.images)!r} without {str(run.image_names)!r}, its names. {restore}") from error
+    check_keys(stored, ("names",), (), "the names of image files", {"names": (list,)})
+    names: list[str] = stored["names"]
+    count = len(run.dataset)
+    if len(names) != count or not all(isinstance(name, str) for name in names):
+        raise DataError(f"got {str(run.image_names)!r} that does not name {count} files; it is damaged. {restore}")
+    return names
 
 
 def _below(file: Path, folder: Path) -> str:

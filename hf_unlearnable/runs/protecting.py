@@ -20,11 +20,7 @@ from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source
-from hf_unlearnable.errors import (
-    CheckpointError,
-    OutputError,
-    RecipeError,
-)
+from hf_unlearnable.errors import CheckpointError, OutputError, RecipeError, option
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class

@@ -126,6 +126,10 @@ def test_a_run_can_be_repeated_from_its_options(source, out, tmp_path):
     assert bytes_of[0] == bytes_of[1] != bytes_of[2]
 
 
+# Ten lists, each of the one before ten times: 10^10 words where somebody writes them out.
+LISTS = "[&a0 [x], " + ", ".join(f"&a{n} [{f'*a{n - 1}, ' * 10}]" for n in range(1, 11)) + "]"
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
@@ -133,6 +137,11 @@ def test_a_run_can_be_repeated_from_its_options(source, out, tmp_path):
         ("command: measure", RecipeError, "of the command measure; expected one of protect"),
         ("- seed", RecipeError, "with list; expected lines such as"),
         ("seed: [", RecipeError, "which is not YAML"),
+        ("budget: " + "[" * 2000 + "]" * 2000, RecipeError, "which is not YAML"),
+        ("seed: " + "9" * 5000, RecipeError, "which is not YAML"),
+        (f"budget: {LISTS}", RecipeError, "another kind of value in budget"),
+        (f"drop-column: {LISTS}", RecipeError, "another kind of value in drop-column"),
+        ("method: {em: 1}", RecipeError, "another kind of value in method"),
         (None, SourceError, "--subset"),
     ],
 )

@@ -17,6 +17,7 @@ from hf_unlearnable import DataError, DataWarning
 from hf_unlearnable.data import kinds
 from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.sources import load_source, open_source
+from hf_unlearnable.data.trees import Tree
 
 rng = np.random.default_rng(0)
 
@@ -286,6 +287,70 @@ def test_a_webdataset(tmp_path):
     data = load_source(str(tmp_path / "one.tar"))
     assert data["label"] == ["a", "b", "a"]
     assert data["year"] == [None, 1999, 1999]
+
+
+def test_a_small_archive_with_a_huge_file_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    """Images and what is written beside them; 70 kB that would be 67 MB here, and 1.5 MB that would be 1.5 GB."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    big = bytes(1 << 20)
+    for label in ("cats", "dogs"):
+        fill(tmp_path / "x", f"{label}/1.png")
+    file = zipped(tmp_path / "a.zip", tmp_path / "x", ("dogs/2.png", big), ("film.mp4", big), ("unknown.bin", big))
+    with pytest.raises(DataError, match=r"got 'dogs/2\.png' of 1\.0 MB in .*a\.zip', more than an image of 100 pixels"):
+        load_source(str(file))
+    zipped(tmp_path / "b.zip", tmp_path / "x", ("film.mp4", big), ("unknown.bin", big))
+    assert left(tmp_path / "b.zip") == {"film.mp4": "videos: only still images are protected"}
+    webdataset(tmp_path / "c.tar", [("1.png", picture()), ("1.txt", big)])
+    with pytest.raises(DataError, match=r"got '1\.txt' of 1\.0 MB"):
+        load_source(str(tmp_path / "c.tar"))
+
+
+def test_names_in_an_archive_lead_nowhere(tmp_path):
+    """Up, to the root, and by links: nothing is written, and no other file is read."""
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(picture())
+    names = ["cats/1.png", "dogs/2.png", "cats/../../../evil.png", f"{tmp_path}/cats/evil.png", "..\\dogs\\evil.png"]
+    zipped(tmp_path / "a.zip", tmp_path / "x", *((name, picture()) for name in names))
+    webdataset(tmp_path / "b.tar", [(name, picture()) for name in names])
+    with tarfile.open(tmp_path / "b.tar", "a") as archive:
+        link = tarfile.TarInfo("cats/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        archive.addfile(link)
+    for name in ("a.zip", "b.tar"):
+        entries = Tree.of(tmp_path / name).entries
+        assert len(entries) == 5
+        for entry in entries:
+            assert not {"", ".", ".."} & set(entry.path.split("/"))
+        load_source(str(tmp_path / name))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "b.tar", "outside.png"]
+
+
+def test_of_two_files_of_one_name_the_last_counts_as_when_they_are_unpacked(tmp_path):
+    first, second = picture(), picture()
+    webdataset(tmp_path / "a.tar", [("cats/1.png", first), ("dogs/2.png", picture()), ("cats/1.png", second)])
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        zipped(
+            tmp_path / "a.zip", tmp_path / "x", ("cats/1.png", first), ("cats/1.png", second), ("dogs/2.png", picture())
+        )
+    for name in ("a.tar", "a.zip"):
+        data = load_source(str(tmp_path / name)).cast_column("image", ImageFeature(decode=False))
+        assert [row["image"]["bytes"] == second for row in data] == [True, False]
+
+
+def test_what_is_wrong_with_a_file_in_an_archive_is_said(tmp_path):
+    file = zipped(tmp_path / "a.zip", tmp_path / "nothing", *((f"{label}/1.png", picture()) for label in ("a", "b")))
+    content = bytearray(file.read_bytes())
+    content[60:70] = bytes(10)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"got 'a/1\.png' in .*a\.zip', which cannot be unpacked \(Bad CRC-32"):
+        load_source(str(file))
+    webdataset(tmp_path / "b.tar", [("1.png", picture()), ("1.json", b"[" * 100_000)])
+    with pytest.raises(DataError, match=r"got 1\.json, which is not what its ending says"):
+        load_source(str(tmp_path / "b.tar"))
+    with tarfile.open(tmp_path / "c.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in ("cats/1.png", "dogs/2.png", "dogs/caf\udce9.png"):
+            archive.addfile(tarfile.TarInfo(name))
+    assert left(tmp_path / "c.tar") == {r"dogs/caf\udce9.png": "a name that is not UTF-8: rename it"}
 
 
 def test_archives_that_cannot_be_read(tmp_path):

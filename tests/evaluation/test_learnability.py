@@ -250,7 +250,7 @@ def test_a_victim_learns_what_can_be_learned():
         clean,
         clean=clean,
         test=test,
-        training=Training(epochs=2, batch_size=16, learning_rate=1e30),
+        training=training,
         ratios=[0],
         seeds=[5],
         progress=False,

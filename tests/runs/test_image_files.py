@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ def photos(tmp_path):
 
 def files_of(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def png(image):
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
 
 
 def stored(run):
@@ -69,6 +77,25 @@ def test_names_that_would_be_one_stay_two():
     assert names_of(["zip://in/x.jpg::/a/b.zip", "zip://in/c/y.jpg::/a/b.zip"], [".png"] * 2) == ["x.png", "c/y.png"]
 
 
+def test_names_that_no_disk_takes(tmp_path):
+    """Of archives; and files whose new name is that of a folder."""
+    names = names_of(
+        ["/a/x.jpg", "/a/x.png/y.png", f"/a/{'é' * 150}.jpg", f"/a/{'é' * 150}.png"], [".webp", *[".png"] * 3]
+    )
+    assert names == ["x.webp", "x.png/y.png", f"{'é' * 125}.png", f"{'é' * 124}-2.png"]
+    assert names_of(["/a/x.jpg", "/a/x.png/y.png"], [".png"] * 2) == ["x-2.png", "x.png/y.png"]
+    assert names_of([f"/a/{'d' * 300}/y.png", f"/a/{'n' * 251}.png"], [".png"] * 2) == [
+        f"{'d' * 255}/y.png",
+        f"{'n' * 251}.png",
+    ]
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for index, row in enumerate(make_dataset(6)):
+            archive.writestr(f"{row['label']}{'d' * 300}/{'n' * 300}{index}.png", png(row["image"]))
+    for kind in ("kept", "numbers"):
+        run = protect(tmp_path / "photos.zip", tmp_path / kind, method="texture", names=kind, progress=False)
+        assert check_images(run.folder) == len(files_of(run.folder.images)) == 6
+
+
 def test_numbers_tell_no_name(photos, tmp_path):
     run = protect(photos, tmp_path / "out", method="texture", names="numbers", progress=False)
     assert files_of(run.folder.images)[0] == "class 0/000000.png"
@@ -94,6 +121,20 @@ def test_verify_looks_at_the_files(photos, tmp_path):
     file.write_bytes(content)
     (file.parent / "original.jpg").write_bytes(b"clean")
     with pytest.raises(DataError, match=r"1 are not of this protection, such as .*original.jpg"):
+        verify(run)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda names: names[1:], lambda names: [*names, "x.png"], lambda names: [0] * 24, None]
+)
+def test_a_damaged_list_of_names_is_told(photos, tmp_path, damage):
+    run = protect(photos, tmp_path / "out", method="texture", progress=False)
+    file = run.folder.image_names
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_text(json.dumps({"names": damage(json.loads(file.read_text())["names"])}))
+    with pytest.raises(DataError, match=rf"{file}.*remove '{run.folder.images}'"):
         verify(run)
 
 

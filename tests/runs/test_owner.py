@@ -147,6 +147,12 @@ def test_a_picture_of_the_run_gets_its_own_perturbation_again(out, folder, tmp_p
 def test_like_says_what_is_wrong(out, folder, tmp_path):
     told = run("protect", folder, "--like", out, "--output", tmp_path / "x", "--seed", "3", code=1)
     assert "got --seed with --like" in str(told.exception)
+    (tmp_path / "options.yaml").write_text("budget: 2/255")
+    options = ("--config", tmp_path / "options.yaml")
+    told = run("protect", folder, "--like", out, "--output", tmp_path / "x", *options, code=1)
+    assert "got --budget with --like" in str(told.exception)
+    told = run("protect", folder, "--like", out, "--dry-run", code=1)
+    assert "got --dry-run with --like" in str(told.exception)
     with pytest.raises(OutputError):
         protect_like(out, folder / "picture 03.png", out)
     plain = protect(make_dataset(12, channels=3), tmp_path / "plain", method="texture", progress=False)

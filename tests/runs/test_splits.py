@@ -18,6 +18,7 @@ from hf_unlearnable.cli import app
 from hf_unlearnable.hub.retry import Retry
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import Origin, RunFolder, measure, protect
+from hf_unlearnable.runs.protecting import default_method
 
 QUICK = EM(epochs=2, batch_size=8)
 
@@ -124,6 +125,7 @@ def test_the_command(saved, whole, tmp_path):
     assert done.exit_code == 0, done.output
     assert "1 of 30 rows" in done.output
     assert load_from_disk(str(tmp_path / "labelled" / "dataset")).column_names == ["image", "label"]
+    assert default_method(load_from_disk(str(tmp_path / "unlabelled"))).name == "mi-ue"
 
 
 def test_a_dictionary_in_memory_and_a_folder_of_images(whole, tmp_path):
@@ -155,6 +157,21 @@ def test_two_splits_in_one(saved, tmp_path):
     assert (len(run.dataset), verify(run).images) == (42, 42)
     with pytest.raises(RecipeError, match=r"split=NAME"):
         push(run, "artist/two")
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"protected": ["train", "test"], "clean": []}, "got the splits .* in .*; expected train, test"),
+        ({"protected": ["train"], "clean": ["test"]}, "got the splits train in .*; expected train, test"),
+        ({"protected": [1], "clean": []}, r"splits\.json' without protected splits"),
+    ],
+)
+def test_splits_that_somebody_wrote_beside_a_single_one(tmp_path, splits, message):
+    run = protect(make_dataset(), tmp_path / "out", method=QUICK, progress=False)
+    (run.folder.private / "splits.json").write_text(json.dumps(splits))
+    with pytest.raises(DataError, match=message):
+        run.folder.dataset  # noqa: B018
 
 
 def test_what_cannot_be_whole_is_refused(whole, tmp_path):
