@@ -78,7 +78,7 @@ class Budget:
         if self.adaptive and self.norm != "linf":
             raise BudgetError(
                 f"got an adaptive budget with the norm {self.norm!r}; expected 'linf', whose radius every pixel can "
-                f"have for itself: Budget(8, visibility='adaptive') or 'linf:8:adaptive'"
+                f"have for itself: 'linf:8:adaptive'"
             )
         if isinstance(self.radius, bool) or not isinstance(self.radius, (int, float)) or not math.isfinite(self.radius):
             raise BudgetError(f"got the radius {self.radius!r}; expected a number of 8-bit levels, as in Budget(8)")

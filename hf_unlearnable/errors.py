@@ -66,6 +66,10 @@ class RecipeError(UnlearnableError, ValueError):
     """A method, surrogate or setting that does not exist or contradicts another one."""
 
 
+class MissingExtraError(RecipeError, ImportError):
+    """Something that needs a package of an extra (``hf-unlearnable[figures]``) that is not installed."""
+
+
 class PluginError(UnlearnableError, ImportError):
     """Somebody else's methods, defences or victims that cannot be imported, or are not what they are called."""
 

@@ -1,4 +1,4 @@
-"""The settings of recipes: what types and ranges their annotations allow, checked in one place."""
+"""Settings and arguments: what types and ranges their annotations allow, checked in one place."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 import inspect
 import math
 import types
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from functools import cache, wraps
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, option, worded
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Range:
         if self.words:
             return self.words
         if math.isfinite(self.least) and math.isfinite(self.most):
-            return f"{self.least} to {self.most}"
+            return f"{self.least:,} to {self.most:,}"
         limits = {"at least": self.least, "more than": self.above, "at most": self.most, "less than": self.below}
-        return " and ".join(f"{words} {limit}" for words, limit in limits.items() if math.isfinite(limit))
+        return " and ".join(f"{words} {limit:,}" for words, limit in limits.items() if math.isfinite(limit))
 
 
 class OneOf(tuple[Any, ...]):
@@ -50,11 +51,18 @@ class OneOf(tuple[Any, ...]):
         return f"one of {', '.join(map(repr, self))}"
 
 
+# Seeds of parts are some thousands above that of the whole, and torch takes them up to 2^64 - 1.
 Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
-Count = Annotated[int, Range(least=1)]
+Count = Annotated[int, Range(least=1, most=10**9)]
+Few = Annotated[int, Range(least=1, most=100)]  # of what each takes the memory or the time of all images
 Share = Annotated[float, Range(least=0, most=1, words="a share in [0, 1]")]
-Positive = Annotated[float, Range(above=0)]
-NotNegative = Annotated[float, Range(least=0)]
+Positive = Annotated[float, Range(above=0, most=10**9)]
+NotNegative = Annotated[float, Range(least=0, most=10**9)]
+Rate = Annotated[float, Range(above=0, most=100)]  # of learning, and of other steps
+Step = Annotated[float, Range(least=0, most=100)]  # as a fraction of the radius
+Weight = Annotated[float, Range(least=0, most=1e4)]  # of a term of a loss, and of decay
+Levels = Annotated[float, Range(above=0, most=255, words="more than 0 and at most 255 levels")]
+Side = Annotated[int, Range(least=8, most=4096, words="8 to 4096 pixels a side")]
 Momentum = Annotated[float, Range(least=0, below=1)]
 
 _PLAIN = {bool: "True or False", int: "a whole number", float: "a number", str: "text", type(None): "None"}
@@ -75,6 +83,36 @@ def check_fields(recipe: Any) -> None:
         value = getattr(recipe, field.name)
         if expected := _expected(value, hints[field.name]):
             refuse(recipe, f"{field.name}={value!r}", expected)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Refuse an argument that its annotation does not allow, before the function begins: a decorator.
+
+    Raises:
+        RecipeError: as for ``check_fields``; the returned function does.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def checked(*args: P.args, **options: P.kwargs) -> T:
+        hints = _hints_of_function(function)
+        for name, value in signature.bind(*args, **options).arguments.items():
+            if name in hints and (expected := _expected(value, hints[name])):
+                raise RecipeError(
+                    f"{worded(python=function.__name__ + ': ', shell='')}got {option(name, value)}; expected {expected}"
+                )
+        return function(*args, **options)
+
+    return checked
+
+
+@cache
+def _hints_of_function(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(function, include_extras=True)
 
 
 def refuse(recipe: Any, got: str, expected: str) -> None:
@@ -105,6 +143,11 @@ def _expected(value: Any, hint: Any) -> str:
             return "a tuple"
         found = (_expected(member, arguments[0]) for member in value)
         return next((f"a tuple whose members are each {expected}" for expected in found if expected), "")
+    if origin is Sequence:
+        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            return "a list or a tuple"
+        found = (_expected(member, arguments[0]) for member in value)
+        return next((f"a list whose members are each {expected}" for expected in found if expected), "")
     if hint is float and isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
     if hint is int or hint is float:

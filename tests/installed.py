@@ -12,6 +12,16 @@ from PIL import Image
 
 import hf_unlearnable
 
+# From images to the page, with nothing but what the package itself requires: the extras are not there.
+STEPS = [
+    (["protect", "photos", "--method", "em:epochs=1", "--output", "out"], ["20 images"]),
+    (["measure", "out", "--test-split", "train", "--seeds", "1", "--epochs", "1", "--victim", "small-resnet"],
+     ["protection score", "learnability.csv written. Without pictures: a picture needs matplotlib; install it",
+      "pip install 'hf-unlearnable[figures]'"]),
+    (["report", "out"], ["report.html written", "Without charts: a picture needs matplotlib; install it"]),
+    (["verify", "out"], ["0 outside the budget"]),
+]  # fmt: skip
+
 COMMAND = Path(sys.executable).with_name("hf-unlearnable")
 
 
@@ -35,9 +45,12 @@ def main() -> None:
             file = Path(folder, "photos", f"class {index % 2}", f"{index}.png")
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(file)
-        words = ["protect", "photos", "--method", "em:epochs=1", "--output", "out"]
-        if "20 images" not in run(*words, folder=folder):
-            sys.exit("protect did not read 20 images back")
+        for words, expected in STEPS:
+            if missing := [text for text in expected if text not in (said := run(*words, folder=folder))]:
+                sys.exit(f"{' '.join(words)} did not say {missing}:\n{said}")
+        written = {file.name for file in Path(folder, "out", "report").iterdir()}
+        if not {"learnability.json", "report.html"} <= written or any(name.endswith(".png") for name in written):
+            sys.exit(f"got {written} without matplotlib; expected figures and a page, and no pictures")
     print(f"hf-unlearnable {hf_unlearnable.__version__} works from {sys.prefix}")
 
 

@@ -31,8 +31,11 @@ CALLED = {
 
 
 def budget(result: ResultFile) -> str:
-    """As people write it: ``8/255``."""
-    return f"{(result.experiment.budget or '').removeprefix('linf:')}/255" if result.experiment.budget else NONE
+    """As people write it: ``8/255``, ``8/255:adaptive``."""
+    if not result.experiment.budget:
+        return NONE
+    radius, *visibility = result.experiment.budget.removeprefix("linf:").split(":")
+    return ":".join([f"{radius}/255", *visibility])
 
 
 def data(result: ResultFile) -> str:

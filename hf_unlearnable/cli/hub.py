@@ -10,11 +10,13 @@ import typer
 
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import Clean, CleanSplit, Subset, found
-from hf_unlearnable.errors import BudgetError
+from hf_unlearnable.errors import BudgetError, DataError
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="What protect --output wrote.")]
 
 Attempts = Annotated[int, typer.Option(min=1, help="How often to try while the Hub has trouble.")]
+
+Patience = Annotated[float, typer.Option(min=0.01, help="Seconds without an answer of the Hub after which to give up.")]
 
 Revision = Annotated[str | None, typer.Option(help="Branch (default: main).")]
 
@@ -29,15 +31,23 @@ def push(
     max_shard_size: Annotated[str | None, typer.Option(help="Of one parquet file, such as 500MB.")] = None,
     licence: Annotated[str | None, typer.Option(help="Such as cc-by-4.0 (default: the originals').")] = None,
     title: Annotated[str | None, typer.Option(help="Of the card.")] = None,
-    description: Annotated[Path | None, typer.Option(help="Markdown file, the text of a new card.")] = None,
+    description: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, readable=True, help="Markdown file, the text of a new card."),
+    ] = None,
     drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
     attempts: Attempts = 5,
+    patience: Patience = 300.0,
     plugin: Plugins = None,
 ) -> None:
     """Push OUT/dataset with a card to the Hub, never OUT/private; pushing again sends only what changed."""
     from hf_unlearnable.hub.publish import push
     from hf_unlearnable.hub.retry import Retry
 
+    try:
+        text = description.read_text(encoding="utf-8-sig") if description else None
+    except UnicodeDecodeError as error:
+        raise DataError(f"got --description {description}, which is no text in UTF-8; expected Markdown") from error
     pushed = push(
         output,
         repo_id,
@@ -48,9 +58,9 @@ def push(
         max_shard_size=max_shard_size,
         licence=licence,
         title=title,
-        description=description.read_text() if description else None,
+        description=text,
         drop_columns=drop_column or (),
-        retry=Retry(attempts),
+        retry=Retry(attempts, patience=patience),
     )
     found(pushed=asdict(pushed))
     typer.echo(f"{pushed.url} ({'private' if pushed.private else 'public'}), commit {pushed.commit[:8]}")
@@ -63,12 +73,14 @@ def pull(
     split: Annotated[str, typer.Option(help="Which split, or all.")] = "train",
     revision: Revision = None,
     attempts: Attempts = 5,
+    patience: Patience = 300.0,
 ) -> None:
     """Load a dataset from the Hub into a folder, which measure takes too."""
     from hf_unlearnable.hub.download import pull
     from hf_unlearnable.hub.retry import Retry
 
-    data = pull(repo_id, output, config=subset or "default", split=split, revision=revision, retry=Retry(attempts))
+    retry = Retry(attempts, patience=patience)
+    data = pull(repo_id, output, config=subset or "default", split=split, revision=revision, retry=retry)
     rows = sum(map(len, data.values())) if isinstance(data, dict) else len(data)
     found(output=output, repo_id=repo_id, rows=rows)
     typer.echo(f"{output}: {rows} rows of {repo_id}")
@@ -85,6 +97,7 @@ def verify(
     clean: Clean = None,
     clean_split: CleanSplit = None,
     attempts: Attempts = 5,
+    patience: Patience = 300.0,
 ) -> None:
     """Check that the images on the Hub are those of OUT/dataset and within the budget of their originals."""
     from hf_unlearnable.hub.download import verify
@@ -98,7 +111,7 @@ def verify(
         revision=revision,
         clean=clean,
         clean_split=clean_split,
-        retry=Retry(attempts),
+        retry=Retry(attempts, patience=patience),
     )
     found(output=output, repo_id=repo_id, verification=checked.as_dict())
     typer.echo(f"{repo_id or output}: {checked}")

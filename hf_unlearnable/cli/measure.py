@@ -11,7 +11,7 @@ import typer
 
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -46,10 +46,11 @@ def measure(
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Victims of each kind.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Victims of each kind.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
     image_column: Images = None,
     label_column: Labels = None,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Train fresh models on the protected set and print what they learn; pictures and JSON go to OUTPUT/report.
@@ -112,7 +113,7 @@ def measure_and_tell(
     """Measure a run, draw what was found, and say it in the main process."""
     from hf_unlearnable.evaluation.protocol import RATIOS, SEEDS, chosen_thieves, trials
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
-    from hf_unlearnable.reports.charts import accuracy_chart, keep_picture
+    from hf_unlearnable.reports.charts import accuracy_chart, keep_picture, missing
     from hf_unlearnable.reports.images import image_grid
     from hf_unlearnable.runs.measuring import measure, open_sets, with_suite
     from hf_unlearnable.training import Training
@@ -148,11 +149,14 @@ def measure_and_tell(
     )
     if not accelerator.is_main_process:
         return report
-    grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
-    keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
-    keep_picture(run.beside("images.png"), grid)
     typer.echo(f"\n{report}\n")
-    typer.echo(f"{run.measured}, learnability.csv, accuracy.png, images.png written")
+    written = [str(run.measured), "learnability.csv"]
+    if not (why := missing()):
+        grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
+        keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
+        keep_picture(run.beside("images.png"), grid)
+        written += ["accuracy.png", "images.png"]
+    typer.echo(f"{', '.join(written)} written" + (f". Without pictures: {why}" if why else ""))
     typer.echo(f"To see it all on one page:  hf-unlearnable report {shlex.quote(str(run.given))}")
     found(output=run.given, report=run.measured, learnability=report.as_dict(), verdict=verdict_in_words(report))
     typer.echo(f"\n{verdict_in_words(report)}")

@@ -12,7 +12,7 @@ import typer
 from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Epochs, Images, Labels, Subset
+from hf_unlearnable.cli.shared import Epochs, Images, Labels, MaxPixels, Subset
 from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell
 from hf_unlearnable.errors import RecipeError
 
@@ -60,14 +60,17 @@ def protect(
     ] = "8/255",
     subset: Subset = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Side in pixels at which larger images are optimised (default: see fit).")
+        int | None,
+        typer.Option(min=8, max=4096, help="Side in pixels at which larger images are optimised (default: see fit)."),
     ] = None,
     image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
     craft: Annotated[
         bool, typer.Option("--craft-unseen", help="Let OUTPUT/private protect images too that are added later.")
     ] = False,
     epochs: Epochs = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes (default: the recipe's, 0).")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Same seed, same bytes (default: the recipe's, 0).")
+    ] = None,
     surrogate: Annotated[
         list[str] | None,
         typer.Option(help="A victim that env lists, folder or Hub id; may be given several times."),
@@ -96,6 +99,7 @@ def protect(
     ] = "disk",
     image_column: Images = None,
     label_column: Labels = None,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
     push_to: Annotated[
         str | None,

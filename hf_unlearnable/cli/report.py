@@ -58,6 +58,7 @@ def report(
             },
         )
         return
+    from hf_unlearnable.reports.charts import missing
     from hf_unlearnable.reports.run_report import write_report
 
     run = runs[0]
@@ -82,6 +83,8 @@ def report(
     typer.echo(
         f"{written[0]} written" + (", and " + ", ".join(file.name for file in written[1:]) if written[1:] else "")
     )
+    if why := missing():
+        typer.echo(f"Without charts: {why}")
     typer.echo(
         "It may be shown: nothing clean, no perturbation, seed or local name is in it."
         if public

@@ -28,6 +28,23 @@ Images = Annotated[str | None, typer.Option("--image-column", help="Image column
 
 Labels = Annotated[str | None, typer.Option("--label-column", help="Label column; found when there is only one.")]
 
+
+def _allow_pixels(most: int | None) -> int | None:
+    """Set Pillow's own limit, which all readers of images keep to."""
+    if most is not None:
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = most
+    return most
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, callback=_allow_pixels, help="Refuse images of more pixels (default: Pillow's limit, 89 million)."
+    ),
+]
+
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes of the optimisation (default: the recipe's).")]
 
 Clean = Annotated[str | None, typer.Option(help="The originals (default: what was protected).")]

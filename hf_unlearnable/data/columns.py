@@ -51,9 +51,10 @@ class Classes:
         values = sorted(value for value in dataset.unique(columns.label) if not is_missing(value))
         if broken := [value for value in values if isinstance(value, float) and not value.is_integer()]:
             name = repr(columns.label)
+            ranges = f"Make classes of ranges of them: dataset.map(lambda row: {{{name}: row[{name}] > LIMIT}})"
             raise DataError(
-                f"got label_column={name} with numbers such as {broken[0]:g}; expected classes. Make classes of ranges "
-                f"of them: dataset.map(lambda row: {{{name}: row[{name}] > LIMIT}})"
+                f"got {option('label_column', columns.label)} with numbers such as {broken[0]:g}; expected classes. "
+                + worded(python=ranges, shell="Make classes of ranges of them, or name another column")
             )
         return cls([str(int(value) if isinstance(value, float) else value) for value in values], values)
 

@@ -13,7 +13,7 @@ from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pixels import encode, split_alpha, to_image
-from hf_unlearnable.data.reading import read_pixels
+from hf_unlearnable.data.reading import read_pixels, reading_row
 from hf_unlearnable.files import home_of, in_words, place_of
 
 SAMPLE = 8  # images
@@ -86,7 +86,8 @@ def expected_space(
     for row in picked:
         file = files[row][image_column]
         stored += os.stat(file["path"]).st_size if file["bytes"] is None else len(file["bytes"])
-        whole = read_pixels(file, mode)
+        with reading_row(row, file):
+            whole = read_pixels(file, mode)
         top, left = (max(0, side - CROP) // 2 for side in whole.shape[1:])
         seen += whole[0].size
         part = whole[:, top : top + CROP, left : left + CROP].copy()

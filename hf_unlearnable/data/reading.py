@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from hf_unlearnable.errors import DataError, first_line, worded
 
 NAMED = 10  # rows at most that an error names
 
-MIN_SIDE = 8  # pixels: less leaves nothing to networks that halve the resolution three times
+MIN_SIDE = 8  # pixels, as settings.Side has it: less leaves nothing to networks that halve the resolution three times
 
 
 class Row(NamedTuple):
@@ -57,7 +58,7 @@ def rows(dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None =
     classes = Classes.of(dataset, columns)
     for index, stored, value in _stored(dataset, columns, numbers):
         label = _number(index, value, classes, columns)
-        with _naming(index, stored):
+        with reading_row(index, stored):
             image = feature.decode_example(stored)
             row = Row(to_array(image), label, conversion(image, deep_mode(stored)))
         yield row
@@ -149,12 +150,13 @@ def _check_not_empty(dataset: Dataset) -> None:
 def open_image(stored: Mapping[str, Any]) -> Image.Image:
     """Open an image as a dataset stores it, where possible without decoding more than its header."""
     register_heif()
-    if stored["bytes"] is not None:
-        return Image.open(io.BytesIO(stored["bytes"]))
-    if stored["path"] is None:
+    if stored["bytes"] is None and stored["path"] is None:
         raise DataError("got no image: neither bytes nor a path")
-    # datasets reads files at addresses and in archives too.
-    return ImageFeature().decode_example(dict(stored)) if "://" in stored["path"] else Image.open(stored["path"])
+    with _pixel_limit():
+        if stored["bytes"] is not None:
+            return Image.open(io.BytesIO(stored["bytes"]))
+        # datasets reads files at addresses and in archives too.
+        return ImageFeature().decode_example(dict(stored)) if "://" in stored["path"] else Image.open(stored["path"])
 
 
 def read_pixels(stored: Mapping[str, Any], mode: str | None = None) -> NDArray[np.uint8]:
@@ -173,7 +175,7 @@ def turned_size(image: Image.Image) -> tuple[int, int]:
 
 
 # What Pillow raises for damaged files.
-UNREADABLE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError)
 
 
 def why_unreadable(error: Exception, stored: Mapping[str, Any]) -> str:
@@ -190,11 +192,30 @@ def why_unreadable(error: Exception, stored: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _naming(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
+def _pixel_limit() -> Iterator[None]:
+    """Refuse an image of more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` before it is decoded.
+
+    Pillow itself would warn, and decode up to twice as many.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"got an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels ({first_line(error)}): a small file can hold "
+            f"a picture that takes all memory. If it is one to trust, allow more with "
+            f"{worded(python='PIL.Image.MAX_IMAGE_PIXELS', shell='--max-pixels')}, or leave it out"
+        ) from error
+
+
+@contextmanager
+def reading_row(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
     """Name the row and its file in whatever goes wrong while its image is read."""
     where = f"row {index} ({stored['path']})" if stored["path"] else f"row {index}"
     try:
-        yield
+        with _pixel_limit():
+            yield
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     except UNREADABLE as error:
@@ -228,7 +249,7 @@ class Survey:
         sizes: Counter[tuple[int, int]] = Counter()
         colour = False
         for index, stored, _ in _stored(dataset, columns, numbers):
-            with _naming(index, stored), open_image(stored) as image:
+            with reading_row(index, stored), open_image(stored) as image:
                 colour |= (mode or released_mode(image)).startswith("RGB")
                 sizes[turned_size(image)] += 1
         return cls(sizes, 3 if colour else 1)

@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 
 from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.kinds import METADATA, is_junk
+from hf_unlearnable.data.patience import Patience
 from hf_unlearnable.data.trees import is_archive
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, first_line
 
@@ -113,7 +114,8 @@ def open_source(
             f"got the path {source!r}, where there is nothing; expected a folder, a parquet file or a Hub id"
         )
     try:
-        return choose(_from_hub(source, config), split, source, keep_clean)
+        with Patience():
+            return choose(_from_hub(source, config), split, source, keep_clean)
     except DataError:
         raise
     except Exception as error:  # the Hub's clients raise errors without a common base

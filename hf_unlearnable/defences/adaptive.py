@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.base import Correction, Defence, unit_chunks
-from hf_unlearnable.settings import Positive, Range
+from hf_unlearnable.settings import Levels, Range
 
 FEWEST = 5  # images of a class that must be flat at a pixel, or nothing is known of its pattern there
 
@@ -31,7 +31,7 @@ class PatternSubtraction(Defence, name="pattern-subtraction"):
             perturbation.
     """
 
-    level: Positive = 12.0
+    level: Levels = 12.0
 
     def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
         """Read off the patterns."""

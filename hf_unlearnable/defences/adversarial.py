@@ -12,7 +12,7 @@ from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.augmentation import Batch
 from hf_unlearnable.defences.base import Defence, evaluating
 from hf_unlearnable.modeling.surrogate import Network
-from hf_unlearnable.settings import Count, Positive
+from hf_unlearnable.settings import Count, Levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class AdversarialTraining(Defence, name="adversarial"):
     """
 
     epochs_factor = 3
-    eps: Positive = 8.0
+    eps: Levels = 8.0
     steps: Count = 10
-    step_size: Positive = 2.0
+    step_size: Levels = 2.0
 
     @classmethod
     def single_step(cls, eps: float) -> AdversarialTraining:

@@ -10,9 +10,9 @@ import torch
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.base import Defence
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.lazy import import_extra
 from hf_unlearnable.modeling.surrogate import Network
-from hf_unlearnable.settings import Positive, Range, refuse
+from hf_unlearnable.settings import Levels, Positive, Range, Rate, refuse
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -28,14 +28,14 @@ class Blur(Defence, name="blur"):
         sigma_high: largest.
     """
 
-    kernel: int = 3
+    kernel: Annotated[int, Range(least=3, most=255)] = 3
     sigma_low: Positive = 0.1
     sigma_high: Positive = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kernel < 3 or self.kernel % 2 == 0:
-            refuse(self, f"kernel={self.kernel}", "an odd number from 3")
+        if self.kernel % 2 == 0:
+            refuse(self, f"kernel={self.kernel}", "an odd number")
         sigmas = f"sigma_low={self.sigma_low}, sigma_high={self.sigma_high}"
         if self.sigma_low > self.sigma_high:
             refuse(self, sigmas, "sigma_low <= sigma_high")
@@ -61,7 +61,7 @@ class Noise(Defence, name="noise"):
         sigma: its standard deviation in levels of 255.
     """
 
-    sigma: Positive = 8.0
+    sigma: Levels = 8.0
 
     def batch(self, images: torch.Tensor, targets: torch.Tensor, network: Network, generator: torch.Generator) -> Batch:
         """Add noise, clip to [0, 1]."""
@@ -94,7 +94,7 @@ class Cutout(Defence, name="cutout"):
 class _Mixing(Defence):
     """Each image takes something from another one of its batch."""
 
-    alpha: Positive = 1.0
+    alpha: Rate = 1.0
 
     def draw(self, images: torch.Tensor, generator: torch.Generator) -> tuple[float, torch.Tensor]:
         """Lambda, and which other image each is mixed with (B,)."""
@@ -159,16 +159,11 @@ def load_kornia() -> Any:
     """The package kornia with what is used of it.
 
     Raises:
-        RecipeError: it is not installed.
+        MissingExtraError: it is not installed.
     """
-    try:
-        import kornia
-        import kornia.augmentation
-        import kornia.augmentation.auto
-        import kornia.filters
-    except ImportError as error:
-        raise RecipeError("this defence needs kornia; install it: pip install 'hf-unlearnable[defences]'") from error
-    return kornia
+    for module in ("kornia.augmentation", "kornia.augmentation.auto", "kornia.filters"):
+        import_extra(module, "this defence")
+    return import_extra("kornia", "this defence")
 
 
 def _stretch(count: int, side: int, size: int, generator: torch.Generator) -> torch.Tensor:

@@ -23,7 +23,7 @@ from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.registry import DEFENCES, Recipes
-from hf_unlearnable.settings import check_fields
+from hf_unlearnable.settings import Seed, check_arguments, check_fields
 
 _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 
@@ -79,8 +79,9 @@ class Defence(ABC):
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @check_arguments
     def apply(
-        self, dataset: Dataset, *, seed: int = 0, image_column: str | None = None, label_column: str | None = None
+        self, dataset: Dataset, *, seed: Seed = 0, image_column: str | None = None, label_column: str | None = None
     ) -> Dataset:
         """Turn a released dataset into what the thief trains on: to look at it, or for a training of one's own.
 

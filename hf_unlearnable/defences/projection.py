@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.base import Correction, Defence, unit_chunks
-from hf_unlearnable.settings import Count, NotNegative
+from hf_unlearnable.settings import Count, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
 
     revision = 3  # fitted until it converges, and not rounded: 82 instead of 72 % where a network is misled to 30
     iterations: Count = 60
-    l2: NotNegative = 1e-3
+    l2: Weight = 1e-3
 
     def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
         """Fit, and project."""

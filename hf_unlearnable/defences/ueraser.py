@@ -56,7 +56,7 @@ class UEraserMax(Defence, name="ueraser-max"):
 
     revision = 2
     epochs_factor = 3
-    draws: Annotated[int, Range(least=2, words="at least 2 to choose from")] = 5
+    draws: Annotated[int, Range(least=2, most=100, words="2 to 100 to choose from")] = 5
     jpeg: bool = False
 
     def require(self) -> None:

@@ -24,10 +24,11 @@ from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
-from hf_unlearnable.evaluation.victims import Trial, Victims
+from hf_unlearnable.evaluation.victims import Trial, Victims, split
 from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.settings import Seed, Share, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator, gather_objects
 from hf_unlearnable.training.run import Training
 from hf_unlearnable.version import versions
@@ -37,6 +38,7 @@ SEEDS = (101, 102, 103)  # none that a surrogate starts from by default
 RATIOS = (0.0, 0.5, 1.0)
 
 
+@check_arguments
 def learnability(
     protected: Dataset,
     *,
@@ -46,11 +48,11 @@ def learnability(
     defences: Sequence[Defence | str] | Defence | str | None = None,
     trainings: Sequence[str] | str | None = None,
     suite: str | None = None,
-    ratios: Sequence[float] = RATIOS,
+    ratios: Sequence[Share] = RATIOS,
     sequential: bool = False,
     training: Training = Training(),
-    seeds: Sequence[int] = SEEDS,
-    resolution: int | None = None,
+    seeds: Sequence[Seed] = SEEDS,
+    resolution: Side | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     accelerator: Accelerator | None = None,
@@ -108,8 +110,6 @@ def learnability(
     for name, given in (("ratios", ratios), ("seeds", seeds)):
         if not given:
             raise RecipeError(f"got no {name}; expected at least one")
-    if wrong := [ratio for ratio in ratios if not 0 <= ratio <= 1]:
-        raise RecipeError(f"got the ratios {wrong}; expected shares of protected rows, from 0 to 1")
     if sequential and (
         starting := [str(thief.defence) for thief in thieves if type(thief.defence).start is not Defence.start]
     ):
@@ -141,6 +141,13 @@ def learnability(
             )
 
     sets = {name: read(name) for name in datasets}
+    for ratio in ratios:
+        drawn = split(sets["clean"].labels, ratio, 0).sum()
+        if 0 < ratio < 1 and drawn in (0, len(clean)):
+            raise RecipeError(
+                f"got the ratio {ratio:g}, which makes {drawn} of {len(clean)} images protected; expected a mixture of "
+                f"protected and clean images, or 0 or 1"
+            )
     idle = [defence for defence in dict.fromkeys(thief.defence for thief in thieves) if _idle(defence, sets)]
     doubts = [*check_match(sets["protected"], sets["clean"], sets["test"]), *left_out]
     if suite is None:

@@ -8,6 +8,7 @@ and split) is written anew by every push.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from hf_unlearnable.methods import find_paper, methods_used
 from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET
-from hf_unlearnable.reports.rendering import templates_of
+from hf_unlearnable.reports.rendering import plain_markdown, templates_of
 from hf_unlearnable.version import __version__
 
 TAG = "hf-unlearnable:"  # what follows is the method of a dataset, or the role of a model
@@ -135,7 +136,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     words = {
         **_shared(facts.repo_id, facts.title, facts.description),
         **{key: getattr(facts, key) for key in ("config", "split", "clean_splits", "preview", "source")},
-        "method": facts.protection.method_name,
+        "method": _in_code(facts.protection.method_name),
         "countermeasures": COUNTERMEASURES,
     }
     parts = {
@@ -146,7 +147,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     given = DatasetCardData(
         pretty_name=facts.title or name,
         task_categories=["image-classification"],
-        tags=["unlearnable-examples", "hf-unlearnable", *(f"{TAG}{method}" for method in methods)],
+        tags=["unlearnable-examples", "hf-unlearnable", *(f"{TAG}{_in_code(method)}" for method in methods)],
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
     rename(card, facts.title, facts.description)
@@ -218,7 +219,9 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "surrogates": ", ".join(public_name(name) for name in described.surrogates) or "none",
         "images": facts.images,
         "classes": len(described.classes.names),
-        "recipe": ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET),
+        "recipe": plain_markdown(
+            ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET)
+        ),
         "verification": figures,
         "verified": "all images, as they were read back" if facts.read_back else "a sample, when they were made",
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",
@@ -230,10 +233,15 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
     }
 
 
+def _in_code(method: str) -> str:
+    """A method's name without what would end the code or the tag that it stands in: a damaged file may hold any."""
+    return re.sub(r"[^\w.-]+", "-", method)
+
+
 def _row(lines: list[Line]) -> list[str]:
     """The model, what was done against the protection where that was measured, and every case."""
     victim, defence = lines[0].victim, lines[0].defence
-    name = public_name(victim) + ("" if defence == NO_DEFENCE else f", with {public_defence(defence)}")
+    name = public_name(victim) + ("" if defence == NO_DEFENCE else f", with {plain_markdown(public_defence(defence))}")
     return [name, *(_cell(line) for line in lines)]
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
-from huggingface_hub import HfFileSystem
+from datasets import Dataset, DatasetBuilder, DatasetDict, DownloadMode, load_dataset_builder, load_from_disk
+from datasets.exceptions import ChecksumVerificationError, SplitsVerificationError
+from huggingface_hub import HfApi, HfFileSystem
+from huggingface_hub.hf_api import RepoFile
 
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.sources import ALL
-from hf_unlearnable.errors import DataError, RecipeError, SourceError
+from hf_unlearnable.errors import DataError, RecipeError, SourceError, first_line
 from hf_unlearnable.files import atomic_folder
-from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient
+from hf_unlearnable.hub.repository import check_name
+from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patiently, require_network, status_of
 from hf_unlearnable.protection.clean_split import same_images
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import check_images
 
 
+@patiently
 def pull(
     repo_id: str,
     folder: str | PathLike[str],
@@ -30,6 +36,9 @@ def pull(
     retry: Retry = Retry(),
 ) -> Dataset | DatasetDict:
     """Load one split, or all, from the Hub into a folder, as ``save_to_disk`` writes it.
+
+    The files are compared with the digests that the repository states for them, and the number of rows with that in
+    its description.
 
     Args:
         repo_id: USER/NAME.
@@ -44,6 +53,7 @@ def pull(
         OutputError: the folder holds something already.
         SourceError: no such repository, or none that this token may read.
         RecipeError: no such config or split.
+        DataError: other files or rows than the repository says that it has.
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
@@ -52,6 +62,7 @@ def pull(
     return load_from_disk(str(folder))
 
 
+@patiently
 def verify(
     output: str | PathLike[str],
     repo_id: str | None = None,
@@ -120,12 +131,24 @@ def _load(
             f"got {repo_id!r}, which is a folder here too; go to another folder to get the one on the Hub"
         )
 
+    check_name(repo_id)
+    require_network(f"pull {repo_id}")
+
     def work() -> Dataset | DatasetDict:
-        return load_dataset(repo_id, config, split=None if split == ALL else split, revision=revision, token=token)
+        builder = load_dataset_builder(repo_id, config, revision=revision, token=token)
+        _check_files(builder, HfApi(token=token))
+        # What an earlier load made of these files may be of files that were damaged.
+        builder.download_and_prepare(download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS)
+        return builder.as_dataset(None if split == ALL else split)
 
     HfFileSystem.clear_instance_cache()
     try:
         return retry.run(work, f"pull of {repo_id}")
+    except (SplitsVerificationError, ChecksumVerificationError) as error:
+        raise DataError(
+            f"got other rows from {repo_id} than its description says ({first_line(error)}). Nothing was written. "
+            f"Its owner can push it again"
+        ) from error
     except CAUGHT as error:
         # Not every one says that there is nothing: datasets raises it too for downloads that failed again and again.
         if isinstance(error, FileNotFoundError) and not is_transient(error):
@@ -134,3 +157,47 @@ def _load(
                 f"hf auth login"
             ) from error
         raise explain(error, f"pull {repo_id}", "Nothing was written; repeat the command") from error
+
+
+def _check_files(builder: DatasetBuilder, api: HfApi) -> None:
+    """Download what the configuration is made of and compare it with the digests that the repository states.
+
+    Raises:
+        DataError: another file, twice.
+    """
+    files: list[Any] = [
+        HfFileSystem().resolve_path(url) for urls in (builder.config.data_files or {}).values() for url in urls
+    ]
+    stated: dict[str, RepoFile] = {}
+    for start in range(0, len(files), 256):
+        names = [file.path_in_repo for file in files[start : start + 256]]
+        found = api.get_paths_info(files[0].repo_id, names, revision=files[0].revision, repo_type="dataset")
+        stated |= {entry.path: entry for entry in found if isinstance(entry, RepoFile)}
+    for file in files:
+        expected = stated[file.path_in_repo]
+        for again in (False, True):
+            try:
+                there = api.hf_hub_download(
+                    file.repo_id, file.path_in_repo, repo_type="dataset", revision=file.revision, force_download=again
+                )
+            except CAUGHT as error:  # 416: what is there in part is no part of it, and goes when it is forced
+                if again or status_of(error) != 416:
+                    raise
+                continue
+            if _is(Path(there), expected):
+                break
+        else:
+            raise DataError(
+                f"got the file {file.path_in_repo} from {file.repo_id}, which is not the one that the repository "
+                f"states, twice. Nothing was written. Something on the way changes it, or keeps an old one: try "
+                f"another connection"
+            )
+
+
+def _is(file: Path, stated: RepoFile) -> bool:
+    """Whether a file has the SHA-256 of large files, or the SHA-1 that git gives the others."""
+    hashed = hashlib.sha256() if stated.lfs else hashlib.sha1(b"blob %d\0" % file.stat().st_size)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest() == (stated.lfs.sha256 if stated.lfs else stated.blob_id)

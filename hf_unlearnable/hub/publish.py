@@ -7,6 +7,7 @@ the card, repetition after transient faults, and errors that say how things stan
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict
+from datasets.naming import INVALID_WINDOWS_CHARACTERS_IN_PATH
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hf_unlearnable.data.columns import without_columns
@@ -27,7 +29,7 @@ from hf_unlearnable.errors import (
 from hf_unlearnable.hub.card_header import carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
-from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain
+from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain, patiently
 from hf_unlearnable.protection.privacy import check_dataset, check_protected
 from hf_unlearnable.reports.images import contact_sheet
 from hf_unlearnable.runs.folder import RunFolder
@@ -35,6 +37,7 @@ from hf_unlearnable.runs.folder import RunFolder
 PREVIEW = "preview.png"
 
 
+@patiently
 def push(
     output: str | PathLike[str],
     repo_id: str,
@@ -81,12 +84,13 @@ def push(
     source = RunFolder.open(output)
     if split and source.protected_splits:
         raise RecipeError(
-            f"got split={split!r} (--split) for a whole dataset, whose splits keep their names; leave it out"
+            f"got {option('split', split)} for a whole dataset, whose splits keep their names; leave it out"
         )
     protection, split = source.protection, split or source.split
     if "+" in split and not source.protected_splits:
         name_it = option("split", "NAME")
         raise RecipeError(f"got the splits {split} in one; expected a name to publish it under: {name_it}")
+    _check_words(config, split, revision, max_shard_size)
     again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, title, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     columns = protection.columns
@@ -182,6 +186,7 @@ def _parts(source: RunFolder, dataset: Dataset, clean: Mapping[str, Dataset]) ->
     return DatasetDict({**protected, **clean})
 
 
+@patiently
 def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry()) -> None:
     """Find out before something slow whether a push to ``repo_id`` could begin; nothing is created.
 
@@ -195,6 +200,25 @@ def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry(
         retry.run(repository.api.whoami, f"push to {repo_id}")
     except CAUGHT as error:
         raise explain(error, f"push to {repo_id}", "Nothing was done yet") from error
+
+
+def _check_words(config: str, split: str, revision: str | None, max_shard_size: str | int | None) -> None:
+    """Refuse the names and sizes that datasets or git would refuse only when the repository has been made."""
+    if not config or config == "data" or set(config) & set(INVALID_WINDOWS_CHARACTERS_IN_PATH + "`\n"):
+        raise RecipeError(
+            f"got the config {config!r}; expected a name other than 'data', without any of "
+            f"{' '.join(INVALID_WINDOWS_CHARACTERS_IN_PATH)}"
+        )
+    if not re.fullmatch(r"\w+(\.\w+)*", split):
+        raise RecipeError(f"got the split {split!r}; expected letters, digits, '_' and single dots, such as 'train'")
+    if revision is not None and not re.fullmatch(r"(?!.*(\.\.|//|/$|\.lock$))[\w][\w./+-]*", revision):
+        raise RecipeError(f"got the revision {revision!r}; expected the name of a branch, such as 'main'")
+    if isinstance(max_shard_size, int):
+        fits = max_shard_size > 0
+    else:
+        fits = max_shard_size is None or bool(re.fullmatch(r"0*[1-9]\d*[KMGTP]I?B", max_shard_size, re.IGNORECASE))
+    if not fits:
+        raise RecipeError(f"got the shard size {max_shard_size!r}; expected a whole number and a unit, such as '500MB'")
 
 
 def _private_words(source: RunFolder) -> list[str]:

@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 from hf_unlearnable.errors import PrivacyError, RecipeError
 from hf_unlearnable.hub.cards import ModelFacts, model_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
-from hf_unlearnable.hub.retry import Retry
+from hf_unlearnable.hub.retry import Retry, patiently
 
 
+@patiently
 def push_model(
     model: PreTrainedModel,
     repo_id: str,

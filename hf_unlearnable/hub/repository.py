@@ -8,12 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, HfFileSystem, RepoCard, get_token, hf_hub_download
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from hf_unlearnable.errors import AccessError, PrivacyError, RecipeError, UnlearnableError, option
-from hf_unlearnable.hub.retry import CAUGHT, Retry, explain
+from hf_unlearnable.data.patience import NoAnswer
+from hf_unlearnable.errors import AccessError, HubError, PrivacyError, RecipeError, UnlearnableError, first_line, option
+from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, require_network, status_of
 
 README = "README.md"
+
+
+def check_name(repo_id: str) -> None:
+    """Refuse what the Hub takes for no name.
+
+    Raises:
+        RecipeError: not USER/NAME, of the characters that the Hub takes.
+    """
+    try:
+        validate_repo_id(repo_id)
+        why = "" if repo_id.count("/") == 1 else "no or several '/'"
+    except HFValidationError as error:
+        why = first_line(error)
+    if why:
+        raise RecipeError(f"got the name {repo_id!r}; expected USER/NAME ({why})")
 
 
 @dataclass(frozen=True)
@@ -47,13 +69,14 @@ class Repository:
     Raises:
         RecipeError: not USER/NAME.
         AccessError: there is no token.
+        HubError: the network is forbidden.
     """
 
     def __init__(
         self, kind: str, repo_id: str, private: bool, revision: str | None, token: str | None, again: str
     ) -> None:
-        if repo_id.count("/") != 1:
-            raise RecipeError(f"got the name {repo_id!r}; expected USER/NAME")
+        check_name(repo_id)
+        require_network(f"push to {repo_id}")
         if (token or get_token()) is None:
             raise AccessError(
                 f"cannot push to {repo_id}: there is no token. Log in with one that may write: hf auth login"
@@ -73,8 +96,10 @@ class Repository:
             retry.run(work, f"push to {self.repo_id}")
             info = retry.run(lambda: self.api.repo_info(self.repo_id, repo_type=self.kind, revision=self.revision), "")
         except CAUGHT as error:
-            if isinstance(error, UnlearnableError):
+            if isinstance(error, UnlearnableError) and not isinstance(error, NoAnswer):
                 raise
+            if self.before is not None and isinstance(error, RepositoryNotFoundError):
+                raise self._gone() from error
             raise explain(error, f"push to {self.repo_id}", self._standing()) from error
         page = "" if self.kind == "model" else f"{self.kind}s/"
         return Pushed(self.repo_id, f"{self.api.endpoint}/{page}{self.repo_id}", str(info.sha), bool(info.private))
@@ -88,9 +113,15 @@ class Repository:
         HfFileSystem.clear_instance_cache()  # remembers which repositories do not exist
         try:
             info = self.api.repo_info(self.repo_id, repo_type=self.kind)
-        except RepositoryNotFoundError:
-            self.api.create_repo(self.repo_id, repo_type=self.kind, private=self.private, exist_ok=True)
-            info = self.api.repo_info(self.repo_id, repo_type=self.kind)
+        except RepositoryNotFoundError as missing:
+            if self.before is not None:
+                raise self._gone() from missing
+            info = self._create()
+        if info.id != self.repo_id:
+            raise HubError(
+                f"cannot push to {self.repo_id}: it is called {info.id} now. Nothing more was sent. Push there: "
+                f"{self.again.replace(self.repo_id, info.id)}"
+            )
         if self.private and not info.private:
             # The clients ignore private=True here. Hiding it for its owner could break what others built on it, and
             # would not take back what was downloaded, so that is left to them.
@@ -108,6 +139,30 @@ class Repository:
             )
         if self.before is None:
             self.before = self.head()
+
+    def _create(self) -> Any:
+        try:
+            self.api.create_repo(self.repo_id, repo_type=self.kind, private=self.private, exist_ok=True)
+        except CAUGHT as error:
+            # Somebody else was faster (the client looks for an address in that answer, which may have none), or this
+            # token may write to the repository, but not make it.
+            if not (isinstance(error, KeyError) or status_of(error) == 409):
+                raise
+            try:
+                return self.api.repo_info(self.repo_id, repo_type=self.kind)
+            except RepositoryNotFoundError:
+                raise HubError(
+                    f"cannot push to {self.repo_id}: the Hub says that there is something of this name, but not to "
+                    f"this token (it may be of another kind, of somebody else, or just being renamed). Nothing was "
+                    f"sent. Choose another name, or repeat later: {self.again}"
+                ) from error
+        return self.api.repo_info(self.repo_id, repo_type=self.kind)
+
+    def _gone(self) -> HubError:
+        return HubError(
+            f"cannot push to {self.repo_id}: it was there when the push began and is not any more, so it was renamed "
+            f"or removed meanwhile. See in your account what it is called now, and push there: {self.again}"
+        )
 
     def validate(self, text: str) -> None:
         """Let the Hub check the header of a card.

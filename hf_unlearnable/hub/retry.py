@@ -7,11 +7,17 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+from datasets.exceptions import DatasetsError
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from yaml import YAMLError
 
-from hf_unlearnable.errors import AccessError, HubError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.data.patience import PATIENCE, TRANSIENT, NoAnswer, Patience, waiting
+from hf_unlearnable.errors import AccessError, DataError, HubError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.settings import Count, NotNegative, Positive, check_fields
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +25,13 @@ logger = logging.getLogger(__name__)
 # one of these, which is neither an OSError nor an HfHubHTTPError.
 HTTPError: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
-CAUGHT = (HTTPError, RuntimeError, OSError, ValueError)  # what the clients raise for a failed push or pull
-
-# 409 and 412: another commit came in between. Neither huggingface_hub nor datasets tries these again.
-TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
+# What the clients raise for a failed push or pull. KeyError: an answer without what they look for in it.
+# YAMLError: the header of a card that somebody wrote there.
+CAUGHT = (HTTPError, DatasetsError, YAMLError, RuntimeError, OSError, ValueError, KeyError)
 
 LONGEST = 300.0  # seconds of one wait
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -37,10 +43,19 @@ class Retry:
         attempts: in all, at least 1.
         delay: seconds before the second attempt; each further wait is twice as long, with some jitter so that two
             pushes do not meet again, or as long as the Hub asks for.
+        patience: seconds without an answer, or with nothing but faults that may pass, after which to give up whatever
+            the number of attempts; a single request gets a fifth of them. Data that move are no silence.
+
+    Raises:
+        RecipeError: out of range.
     """
 
-    attempts: int = 5
-    delay: float = 2.0
+    attempts: Count = 5
+    delay: NotNegative = 2.0
+    patience: Positive = PATIENCE
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def run(self, work: Callable[[], T], name: str) -> T:
         """Do the work; after a transient fault say so and do it again.
@@ -58,26 +73,54 @@ class Retry:
             except CAUGHT as error:
                 if attempt >= self.attempts or not is_transient(error):
                     raise
-                wait = min(LONGEST, max(self.delay * 2 ** (attempt - 1) * random.uniform(1, 1.5), _asked(error)))
+                wait = min(self.delay * 2 ** (attempt - 1) * random.uniform(1, 1.5), max(0.0, waiting().left))
+                wait = min(LONGEST, max(wait, _asked(error)))
                 logger.warning(
                     "%s: %s. Attempt %d of %d in %.0f s.", name, describe(error), attempt + 1, self.attempts, wait
                 )
                 time.sleep(wait)
-        raise RecipeError(f"got {self.attempts} attempts; expected at least 1")
+        raise AssertionError("at least one attempt returns or raises")
+
+
+def patiently(work: Callable[P, T]) -> Callable[P, T]:
+    """Bound the time that a function with a keyword ``retry`` waits for a silent Hub, whatever it asks there."""
+
+    @wraps(work)
+    def bounded(*args: P.args, **options: P.kwargs) -> T:
+        retry = options.get("retry", Retry())
+        assert isinstance(retry, Retry)
+        with Patience(retry.patience):
+            return work(*args, **options)
+
+    return bounded
+
+
+def require_network(what: str) -> None:
+    """Refuse at once what needs the Hub where the network is forbidden: caches would answer, with what was.
+
+    Raises:
+        HubError: it is.
+    """
+    if constants.HF_HUB_OFFLINE:
+        raise HubError(f"cannot {what}: HF_HUB_OFFLINE is set, which forbids the network; unset it. Nothing was done")
 
 
 def describe(error: BaseException) -> str:
     """What went wrong, in one line."""
-    status = _status(error)
+    if ours := _ours(error):
+        return str(ours)
+    status = status_of(error)
     said = first_line(_http(error) or error)  # type: ignore[arg-type]
+    if isinstance(error, KeyError):
+        return f"its answer is not what the clients expect: nothing called {error} in it"
     return f"the Hub answered {status} ({said})" if status else said
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a little later."""
-    if isinstance(error, UnlearnableError) or any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
+    if _ours(error) or any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
         return False
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return status in TRANSIENT
     # A connection refused, cut or timed out: the HTTP client's errors, or the builtin ones that datasets raises.
@@ -92,8 +135,8 @@ def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
         what: was tried, as in ``"push to me/art"``.
         standing: what is there now, and how to go on.
     """
-    status = _status(error)
-    if isinstance(error, UnlearnableError):
+    status = None if _ours(error) else status_of(error)
+    if isinstance(error, UnlearnableError) and not isinstance(error, NoAnswer):
         return error
     if status == 401:
         return AccessError(
@@ -107,9 +150,20 @@ def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
         )
     if any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
         return HubError(f"cannot {what}: HF_HUB_OFFLINE is set, which forbids the network; unset it. {standing}")
+    if isinstance(error, YAMLError):
+        said = " ".join(str(error).split())
+        return DataError(
+            f"cannot {what}: the header of README.md in the repository is no YAML that a card may hold ({said}). "
+            f"Repair it there. {standing}"
+        )
     if status is None and isinstance(error, ValueError):
         return RecipeError(f"cannot {what}: {' '.join(str(error).split())}. {standing}")
     return HubError(f"cannot {what}: {describe(error)}. {standing}")
+
+
+def _ours(error: BaseException) -> UnlearnableError | None:
+    """Ours among the errors that led to this one: the clients wrap some."""
+    return next((link for link in _chain(error) if isinstance(link, UnlearnableError)), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -124,7 +178,8 @@ def _http(error: BaseException) -> Exception | None:
     return next((link for link in _chain(error) if isinstance(link, HTTPError)), None)
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """What the Hub answered; None if it did not."""
     # Of the first one only: a connection that is cut while a 404 is being handled is no 404.
     response = getattr(_http(error), "response", None)
     return None if response is None else int(response.status_code)

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
-from hf_unlearnable.data.reading import MIN_SIDE, labelled
-from hf_unlearnable.errors import DataWarning, RecipeError, option
+from hf_unlearnable.data.reading import labelled
+from hf_unlearnable.errors import DataWarning, RecipeError
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.paper import Paper
@@ -27,7 +27,7 @@ from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.registry import METHODS, Recipes
-from hf_unlearnable.settings import Seed, check_fields
+from hf_unlearnable.settings import NotNegative, Seed, Side, check_arguments, check_fields
 from hf_unlearnable.training.processes import default_accelerator
 
 AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
@@ -124,6 +124,7 @@ class Method(ABC):
         return dataclasses.asdict(self)
 
     @final
+    @check_arguments
     def fit(
         self,
         dataset: Dataset,
@@ -132,14 +133,14 @@ class Method(ABC):
         surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
-        resolution: int | None = None,
+        resolution: Side | None = None,
         on_unseen: Literal["error", "craft"] = "error",
         unlabelled: Literal["error", "drop"] = "error",
         duplicates: Literal["apart", "share"] = "apart",
         accelerator: Accelerator | None = None,
         output_dir: str | PathLike[str] | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
-        checkpoint_every: float = 300.0,
+        checkpoint_every: NotNegative = 300.0,
         cache: Literal["disk", "device"] = "disk",
         progress: bool = True,
     ) -> Protection:
@@ -195,12 +196,6 @@ class Method(ABC):
             OutputError: ``output_dir`` holds something already.
             DivergenceError: the optimisation left the finite numbers.
         """
-        _check_choice("on_unseen", on_unseen, ("error", "craft"))
-        _check_choice("unlabelled", unlabelled, ("error", "drop"))
-        _check_choice("duplicates", duplicates, ("apart", "share"))
-        _check_choice("cache", cache, ("disk", "device"))
-        if resolution is not None and resolution < MIN_SIDE:
-            raise RecipeError(f"got {option('resolution', resolution)}; expected at least {MIN_SIDE} pixels")
         accelerator = accelerator or default_accelerator()
         columns = find_columns(dataset, image_column, label_column)
         if unlabelled == "drop":
@@ -238,11 +233,6 @@ class Method(ABC):
         if not self.uses_surrogates:
             raise RecipeError(f"got a surrogate for the method {self.name!r}, which uses none; leave it out")
         return tuple(Surrogate.of(one) for one in several)
-
-
-def _check_choice(name: str, got: str, allowed: tuple[str, ...]) -> None:
-    if got not in allowed:
-        raise RecipeError(f"got {option(name, got)}; expected {' or '.join(repr(one) for one in allowed)}")
 
 
 def available_methods() -> list[str]:

@@ -93,7 +93,7 @@ class Fitting:
         if self.checkpoints is None:
             self._check_output()
         check_classes(self._shard.labels, Classes.of(self.dataset, self.columns).names)
-        with self._scratch() as scratch:
+        with self._scratch() as scratch, _same_threads():
             survey, images = self._read(scratch)
             originals = self._originals(images)
             if self._shard.is_main:
@@ -394,3 +394,14 @@ def private_cache() -> Path:
 
 def _gpus(accelerator: Accelerator) -> list[torch.device]:
     return [accelerator.device] if accelerator.device.type == "cuda" else []
+
+
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    """Put the number of threads back to what it was: a fit that goes on takes that of the one that was stopped."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)

@@ -10,7 +10,7 @@ import torch
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
 from hf_unlearnable.methods.alternating.alternating import Alternating
 from hf_unlearnable.methods.paper import Paper
-from hf_unlearnable.settings import NotNegative, Positive
+from hf_unlearnable.settings import Rate, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class MIUE(Alternating, name="mi-ue"):
         arxiv="2603.03725",
     )
 
-    targeted_weight: NotNegative = 0.5
-    temperature: Positive = 0.1
-    distance_weight: NotNegative = 0.1
+    targeted_weight: Weight = 0.5
+    temperature: Rate = 0.1
+    distance_weight: Weight = 0.1
     denominator: Literal["all", "cross-class"] = "all"
 
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.lazy import require_extra
 
 if TYPE_CHECKING:
     from evaluate import EvaluationModule
@@ -35,9 +36,11 @@ def load_metric(name: str, **options: Any) -> EvaluationModule:
 
     Raises:
         RecipeError: no such metric.
+        MissingExtraError: ``evaluate`` is not installed.
     """
     if name not in available_metrics():
         raise RecipeError(f"got the metric {name!r}; expected one of {', '.join(available_metrics())}")
+    require_extra("evaluate", f"the metric {name}")
     module = import_module(f"{__name__}.{name}.{name}")
     kind: type[EvaluationModule] = getattr(module, "".join(word.capitalize() for word in name.split("_")))
     return kind(**options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import MissingExtraError, RecipeError
 
 Distance = Callable[[torch.Tensor, torch.Tensor], Any]
 
@@ -34,7 +34,10 @@ def load_lpips(network: str = "alex") -> Distance:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
         from torchvision.models import get_model_weights
     except (ImportError, RuntimeError) as error:  # a torchvision that was built for another torch says the latter
-        raise RecipeError(f"LPIPS needs torchmetrics and torchvision ({error}); install them") from error
+        raise MissingExtraError(
+            f"LPIPS needs torchmetrics and torchvision, built for the torch that is here ({error}); install them: pip "
+            f"install torchmetrics torchvision"
+        ) from error
     name = NETWORKS[network]
     address: str = get_model_weights(name).DEFAULT.url
     file = Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.lazy import require_extra
 
 Predict = Callable[[torch.Tensor], NDArray[np.int64]]
 
@@ -49,7 +49,7 @@ class Classical(ABC):
         """See that all is installed that it needs, before anything is trained.
 
         Raises:
-            RecipeError: something is not.
+            MissingExtraError: something is not.
         """
         self.packages()
 
@@ -57,7 +57,7 @@ class Classical(ABC):
         """The versions of the packages that the result depends on beside torch.
 
         Raises:
-            RecipeError: one is not installed.
+            MissingExtraError: one is not installed.
         """
         return {}
 
@@ -89,12 +89,8 @@ class _FromScikitLearn(Classical):
 
     def packages(self) -> dict[str, str]:
         """That of scikit-learn."""
-        try:
-            return {"scikit-learn": version("scikit-learn")}
-        except PackageNotFoundError as error:
-            raise RecipeError(
-                f"the victim {self.name} needs scikit-learn; install it: pip install 'hf-unlearnable[thieves]'"
-            ) from error
+        require_extra("sklearn", f"the victim {self.name}")
+        return {"scikit-learn": version("scikit-learn")}
 
     @abstractmethod
     def estimator(self) -> Any:

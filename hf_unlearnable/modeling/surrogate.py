@@ -36,6 +36,7 @@ from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageCl
 from hf_unlearnable.modeling.small_vit import small_vit
 from hf_unlearnable.modeling.strided_resnet import strided_resnet
 from hf_unlearnable.registry import VICTIMS, Registry
+from hf_unlearnable.settings import Positive, check_fields, refuse
 
 BuildModel = Callable[[int, int], PreTrainedModel]
 
@@ -135,11 +136,19 @@ class Surrogate:
         image_mean: what the model expects to be subtracted from pixels in [0, 1], one number a channel; read from the
             checkpoint's image processor when left out (0.5 if it has none).
         image_std: what the model expects pixels to be divided by after that; likewise (0.5 if it has none).
+
+    Raises:
+        RecipeError: none of these.
     """
 
     model: str | PathLike[str] | PreTrainedModel = "small-resnet"
     image_mean: tuple[float, ...] | None = None
-    image_std: tuple[float, ...] | None = None
+    image_std: tuple[Positive, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.model, (bool, int, float, bytes)) or not self.model:
+            refuse(self, f"model={self.model!r}", f"one of {', '.join(MODELS)}, a folder, a Hub id or a model")
 
     @classmethod
     def of(cls, model: Surrogate | str | PathLike[str] | PreTrainedModel) -> Surrogate:
@@ -166,7 +175,7 @@ class Surrogate:
             if isinstance(self.model, PreTrainedModel):
                 config, source = self.model.config, self.model.name_or_path or ""
             else:
-                config, source = AutoConfig.from_pretrained(self.model), str(self.model)
+                config, source = AutoConfig.from_pretrained(self.model, trust_remote_code=False), str(self.model)
             size = getattr(config, "image_size", None)
             if size is None and source:
                 size = ImageProcessingMixin.get_image_processor_dict(source)[0].get("size")
@@ -211,7 +220,11 @@ class Surrogate:
         try:
             with _without_load_report():
                 loaded = AutoModelForImageClassification.from_pretrained(
-                    name, num_labels=num_labels, ignore_mismatched_sizes=True, output_loading_info=True
+                    name,
+                    num_labels=num_labels,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                    trust_remote_code=False,  # else transformers asks on a terminal, and runs what came with the model
                 )
             model: PreTrainedModel = loaded[0]
         except (OSError, ValueError) as error:

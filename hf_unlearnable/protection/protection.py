@@ -277,8 +277,7 @@ class Protection:
             return self._protect_any({"bytes": image, "path": None}, label)["bytes"]
         if image is None or (isinstance(image, Mapping) and not any(image.values())):
             raise DataError(
-                f"got a row (label {label}) without an image, neither bytes nor a path; expected one. Leave the row "
-                f"out with dataset.filter"
+                f"got a row (label {label}) without an image, neither bytes nor a path; expected one. Leave the row out"
             )
         if not isinstance(image, Mapping):
             return self.protect(image, label)

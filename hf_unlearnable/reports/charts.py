@@ -11,10 +11,11 @@ import numpy as np
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.pairing import Pair
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import MissingExtraError
 from hf_unlearnable.evaluation.cases import PROTECTED, case_of
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write
+from hf_unlearnable.lazy import import_extra, require_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,13 +31,21 @@ def new_figure(width: float, height: float) -> Figure:
         height: likewise.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
+    figure: Figure = import_extra("matplotlib.figure", "a picture").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    return figure
+
+
+def missing() -> str:
+    """Why nothing can be drawn here, with what to do; empty if it can."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RecipeError("pictures need matplotlib; install it with: pip install 'hf-unlearnable[figures]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
+        require_extra("matplotlib", "a picture")
+    except MissingExtraError as error:
+        return str(error)
+    return ""
 
 
 def change_shares(pairs: Iterable[Pair]) -> dict[int, float]:
@@ -73,7 +82,7 @@ def accuracy_chart(report: Report, file: Path | IO[bytes]) -> None:
         file: a PNG to write.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     victims = report.victims
     columns = list(zip(*(report.table(victim, report.defences[0]) for victim in victims), strict=True))
@@ -107,7 +116,7 @@ def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[b
         kind: ``"svg"`` or ``"png"``.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     figure, axis = _axes(4.6, 3.1)
     styles = ("-", "--", ":", "-.")
@@ -141,7 +150,7 @@ def change_histogram(shares: Mapping[int, float], file: Path | IO[bytes], kind: 
         kind: ``"svg"`` or ``"png"``.
 
     Raises:
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     figure, axis = _axes(4.6, 2.6)
     axis.bar(list(shares), [100 * share for share in shares.values()], width=0.9, color=case_of(PROTECTED).colour)

@@ -49,7 +49,7 @@ def image_grid(
 
     Raises:
         DataError: other rows.
-        RecipeError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
     shown = samples(protected, find_columns(clean, image_column, label_column), clean)
     figure = new_figure(1.1 * len(shown) + 1.2, 4.2)

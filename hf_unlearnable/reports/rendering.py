@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
@@ -10,7 +12,8 @@ def templates_of(room: str, *, escape: bool) -> Environment:
 
     Args:
         room: the package around the folder.
-        escape: whether what is put into them is made safe for HTML; Markdown takes it as it is.
+        escape: whether what is put into them is made safe for HTML. Into Markdown goes what it is given: names that
+            somebody else may have chosen go through ``plain_markdown`` before.
     """
     return Environment(
         loader=PackageLoader(room),
@@ -19,3 +22,13 @@ def templates_of(room: str, *, escape: bool) -> Environment:
         lstrip_blocks=True,
         autoescape=escape,
     )
+
+
+def plain_markdown(text: str) -> str:
+    """A text that Markdown shows as it stands, in a table too: no tags, links, code or cells.
+
+    Args:
+        text: such as the name of a countermeasure, which a plug-in chooses.
+    """
+    shown = "".join(sign if sign.isprintable() else " " for sign in text)
+    return re.sub(r"([\\`*<>|\[\]])", r"\\\1", " ".join(shown.split()))

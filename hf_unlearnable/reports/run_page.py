@@ -27,7 +27,7 @@ from hf_unlearnable.methods import find_paper
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
 from hf_unlearnable.protection.public_names import public_description
-from hf_unlearnable.reports.charts import change_histogram, learning_curves
+from hf_unlearnable.reports.charts import change_histogram, learning_curves, missing
 from hf_unlearnable.reports.images import Sample
 from hf_unlearnable.reports.public import public_reports
 from hf_unlearnable.reports.rendering import templates_of
@@ -92,8 +92,7 @@ class PageFacts:
 def page(facts: PageFacts) -> str:
     """Render the page: HTML with its pictures inside, without scripts, that asks nobody for anything.
 
-    Raises:
-        RecipeError: matplotlib is not installed.
+    Where matplotlib is not installed the page says so in the place of its charts.
     """
     report = facts.report if facts.report and facts.report.results else None
     verdicts = [Verdict.of(report, victim, defence) for victim, defence in report.pairs] if report else []
@@ -112,6 +111,7 @@ def page(facts: PageFacts) -> str:
         "paper": find_paper(described.method_name) if described else None,
         "recipe": described.settings if described else {},
         "pictures": [_pictures(sample) for sample in facts.samples],
+        "no_charts": missing(),
         "histogram": _histogram(facts.shares),
         "headline": worst(plain) or worst(countered),
         "best": worst(verdicts),
@@ -158,7 +158,7 @@ def _curves(report: Report, victim: str, defence: str) -> dict[str, Any]:
         if line.seeds
     ]
     picture = ""
-    if words:
+    if words and not missing():
         stream = io.BytesIO()
         learning_curves(report, victim, defence, stream)
         picture = _uri(stream.getvalue(), "svg+xml")
@@ -182,7 +182,7 @@ def _pictures(sample: Sample) -> dict[str, Any]:
 
 
 def _histogram(shares: Mapping[int, float]) -> str:
-    if not shares:
+    if not shares or missing():
         return ""
     stream = io.BytesIO()
     change_histogram(shares, stream)

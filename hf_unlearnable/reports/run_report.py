@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from hf_unlearnable.files import atomic_write, private_folder
-from hf_unlearnable.reports.charts import accuracy_chart, change_histogram, keep_picture, learning_curves
+from hf_unlearnable.reports.charts import accuracy_chart, change_histogram, keep_picture, learning_curves, missing
 from hf_unlearnable.reports.images import image_grid
 from hf_unlearnable.reports.run_facts import RunFacts, run_facts
 from hf_unlearnable.reports.run_page import page
@@ -39,12 +39,11 @@ def write_report(
         command: as the page tells it.
 
     Returns:
-        What was written, the page first.
+        What was written, the page first; only that where matplotlib is not installed.
 
     Raises:
         SourceError: nothing there to report on.
         DataError: a ``learnability.json`` of another kind.
-        RecipeError: matplotlib is not installed.
     """
     source = RunFolder.find(run)
     facts = run_facts(
@@ -59,7 +58,7 @@ def write_report(
     if source.folder is not None:
         private_folder(source.report_folder)
     atomic_write(file, page(facts.page.for_the_public() if public else facts.page), private=not public)
-    return [file] if public else [file, *_write_pictures(source, facts)]
+    return [file] if public or missing() else [file, *_write_pictures(source, facts)]
 
 
 def _write_pictures(run: RunFolder, facts: RunFacts) -> list[Path]:

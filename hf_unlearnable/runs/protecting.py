@@ -41,6 +41,7 @@ from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.runs.releasing import Files, release
 from hf_unlearnable.runs.splits import Splits
+from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
 
 
@@ -106,6 +107,7 @@ class ProtectedRun(PathLike[str]):
         return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
 
 
+@check_arguments
 def protect(
     dataset: Dataset | DatasetDict | str | PathLike[str],
     output: str | PathLike[str],
@@ -124,7 +126,7 @@ def protect(
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-    resolution: int | None = None,
+    resolution: Side | None = None,
     on_unseen: Literal["error", "craft"] = "error",
     unlabelled: Literal["error", "drop"] = "error",
     duplicates: Literal["apart", "share"] = "apart",
@@ -133,9 +135,9 @@ def protect(
     image_files: bool | None = None,
     names: Names = "kept",
     also_jpeg: int | None = None,
-    num_proc: int | None = None,
+    num_proc: Count | None = None,
     overwrite: bool = False,
-    checkpoint_every: float = 300.0,
+    checkpoint_every: NotNegative = 300.0,
     accelerator: Accelerator | None = None,
     progress: bool = True,
 ) -> ProtectedRun | None:

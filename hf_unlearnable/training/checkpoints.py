@@ -7,7 +7,9 @@ names other files, the checkpoint before is the one that counts. It holds pertur
 from __future__ import annotations
 
 import json
+import logging
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,11 +22,15 @@ from hf_unlearnable.files import atomic_write, file_digest, private_opener
 from hf_unlearnable.protection.documents import check_keys, read_json
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 
+logger = logging.getLogger(__name__)
+
 DESCRIPTION = "checkpoint.json"
 
 KINDS = {"number": (int,), "digests": (list,), "identity": (dict,)}  # of its entries
 
-FINISHED, ANNOUNCED = "finished", "announced"
+FINISHED, ANNOUNCED, THREADS = "finished", "announced", "threads"
+
+MOST_THREADS = 4096  # of any processor: more is damage
 
 ASK_EVERY = 10  # steps between two looks at the main process's clock, where there are several processes
 
@@ -37,6 +43,10 @@ class Checkpoints:
         identity: all that the result depends on, ready for JSON: a checkpoint of another one is refused.
         shard: of this process.
         every: seconds between two checkpoints.
+
+    On a CPU the bytes depend on the number of threads, which share out sums in another order. A fit that goes on does
+    so with as many as the one that was stopped (``torch.set_num_threads``), whatever this process has; who makes one
+    puts the number back afterwards.
 
     Raises:
         CheckpointError: a checkpoint of another recipe, data or version, or a damaged one.
@@ -54,6 +64,7 @@ class Checkpoints:
         self._steps = 0
         if folder is not None:
             run_on_all(shard.accelerator, self._open)
+        self._threads = torch.get_num_threads()
         self._last = time.monotonic()
 
     def keep(self, name: str, state: Callable[[], Any]) -> Any:
@@ -132,7 +143,8 @@ class Checkpoints:
 
     def _describe(self, **more: Any) -> None:
         assert self.folder is not None
-        content = {"number": self.number, "digests": self._digests, "identity": self.identity, **more}
+        content = {"number": self.number, "digests": self._digests, "identity": self.identity}
+        content |= {THREADS: self._threads, **more}
         atomic_write(self.folder / DESCRIPTION, json.dumps(content, indent=2) + "\n", private=True)
 
     def _file(self, number: int) -> Path:
@@ -149,9 +161,26 @@ class Checkpoints:
             self.finished, self.announced = described.get(FINISHED), described.get(ANNOUNCED)
             if self.finished is None and self._digests:
                 self._saved = self._load()
+                self._go_on_with(described.get(THREADS))
         for file in self.folder.glob(f"*-of-process-{self.shard.rank}"):
             if file != self._file(self.number):
                 file.unlink()  # of a checkpoint that was never completed
+
+    def _go_on_with(self, threads: int | None) -> None:
+        here = torch.get_num_threads()
+        if self.shard.accelerator.device.type != "cpu" or threads in (None, here):
+            return  # a version before wrote none
+        if not 1 <= threads <= MOST_THREADS:
+            raise self._damaged(f"{threads} threads")
+        torch.set_num_threads(threads)
+        if self.shard.is_main:
+            logger.warning(
+                "The fit goes on with %d threads, as it began, and not with the %d of this process: the bytes depend "
+                "on it. To use %d, start afresh.",
+                threads,
+                here,
+                here,
+            )
 
     def _description(self) -> dict[str, Any] | None:
         assert self.folder is not None
@@ -160,7 +189,8 @@ class Checkpoints:
             return None
         try:
             content = read_json(file)
-            check_keys(content, KINDS, (FINISHED, ANNOUNCED), file.name, {**KINDS, FINISHED: (str,), ANNOUNCED: (str,)})
+            more = {FINISHED: (str,), ANNOUNCED: (str,), THREADS: (int,)}
+            check_keys(content, KINDS, tuple(more), file.name, {**KINDS, **more})
         except (DataError, OSError) as error:
             raise self._damaged(first_line(error)) from error
         return content
@@ -175,7 +205,10 @@ class Checkpoints:
         if self._digests[self.shard.rank : self.shard.rank + 1] != [file_digest(file)]:
             raise self._damaged(f"{file.name} has changed")
         # No arbitrary objects, and mapped into memory: perturbations can be larger than it.
-        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+            raise self._damaged(f"{file.name} holds something else than numbers") from error
         return saved
 
     def _damaged(self, why: str) -> CheckpointError:

@@ -17,7 +17,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
-from hf_unlearnable.settings import Count, Momentum, NotNegative, Positive, Share, check_fields
+from hf_unlearnable.settings import Count, Momentum, Rate, Share, Weight, check_fields
 from hf_unlearnable.training.batches import batches, load, random_crop_flip, strong_augmentation
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import numpy_generator, share_of, torch_generator
@@ -51,9 +51,9 @@ class Training:
 
     epochs: Count = 12
     batch_size: Count = 64
-    learning_rate: Positive = 0.05
+    learning_rate: Rate = 0.05
     momentum: Momentum = 0.9
-    weight_decay: NotNegative = 5e-4
+    weight_decay: Weight = 5e-4
     augment: bool | Literal["crop-flip", "strong", "none"] = True
     milestones: tuple[float, ...] = ()
     optimiser: Literal["sgd", "adamw"] = "sgd"

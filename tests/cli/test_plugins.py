@@ -169,4 +169,4 @@ def test_a_file_is_used_by_name_in_several_processes(source, tmp_path):
     assert measured[0] == 0, measured
     assert "tiny-net" in measured[1]
     assert "where there is no file" in nowhere[2]
-    assert "stripes: got width=0; expected at least 1" in wrong[2]
+    assert "stripes: got width=0; expected 1 to" in wrong[2]

@@ -134,7 +134,9 @@ def test_words_of_the_command_line_and_of_python(source, tmp_path):
     with command_line_words(), pytest.raises(DataError, match="--label-column lable"):
         find_columns(data, label="lable")
     done = command("protect", source / "photos", "--output", tmp_path / "out", "--label-column", "image")
-    assert "got --label-column image of type Image; expected ClassLabel, strings or integers" in str(done.exception)
+    assert "got --label-column image of type Image; expected ClassLabel, strings, booleans or whole numbers" in str(
+        done.exception
+    )
     assert not re.search(r"label_column|class_encode|dataset\.", str(done.exception))
     with pytest.raises(DataError, match="class_encode_column"):  # and Python's again, after the command
         find_columns(data, label="image")
@@ -154,6 +156,8 @@ PYTHON_ONLY = {
     "metrics/imperceptibility/imperceptibility.py": {"lpips="},
     "metrics/lpips.py": {"LPIPS needs"},  # a command for the shell
     "modeling/surrogate.py": {"no linear layer"},
+    "protection/lookup.py": {"protection.protect(image, label)"},
+    "runs/inspecting.py": {"got one split and"},
     "protection/protection.py": {"with_format", "rename_column", "is not known to hold images"},
     "registry.py": {"entry point"},
     "settings.py": {"decorated"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from helpers.datasets import COLUMNS, generator, make_dataset
 
 from hf_unlearnable import Defence, RecipeError, Report, Surrogate, Training, learnability
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.defences import augmentation, ueraser
 from hf_unlearnable.evaluation import victims
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.protocol import chosen_thieves, trials
@@ -23,7 +21,7 @@ from hf_unlearnable.evaluation.thieves import SUITES, Thief, find_victim, thieve
 from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_words
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.hub.cards import _row
-from hf_unlearnable.modeling import classical, public_names
+from hf_unlearnable.modeling import public_names
 from hf_unlearnable.modeling.classical import CLASSICAL
 from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.reports.charts import accuracy_chart
@@ -207,37 +205,6 @@ def test_a_network_and_a_classical_model_meet_the_defences_that_make_sense(small
     assert "nan" not in str(report)
     with pytest.raises(RecipeError, match="got nothing to measure: the victim knn was not tried with mixup"):
         learnability(small, clean=small, test=small, victims="knn", defences="mixup", **TINY)
-
-
-@pytest.fixture
-def without_extras(monkeypatch):
-    def core_alone(name, real=classical.version):
-        if name == "scikit-learn":
-            raise PackageNotFoundError(name)
-        return real(name)
-
-    def no_kornia():
-        raise RecipeError("this defence needs kornia")
-
-    monkeypatch.setattr(classical, "version", core_alone)
-    monkeypatch.setattr(augmentation, "load_kornia", no_kornia)
-    monkeypatch.setattr(ueraser, "load_kornia", no_kornia)
-
-
-@pytest.mark.parametrize(
-    ("choice", "message"),
-    [
-        (
-            {"victims": ["small-resnet", "svm"]},
-            r"svm needs scikit-learn; install it: pip install 'hf-unlearnable\[thieves",
-        ),
-        ({"defences": ["none", "blur"]}, "needs kornia"),
-        ({"suite": "standard"}, "knn needs scikit-learn"),
-    ],
-)
-def test_what_is_missing_is_said_before_anything_is_read(without_extras, choice, message):
-    with pytest.raises(RecipeError, match=message):
-        learnability(None, clean=None, test=None, **choice, **TINY)
 
 
 # --- suites -----------------------------------------------------------------------------------------------------------

@@ -38,7 +38,11 @@ class Request:
 
 @dataclass
 class Fault:
-    """What to do instead of answering: a status, or cut the connection "before" or "after" the work was done."""
+    """What to do instead of answering.
+
+    A status; "before" or "after": cut the connection when the work was not or was done; "hang": never answer; "flip":
+    one bit of the content is another one.
+    """
 
     method: str
     pattern: str
@@ -122,9 +126,11 @@ class LoopbackHub:
         self.objects: dict[str, bytes] = {}
         self.received: list[Request] = []
         self.unknown: list[str] = []
+        self.renamed: dict[str, str] = {}
         self.faults: list[Fault] = []
         self.commit_delay = 0.0  # seconds between reading a commit and making it, to let two of them meet
         self.lock = threading.Lock()
+        self.awake = threading.Event()  # ends the requests that hang
         hub = self
 
         class Handler(_Handler):
@@ -140,6 +146,8 @@ class LoopbackHub:
 
     def forget(self) -> None:
         """Start afresh; repositories stay, since caches of the clients remember them."""
+        self.awake.set()
+        self.awake = threading.Event()
         self.received.clear()
         self.unknown.clear()
         self.faults.clear()
@@ -182,8 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._read()
         hub.received.append(Request(self.command, self.path, dict(self.headers.items()), body))
         fault = hub.fault_of(self.command, self.path)
-        if fault is not None and fault.action != "after":
-            if fault.action == "before":
+        if fault is not None and fault.action not in ("after", "flip"):
+            if fault.action == "hang":
+                hub.awake.wait(60)
+            if fault.action in ("before", "hang"):
                 return self._cut()
             return self._send(Answer(int(fault.action), {"error": "told to fail"}, fault.headers))
         try:
@@ -191,7 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
             answer = Answer(500, {"error": "a route without an answer"})
         except Answer as given:
             answer = given
-        if fault is not None:
+        if fault is not None and fault.action == "flip" and answer.body:
+            answer.body = answer.body[:-9] + bytes([answer.body[-9] ^ 1]) + answer.body[-8:]
+        elif fault is not None and fault.action == "after":
             return self._cut()
         return self._send(answer)
 
@@ -231,6 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repo(self, kind: str, name: str, write: bool = False) -> Repo:
         known = self._may(write)
+        if name in self.server_hub.renamed:
+            raise Answer(307, b"", {"Location": self.path.replace(name, self.server_hub.renamed[name], 1)})
         repo = self.server_hub.repos.get((kind, name))
         if repo is None or (not known and (repo.private or write)):
             raise refuse(404 if known else 401, "Repository not found", "RepoNotFound")
@@ -274,10 +288,20 @@ class _Handler(BaseHTTPRequestHandler):
     def info(self, body, query, kind, name, revision="main"):
         repo = self._repo(kind, name)
         commit = self._commit(repo, revision or "main")
-        described = {"id": name, "sha": commit.sha, "private": repo.private, "tags": [], "downloads": 0, "likes": 0}
+        described = {
+            "id": repo.name,
+            "sha": commit.sha,
+            "private": repo.private,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+        }
         readme = commit.files.get("README.md", b"").decode()
         match = re.match(r"---\n([\S\s]*?)\n---", readme)
-        card = yaml.safe_load(match[1]) if match else None
+        try:
+            card = yaml.safe_load(match[1]) if match else None
+        except yaml.YAMLError:  # put there past the check of commits
+            card = None
         raise Answer(200, {**described, "cardData": card, "siblings": [{"rfilename": one} for one in commit.files]})
 
     def settings(self, body, query, kind, name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -14,9 +15,12 @@ from helpers.environment import HUB
 from helpers.loopback_hub import READ_TOKEN
 from huggingface_hub import constants
 from huggingface_hub.errors import OfflineModeIsEnabled
+from typer.testing import CliRunner
 
-from hf_unlearnable import AccessError, HubError, PrivacyError, RecipeError, pull, push
-from hf_unlearnable.cli.command import main
+from hf_unlearnable import AccessError, DataError, HubError, PrivacyError, RecipeError, SourceError, pull, push, verify
+from hf_unlearnable.cli.command import app, main
+from hf_unlearnable.data.patience import Patience
+from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.hub.retry import Retry, explain
 
 QUICK = Retry(attempts=3, delay=0.01)
@@ -208,6 +212,152 @@ def test_a_full_disk(out, name, hub, tmp_path):
     assert len(pull(name, tmp_path / "pulled", retry=QUICK)) == 48
 
 
+PATIENCE = 1.0
+BOUND = PATIENCE + 8  # seconds: the longest that the clients sleep between two tries of their own
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_hub_that_accepts_and_does_not_answer_is_left_in_time(out, name, hub, step):
+    fail(hub, step, "hang", name, times=1000)
+    started = time.monotonic()
+    with pytest.raises(HubError, match=r"no answer for \d s .*the limit is 1 s \(--patience") as caught:
+        push(out, name, retry=Retry(attempts=50, delay=0.01, patience=PATIENCE))
+    assert time.monotonic() - started < BOUND
+    assert f"hf-unlearnable push {out} {name}" in str(caught.value)
+    hub.forget()
+    push(out, name, retry=QUICK)
+    assert messages(name) == COMMITS
+
+
+@pytest.mark.parametrize("request_of", ["GET /api/datasets/", "HEAD .*/resolve/", "GET .*/resolve/"])
+def test_a_pull_and_a_source_that_hang_are_left_in_time(out, name, hub, tmp_path, monkeypatch, request_of):
+    push(out, name)
+    method, pattern = request_of.split()
+    hub.fail(method, pattern, "hang", times=1000)
+    started = time.monotonic()
+    with pytest.raises(HubError, match="Nothing was written"):
+        pull(name, tmp_path / "pulled", retry=Retry(attempts=50, delay=0.01, patience=PATIENCE))
+    assert time.monotonic() - started < BOUND
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(Patience.__init__, "__defaults__", (PATIENCE,))
+    with pytest.raises(SourceError):
+        load_source(name)
+    assert time.monotonic() - started < 2 * BOUND
+
+
+def test_a_hub_that_says_to_wait_for_a_day_is_not_waited_for(out, name, hub):
+    fail(hub, "preupload", 429, name, headers={"Retry-After": "86400"})
+    with pytest.raises(HubError, match="no answer but to wait 86400 s"):
+        push(out, name, retry=QUICK)
+
+
+def test_patience_is_with_silence_and_not_with_work(out, name, hub):
+    """Answers that are slow, one after the other for longer than the patience, are answers."""
+    hub.commit_delay = 0.3
+    pushed = push(out, name, retry=Retry(patience=2.0))
+    assert pushed.commit == HUB.dataset(name).head.sha
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"patience": 0.0}, {"delay": -1.0}, {"patience": float("inf")}])
+def test_a_retry_that_cannot_be(wrong):
+    with pytest.raises(RecipeError, match=f"got {next(iter(wrong))}="):
+        Retry(**wrong)
+
+
+@pytest.mark.parametrize("what", [push, pull, verify])
+def test_offline_is_said_at_once(out, name, hub, tmp_path, monkeypatch, what):
+    push(out, name)
+    hub.received.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set, which forbids the network; unset it"):
+        what(*((name, tmp_path / "pulled") if what is pull else (out, name)))
+    assert hub.received == []
+
+
+def test_a_file_that_is_not_what_the_repository_states(out, name, hub, tmp_path):
+    push(out, name)
+    fault = hub.fail("GET", "/resolve/.*parquet", "flip")
+    assert len(pull(name, tmp_path / "pulled")) == 48  # fetched again
+    assert fault.hits > 1
+    push(out, f"{name}-other")
+    hub.fail("GET", "/resolve/.*parquet", "flip", times=1000)
+    with pytest.raises(DataError, match=r"the file data/train-.* is not the one that the repository states"):
+        pull(f"{name}-other", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    hub.forget()
+    assert verify(out, f"{name}-other").violations == 0  # the damaged one is not what it goes on with
+
+
+def test_rows_that_the_description_does_not_know(out, name, tmp_path):
+    push(out, name)
+    repo = HUB.dataset(name)
+    other = repo.head.files["README.md"].replace(b"num_examples: 48", b"num_examples: 47")
+    repo.add("main", {**repo.head.files, "README.md": other}, "by hand")
+    with pytest.raises(DataError, match=r"other rows .* than its description says"):
+        pull(name, tmp_path / "pulled")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_in_part_and_is_no_part_of_it(out, name, hub, tmp_path):
+    push(out, name)
+    hub.fail("GET", "/resolve/.*parquet", 416)
+    assert len(pull(name, tmp_path / "pulled")) == 48
+
+
+def test_a_conflict_without_an_address(out, name, hub):
+    fail(hub, "create", 409, name, times=1000)
+    with pytest.raises(HubError, match="there is something of this name, but not to this token"):
+        push(out, name, retry=QUICK)
+    fault = hub.fail("GET", f"/api/datasets/{name}$", 404, headers={"X-Error-Code": "RepoNotFound"})
+    hub.create("datasets", name, private=True)  # somebody was faster
+    push(out, name, retry=QUICK)
+    assert fault.hits > 1
+
+
+def test_a_repository_that_is_renamed_during_a_push(out, name, hub):
+    """The Hub sends what asks for the old name to the new one; or nothing is there any more."""
+    push(out, name)
+    hub.repos["datasets", f"{name}-new"] = hub.repos.pop(("datasets", name))
+    hub.repos["datasets", f"{name}-new"].name = f"{name}-new"
+    hub.renamed[name] = f"{name}-new"
+    with pytest.raises(HubError, match=f"it is called {name}-new now.*push .* {name}-new --private"):
+        push(out, name, retry=QUICK)
+    removed = f"{name}-removed"
+    fault = fail(hub, "preupload", 404, removed, times=1000, headers={"X-Error-Code": "RepoNotFound"})
+    with pytest.raises(HubError, match="was there when the push began and is not any more"):
+        push(out, removed, retry=QUICK)
+    assert fault.hits
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"config": "a/b"}, "the config 'a/b'"),
+        ({"config": "data"}, "the config 'data'"),
+        ({"split": "train-1"}, "the split 'train-1'"),
+        ({"max_shard_size": "many"}, "the shard size 'many'"),
+        ({"max_shard_size": "0MB"}, "the shard size '0MB'"),
+        ({"max_shard_size": -1}, "the shard size -1"),
+        ({"revision": "a b"}, "the revision 'a b'"),
+        ({"revision": "a..b"}, "the revision 'a..b'"),
+    ],
+)
+def test_what_can_be_known_before_is_said_before(out, name, hub, wrong, message):
+    with pytest.raises(RecipeError, match=message):
+        push(out, name, **wrong)
+    assert hub.received == []
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_a_description_that_cannot_be_read_is_said_before(out, name, hub, tmp_path, content):
+    if content:
+        (tmp_path / "about.md").write_bytes(content)
+    result = CliRunner().invoke(app, ["push", str(out), name, "--description", str(tmp_path / "about.md")])
+    assert result.exit_code
+    assert "--description" in result.output + str(result.exception)
+    assert hub.received == []
+
+
 def test_offline_is_told_and_not_tried_again():
     tries = []
 
@@ -257,8 +407,6 @@ def test_a_repository_that_somebody_else_makes_public_meanwhile(out, name, hub):
 
 
 def test_a_card_with_broken_marks_stops_before_anything_is_sent(out, name, hub):
-    from hf_unlearnable import DataError
-
     push(out, name)
     repo = HUB.dataset(name)
     broken = repo.head.files["README.md"].replace(b"<!-- hf-unlearnable: end about -->", b"")

@@ -189,9 +189,9 @@ def test_text_that_is_no_method(text, message):
     ("change", "message"),
     [
         ({"schedule": "both"}, "got schedule='both'; expected one of 'shared', 'paper'"),
-        ({"epochs": 0}, "got epochs=0; expected at least 1"),
-        ({"epochs": "3"}, "got epochs='3'; expected a whole number, at least 1"),
-        ({"epochs": 1.5}, r"got epochs=1\.5; expected a whole number, at least 1"),
+        ({"epochs": 0}, "got epochs=0; expected 1 to 1,000,000,000"),
+        ({"epochs": "3"}, "got epochs='3'; expected a whole number, 1 to 1,000,000,000"),
+        ({"epochs": 1.5}, r"got epochs=1\.5; expected a whole number, 1 to 1,000,000,000"),
         ({"copies": True}, "got copies=True; expected a whole number"),
         ({"pattern_share": 2}, r"got pattern_share=2; expected a share in \[0, 1\]"),
         ({"guide_accuracy": 67}, r"got guide_accuracy=67; expected a share in \[0, 1\]"),

@@ -205,3 +205,30 @@ for name in ("small-resnet", "small-vgg"):
         (logits.logsumexp(1).mean() + features.mean()).backward()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["of a known kind", "of a kind of its own"])
+def test_code_that_comes_with_weights_is_never_run_nor_asked_about(tmp_path, monkeypatch, known):
+    """``auto_map``: transformers would ask on a terminal, and run what is there on "y"."""
+    folder = tmp_path / "model"
+    Surrogate("small-resnet").build(3, 3, seed=0).model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    code = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nclass C: ...\n"
+    (folder / "evil.py").write_text(code.replace("Path(__file__).with_name('ran')", f"Path({str(tmp_path / 'ran')!r})"))
+    config["auto_map"] = dict.fromkeys(("AutoConfig", "AutoModelForImageClassification"), "evil.C")
+    if not known:
+        config["model_type"] = "evil"
+    (folder / "config.json").write_text(json.dumps(config))
+
+    def asked(*_):
+        raise AssertionError("asked whether to run it")
+
+    monkeypatch.setattr("builtins.input", asked)
+    surrogate = Surrogate(str(folder))
+    assert surrogate.image_size
+    if known:
+        surrogate.build(3, 3, seed=0)
+    else:
+        with pytest.raises(SourceError, match="image classifier"):
+            surrogate.build(3, 3, seed=0)
+    assert not (tmp_path / "ran").exists()

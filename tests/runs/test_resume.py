@@ -71,6 +71,7 @@ def test_the_same_command_goes_on(source, undisturbed, killed):
     assert (pixels_of(before) == pixels_of(after)).all()
     assert [path.name for path in killed.parent.iterdir()] == ["out"]
     assert sorted(path.name for path in (killed / "private").iterdir()) == [
+        "command.yaml",
         "origin.json",
         "protection",
         "verification.json",

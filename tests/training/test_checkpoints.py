@@ -74,6 +74,46 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
     assert again.digest == undisturbed.digest  # what was found out about it too
 
 
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_a_fit_goes_on_with_the_threads_that_it_began_with(tmp_path, monkeypatch, threads, caplog):
+    """The bytes depend on their number, so that another one would make a mixture that nobody can make again."""
+    data, method = make_dataset(40, channels=3, side=32), EM(epochs=2, batch_size=20)
+
+    def run(folder):
+        return method.fit(data, checkpoint_dir=folder, checkpoint_every=0, progress=False)
+
+    threads(2)
+    undisturbed = run(None)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    threads(1)
+    assert store_of(run(tmp_path)) == store_of(undisturbed)
+    assert "goes on with 2 threads, as it began, and not with the 1 of this process" in caplog.text
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("written", [None, 0, 10**9, "2"])
+def test_a_number_of_threads_that_cannot_be_is_damage(tmp_path, monkeypatch, written):
+    fit_and_kill(VARIANTS["em"], tmp_path, monkeypatch, 2)
+    file = tmp_path / DESCRIPTION
+    content = json.loads(file.read_text())
+    assert content.pop("threads") == torch.get_num_threads()
+    file.write_text(json.dumps(content if written is None else {**content, "threads": written}))
+    if written is None:  # by a version that wrote none
+        fit(VARIANTS["em"], tmp_path)
+        return
+    with pytest.raises(CheckpointError, match=r"damaged .*threads"):
+        fit(VARIANTS["em"], tmp_path)
+
+
 def test_dropout_goes_on_with_its_draws(tmp_path, monkeypatch):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = ViTConfig(image_size=12, patch_size=4, num_channels=1, num_labels=3, hidden_dropout_prob=0.5, **sizes)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from hf_unlearnable.methods.base import Method
-from hf_unlearnable.settings import Count, Momentum, NotNegative, Positive, Share
+from hf_unlearnable.settings import Count, Few, Momentum, Rate, Share, Step, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +19,16 @@ class AlternatingRecipe(Method):
     schedule: Literal["shared", "paper"] = "shared"
     epochs: Count = 18
     pattern_share: Share = 2 / 3
-    copies: Count = 2
+    copies: Few = 2
     batch_size: Count = 64
-    learning_rate: Positive = 0.1
+    learning_rate: Rate = 0.1
     momentum: Momentum = 0.9
-    weight_decay: NotNegative = 5e-4
+    weight_decay: Weight = 5e-4
     pattern_momentum: Momentum = 0.9
-    first_step: NotNegative = 1 / 8
-    last_step: NotNegative = 1 / 32
-    targeted_weight: NotNegative = 0.0
-    guides: Count = 3
+    first_step: Step = 1 / 8
+    last_step: Step = 1 / 32
+    targeted_weight: Weight = 0.0
+    guides: Few = 3
     guide_epochs: Count = 6
     guide_accuracy: Share = 2 / 3
     inner_steps: Count = 1

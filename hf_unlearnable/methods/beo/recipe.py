@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from hf_unlearnable.information.kernel import KERNELS, OBJECTIVES
 from hf_unlearnable.methods.base import Method
-from hf_unlearnable.settings import Count, NotNegative, OneOf, Positive, Range, refuse
+from hf_unlearnable.settings import Count, Few, OneOf, Range, Rate, Weight, refuse
 from hf_unlearnable.training.run import Training
 
 CONTROL = "cross-entropy"
@@ -24,18 +24,18 @@ class BEORecipe(Method):
     objective: Annotated[str | None, OneOf((None, *OBJECTIVES, CONTROL))] = None
     steps: Count = 20
     start: Literal["uniform", "clean"] = "uniform"
-    first_step: Positive | None = None
+    first_step: Rate | None = None
     step_decay: Annotated[float, Range(above=0, most=1)] = 0.5
     optimiser: Literal["steepest", "adam", "adamw"] = "steepest"
-    pixel_decay: NotNegative = 0.01
+    pixel_decay: Weight = 0.01
     augment: bool = False
     robust: bool = True
     epochs: Count = 12
-    stages: Count = 1
+    stages: Few = 1
     refresh: Literal["never", "continue", "retrain"] = "continue"
     refresh_epochs: Count = 1
     batch_size: Count = 64
-    learning_rate: Positive = 0.1
+    learning_rate: Rate = 0.1
     training_augment: bool = True
     embedding_batch_size: Count = 256
     reference_size: Count = 60_000
