@@ -48,7 +48,9 @@ data, folder, cache = sys.argv[1:]
 load_from_disk(data).map(Protection.from_pretrained(folder), cache_file_name=cache)
 """
 KILL, FILE_LIMIT, FULL_DISK, HUB = "kill", "file limit", "full disk", "Hub"
-ANSWERS = (400, 403, 409, 412, 416, 429, 500, 503, "before", "after")  # what the Hub does instead of its work
+# What the Hub does instead of its work: a status, a connection cut before or after it, no answer, another bit in it.
+ANSWERS = (400, 403, 409, 412, 416, 429, 500, 503, "before", "after", "hang", "flip")
+TRIES = ("--attempts", "2", "--patience", "30")
 ONCE = ("protect", "pull")
 LONGEST = 600.0  # seconds after which a command is said to hang
 DISK = 512  # MiB of the disk that is filled
@@ -124,9 +126,9 @@ class Soak:
             thieves = ["--victim", "small-resnet", "--victim", "linear", "--ratios", "0,1", "--seeds", "1"]
             return [*ours, "measure", out, "--test", str(places.test), *thieves, "--epochs", epochs]
         if stage == "push":
-            return [*ours, "push", out, places.repo, "--attempts", "2"]
+            return [*ours, "push", out, places.repo, *TRIES]
         if stage == "pull":
-            return [*ours, "pull", places.repo, "--output", str(places.pulled), "--attempts", "2"]
+            return [*ours, "pull", places.repo, "--output", str(places.pulled), *TRIES]
         return [sys.executable, "-c", MAP, str(places.data), str(places.protection), str(places.mapped)]
 
     def run(self, stage: str, places: Places, fault: Fault | None = None) -> Ending:
