@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from hf_unlearnable.cli.allocator import keep_freed_memory
+from hf_unlearnable.cli.audit import audit
 from hf_unlearnable.cli.clean import caches, clean
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for one in (protect, measure, report, push, pull, verify, demo, clean):
+for one in (protect, measure, audit, report, push, pull, verify, demo, clean):
     app.command()(command(one))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from hf_unlearnable.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hf_unlearnable.protection.findings import Audit, Finding
+    from hf_unlearnable.runs.auditing import audit
     from hf_unlearnable.runs.folder import RunFolder
     from hf_unlearnable.runs.inspecting import intake
     from hf_unlearnable.runs.measuring import measure
@@ -12,9 +14,12 @@ if TYPE_CHECKING:
     from hf_unlearnable.runs.protecting import ProtectedRun, protect
 
 __all__ = [
+    "Audit",
+    "Finding",
     "Origin",
     "ProtectedRun",
     "RunFolder",
+    "audit",
     "intake",
     "measure",
     "protect",
@@ -23,9 +28,12 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Audit": "auditing",
+        "Finding": "auditing",
         "Origin": "origin",
         "ProtectedRun": "protecting",
         "RunFolder": "folder",
+        "audit": "auditing",
         "intake": "inspecting",
         "measure": "measuring",
         "protect": "protecting",

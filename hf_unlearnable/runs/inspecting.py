@@ -61,7 +61,7 @@ def intake(
     """
     opened = open_dataset(dataset, split, config, class_depth, keep_clean)
     name = "" if isinstance(dataset, (Dataset, DatasetDict)) else str(dataset)
-    columns, problem = _columns(opened.dataset, image_column, label_column)
+    columns, problem = known_columns(opened.dataset, image_column, label_column)
     return Intake.of(
         opened,
         columns,
@@ -153,7 +153,7 @@ def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> 
     return 1 + (source_paths(dataset, image_column) is not None if image_files is None else image_files)
 
 
-def _columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
+def known_columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
     """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
     try:
         return columns_of(dataset, image, label), ""

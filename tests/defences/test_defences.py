@@ -32,6 +32,7 @@ NAMES = {
     "adversarial",
     "bitdepth",
     "blur",
+    "class-mean",
     "colour-floor",
     "cutmix",
     "cutout",
@@ -45,6 +46,7 @@ NAMES = {
     "pattern-subtraction",
     "pretrained",
     "probe",
+    "spectral-peak",
     "ueraser-lite",
     "ueraser-max",
 }
