@@ -33,6 +33,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "mixture_ideas": STRENGTH,
     "mixture_limit": {"victims"},
     "other_networks": {"cells", "versions"},
+    "owner": {"report"},
     "processes": {"runs"},
     "protection_strength": STRENGTH,
     "scale": {"stages"},

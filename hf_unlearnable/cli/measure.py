@@ -35,7 +35,24 @@ def measure(
     training: Annotated[
         list[str] | None, typer.Option(help="sgd, adamw, short, strong or long; may be repeated (default: sgd).")
     ] = None,
-    ratios: Annotated[str, typer.Option(help="Shares of protected images, 0 is clean, 1 protected.")] = "0,0.5,1",
+    owner: Annotated[
+        bool,
+        typer.Option(
+            "--owner", help="Ask whether a model learns these images, as one class among clean ones of others."
+        ),
+    ] = False,
+    others: Annotated[
+        str | None, typer.Option(help="With --owner: those clean images (default: generated ones, a weak question).")
+    ] = None,
+    others_split: Annotated[str | None, typer.Option(help="Their split (default: train).")] = None,
+    others_test: Annotated[str | None, typer.Option(help="Further ones to test on (default: as --others).")] = None,
+    others_test_split: Annotated[
+        str | None, typer.Option(help="Their split (default: a fifth of --others is held out).")
+    ] = None,
+    ratios: Annotated[
+        str | None,
+        typer.Option(help="Shares of protected images, 0 is clean, 1 protected (default: 0,0.5,1; with --owner 0,1)."),
+    ] = None,
     defences: Annotated[
         str | None, typer.Option(help="What the thief does, as env lists them: none,jpeg,jpeg:50 (default: none).")
     ] = None,
@@ -72,7 +89,12 @@ def measure(
         trainings=training or None,
         defences=None if defences is None else _listed(defences),
         suite=suite,
-        ratios=_ratios(ratios),
+        owner=owner,
+        others=others,
+        others_split=others_split,
+        others_test=others_test,
+        others_test_split=others_test_split,
+        ratios=None if ratios is None else _ratios(ratios),
         sequential=sequential,
         seeds=seeds,
         epochs=epochs,
@@ -111,26 +133,32 @@ def measure_and_tell(
     **options: Any,
 ) -> Report:
     """Measure a run, draw what was found, and say it in the main process."""
-    from hf_unlearnable.evaluation.protocol import RATIOS, SEEDS, chosen_thieves, trials
+    from hf_unlearnable.evaluation.protocol import SEEDS, chosen_thieves, ratios_of, trials
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
     from hf_unlearnable.reports.charts import accuracy_chart, keep_picture, missing
     from hf_unlearnable.reports.images import image_grid
-    from hf_unlearnable.runs.measuring import measure, open_sets, with_suite
+    from hf_unlearnable.runs.measuring import measure, open_own, open_sets, with_suite
     from hf_unlearnable.training import Training
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
     named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
-    options = {"ratios": RATIOS, **with_suite(options)}
+    options = with_suite(options)
+    owner = options.get("owner", False)
     training, numbers = Training(epochs=epochs), [SEEDS[0] + index for index in range(seeds)]
     choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite")}
     thieves, _ = chosen_thieves(**choice, training=training)
     for thief in thieves:
         thief.require()
     planned = trials(
-        thieves, options["ratios"], numbers, sequential=options.get("sequential", False), suite=options.get("suite")
+        thieves,
+        ratios_of(options.get("ratios"), owner=owner),
+        numbers,
+        sequential=options.get("sequential", False),
+        suite=options.get("suite"),
+        owner=owner,
     )
-    protected, clean, test = open_sets(run, **named)
+    protected, clean, test = open_own(run, **named, image_column=image_column) if owner else open_sets(run, **named)
     if accelerator.is_main_process:
         typer.echo(
             f"Up to {len(planned)} trainings of fresh models, for {len(thieves)} kind(s) of thief; what is finished is "
@@ -138,8 +166,7 @@ def measure_and_tell(
         )
     report = measure(
         run,
-        clean=clean,
-        test=test,
+        **(named if owner else {"clean": clean, "test": test}),
         **options,
         accelerator=accelerator,
         training=training,

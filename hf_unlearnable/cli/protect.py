@@ -5,16 +5,19 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Epochs, Images, Labels, MaxPixels, Subset
-from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell
+from hf_unlearnable.cli.shared import EVERY, Epochs, Images, Labels, MaxPixels, Subset, found
+from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_few
 from hf_unlearnable.errors import RecipeError
+
+if TYPE_CHECKING:
+    from hf_unlearnable.methods import Method
 
 
 def protect(
@@ -38,8 +41,12 @@ def protect(
         int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="As the command env lists them, also with settings: 'beo:mode=self,steps=40'.")
-    ] = "mi-ue",
+        str | None,
+        typer.Option(
+            help="As the command env lists them, also with settings: 'beo:mode=self,steps=40' (default: mi-ue; texture "
+            "for images of one class)."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
     keep_clean: Annotated[
         list[str] | None,
@@ -64,9 +71,22 @@ def protect(
         typer.Option(min=8, max=4096, help="Side in pixels at which larger images are optimised (default: see fit)."),
     ] = None,
     image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="auto (a label column; else one owner), none (one owner), or clusters:10, made of the images."
+        ),
+    ] = "auto",
     craft: Annotated[
-        bool, typer.Option("--craft-unseen", help="Let OUTPUT/private protect images too that are added later.")
+        bool,
+        typer.Option(
+            "--craft-unseen", help="Let OUTPUT/private protect images too that are added later; one owner's always can."
+        ),
     ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Protect pictures that came later as this earlier OUTPUT; writes files."),
+    ] = None,
     epochs: Epochs = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Same seed, same bytes (default: the recipe's, 0).")
@@ -111,17 +131,22 @@ def protect(
     from hf_unlearnable.data.pixels import check_format
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
+    from hf_unlearnable.methods.labelling import Labels as Labelling
+    from hf_unlearnable.methods.labelling import is_one_class
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
+    from hf_unlearnable.runs.inspecting import open_dataset
     from hf_unlearnable.runs.protecting import check_apart
 
+    if like is not None and output is not None:
+        _protect_like(context, like, dataset, output, split=split, config=subset, image_format=image_format)
+        return
     # Everything that can be wrong with the words of the command, before anything slow.
     allowance = Budget.parse(budget)
-    recipe = Method.parse(method)
-    if epochs is not None and not hasattr(recipe, "epochs"):
-        raise RecipeError(f"got --epochs for the method {method}, which has none; leave it out")
-    given = {"seed": seed, "epochs": epochs}
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    named, wanted = method and Method.parse(method), Labelling.parse(labels)
+    given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
+    if named:
+        named = _with_settings(named, given)
     check_format(image_format)
     check_names(names)
     source: dict[str, Any] = {"split": split, "keep_clean": keep_clean or (), "config": subset}
@@ -140,10 +165,14 @@ def protect(
         from hf_unlearnable.hub import check_login
 
         check_login(push_to)
+    data = open_dataset(dataset, split, subset, class_depth, keep_clean or ()).dataset
+    alone = is_one_class(data, wanted, image_column, label_column)
+    if alone:
+        tell_few(len(data))
     written = protect_and_tell(
         dataset,
         output,
-        recipe,
+        named or _with_settings(Method.parse("texture" if alone else "mi-ue"), given),
         budget=allowance,
         **source,
         leave_out=leave_out,
@@ -152,8 +181,9 @@ def protect(
         unlabelled="drop" if drop_unlabelled else "error",
         duplicates=duplicates,
         surrogate=surrogate or None,
+        labels=wanted,
         resolution=resolution,
-        on_unseen="craft" if craft else "error",
+        on_unseen="craft" if craft else None,
         cache=cache,
         image_format=image_format,
         image_files=image_files,
@@ -169,3 +199,28 @@ def protect(
     if push_to:
         push(output, push_to)
     typer.echo(f"\nNow see what it does:  hf-unlearnable measure {shlex.quote(str(output))}")
+
+
+WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "plugin"}
+
+
+def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path, **options: Any) -> None:
+    """What ``--like`` does."""
+    from hf_unlearnable.runs import protect_like
+    from hf_unlearnable.runs.protecting import check_apart
+
+    for param in context.command.params:
+        source = context.get_parameter_source(str(param.name))
+        if param.name not in {*WITH_LIKE, *EVERY} and source is not None and source.name == "COMMANDLINE":
+            raise RecipeError(f"got {param.opts[0]} with --like, which protects as {run} was protected; leave it out")
+    check_apart(pictures, output)
+    figures = protect_like(run, pictures, output, **options)
+    found(output=output, verification=figures.as_dict())
+    typer.echo(f"{output}: {figures}.")
+
+
+def _with_settings(recipe: Method, given: dict[str, int]) -> Method:
+    """The recipe with the settings that have an option of their own."""
+    if "epochs" in given and not hasattr(recipe, "epochs"):
+        raise RecipeError(f"got --epochs for the method {recipe.name}, which has none; leave it out")
+    return replace(recipe, **given)

@@ -13,15 +13,30 @@ from datasets import Image as ImageFeature
 
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, worded
 
+EVERYTHING = "all images"  # the only class of a set without labels
+
 LABEL_NAMES = ("label", "labels", "class", "category", "target")  # of columns with plain values, where none is named
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the column with the images and of the one with their class labels."""
+    """The names of the column with the images and of the one with their class labels.
+
+    Attributes:
+        image: of the images.
+        label: of their classes; None where nobody says what tells them apart: then they are one class, ``EVERYTHING``.
+    """
 
     image: str
-    label: str
+    label: str | None
+
+    def of(self, dataset: Dataset) -> Columns:
+        """The same columns of another dataset.
+
+        Raises:
+            DataError: it has none of these names, or of another type.
+        """
+        return find_columns(dataset, self.image, self.label) if self.label else unlabelled(dataset, self.image)
 
 
 @dataclass(frozen=True)
@@ -38,13 +53,15 @@ class Classes:
 
     @classmethod
     def of(cls, dataset: Dataset, columns: Columns) -> Classes:
-        """Read the classes of a ``ClassLabel`` column, or make them of the sorted values of a plain one.
+        """Read the classes of a ``ClassLabel`` column, or make them of the values of a plain one; one of no column.
 
         What ``is_missing`` calls no label is no class.
 
         Raises:
             DataError: the column holds numbers with a fraction.
         """
+        if columns.label is None:
+            return cls([EVERYTHING])
         feature = dataset.features[columns.label]
         if isinstance(feature, ClassLabel):
             return cls(list(feature.names))
@@ -115,7 +132,9 @@ def without_columns(dataset: Dataset, names: Sequence[str], keep: Columns) -> Da
     return dataset.remove_columns(list(names))
 
 
-def find_columns(dataset: Dataset, image: str | None = None, label: str | None = None) -> Columns:
+def find_columns(
+    dataset: Dataset, image: str | None = None, label: str | None = None, *, needs_label: bool = True
+) -> Columns:
     """Find the image and the label column of a dataset, or check the ones that were named.
 
     Labels may be a ``ClassLabel``, or strings, booleans or whole numbers, which are turned into classes: with a
@@ -127,9 +146,22 @@ def find_columns(dataset: Dataset, image: str | None = None, label: str | None =
             exactly one with files.
         label: name of the label column; may be left out when there is exactly one ``ClassLabel``, or none and exactly
             one column of strings, booleans or numbers named label, labels, class, category or target.
+        needs_label: whether a set without anything to take for labels is an error; else it is one class.
 
     Raises:
         DataError: not a ``Dataset``, a missing column, one of another type, or several candidates.
+    """
+    found = unlabelled(dataset, image)
+    if label is None and not needs_label and not _label_candidates(dataset):
+        return found
+    return Columns(found.image, _find_label(dataset, label))
+
+
+def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
+    """The image column alone: all images are one class, whatever else there is.
+
+    Raises:
+        DataError: as ``find_columns`` does for the image column.
     """
     if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
         raise DataError(
@@ -143,7 +175,7 @@ def find_columns(dataset: Dataset, image: str | None = None, label: str | None =
         )
     if not isinstance(dataset, Dataset):
         raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset")
-    return Columns(_find_image(dataset, image), _find_label(dataset, label))
+    return Columns(_find_image(dataset, image), None)
 
 
 def _find_image(dataset: Dataset, name: str | None) -> str:
@@ -163,7 +195,7 @@ def _find_image(dataset: Dataset, name: str | None) -> str:
 def _find_label(dataset: Dataset, name: str | None) -> str:
     candidates = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
     if name is None:
-        plain = [column for column in LABEL_NAMES if column in dataset.features and _is_plain(dataset.features[column])]
+        plain = _label_candidates(dataset)
         if candidates or len(plain) != 1:
             return _only(dataset, candidates, "label", "ClassLabel")
         listing = Classes.of(dataset, Columns("", plain[0]))
@@ -181,6 +213,13 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
             f"booleans or whole numbers. {_fix(dataset, 'label', name)}"
         )
     return name
+
+
+def _label_candidates(dataset: Dataset) -> list[str]:
+    """What may be meant as labels where nobody has named a column: classes, or values under a usual name."""
+    classes = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
+    plain = [column for column in LABEL_NAMES if column in dataset.features and _is_plain(dataset.features[column])]
+    return classes or plain
 
 
 def _is_plain(feature: Any) -> bool:
@@ -252,7 +291,9 @@ def _fix(dataset: Dataset, what: str, name: str | None = None) -> str:
     encode = worded(python=", or turn it into classes with dataset.class_encode_column(NAME)", shell="")
     return (
         f"Name a column of strings, booleans or whole numbers with {option('label_column', 'NAME')}{encode}. A "
-        f"folder of images needs one folder a class, or a metadata.jsonl with a label for each file_name"
+        f"folder of images needs one folder a class, or a metadata.jsonl with a label for each file_name. "
+        f"Without labels: the method texture takes all images as one owner's, and {option('labels', 'clusters:10')} "
+        f"makes classes of images that look alike"
     )
 
 

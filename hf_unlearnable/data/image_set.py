@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
 from hf_unlearnable.data.reading import Survey, rows
-from hf_unlearnable.errors import DataError, worded
+from hf_unlearnable.errors import DataError, option, worded
 from hf_unlearnable.files import allocate_memmap
 from hf_unlearnable.progress import Progress
 
@@ -180,12 +180,13 @@ def thumbnail(pixels: NDArray[np.uint8], channels: int, size: tuple[int, int]) -
     return match_channels(resize(split_alpha(pixels)[0], *size), channels)
 
 
-def check_classes(labels: NDArray[np.int64], names: list[str]) -> None:
+def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool = False) -> None:
     """Refuse a set that cannot be protected class by class.
 
     Args:
         labels: (N,) in [0, K).
         names: of the K classes.
+        one_class: whether all images may be of one class; then a single image will do.
 
     Raises:
         DataError: fewer than two classes, or classes with a single image.
@@ -193,9 +194,12 @@ def check_classes(labels: NDArray[np.int64], names: list[str]) -> None:
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts)
     if len(present) < 2:
+        if one_class:
+            return
         raise DataError(
-            f"got images of one class only ({names[present[0]]!r}); expected at least two, since the protection "
-            f"works by what tells classes apart"
+            f"got images of one class only ({names[present[0]]!r}); expected at least two, since this method works by "
+            f"what tells classes apart. For one owner's images use the method texture; or let classes be made of "
+            f"images that look alike: {option('labels', 'clusters:10')}"
         )
     lonely = [names[index] for index in present if counts[index] == 1]
     if lonely:

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from hf_unlearnable.data.columns import Columns, find_columns
+from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.errors import DataError, worded
@@ -117,7 +117,7 @@ def aligned_pairs(
     if len(clean) != len(protected):
         raise DataError(f"got {len(protected)} protected rows; expected {len(clean)}, those of the clean dataset")
     numbers = np.arange(len(clean)) if picked is None else np.asarray(picked)
-    sides = [rows(side, find_columns(side, columns.image, columns.label), numbers) for side in (clean, protected)]
+    sides = [rows(side, columns.of(side), numbers) for side in (clean, protected)]
     for number, (before, after) in zip(numbers, zip(*sides, strict=True), strict=True):
         if before.label != after.label:
             raise DataError(

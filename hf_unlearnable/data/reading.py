@@ -113,6 +113,9 @@ def labelled(dataset: Dataset, columns: Columns) -> tuple[Dataset, list[int]]:
 
 
 def _labels(dataset: Dataset, columns: Columns) -> Iterator[Any]:
+    if columns.label is None:
+        yield from itertools.repeat(0, len(dataset))
+        return
     for batch in dataset.with_format(None).select_columns([columns.label]).iter(batch_size=1000):
         yield from batch[columns.label]
 
@@ -129,7 +132,7 @@ def _stored(
     dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None
 ) -> Iterator[tuple[int, dict[str, Any], Any]]:
     """Row numbers, the images as their files, and what the label column holds."""
-    plain = dataset.with_format(None).select_columns([columns.image, columns.label])
+    plain = dataset.with_format(None).select_columns([name for name in (columns.image, columns.label) if name])
     if numbers is not None:
         plain = plain.select(numbers)
     stored = plain.cast_column(columns.image, ImageFeature(decode=False))
@@ -139,7 +142,7 @@ def _stored(
                 python="Leave the row out with dataset.filter", shell="Leave the row out: --skip-unreadable"
             )
             raise DataError(f"row {index}: got no image, neither bytes nor a path; expected one. {remove}")
-        yield int(index), row[columns.image], row[columns.label]
+        yield int(index), row[columns.image], 0 if columns.label is None else row[columns.label]
 
 
 def _check_not_empty(dataset: Dataset) -> None:

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from PIL import Image
 
 from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.kinds import METADATA, is_junk
@@ -79,9 +80,9 @@ def open_source(
     """Open one split of a dataset, and count what lies beside its images.
 
     Args:
-        source: a folder that ``save_to_disk`` wrote; a parquet file; a folder, a zip or a tar of images (one folder a
-            class, perhaps inside one folder a split, or with a ``metadata.jsonl``; or a WebDataset); a folder of
-            parquet files or one that is laid out like a dataset on the Hub; or a Hub id.
+        source: a folder that ``save_to_disk`` wrote; a parquet file; a picture; a folder, a zip or a tar of images
+            (flat, or one folder a class, perhaps inside one folder a split, or with a ``metadata.jsonl``; or a
+            WebDataset); a folder of parquet files or one that is laid out like a dataset on the Hub; or a Hub id.
         split: which; a parquet file or a single ``Dataset`` saved to disk is its split ``train``. None takes the only
             split there is. Several, one after the other, as ``"train+validation"``; ``"all"`` for every one.
         config: which configuration (subset), where a dataset has several.
@@ -98,8 +99,13 @@ def open_source(
         if path.is_dir() or (path.is_file() and is_archive(path.name)):
             return _open_folder(path, split, config, class_depth, keep_clean, source)
         if path.is_file():
+            if path.suffix.lower() in Image.registered_extensions():
+                single = Dataset.from_dict({"image": [str(path.absolute())]}).cast_column("image", ImageFeature())
+                return choose(single, split, source, keep_clean)
             if path.suffix != ".parquet":
-                raise DataError(f"got the file {source!r}; expected a parquet file, a zip, a tar, a folder or a Hub id")
+                raise DataError(
+                    f"got the file {source!r}; expected a picture, a parquet file, a zip, a tar, a folder or a Hub id"
+                )
             files = glob.escape(str(path))
             return choose(load_dataset("parquet", data_files=files, split="train"), split, source, keep_clean)
     except DataError:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from PIL import Image
+
+MAX_CHANNELS = 4  # of an image as an array
 
 
 def is_table(rows: Any) -> bool:
@@ -20,17 +24,28 @@ def column_names(rows: Any) -> list[str]:
     return list(map(str, rows.columns if is_table(rows) else rows))
 
 
-def values_of(rows: Any, image: str, label: str) -> tuple[list[Any], list[Any], bool]:
+def values_of(rows: Any, image: str, label: str | None) -> tuple[list[Any], list[Any], bool]:
     """The images and the labels of a row, a batch or a table, and whether it is a single row.
 
     A label is one where it has no length; images do not tell, since some formats pass them as lists of numbers.
     """
+    if label is None:
+        images = rows[image].to_pylist() if isinstance(rows, pa.Table) else rows[image]
+        single = not isinstance(rows, pa.Table) and _is_single(images)
+        return ([images], [None], True) if single else (list(images), [None] * len(images), False)
     if isinstance(rows, pa.Table):
         return rows[image].to_pylist(), rows[label].to_pylist(), False
     labels = rows[label]
     if not hasattr(labels, "__len__") or isinstance(labels, str) or getattr(labels, "ndim", 1) == 0:
         return [rows[image]], [labels], True
     return list(rows[image]), list(labels), False
+
+
+def _is_single(images: Any) -> bool:
+    """Whether this is one image and not a batch, where no label tells: arrays of one are (H, W) or (H, W, C)."""
+    if isinstance(images, np.ndarray):
+        return images.dtype != object and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] <= MAX_CHANNELS))
+    return isinstance(images, (Image.Image, Mapping, bytes)) or not hasattr(images, "__len__")
 
 
 def with_files(table: Any, name: str, files: list[Any]) -> Any:

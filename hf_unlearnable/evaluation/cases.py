@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hf_unlearnable.errors import DataError
 
 CLEAN, PROTECTED, MIX, CLEAN_PART, SEQUENTIAL = "clean", "protected", "mix", "clean part alone", "sequential"
+LEFT_OUT = "owner left out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,14 @@ CASES = (
         mixture=True,
         comparison="{:.0%} protected, the clean ones first",
         order="clean part first",
+    ),
+    Case(
+        key=LEFT_OUT,
+        text="owner left out",
+        page="the others' images alone",
+        card="without the owner's images (control)",
+        colour="#55a868",
+        ratio=0.0,
     ),
 )
 

@@ -26,7 +26,8 @@ class Accuracy:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Accuracy:
-        """From one accuracy for each seed."""
+        """From one accuracy for each seed; what is not a number does not count."""
+        values = values[~np.isnan(values)]
         return cls(
             float(values.mean()) if len(values) else math.nan,
             float(values.std(ddof=1)) if len(values) > 1 else math.nan,
@@ -58,6 +59,8 @@ class Line:
         clean_part: of a mixture, what its clean part alone gives at the last epoch; None for other cases.
         protection_score: ``Report.protection_score``; None for other cases than the protected images.
         theft_gain: of a mixture, ``Report.theft_gain``; None for other cases.
+        precision: where one owner's class was measured, its precision at the last epoch; else None.
+        others: likewise, the accuracy on the images of all other classes.
     """
 
     victim: str
@@ -70,6 +73,8 @@ class Line:
     clean_part: Accuracy | None = None
     protection_score: float | None = None
     theft_gain: float | None = None
+    precision: Accuracy | None = None
+    others: Accuracy | None = None
 
     @property
     def text(self) -> str:
@@ -105,6 +110,9 @@ class Line:
             entry["protection_score"] = rounded(self.protection_score)
         if self.theft_gain is not None:
             entry["theft_gain"] = rounded(self.theft_gain)
+        for name, accuracy in (("precision", self.precision), ("others", self.others)):
+            if accuracy is not None:
+                entry[name] = {"mean": rounded(accuracy.mean), "std": rounded(accuracy.spread)}
         return entry
 
 

@@ -15,13 +15,14 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.columns import find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pairing import check_images, check_match, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import RecipeError, option
-from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.errors import DataError, RecipeError, option
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.owner import beside, hold_out
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
 from hf_unlearnable.evaluation.victims import Trial, Victims, split
@@ -37,6 +38,8 @@ SEEDS = (101, 102, 103)  # none that a surrogate starts from by default
 
 RATIOS = (0.0, 0.5, 1.0)
 
+OTHERS = ("others", "others test")  # sets beside one owner's: to train on, to test on
+
 
 @check_arguments
 def learnability(
@@ -48,7 +51,9 @@ def learnability(
     defences: Sequence[Defence | str] | Defence | str | None = None,
     trainings: Sequence[str] | str | None = None,
     suite: str | None = None,
-    ratios: Sequence[Share] = RATIOS,
+    others: Dataset | None = None,
+    others_test: Dataset | None = None,
+    ratios: Sequence[Share] | None = None,
     sequential: bool = False,
     training: Training = Training(),
     seeds: Sequence[Seed] = SEEDS,
@@ -69,6 +74,11 @@ def learnability(
     image is in it once), and on the clean part of that mixture alone, without which the mixture says nothing. All with
     the same number of optimiser steps, that of the full set.
 
+    With ``others`` the question is another one: whether a model learns one owner's images that lie among clean ones of
+    other people. The owner's images, all of them one class, stand beside the others' classes; protected, clean, or left
+    out altogether; and what counts is the recall of that class on clean images of the owner, beside its precision and
+    the accuracy on the others.
+
     Args:
         protected: the released data set, made by this package or another tool.
         clean: the same rows in the same order, unprotected.
@@ -81,7 +91,11 @@ def learnability(
         suite: ``"quick"``, ``"standard"`` or ``"full"`` instead of those three, see ``thieves_of_suite``. Its first
             thief meets all ratios, the others only clean and protected sets; a defence that changes no image of these
             is left out.
-        ratios: shares of protected rows in [0, 1].
+        others: clean images of other people, to train on beside the owner's; of one class where they have no labels:
+            then thieves only tell the owner's images from all others.
+        others_test: further ones that nobody trained on, of the same classes; a fifth of ``others`` when left out.
+        ratios: shares of protected rows in [0, 1], with ``others`` of the owner's rows; 0, 0.5 and 1 when left out,
+            with ``others`` 0 and 1.
         sequential: for each ratio in between, also train on the clean part first, and go on from there on the protected
             part alone, for a quarter of the epochs at a fifth of the learning rate.
         training: the victims' recipe; those with a name take epochs and batch size from it.
@@ -106,6 +120,7 @@ def learnability(
         UserWarning: the protected images are the clean ones, or most of them look like other images than those.
     """
     accelerator = accelerator or default_accelerator()
+    ratios = ratios_of(ratios, owner=others is not None)
     thieves, left_out = chosen_thieves(victims, defences, trainings, suite, training)
     for name, given in (("ratios", ratios), ("seeds", seeds)):
         if not given:
@@ -119,28 +134,46 @@ def learnability(
         )
     for thief in thieves:
         thief.require()
-    datasets = {"protected": protected, "clean": clean, "test": test}
-    columns, surveys = {}, {}
+    datasets, columns = {"protected": protected, "clean": clean, "test": test}, {}
+    if others is not None:
+        datasets |= _of_others(others, others_test)
+    surveys = {}
     for name, dataset in datasets.items():
         with naming(name):
-            columns[name] = find_columns(dataset, image_column, label_column)
+            if others is None:
+                columns[name] = find_columns(dataset, image_column, label_column)
+            elif name in OTHERS:
+                columns[name] = find_columns(dataset, needs_label=False)
+            else:
+                columns[name] = unlabelled(dataset, image_column)
             surveys[name] = Survey.of(dataset, columns[name])
     check_images(surveys)
+    all_clean = surveys["clean"] if others is None else surveys["clean"] | surveys["others"]
     largest = max(thief.victim.image_size for thief in thieves)
-    size = (resolution, resolution) if resolution else surveys["clean"].working_size(largest)
+    size = (resolution, resolution) if resolution else all_clean.working_size(largest)
 
-    def read(name: str, defence: Defence = NoDefence()) -> ImageSet:
+    def read_one(name: str, defence: Defence = NoDefence()) -> ImageSet:
         with naming(name):
             return ImageSet.read(
                 datasets[name],
                 columns[name],
                 size=size,
-                channels=surveys["clean"].channels,
+                channels=all_clean.channels,
                 change=defence.changed if defence.acts_on_images else None,
                 progress=progress and accelerator.is_main_process,
             )
 
-    sets = {name: read(name) for name in datasets}
+    def read(name: str, defence: Defence = NoDefence()) -> ImageSet:
+        own = read_one(name, defence)
+        return own if others is None else beside(read_one(OTHERS[name == "test"], defence), own)
+
+    parts = {name: read_one(name) for name in datasets}
+    doubts = [*check_match(parts["protected"], parts["clean"], parts["test"]), *left_out]
+    sets = {name: parts[name] for name in ("protected", "clean", "test")}
+    if others is not None:
+        if parts["others test"].names != parts["others"].names:
+            raise DataError("got other classes to test on than to train on among the others; expected the same names")
+        sets = {name: beside(parts[OTHERS[name == "test"]], own) for name, own in sets.items()}
     for ratio in ratios:
         drawn = split(sets["clean"].labels, ratio, 0).sum()
         if 0 < ratio < 1 and drawn in (0, len(clean)):
@@ -149,7 +182,6 @@ def learnability(
                 f"protected and clean images, or 0 or 1"
             )
     idle = [defence for defence in dict.fromkeys(thief.defence for thief in thieves) if _idle(defence, sets)]
-    doubts = [*check_match(sets["protected"], sets["clean"], sets["test"]), *left_out]
     if suite is None:
         doubts += [f"the defence {defence} changes no image, so it does nothing here" for defence in idle]
     else:
@@ -164,8 +196,9 @@ def learnability(
             accelerator,
             Path(keep_in or scratch).absolute(),
             reread=read if any(list(survey.sizes) != [size] for survey in surveys.values()) else None,
+            owner=None if others is None else len(sets["test"].names) - 1,
         )
-        cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite)
+        cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
         own = _assigned(cells, accelerator)
         total = sum(bench.steps(cells[index]) for index in own)
         with Progress("victims", total, enabled=progress and accelerator.is_main_process) as bar:
@@ -177,12 +210,16 @@ def learnability(
         results = tuple(everything[index] for index in range(len(cells)))
     classical = [thief.victim for thief in thieves if isinstance(thief.victim, Classical)]
     used = {name: text for victim in classical for name, text in victim.packages().items()}
+    owner = {}
+    if others is not None:
+        owner = {"owner": len(clean), "owner test": len(test), "classes": len(parts["others"].names)}
+        owner |= {name: len(parts[name]) for name in OTHERS}
     return Report(
         results=results,
-        chance=sets["test"].chance,
-        images=len(clean),
-        test_images=len(test),
-        iterations=training.iterations(len(clean)),
+        chance=len(clean) / len(sets["clean"]) if owner else sets["test"].chance,
+        images=len(sets["clean"]),
+        test_images=len(sets["test"]),
+        iterations=training.iterations(len(sets["clean"])),
         training=training.as_dict(),
         versions={**versions(), **used},
         doubts=tuple(doubts),
@@ -191,7 +228,22 @@ def learnability(
             thief.defence.name: thief.defence.epochs_factor for thief in thieves if thief.defence.epochs_factor > 1
         },
         suite=suite or "",
+        owner=owner,
     )
+
+
+def ratios_of(ratios: Sequence[float] | None, *, owner: bool) -> Sequence[float]:
+    """Those that were given, or what is measured where none were; ``owner`` where it is one among others."""
+    return ratios if ratios is not None else (0.0, 1.0) if owner else RATIOS
+
+
+def _of_others(others: Dataset, others_test: Dataset | None) -> dict[str, Dataset]:
+    """The images of others to train on, and to test on."""
+    if others_test is not None:
+        return {"others": others, "others test": others_test}
+    with naming("others"):
+        kept, held = hold_out(others, find_columns(others, needs_label=False))
+    return {"others": others.select(kept), "others test": others.select(held)}
 
 
 def chosen_thieves(
@@ -228,16 +280,24 @@ def trials(
     *,
     sequential: bool = False,
     suite: str | None = None,
+    owner: bool = False,
 ) -> list[Trial]:
-    """Every training of a measurement, in order; arguments as of ``learnability``."""
+    """Every training of a measurement, in order; arguments as of ``learnability``.
+
+    ``owner`` where it is one among others: without his images a model is trained too, since nothing else says what the
+    others' images give by themselves; by the first of the thieves.
+    """
     return [
         Trial(thief, case, ratio, seed)
         for index, thief in enumerate(thieves)
         for seed in seeds
-        for case, ratio in _cases(
-            [ratio for ratio in ratios if suite is None or index == 0 or ratio in (0, 1)],
-            sequential and not isinstance(thief.victim, Classical),
-        )
+        for case, ratio in [
+            *_cases(
+                [ratio for ratio in ratios if suite is None or index == 0 or ratio in (0, 1)],
+                sequential and not isinstance(thief.victim, Classical),
+            ),
+            *([(LEFT_OUT, 0.0)] if owner and index == 0 else []),
+        ]
     ]
 
 

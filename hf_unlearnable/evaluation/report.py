@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -21,6 +21,7 @@ from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
+from hf_unlearnable.evaluation.printed import blocks, overview, sizes
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
@@ -29,12 +30,18 @@ NO_DEFENCE = "none"
 FEW = 3  # victims and defences of which the printed table shows every figure
 
 
-def accuracies(stored: Sequence[Any]) -> tuple[float, ...]:
+def accuracies(stored: Sequence[Any], *, missing: bool = False) -> tuple[float, ...]:
     """What was kept of a victim's epochs.
+
+    Args:
+        stored: one an epoch.
+        missing: whether None, for what is not a number, may be among them.
 
     Raises:
         DataError: nothing, or something else than numbers in [0, 1].
     """
+    if missing:
+        return tuple(math.nan if one is None else accuracies([one])[0] for one in stored)
     if not stored or not all(isinstance(one, (int, float)) and 0 <= one <= 1 for one in stored):
         raise DataError(f"got the epochs {str(stored)[:80]}; expected an accuracy in [0, 1] after each")
     return tuple(stored)
@@ -50,7 +57,11 @@ class Result:
         ratio: the share of the rows that is protected, in [0, 1]; that of its mixture for ``CLEAN_PART``.
         defence: what the thief did against the protection.
         seed: of its weights, order, augmentation and of the split of a mixture.
-        epochs: clean test accuracy in [0, 1] after every epoch, the last of them after the last step.
+        epochs: clean test accuracy in [0, 1] after every epoch, the last of them after the last step; where one owner's
+            class was measured, its recall.
+        precision: there, of the test images that were named as the owner's, the share that is; not a number, None in
+            files, where none was. Empty elsewhere.
+        others: there, the accuracy on the test images of all other classes.
     """
 
     victim: str
@@ -59,6 +70,8 @@ class Result:
     defence: str
     seed: int
     epochs: tuple[float, ...]
+    precision: tuple[float, ...] = ()
+    others: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Result:
@@ -70,14 +83,34 @@ class Result:
         kinds = kinds_of(cls)
         if not isinstance(stored, dict):
             raise DataError(f"got {stored!r} as a result; expected the keys {', '.join(kinds)}")
-        check_keys(stored, kinds, (), "a result", kinds)
+        later = ("precision", "others")
+        check_keys(stored, set(kinds) - set(later), later, "a result", kinds)
         case_of(stored["case"])
-        return cls(**{**stored, "epochs": accuracies(stored["epochs"])})
+        read = {name: accuracies(stored[name], missing=True) for name in later if name in stored}
+        read["epochs"] = accuracies(stored["epochs"])
+        return cls(**{**stored, **read})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON, without what was not measured."""
+        told = {name: value for name, value in asdict(self).items() if value != ()}
+        if self.precision:
+            told["precision"] = [None if math.isnan(value) else value for value in self.precision]
+        return told
 
     @property
     def last(self) -> float:
         """Clean test accuracy after the last step."""
         return self.epochs[-1]
+
+    @property
+    def last_precision(self) -> float:
+        """That of the owner's class after the last step."""
+        return self.precision[-1] if self.precision else math.nan
+
+    @property
+    def last_others(self) -> float:
+        """The accuracy on all other classes after the last step."""
+        return self.others[-1] if self.others else math.nan
 
     @property
     def peak(self) -> float:
@@ -104,6 +137,10 @@ class Report:
         trainings: the recipes that victims name behind a comma.
         epochs_factors: the names of defences that were trained for some times as many epochs as their recipe says.
         suite: the name of the suite of thieves; empty if they were chosen one by one.
+        owner: where one owner's class among others was measured, how many images there are: of the ``owner`` and of
+            the ``others`` to train and, in ``owner test`` and ``others test``, to test on, and ``classes`` of others.
+            All accuracies are then recalls of the owner's class, ``chance`` is its share of the training images, and
+            ``images`` and ``test_images`` count all.
     """
 
     results: tuple[Result, ...]
@@ -117,6 +154,12 @@ class Report:
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     epochs_factors: dict[str, int] = field(default_factory=dict)
     suite: str = ""
+    owner: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def figure(self) -> str:
+        """What was measured, in words."""
+        return "recall of the owner's clean images" if self.owner else "clean test accuracy"
 
     @property
     def victims(self) -> list[str]:
@@ -179,6 +222,8 @@ class Report:
             clean_part=Accuracy.of(self.values(CLEAN_PART, victim, **choice)) if case.mixture else None,
             protection_score=self.protection_score(victim, defence) if case.key == PROTECTED else None,
             theft_gain=self.theft_gain(victim, case=case.key, **choice) if case.mixture else None,
+            precision=Accuracy.of(self.values(case.key, victim, "last_precision", **choice)) if self.owner else None,
+            others=Accuracy.of(self.values(case.key, victim, "last_others", **choice)) if self.owner else None,
         )
 
     def _cases(self) -> list[tuple[Case, float]]:
@@ -202,7 +247,7 @@ class Report:
         Args:
             case: the key of one of ``CASES``.
             victim: the first one when left out.
-            figure: ``"last"`` or ``"peak"``.
+            figure: ``"last"`` or ``"peak"``; of one owner also ``"last_precision"`` or ``"last_others"``.
             ratio: of a mixture; the first one when left out.
             defence: the first one when left out.
         """
@@ -265,14 +310,16 @@ class Report:
                 "peak": round(result.peak, 6),
                 "peak_epoch": 1 + result.epochs.index(result.peak),
             }
+            | ({"precision": result.last_precision, "others": result.last_others} if self.owner else {})
             for result in self.results
         ]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-        later = ("trainings", "epochs_factors", "suite")
+        later = ("trainings", "epochs_factors", "suite", "owner")
         given = {name: value for name, value in asdict(self).items() if value or name not in later}
-        return {"summary": [line.as_dict() for line in self.table()], **given}
+        results = [result.as_dict() for result in self.results]
+        return {"summary": [line.as_dict() for line in self.table()], **given, "results": results}
 
     def save(self, file: str | PathLike[str], *, private: bool = False) -> None:
         """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
@@ -326,70 +373,21 @@ class Report:
         """
         kinds = kinds_of(cls)
         own = {key: value for key, value in stored.items() if key in kinds}
-        later = ("doubts", "trainings", "epochs_factors", "suite")
+        later = ("doubts", "trainings", "epochs_factors", "suite", "owner")
         check_keys(own, set(kinds) - set(later), later, "a measurement", kinds)
         read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
         return cls(**own | read)
 
     def __str__(self) -> str:
-        lines = [f"Clean test accuracy in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
-        if len(self.pairs) > FEW:
-            return "\n".join([*lines, *self._overview()])
-        for victim, defence in self.pairs:
-            lines.append(f"{self._title(victim, defence):<28}{'last epoch':>12}{'peak epoch':>15}")
-            lines += self._block(self.table(victim, defence))
-        return "\n".join(lines)
+        title = self.figure[0].upper() + self.figure[1:]
+        lines = [f"{title} in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
+        if self.owner:
+            lines.append(sizes(self.owner))
+        tables = {self._title(*pair): self.table(*pair) for pair in self.pairs}
+        shown = (
+            overview(tables, owner=bool(self.owner)) if len(tables) > FEW else blocks(tables, owner=bool(self.owner))
+        )
+        return "\n".join([*lines, *shown])
 
     def _title(self, victim: str, defence: str) -> str:
         return victim if self.defences == [NO_DEFENCE] or defence == NO_DEFENCE else f"{victim}, {defence}"
-
-    def _overview(self) -> Iterator[str]:
-        """A line for each victim and defence; mixtures, which few of them meet, below."""
-        titles = {pair: self._title(*pair) for pair in self.pairs}
-        width = max(28, *(len(title) for title in titles.values())) + 2
-        yield f"{'':<{width}}{'clean':>12}{'protected':>15}{'peak epoch':>15}{'score':>8}"
-        for (victim, defence), title in titles.items():
-            lines = {line.case.key: line for line in self.table(victim, defence)}
-            clean, protected = lines.get(CLEAN), lines.get(PROTECTED)
-            score = math.nan if protected is None or protected.protection_score is None else protected.protection_score
-            cells = [clean and clean.last, protected and protected.last, protected and protected.peak]
-            texts = [_cell(accuracy or Accuracy(math.nan, math.nan)) for accuracy in cells]
-            yield f"{title:<{width}}{texts[0]:>12}   {texts[1]:>12}   {texts[2]:>12}{_score(score):>8}".rstrip()
-        mixtures = [line for pair in titles for line in self.table(*pair) if line.case.ratio is None and line.seeds]
-        for line in mixtures:
-            yield f"  {titles[line.victim, line.defence]}: {line.text} {_cell(line.last).strip()}"
-        yield from _gains(mixtures)
-
-    def _block(self, lines: list[Line]) -> Iterator[str]:
-        """The lines of one victim and defence, then what follows from them."""
-        lines = [line for line in lines if line.seeds]
-        for line in lines:
-            yield f"  {line.text:<34}{_cell(line.last):>12}   {_cell(line.peak):>12}"
-        for line in lines:
-            if line.protection_score is None:
-                continue
-            if not math.isnan(line.protection_score):
-                yield f"  protection score {line.protection_score:.2f} (1: protected data teach nothing, 0: all)"
-            elif CLEAN in self.cases:
-                yield "  no protection score: the victim learns nothing from clean data either"
-        yield from _gains(lines)
-
-
-def _gains(lines: list[Line]) -> Iterator[str]:
-    """What protected images add in each mixture."""
-    alone = case_of(CLEAN_PART).text
-    for line in lines:
-        if line.theft_gain is not None and not math.isnan(line.theft_gain):
-            which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
-            yield f"  theft gain {100 * line.theft_gain:+.1f} points ({which})"
-
-
-def _cell(accuracy: Accuracy) -> str:
-    if math.isnan(accuracy.mean):
-        return f"{'-':>5}       "
-    spread = "       " if math.isnan(accuracy.spread) else f" ± {100 * accuracy.spread:4.1f}"
-    return f"{100 * accuracy.mean:5.1f}{spread}"
-
-
-def _score(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.2f}"

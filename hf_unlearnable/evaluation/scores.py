@@ -54,6 +54,25 @@ def confusion(predictions: ArrayLike, references: ArrayLike, classes: int | None
     return np.bincount(true * count + named, minlength=count**2).reshape(count, count).astype(np.int64)
 
 
+def owner_figures(counts: NDArray[np.int64], owner: int) -> tuple[float, float, float]:
+    """Recall and precision of one owner's class, and the accuracy on the images of all others, each in [0, 1].
+
+    Args:
+        counts: (K, K) as ``confusion`` gives them, with images of the owner and of others.
+        owner: the number of the class.
+
+    Returns:
+        The precision is not a number where no image was named as the owner's.
+    """
+    own, named = counts[owner, owner], counts[:, owner].sum()
+    rest = counts.sum() - counts[owner].sum()
+    return (
+        float(own / counts[owner].sum()),
+        float(own / named) if named else math.nan,
+        float((counts.trace() - own) / rest),
+    )
+
+
 def class_accuracies(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Of the images of each class, the share that was named right: (K,) in [0, 1], not a number where there are none.
 

@@ -22,19 +22,22 @@ from hf_unlearnable.budget import to_unit
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, DivergenceError, first_line
-from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
-from hf_unlearnable.evaluation.report import Result, accuracies
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
+from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.scores import confusion, owner_figures
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
-from hf_unlearnable.training.inference import accuracy
+from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.training.inference import classify
 from hf_unlearnable.training.run import Training, TrainingRun
 from hf_unlearnable.version import versions
 
 T = TypeVar("T")
+
+Figures = tuple[float, ...]  # of one epoch: accuracy; or recall and precision of the owner's class, accuracy of others
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,12 @@ class Victims:
         accelerator: Accelerator,
         folder: Path,
         reread: Callable[[str, Defence], ImageSet] | None,
+        owner: int | None = None,
     ) -> None:
         self.clean, self.protected, self.test = clean, protected, test
         self.accelerator, self.folder = accelerator, folder
         self._reread = reread  # where a defence that acts on images meets larger ones than the victims do
+        self.owner = owner  # the class that alone is protected, and measured by its recall; None for all of them
         self._changed: tuple[Defence, ImageSet, ImageSet] | None = None  # of one defence at a time: cells are in order
 
     def steps(self, cell: Trial) -> int:
@@ -72,19 +77,26 @@ class Victims:
         """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
         name, defence = cell.thief.name, cell.thief.defence
         file = self._file(cell, "json")
-        epochs = _kept(file, _read_epochs)
-        if epochs is not None:
+        result = _kept(file, lambda file: Result.of(read_json(file)))
+        if result is not None:
             bar.advance(self.steps(cell))
+            result = replace(result, victim=name, ratio=cell.ratio, defence=str(defence), seed=cell.seed)
         else:
-            epochs = self._train(cell, bar, keep_weights)
-            about = {"victim": name, "defence": str(defence), "case": cell.case, "ratio": cell.ratio}
-            atomic_write(file, json.dumps({**about, "seed": cell.seed, "epochs": epochs}) + "\n", private=True)
+            figures = zip(*self._train(cell, bar, keep_weights), strict=True)
+            result = Result(name, cell.case, cell.ratio, str(defence), cell.seed, *figures)
+            atomic_write(file, json.dumps(result.as_dict()) + "\n", private=True)
         if defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
-            epochs = epochs[: 1 + int(np.argmax(epochs))]
-        return Result(name, cell.case, cell.ratio, str(defence), cell.seed, tuple(epochs))
+            stop = 1 + int(np.argmax(result.epochs))
+            result = replace(
+                result,
+                epochs=result.epochs[:stop],
+                precision=result.precision[:stop],
+                others=result.others[:stop],
+            )
+        return result
 
-    def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> list[float]:
-        """Train one victim; its clean test accuracy after every epoch of the full set (of the last set's training)."""
+    def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> list[Figures]:
+        """Train one victim; its figures after every epoch of the full set (of the last set's training)."""
         images, victim, training = self._training_set(cell), cell.thief.victim, cell.thief.training
         if isinstance(victim, Classical):
             bar.advance()
@@ -104,16 +116,22 @@ class Victims:
                 atomic_write(self._file(cell, "safetensors"), save(weights), private=True)
         return reached
 
-    def _fitted_at_once(self, cell: Trial, victim: Classical, images: ImageSet) -> float:
-        """The clean test accuracy of a model that has no epochs."""
+    def _fitted_at_once(self, cell: Trial, victim: Classical, images: ImageSet) -> Figures:
+        """The figures of a model that has no epochs."""
         defence = cell.thief.defence
         images = images if self._prepared(defence) else defence.prepare(images, seed=cell.seed)
         pixels = to_unit(torch.from_numpy(np.ascontiguousarray(images.pixels)))
         if (correct := defence.correction(images, seed=cell.seed)) is not None:
             pixels = correct(pixels, torch.from_numpy(images.labels))
         predict = victim.learn(pixels, images.labels, cell.seed)
-        named = predict(to_unit(torch.from_numpy(np.ascontiguousarray(self.test.pixels))))
-        return round(float((named == self.test.labels).mean()), 6)
+        return self._figures(predict(to_unit(torch.from_numpy(np.ascontiguousarray(self.test.pixels)))))
+
+    def _figures(self, named: NDArray[np.int64]) -> Figures:
+        """What counts of the classes that were named for the test images: accuracy, or what concerns the owner."""
+        figures: Figures = (float((named == self.test.labels).mean()),)
+        if self.owner is not None:
+            figures = owner_figures(confusion(named, self.test.labels, len(self.test.names)), self.owner)
+        return tuple(round(figure, 6) for figure in figures)
 
     def _pretrained_on_clean_part(self, cell: Trial, bar: Progress) -> Surrogate:
         """What ``cell`` leaves, trained now or before, as the start of another training."""
@@ -135,8 +153,9 @@ class Victims:
         return cell.thief.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
 
     def _drawn_clean(self, cell: Trial) -> NDArray[np.bool_]:
-        """Which rows (N,) stay clean where a part does."""
-        return split(self.clean.labels, 1 - cell.ratio, cell.seed)
+        """Which rows (N,) stay clean where a part does: those of others always do."""
+        drawn = split(self.clean.labels, 1 - cell.ratio, cell.seed)
+        return drawn if self.owner is None else drawn | (self.clean.labels != self.owner)
 
     def _prepared(self, defence: Defence) -> bool:
         """Whether the defence has acted on the images of ``_sets`` already."""
@@ -158,6 +177,8 @@ class Victims:
             return clean
         if cell.case == PROTECTED:
             return protected
+        if cell.case == LEFT_OUT:
+            return clean.select(np.flatnonzero(clean.labels != self.owner))
         stays_clean = self._drawn_clean(cell)
         if cell.case == MIX:
             mixed = np.where(stays_clean[:, None, None, None], clean.pixels, protected.pixels)
@@ -168,7 +189,7 @@ class Victims:
 
     def _fit(
         self, cell: Trial, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
-    ) -> tuple[Network, list[float]]:
+    ) -> tuple[Network, list[Figures]]:
         run = TrainingRun(
             victim,
             images,
@@ -179,7 +200,7 @@ class Victims:
             defence=cell.thief.defence,
             prepared=self._prepared(cell.thief.defence),
         )
-        reached: list[float] = []
+        reached: list[Figures] = []
         epoch = max(1, steps // training.epochs)
         for loss in run:
             if not math.isfinite(loss):
@@ -190,8 +211,8 @@ class Victims:
             if bar is not None:
                 bar.advance(loss=loss)
             if run.done % epoch == 0 or run.done == steps:
-                reached.append(accuracy(run.network, self.test, self.accelerator.device))
-        return run.network, [round(value, 6) for value in reached]
+                reached.append(self._figures(classify(run.network, self.test, self.accelerator.device)))
+        return run.network, reached
 
     def _file(self, cell: Trial, suffix: str) -> Path:
         """Named by all that a victim depends on: weights to start from, images, recipe, versions; by nothing else.
@@ -199,7 +220,9 @@ class Victims:
         So measurements of two protections share the victims of the clean data, and seeds those that draw nothing.
         """
         clean, protected = self._sets(cell.thief.defence)
-        sets = {CLEAN: [clean], PROTECTED: [protected], CLEAN_PART: [clean]}.get(cell.case, [clean, protected])
+        sets = {CLEAN: [clean], PROTECTED: [protected], CLEAN_PART: [clean], LEFT_OUT: [clean]}.get(
+            cell.case, [clean, protected]
+        )
         hashed = hashlib.blake2b(digest_size=16)
         # Who only stops early has trained as those without a defence do.
         defence = cell.thief.defence if cell.thief.defence.acts else NoDefence()
@@ -217,6 +240,7 @@ class Victims:
                 versions(),
             ]
             told += [str(self.accelerator.device), self.accelerator.mixed_precision]
+        told += [] if self.owner is None else ["owner", self.owner]
         hashed.update(json.dumps(told).encode())
         for images in (*sets, self.test):
             hashed.update(images.digest)
@@ -224,13 +248,6 @@ class Victims:
         if isinstance(victim, Surrogate):
             self._start(cell).feed(hashed)
         return self.folder / f"{hashed.hexdigest()}.{suffix}"
-
-
-def _read_epochs(file: Path) -> list[float]:
-    stored = read_json(file)
-    keys = ("victim", "defence", "case", "ratio", "seed", "epochs")
-    check_keys(stored, keys, (), "what is kept of a victim", kinds_of(Result))
-    return list(accuracies(stored["epochs"]))
 
 
 def _kept(file: Path, read: Callable[[Path], T]) -> T | None:

@@ -24,7 +24,7 @@ from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, rename, s
 from hf_unlearnable.methods import find_paper, methods_used
 from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.protection.description import Description
-from hf_unlearnable.protection.public_names import SECRET
+from hf_unlearnable.protection.public_names import SECRET, public_description
 from hf_unlearnable.reports.rendering import plain_markdown, templates_of
 from hf_unlearnable.version import __version__
 
@@ -219,6 +219,8 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "surrogates": ", ".join(public_name(name) for name in described.surrogates) or "none",
         "images": facts.images,
         "classes": len(described.classes.names),
+        "labels": public_description(described).labels,
+        "beside": [line for line in blocks[0] if line.others and line.seeds] if blocks else [],
         "recipe": plain_markdown(
             ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET)
         ),

@@ -58,7 +58,7 @@ class Auto(Method, name="auto"):
             if saved is None or saved["candidate"] != name:  # else the checkpoint was written in the middle of it
                 task.perturbations.zero_()
             progress["candidate"] = name
-            trial = replace(task, findings={})
+            trial = replace(task, findings={}, patterns=[])
             get_method(name)(seed=self.seed).run(trial)
             figures = self._judge(task, name)
             if not judged or max(figures.values()) < min(max(one.values()) for one in judged.values()):

@@ -22,6 +22,7 @@ from hf_unlearnable.data.reading import labelled
 from hf_unlearnable.errors import DataWarning, RecipeError
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
+from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Surrogate
@@ -54,6 +55,7 @@ class Method(ABC):
         name: what the method is called.
         citation: the paper that cards cite for it.
         uses_surrogates: whether it optimises against models; ``fit`` refuses to be given one where it does not.
+        one_class: whether it can work on images of one class, without others to tell them from.
         finest: the side in pixels of the square at which perturbations of larger images are made where ``fit`` is given
             no resolution. What is made at fewer pixels and enlarged shows as blotches in every smooth part.
 
@@ -66,6 +68,7 @@ class Method(ABC):
     name: ClassVar[str]
     citation: ClassVar[Paper | None] = None
     uses_surrogates: ClassVar[bool] = True
+    one_class: ClassVar[bool] = False
     finest: ClassVar[int] = 128
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -131,10 +134,11 @@ class Method(ABC):
         *,
         budget: Budget | str | float = Budget(8),
         surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
+        labels: Labels | str = AUTO,
         image_column: str | None = None,
         label_column: str | None = None,
         resolution: Side | None = None,
-        on_unseen: Literal["error", "craft"] = "error",
+        on_unseen: Literal["error", "craft"] | None = None,
         unlabelled: Literal["error", "drop"] = "error",
         duplicates: Literal["apart", "share"] = "apart",
         accelerator: Accelerator | None = None,
@@ -151,10 +155,16 @@ class Method(ABC):
 
         Args:
             dataset: one split with a column of images, of any sizes and modes (see ``pixels.released_mode``), and
-                labels: a ``ClassLabel``, strings, booleans or whole numbers (see ``find_columns``), in any format.
+                perhaps labels: a ``ClassLabel``, strings, booleans or whole numbers (see ``find_columns``), in any
+                format.
             budget: how far an image may be moved; numbers are 8-bit levels, text as ``Budget.parse`` reads it.
             surrogate: the model or models to optimise against, anything that ``Surrogate`` takes; the method's own
                 choice for the device when left out.
+            labels: where the classes come from. ``"auto"``: from the label column; where there is none, all images are
+                one owner's and one class, which only a method with ``one_class`` can protect. ``"none"``: one class,
+                whatever columns there are. ``"clusters:10"``: ten classes of images that look alike, by their oriented
+                gradients; ``"clusters:10,MODEL"``: by those of an image classifier, a folder or Hub id.
+                Made labels stay in the description of the protection; the dataset keeps its columns.
             image_column: may be left out when there is exactly one.
             label_column: may be left out when there is exactly one.
             resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
@@ -163,7 +173,8 @@ class Method(ABC):
                 that side and of what half of the images have. The time grows with its square.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
-                streams that are fitted on their first rows.
+                streams that are fitted on their first rows. When left out: ``"craft"`` for one owner's images, if the
+                method can protect those alone; else ``"error"``.
             unlabelled: what to do with rows whose label is null, NaN or -1: ``"error"`` names them, ``"drop"`` fits the
                 others alone. The protection refuses them in either case: ``map`` cannot leave out a row.
             duplicates: what copies of one image with different labels get: ``"apart"``, a perturbation each, of which
@@ -197,8 +208,9 @@ class Method(ABC):
             DivergenceError: the optimisation left the finite numbers.
         """
         accelerator = accelerator or default_accelerator()
-        columns = find_columns(dataset, image_column, label_column)
-        if unlabelled == "drop":
+        source = Labels.parse(labels)
+        if unlabelled == "drop" and source.kind == AUTO:
+            columns = find_columns(dataset, image_column, label_column, needs_label=not self.one_class)
             dataset, left_out = labelled(dataset, columns)
             if left_out and accelerator.is_main_process:
                 warnings.warn(f"{len(left_out)} rows without a label are left out", DataWarning, stacklevel=2)
@@ -207,7 +219,10 @@ class Method(ABC):
             recipe={"name": self.name, **self.recipe()},
             seed=self.seed,
             dataset=dataset,
-            columns=columns,
+            one_class=self.one_class,
+            labels=source,
+            image_column=image_column,
+            label_column=label_column,
             budget=Budget.parse(budget),
             surrogates=self._surrogates(surrogate, accelerator.device),
             resolution=resolution,

@@ -25,10 +25,10 @@ from huggingface_hub import constants
 from numpy.typing import NDArray
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.pairing import Pair
-from hf_unlearnable.data.reading import NAMED, Survey, class_numbers, image_mode, rows
+from hf_unlearnable.data.reading import NAMED, Survey, image_mode, rows
 from hf_unlearnable.errors import CheckpointError, DataWarning, DivergenceError, SourceError
 from hf_unlearnable.files import (
     allocate_memmap,
@@ -39,9 +39,10 @@ from hf_unlearnable.files import (
     require_empty,
     scratch_folder,
 )
+from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
-from hf_unlearnable.protection.class_patterns import class_patterns, write_patterns
+from hf_unlearnable.protection.class_patterns import write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.resample import resample_and_apply
@@ -62,6 +63,7 @@ class Fitting:
 
     Attributes:
         run: the method's.
+        one_class: its own.
         recipe: its name and fields.
         seed: one of them.
         output: an absolute path, or None for the cache.
@@ -71,15 +73,18 @@ class Fitting:
     """
 
     run: Callable[[Task], None]
+    one_class: bool
     recipe: dict[str, Any]
     seed: int
     dataset: Dataset
-    columns: Columns
+    labels: Labels
+    image_column: str | None
+    label_column: str | None
     budget: Budget
     surrogates: tuple[Surrogate, ...]
     resolution: int | None
     finest: int
-    on_unseen: str
+    on_unseen: str | None
     duplicates: str
     accelerator: Accelerator
     output: Path | None
@@ -92,7 +97,8 @@ class Fitting:
         """Fit, or go on, or open what was fitted before; raises and warns like ``Method.fit``."""
         if self.checkpoints is None:
             self._check_output()
-        check_classes(self._shard.labels, Classes.of(self.dataset, self.columns).names)
+        check_classes(self._shard.labels, self._labelled.classes.names, self.one_class)
+        crafts = self._labelled.crafts(self.on_unseen, self.one_class)
         with self._scratch() as scratch, _same_threads():
             survey, images = self._read(scratch)
             originals = self._originals(images)
@@ -113,11 +119,7 @@ class Fitting:
             if not task.is_finite():
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
             description = replace(description, findings=task.findings)
-            patterns = None
-            if self.on_unseen == "craft":
-                patterns = class_patterns(
-                    task.perturbations, images.labels, len(images.names), self._shard.sum, self.accelerator.device
-                )
+            patterns = task.unseen_patterns() if crafts else None
             levels = None
             if self._shard.is_main:
                 shape = (len(self.dataset), *images.pixels.shape[1:])
@@ -136,8 +138,26 @@ class Fitting:
             return protection
 
     @cached_property
+    def _labelled(self) -> Labelled:
+        return label(
+            self.dataset,
+            self.labels,
+            self.image_column,
+            self.label_column,
+            seed=self.seed,
+            one_class=self.one_class,
+            scratch=self._scratch,
+            accelerator=self.accelerator,
+        )
+
+    @property
+    def columns(self) -> Columns:
+        """Of the dataset."""
+        return self._labelled.columns
+
+    @cached_property
     def _shard(self) -> Shard:
-        return Shard(self.accelerator, class_numbers(self.dataset, self.columns))
+        return Shard(self.accelerator, self._labelled.numbers)
 
     def _check_output(self) -> None:
         if self.output is not None:
@@ -158,7 +178,7 @@ class Fitting:
         there = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
         if not there or (self.checkpoints / DESCRIPTION).exists():  # else somebody's folder, with other things in it
             private_folder(self.checkpoints)
-        folder = self.checkpoints / f"scratch-{self._shard.rank}"
+        folder = self.checkpoints / f"scratch-{self.accelerator.process_index}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
         try:
@@ -184,6 +204,8 @@ class Fitting:
                 progress=self.progress,
             ),
         )
+        # Made labels are no part of what images are recognised by: ``read`` has put them down as one class.
+        images = replace(images, labels=self._labelled.numbers[self._shard.rows], names=self._labelled.classes.names)
         return survey, images.to(self.accelerator.device) if self.cache == "device" else images
 
     @property
@@ -233,7 +255,8 @@ class Fitting:
             surrogates=tuple(str(surrogate) for surrogate in self.surrogates),
             columns=self.columns,
             image_mode=image_mode(self.dataset, self.columns),
-            classes=Classes(images.names, Classes.of(self.dataset, self.columns).values),
+            classes=self._labelled.classes,
+            labels=self._labelled.how,
             image_shape=images.pixels.shape[1:],
             image_sizes=str(survey),
             largest_image=int(originals.sizes.prod(axis=1).max()),
@@ -260,7 +283,7 @@ class Fitting:
             **{name: value for name, value in description.as_dict().items() if name not in counted},
             "data": hashlib.blake2b(digests.data, digest_size=16).hexdigest(),
             "surrogate weights": [self._weights(surrogate, classes, channels) for surrogate in self.surrogates],
-            "on_unseen": self.on_unseen,
+            "on_unseen": "craft" if self._labelled.crafts(self.on_unseen, self.one_class) else "error",
             "duplicates": self.duplicates,
             "processes": self.accelerator.num_processes,
             "device": self.accelerator.device.type,

@@ -19,6 +19,7 @@ from hf_unlearnable.errors import DivergenceError, worded
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.protection.class_patterns import class_patterns
 from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.checkpoints import Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
@@ -42,6 +43,8 @@ class Task:
         shard: which rows of the whole set these are, and what the processes tell one another.
         checkpoints: where to keep what a killed fit goes on from.
         findings: what ``run`` learned about its result and ``protection.json`` should tell, ready for JSON.
+        patterns: what ``run`` says that images of a class get that are added later: tensors (K, C, H, W), of which one
+            is drawn for each image. Where it says nothing, they get what the perturbations of their class share.
         progress: show bars.
         micro_batches: how batches are passed through networks where they are too large for the device.
     """
@@ -57,6 +60,7 @@ class Task:
     progress: bool
     micro_batches: MicroBatches
     findings: dict[str, Any] = field(default_factory=dict)
+    patterns: list[torch.Tensor] = field(default_factory=list)
 
     def load(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Bring own rows to the device: images (B, C, H, W) in [0, 1], labels (B,), perturbations like the images."""
@@ -66,6 +70,14 @@ class Task:
     def store(self, rows: NDArray[np.int64], perturbations: torch.Tensor) -> None:
         """Set the perturbations (B, C, H, W) of own rows."""
         self.perturbations[rows] = perturbations.to(self.perturbations.device)
+
+    def unseen_patterns(self) -> tuple[torch.Tensor, float]:
+        """What images that are added later get, for ``write_patterns``: (K, S, C, H, W), and how much is shared."""
+        if self.patterns:
+            return torch.stack(self.patterns, dim=1), 1.0
+        labels, count = self.images.labels, len(self.images.names)
+        mean, shared = class_patterns(self.perturbations, labels, count, self.shard.sum, self.accelerator.device)
+        return mean[:, None], shared
 
     def is_finite(self) -> bool:
         """Whether all perturbations are finite numbers."""

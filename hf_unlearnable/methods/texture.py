@@ -50,6 +50,7 @@ class Texture(Method, name="texture"):
     """
 
     uses_surrogates: ClassVar[bool] = False
+    one_class: ClassVar[bool] = True
     finest: ClassVar[int] = 256  # costs nothing here, and thieves of large images train at about 224
 
     def parts(self) -> Mapping[str, float]:
@@ -60,19 +61,25 @@ class Texture(Method, name="texture"):
         """Write the waves."""
         labels, count = task.shard.labels, len(task.images.names)
         rng = np.random.default_rng(list(_secret(self.seed, task)))
-        codes = class_codes(count, rng)
+        codes = class_codes(max(count, 2), rng)  # a single class carries a second wave in blue
         signs = balanced_signs(labels, rng)[task.shard.rows]
         _, channels, height, width = task.images.pixels.shape
         waves = torch.from_numpy(np.stack([wave(code, height, width) for code in codes]))
+        own = waves[:, None].expand(-1, channels, -1, -1).clone()
+        if channels > 1:
+            own[:, -1] = waves.roll(-1, dims=0)
+        variants = [own[:count]]
+        if channels > 1:
+            variants.append(own[:count] * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))
+        task.patterns.extend(map(task.budget.direction, variants))
         with Progress(f"{self.name}: waves", len(task.images), unit="image", enabled=task.progress) as bar:
             for part in chunks(len(task.images), task.images.pixels.shape[1:]):
                 rows = np.arange(part.start, part.stop)
                 clean, classes = load(task.images, rows, torch.device("cpu"))
-                own = waves[classes][:, None].expand(-1, channels, -1, -1).clone()
+                signed = own[classes]
                 if channels > 1:
-                    own[:, :-1] *= torch.from_numpy(signs[rows]).view(-1, 1, 1, 1)
-                    own[:, -1] = waves[(classes + 1) % count]
-                task.store(rows, task.budget.project(task.budget.direction(own), clean))
+                    signed[:, :-1] *= torch.from_numpy(signs[rows]).view(-1, 1, 1, 1)
+                task.store(rows, task.budget.project(task.budget.direction(signed), clean))
                 bar.advance(len(rows))
                 task.checkpoints.tick()
 

@@ -72,6 +72,12 @@ def class_patterns(
 def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: Budget) -> str:
     """Store the patterns in whole levels.
 
+    Args:
+        folder: where to.
+        patterns: (K, S, C, H, W), S variants for each class.
+        shared: how much of single perturbations they are, as ``class_patterns`` tells it.
+        budget: that they keep.
+
     Returns:
         A digest of the file.
 
@@ -86,9 +92,11 @@ def write_patterns(folder: Path, patterns: torch.Tensor, shared: float, budget: 
             + worded(python="(MIUE or EM with pattern_share > 0)", shell="(--method mi-ue, or em)")
             + ", more epochs, or fit all images"
         )
-    grey = np.full(patterns.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later
+    several = patterns.flatten(0, 1)
+    grey = np.full(several.shape, 128, dtype=np.uint8)  # far from black and white: clipped for each image later
     whole = replace(budget, visibility="uniform")  # grey is smooth everywhere, which says nothing of images to come
-    save_file({"levels": whole.quantise(patterns, grey)}, folder / FILE)
+    levels = whole.quantise(several, grey)
+    save_file({"levels": levels if patterns.shape[1] == 1 else levels.reshape(patterns.shape)}, folder / FILE)
     return file_digest(folder / FILE)
 
 
@@ -109,13 +117,19 @@ def check_patterns(folder: Path, digest: str) -> None:
 
 
 def read_patterns(folder: Path, digest: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The patterns in levels that ``write_patterns`` stored, (K, C, H, W) as ``shape`` says.
+    """The patterns in levels that ``write_patterns`` stored, (K, S, C, H, W).
+
+    Args:
+        folder: where they are.
+        digest: of the file.
+        shape: (K, C, H, W).
 
     Raises:
         SourceError: they are missing, not the same any more, or of another shape.
     """
     check_patterns(folder, digest)
     patterns: NDArray[Any] = load_file(folder / FILE)["levels"]
-    if patterns.shape != shape:
+    patterns = patterns[:, None] if patterns.ndim == len(shape) else patterns
+    if patterns.shape[:1] + patterns.shape[2:] != shape or not patterns.shape[1]:
         raise SourceError(f"got patterns of {patterns.shape} in {str(folder / FILE)!r}; expected {shape}. Fit again")
     return patterns

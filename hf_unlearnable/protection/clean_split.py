@@ -39,7 +39,7 @@ class CleanSplit:
         stored = {"bytes": stored, "path": None} if isinstance(stored, bytes) else stored
         image = ImageFeature(mode=self.protection.description.image_mode).decode_example(stored)
         pixels = to_array(image)
-        number = classes.number(row.get(columns.label))
+        number = classes.number(row.get(columns.label)) if columns.label else 0
         labels = range(len(classes.names)) if number is None else [number]
         if any(self.protection.is_original(pixels, label) for label in labels):
             raise PrivacyError(

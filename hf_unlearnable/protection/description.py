@@ -26,8 +26,8 @@ PLAIN: tuple[str, ...] = (
     "findings",
     "versions",
 )
-PLAIN += ("patterns", "digest")  # the keys that are fields as they stand
-OPTIONAL = {"label_values", "verification", "findings", "versions", "patterns", "digest"}
+PLAIN += ("patterns", "labels", "digest")  # the keys that are fields as they stand
+OPTIONAL = {"label_values", "verification", "findings", "versions", "patterns", "labels", "digest"}
 REQUIRED = {"format", "method", "budget", "surrogates", "image_column", "label_column", "image_mode", "classes"}
 REQUIRED |= {"image_shape", "image_sizes", "largest_image", "resampled", "conversions", "images"}
 KINDS: dict[str, tuple[type, ...]] = {  # of the other keys
@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[type, ...]] = {  # of the other keys
     "budget": (str,),
     "surrogates": (list,),
     "image_column": (str,),
-    "label_column": (str,),
+    "label_column": (str, type(None)),
     "classes": (list,),
     "label_values": (list, type(None)),
     "image_shape": (list,),
@@ -63,6 +63,7 @@ class Description:
         verification: of a sample when it was made; None before that.
         findings: what the method learned about its result, see ``Method.describe``.
         versions: of the packages that the bytes depend on.
+        labels: how they were made, as ``Method.fit`` words it; empty where the dataset has them.
         patterns: a digest of the perturbations that classes share, see ``class_patterns``; None if there are none.
         digest: tells this protection from every other: a hash of perturbations and description; empty before it is
             written.
@@ -84,6 +85,7 @@ class Description:
     findings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     patterns: str | None = None
+    labels: str = ""
     digest: str = ""
 
     @property
@@ -124,6 +126,8 @@ class Description:
         }
         if self.patterns is not None:
             written["patterns"] = self.patterns
+        if self.labels:
+            written["labels"] = self.labels
         if self.digest:
             written["digest"] = self.digest
         return written

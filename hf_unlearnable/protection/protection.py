@@ -203,10 +203,11 @@ class Protection:
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
         if isinstance(row, Image.Image):
-            return self.protect(row, fitted_label(self._store, self.classes, to_array(row)))
+            known = self.columns.label is None
+            return self.protect(row, None if known else fitted_label(self._store, self.classes, to_array(row)))
         image, label = self.columns.image, self.columns.label
         held = column_names(row)
-        if absent := [column for column in (image, label) if column not in held]:
+        if absent := [column for column in filter(None, (image, label)) if column not in held]:
             raise DataError(
                 f"got a row with the columns {', '.join(held)}; expected {absent[0]!r}, as in the dataset that the "
                 f"protection was fitted to. Rename it with dataset.rename_column"
@@ -294,19 +295,20 @@ class Protection:
             return {"bytes": encode(released, self.image_format)[0], "path": None}
         return released
 
-    def protect(self, image: Image.Image | NDArray[np.uint8], label: Any) -> Image.Image:
+    def protect(self, image: Image.Image | NDArray[np.uint8], label: Any = None) -> Image.Image:
         """Add its perturbation to one image.
 
         Args:
             image: as it was when ``fit`` saw it; or, with ``on_unseen="craft"``, any.
-            label: its class number, or the string or integer that the label column holds.
+            label: its class number, or the string or integer that the label column holds; nothing where labels were
+                made.
 
         Raises:
             DataError: a label of no class, an image that cannot be used, or one that stays as it is though the
                 protection knows of none.
             UnseenImageError: no perturbation was fitted to this image with this label.
         """
-        number = self.classes.number(label)
+        number = 0 if self.columns.label is None else self.classes.number(label)
         if number is None:
             fix = f". {leave_out(self.columns)}" if is_missing(label) else ""
             raise DataError(f"got the label {label!r}; expected {self.classes.expected}{fix}")
@@ -318,7 +320,7 @@ class Protection:
                 f"to; expected the same pixels and label. {why_unseen(image)}"
             )
         crafted = levels is None
-        levels = self._craft(image, number) if levels is None else levels
+        levels = self._craft(image, pixels, number) if levels is None else levels
         released = resample_and_apply(pixels, levels, self.budget)
         if np.array_equal(released, pixels):
             self._meet_unchanged(label, crafted)
@@ -341,7 +343,7 @@ class Protection:
             )
         warnings.warn(told, DataWarning, stacklevel=2)  # a sample was looked at, and this one was not in it
 
-    def _craft(self, image: Any, label: int) -> NDArray[Any]:
+    def _craft(self, image: Any, pixels: NDArray[np.uint8], label: int) -> NDArray[Any]:
         if not isinstance(image, Image.Image):
             # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
             raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
@@ -351,7 +353,8 @@ class Protection:
                 DataWarning,
                 stacklevel=2,
             )
-        pattern = self._patterns[label]
+        variants = self._patterns[label]
+        pattern = variants[digest(pixels, label)[0] % len(variants)]  # always the same one for the same image
         if not pattern.any():
             raise UnseenImageError(
                 f"got an unseen image of the class {self.classes.names[label]!r}, of which fit saw no image; expected "
@@ -365,7 +368,7 @@ class Protection:
         shape = (len(self.classes.names), *self.description.image_shape)
         return read_patterns(self.folder, self.description.patterns, shape)
 
-    def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any) -> NDArray[np.int16]:
+    def perturbation(self, image: Image.Image | NDArray[np.uint8], label: Any = None) -> NDArray[np.int16]:
         """What ``protect`` adds to an image, (C, H, W) in levels, 0 for alpha; raises like it."""
         released = to_array(self.protect(image, label)).astype(np.int16)
         return released - to_array(image)

@@ -18,6 +18,7 @@ def public_description(description: Description) -> Description:
         method={key: value for key, value in description.method.items() if key == "name" or key not in SECRET},
         surrogates=tuple(public_name(name).strip("`") for name in description.surrogates),
         columns=Columns("", ""),
+        labels=description.labels.partition(",")[0],  # behind the comma stands the name or path of a model
         findings={},
         digest="",
     )

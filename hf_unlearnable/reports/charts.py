@@ -98,9 +98,11 @@ def accuracy_chart(report: Report, file: Path | IO[bytes]) -> None:
         bars = axis.bar(places, heights, width * 0.92, yerr=spreads, capsize=3, color=case.colour, label=label)
         axis.bar_label(bars, fmt="%.0f", label_type="center", color="white", fontsize=9)
         axis.scatter(places, peaks, marker="_", s=160, color="black", zorder=3, label=None if index else "peak epoch")
-    _percentages(axis, report.chance, "accuracy on clean test images (%)")
+    _percentages(axis, report.chance, f"{report.figure} (%)")
     axis.set_xticks(np.arange(len(victims)), victims, parse_math=False)
-    axis.set_title("What a model learns", fontsize=11)
+    axis.set_title(
+        "What a model learns of one owner among others" if report.owner else "What a model learns", fontsize=11
+    )
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     _save(figure, file, "png")
 
@@ -134,7 +136,7 @@ def learning_curves(report: Report, victim: str, defence: str, file: Path | IO[b
         axis.plot(epochs, mean, style, color=colour, linewidth=2, label=line.text)
         axis.plot(epochs[-1], mean[-1], "o", color=colour, markersize=5)
         axis.plot(1 + mean.argmax(), mean.max(), "o", markerfacecolor="none", markeredgecolor=colour, markersize=10)
-    _percentages(axis, report.chance, "clean test accuracy (%)")
+    _percentages(axis, report.chance, f"{report.figure} (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("epoch")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)

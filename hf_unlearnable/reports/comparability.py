@@ -52,6 +52,12 @@ def differences(reports: Reports, *, public: bool = False) -> list[Difference]:
     checked = [
         _difference(
             reports,
+            "what was measured",
+            lambda report: report.figure,
+            "Accuracy over all classes and the recall of one do not compare.",
+        ),
+        _difference(
+            reports,
             "test images",
             lambda report: str(report.test_images),
             "Figures of other test images do not compare.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -15,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import VIEW, WHITE
-from hf_unlearnable.data.columns import Columns, find_columns
+from hf_unlearnable.data.columns import Classes, Columns, find_columns
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import to_image
-from hf_unlearnable.data.reading import rows
+from hf_unlearnable.data.reading import class_numbers, rows
 from hf_unlearnable.reports.charts import new_figure
 
 MAX_CLASSES = 20  # shown in one grid
@@ -51,7 +50,7 @@ def image_grid(
         DataError: other rows.
         MissingExtraError: matplotlib is not installed.
     """
-    shown = samples(protected, find_columns(clean, image_column, label_column), clean)
+    shown = samples(protected, find_columns(clean, image_column, label_column, needs_label=False), clean)
     figure = new_figure(1.1 * len(shown) + 1.2, 4.2)
     axes = figure.subplots(3, len(shown), squeeze=False)
     for column, sample in enumerate(shown):
@@ -75,7 +74,7 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
         file: a PNG to write.
         columns: its image and label columns.
     """
-    picked = first_of_classes(protected[columns.label])
+    picked = first_of_classes(protected, columns)
     across = min(len(picked), TILES_ACROSS)
     sheet = Image.new("RGB", (TILE * across, TILE * math.ceil(len(picked) / across)), "white")
     for place, shown in enumerate(rows(protected.select(picked), columns)):
@@ -123,8 +122,8 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
     Raises:
         DataError: other rows than the originals, as ``aligned_pairs`` raises it.
     """
-    labels, names = protected[columns.label], protected.features[columns.label].names
-    picked = first_of_classes(labels)
+    names, numbers = Classes.of(protected, columns).names, class_numbers(protected, columns)
+    picked = first_of_classes(protected, columns)
     if clean is None:
         pairs = [(shown.pixels, shown.pixels) for shown in rows(protected.select(picked), columns)]
     else:
@@ -134,7 +133,7 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
     largest = max([1, *(int(np.abs(change).max()) for change in changes)])
     return tuple(
         Sample(
-            name=names[labels[row]],
+            name=names[numbers[row]],
             protected=_png(part[1]),
             clean=None if clean is None else _png(part[0]),
             amplified=None if clean is None else _png(_amplified(change[: 3 if len(change) > 2 else 1], largest)),
@@ -146,12 +145,10 @@ def samples(protected: Dataset, columns: Columns, clean: Dataset | None = None) 
     )
 
 
-def first_of_classes(labels: Sequence[int]) -> list[int]:
-    """The first row of each of the first ``MAX_CLASSES`` classes that occur."""
-    first: dict[int, int] = {}
-    for row, label in enumerate(labels):
-        first.setdefault(label, row)
-    return [first[label] for label in sorted(first)][:MAX_CLASSES]
+def first_of_classes(dataset: Dataset, columns: Columns) -> list[int]:
+    """The first row of each of the first ``MAX_CLASSES`` classes that occur; the first few rows of a single class."""
+    _, first = np.unique(class_numbers(dataset, columns), return_index=True)
+    return list(range(min(TILES_ACROSS, len(dataset)))) if len(first) == 1 else first[:MAX_CLASSES].tolist()
 
 
 def _smoothest(judged: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

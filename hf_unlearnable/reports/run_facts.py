@@ -77,7 +77,9 @@ def run_facts(
         protected = _ours(run, clean)
     elif run.holds_dataset:
         images = run.dataset
-        protected = _Protected(images, find_columns(images, image_column, label_column), {"origin": clean or ""})
+        protected = _Protected(
+            images, find_columns(images, image_column, label_column, needs_label=False), {"origin": clean or ""}
+        )
     else:
         return RunFacts(page=PageFacts(**known, no_pictures=f"There is no protected dataset in {str(run.given)!r}."))
     known |= {"images": len(protected.images), **protected.known}

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hf_unlearnable.runs.auditing import audit
     from hf_unlearnable.runs.folder import RunFolder
     from hf_unlearnable.runs.inspecting import intake
+    from hf_unlearnable.runs.later import protect_like
     from hf_unlearnable.runs.measuring import measure
     from hf_unlearnable.runs.origin import Origin
     from hf_unlearnable.runs.protecting import ProtectedRun, protect
@@ -23,6 +24,7 @@ __all__ = [
     "intake",
     "measure",
     "protect",
+    "protect_like",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -37,5 +39,6 @@ __getattr__, __dir__ = lazy_names(
         "intake": "inspecting",
         "measure": "measuring",
         "protect": "protecting",
+        "protect_like": "later",
     },
 )

@@ -84,10 +84,12 @@ def names_of(paths: Sequence[str], endings: Sequence[str], root: str | None = No
     return names
 
 
-def numbered(data: Dataset, label_column: str, endings: Sequence[str]) -> list[str]:
-    """Names that tell no more than the dataset does: a folder for the class, and the number of the row."""
-    feature = data.features[label_column]
+def numbered(data: Dataset, label_column: str | None, endings: Sequence[str]) -> list[str]:
+    """Names that tell no more than the dataset does: a folder for the class if there is one, and the row's number."""
     width = max(6, len(str(len(data))))
+    if label_column is None:
+        return [f"{row:0{width}}{end}" for row, end in enumerate(endings)]
+    feature = data.features[label_column]
     labels = data.with_format(None)[label_column]
     classes = [feature.int2str(label) if isinstance(feature, ClassLabel) else str(label) for label in labels]
     plain = (re.sub(r"[^\w. -]+", "_", name).strip(" .") or "_" for name in classes)

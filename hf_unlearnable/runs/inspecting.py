@@ -145,7 +145,7 @@ def columns_of(dataset: Dataset, image: str | None, label: str | None) -> Column
     """``find_columns`` without its warnings, which the fit gives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        return find_columns(dataset, image, label)
+        return find_columns(dataset, image, label, needs_label=False)
 
 
 def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> int:
@@ -156,7 +156,8 @@ def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> 
 def known_columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
     """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
     try:
-        return columns_of(dataset, image, label), ""
+        columns = columns_of(dataset, image, label)
+        return columns, "" if columns.label else "No labels: all images are taken as one owner's."
     except DataError as error:
         candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]
         if not candidates or (image is not None and image not in candidates):

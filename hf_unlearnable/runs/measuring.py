@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
 from datasets import Dataset
 
+from hf_unlearnable.data.columns import unlabelled
+from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import SourceError, option
+from hf_unlearnable.errors import RecipeError, SourceError, option
+from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
 from hf_unlearnable.files import private_folder
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.training.processes import default_accelerator
+
+GENERATED = (
+    "no images of others were named, so the owner's were measured among generated ones, which a model tells from "
+    "pictures at a glance: name real ones of the same kind"
+)
 
 
 def measure(
@@ -25,6 +35,11 @@ def measure(
     clean_split: str | None = None,
     test: Dataset | str | None = None,
     test_split: str | None = None,
+    owner: bool = False,
+    others: Dataset | str | None = None,
+    others_split: str | None = None,
+    others_test: Dataset | str | None = None,
+    others_test_split: str | None = None,
     **options: Any,
 ) -> Report:
     """Train fresh models on a protected set and keep what they learn, as ``hf-unlearnable measure`` does.
@@ -37,6 +52,14 @@ def measure(
         clean_split: of originals that are named; what was protected when left out.
         test: clean images that nobody trained on, or where they are; the same dataset as the originals when left out.
         test_split: of test images that are named; ``test`` when left out, or the only one of ``test``.
+        owner: ask instead whether a model learns these images, as one class, when they lie among clean ones of others
+            (see ``learnability``). Where ``test`` and ``test_split`` are left out, a fifth of the run's images is kept
+            from the thieves, and its clean form is what they are tested on.
+        others: with ``owner``: clean images of other people, or where they are; ``data.neutral.neutral_pictures`` when
+            left out, which a model tells from photographs by much more than the protection: a hint, no measurement.
+        others_split: of others that are named; ``train`` when left out.
+        others_test: further ones to test on, or where they are; the same dataset when left out.
+        others_test_split: of it; a fifth of the others where this and ``others_test`` are left out.
         options: of ``learnability``: victims, defences, trainings, suite, ratios, sequential, training, seeds… The
             suite is ``"quick"`` where none of the first four is given.
 
@@ -48,13 +71,27 @@ def measure(
         UnlearnableError: as ``learnability`` raises them.
     """
     folder = RunFolder(run)
-    protected, originals, tests = open_sets(folder, clean, clean_split, test, test_split)
+    if owner:
+        options |= open_others(others, others_split, others_test, others_test_split)
+        sets = open_own(folder, clean, clean_split, test, test_split, options.get("image_column"))
+    elif any(given is not None for given in (others, others_split, others_test, others_test_split)):
+        raise RecipeError(
+            f"got images of others without {option('owner', True, '--owner')}; expected both: they are what the "
+            f"owner's lie among"
+        )
+    else:
+        sets = open_sets(folder, clean, clean_split, test, test_split)
+    protected, originals, tests = sets
     accelerator = options.pop("accelerator", None) or default_accelerator()
     options = with_suite(options)
     private_folder(folder.report_folder)  # before the work: it may not be possible
     report = learnability(
         protected, clean=originals, test=tests, keep_in=folder.victims, accelerator=accelerator, **options
     )
+    if owner and others is None:
+        report = replace(report, doubts=(*report.doubts, GENERATED))
+        if accelerator.is_main_process:
+            warnings.warn(GENERATED, stacklevel=2)
     if accelerator.is_main_process:
         report.save(folder.measured, private=True)
         report.save(folder.beside("learnability.csv"), private=True)
@@ -67,6 +104,47 @@ def with_suite(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options) if chosen else {**options, "suite": DEFAULT_SUITE}
 
 
+def open_own(
+    run: RunFolder,
+    clean: Dataset | str | None = None,
+    clean_split: str | None = None,
+    test: Dataset | str | None = None,
+    test_split: str | None = None,
+    image_column: str | None = None,
+) -> tuple[Dataset, Dataset, Dataset]:
+    """``open_sets`` of one owner's images, of which a part is held out where no test images are named.
+
+    Raises:
+        DataError: too few images to hold some out.
+    """
+    if test is not None or test_split is not None:
+        return open_sets(run, clean, clean_split, test, test_split)
+    protected, originals = _both(run, clean, clean_split)
+    kept, held = hold_out_own(originals, unlabelled(originals, image_column))
+    return protected.select(kept), originals.select(kept), originals.select(held)
+
+
+def open_others(
+    others: Dataset | str | None,
+    split: str | None = None,
+    test: Dataset | str | None = None,
+    test_split: str | None = None,
+) -> dict[str, Dataset]:
+    """The images of others, as options of ``learnability``; arguments as of ``measure``."""
+    if others is None:
+        if (split, test, test_split) != (None, None, None):
+            raise RecipeError("got a split or a test set of others and no others; expected both, or neither")
+        return {"others": neutral_pictures()}
+    opened = {"others": others if isinstance(others, Dataset) else load_source(others, split or "train")}
+    if isinstance(test, Dataset):
+        opened["others_test"] = test
+    elif test is not None or test_split is not None:
+        if test is None and isinstance(others, Dataset):
+            raise RecipeError("got a test split of others in memory; expected the test images themselves")
+        opened["others_test"] = load_source(str(test or others), test_split)
+    return opened
+
+
 def open_sets(
     run: RunFolder,
     clean: Dataset | str | None = None,
@@ -75,6 +153,19 @@ def open_sets(
     test_split: str | None = None,
 ) -> tuple[Dataset, Dataset, Dataset]:
     """The protected images of a run, their originals, and clean images to test on; arguments as of ``measure``."""
+    protected, originals = _both(run, clean, clean_split)
+    if isinstance(test, Dataset):
+        return protected, originals, test
+    if test is not None:
+        depth = run.origin.class_depth if run.origin else None
+        return protected, originals, load_source(test, test_split, class_depth=depth)
+    if isinstance(clean, Dataset):
+        raise SourceError("got originals in memory and no test images; expected both, or the names of both")
+    return protected, originals, run.originals(clean, test_split or "test")
+
+
+def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) -> tuple[Dataset, Dataset]:
+    """The protected images of a run and their originals."""
     origin = run.origin
     if clean is None and origin is None:
         if not run.root.is_dir():
@@ -87,10 +178,4 @@ def open_sets(
         )
     protected = run.dataset
     originals = clean if isinstance(clean, Dataset) else run.originals(clean, clean_split)
-    if isinstance(test, Dataset):
-        return protected, originals, test
-    if test is not None:
-        return protected, originals, load_source(test, test_split, class_depth=origin.class_depth if origin else None)
-    if isinstance(clean, Dataset):
-        raise SourceError("got originals in memory and no test images; expected both, or the names of both")
-    return protected, originals, run.originals(clean, test_split or "test")
+    return protected, originals

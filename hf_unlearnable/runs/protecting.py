@@ -27,6 +27,7 @@ from hf_unlearnable.errors import (
 )
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
+from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class
 from hf_unlearnable.progress import whole
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
@@ -84,6 +85,13 @@ class ProtectedRun(PathLike[str]):
         """What became of labels, sizes and modes, where that was no matter of course, and what the method found."""
         described = self.protection.description
         classes, lines = described.classes, []
+        if described.labels == NONE:
+            lines.append(
+                "Labels: none. All images are taken as one owner's. For classes name a column (--label-column), or let "
+                "them be made (--labels clusters:10)."
+            )
+        elif described.labels:
+            lines.append(f"Labels: made, {described.labels}; the columns of the dataset stay as they are.")
         if classes.values is not None:
             names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
             lines.append(
@@ -112,7 +120,7 @@ def protect(
     dataset: Dataset | DatasetDict | str | PathLike[str],
     output: str | PathLike[str],
     *,
-    method: Method | str = "mi-ue",
+    method: Method | str | None = None,
     budget: Budget | str | float = Budget(8),
     split: str = "train",
     keep_clean: Sequence[str] = (),
@@ -124,10 +132,11 @@ def protect(
     intake: Intake | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
+    labels: Labels | str = AUTO,
     image_column: str | None = None,
     label_column: str | None = None,
     resolution: Side | None = None,
-    on_unseen: Literal["error", "craft"] = "error",
+    on_unseen: Literal["error", "craft"] | None = None,
     unlabelled: Literal["error", "drop"] = "error",
     duplicates: Literal["apart", "share"] = "apart",
     cache: Literal["disk", "device"] = "disk",
@@ -151,7 +160,8 @@ def protect(
         dataset: one split or a dictionary of them in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file, an
             image folder, or a zip or tar of one.
         output: the folder to write; must not hold anything yet.
-        method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``.
+        method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``. When left out ``"mi-ue"``, or
+            ``"texture"`` for images of one class.
         budget: how far an image may be moved, see ``Method.fit``.
         split: of a dataset that has several. ``"train+validation"`` makes one of two; ``"all"`` keeps them apart in
             ``output/dataset``, a ``DatasetDict``, and fits them together: they must have the same columns and classes.
@@ -166,7 +176,8 @@ def protect(
         intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
-        surrogate: see ``Method.fit``, like the six after it.
+        surrogate: see ``Method.fit``, like the seven after it.
+        labels: see there.
         image_column: see there.
         label_column: see there.
         resolution: see there.
@@ -202,7 +213,8 @@ def protect(
     Warns:
         DataWarning: as ``Method.fit`` does.
     """
-    recipe, allowance, target = Method.parse(method), Budget.parse(budget), Path(output)
+    chosen, allowance, target = method and Method.parse(method), Budget.parse(budget), Path(output)
+    labels = Labels.parse(labels)
     check_format(image_format)
     check_names(names)
     check_quality(also_jpeg)
@@ -223,6 +235,7 @@ def protect(
     elif isinstance(dataset, DatasetDict):
         origin = origin and replace(origin, split=opened.split)
     columns = columns_of(opened.dataset, image_column, label_column)
+    recipe = chosen or default_method(opened.dataset, labels, image_column, label_column)
     released = without_columns(opened.dataset, drop_columns, columns)
     check_columns(released, columns.image)
     found, skipped = looked_at(
@@ -253,6 +266,7 @@ def protect(
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
+        "labels": labels,
         "image_column": image_column,
         "label_column": label_column,
         "resolution": resolution,
@@ -279,6 +293,17 @@ def protect(
         made = release(protection, data, RunFolder(result), origin, splits, files)
         RunFolder(result).keep_intake(found)
     return ProtectedRun(RunFolder(target), intake=found, **made._asdict())
+
+
+def default_method(
+    data: Dataset, labels: Labels | str = AUTO, image_column: str | None = None, label_column: str | None = None
+) -> Method:
+    """What protects images where nobody has chosen: MI-UE, or the texture where they are of one class.
+
+    Raises:
+        DataError: columns or labels that cannot be used.
+    """
+    return Method.parse("texture" if is_one_class(data, Labels.parse(labels), image_column, label_column) else "mi-ue")
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.modeling.surrogate import Network
@@ -15,8 +16,13 @@ from hf_unlearnable.training.micro_batches import retry_in_halves
 
 def accuracy(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> float:
     """The share of images whose class the network names, in [0, 1]; the network is left in evaluation mode."""
+    return float((classify(network, images, device, batch_size) == images.labels).mean())
+
+
+def classify(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> NDArray[np.int64]:
+    """The class (N,) that the network names for each image; the network is left in evaluation mode."""
     named = _of_all(lambda pixels: network(pixels)[0].argmax(dim=1), network, images, device, batch_size)
-    return float((named.cpu() == torch.from_numpy(images.labels)).double().mean())
+    return named.cpu().numpy()
 
 
 def embed(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> torch.Tensor:

@@ -167,7 +167,7 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
         (["protect", "SOURCE/disk", "--output", "SOURCE"], "neither to lie in the other"),
         (["protect", "SOURCE/disk", "--output", "OCCUPIED"], "exists already"),
         (["protect", "SOURCE/disk", "--output", "/proc/nowhere/out"], "/proc/nowhere"),
-        (["protect", "README", "--output", "OUT"], "expected a parquet file"),
+        (["protect", "README", "--output", "OUT"], "expected a picture, a parquet file"),
         (["protect", "EMPTY", "--output", "OUT"], "no image that can be read"),
         (["measure", "nowhere"], "expected the folder that hf-unlearnable protect"),
     ],

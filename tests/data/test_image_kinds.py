@@ -221,7 +221,7 @@ def test_the_resolution_of_the_optimisation(sizes, arguments, shape):
 
 
 def test_resolutions_that_make_no_sense():
-    with pytest.raises(RecipeError, match="resolution=4; expected at least 8"):
+    with pytest.raises(RecipeError, match="resolution=4; expected 8 to"):
         Noise().fit(photographs(4, [(40, 30)]), resolution=4)
 
 

@@ -149,7 +149,7 @@ def test_without_labels_the_rest_is_told(photos):
     found = look(data)
     assert found.images == 12
     assert found.classes == {}
-    assert "Cannot be protected as it is: got a dataset without a column of type ClassLabel" in str(found)
+    assert "No labels: all images are taken as one owner's." in str(found)
     with pytest.raises(DataError, match="without a column of type Image"):
         look(data.remove_columns("image"))
 

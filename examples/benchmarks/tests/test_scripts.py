@@ -18,6 +18,7 @@ IN_THIS_PROCESS = {
     "mixture_limit": "",
     "other_networks": "",
     "image_kinds": "--large",
+    "owner": "--class 1 --owner-images 12 --victim knn",
 }
 IN_OTHERS = ("processes", "scale", "kill_and_resume", "bayes_error_speed")  # which start Python anew for every part
 

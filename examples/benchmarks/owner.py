@@ -1,0 +1,130 @@
+"""Measure what models learn of one owner's images that lie among clean ones of others, and what made labels are worth.
+
+    python examples/benchmarks/owner.py --class 3 --class 7               # every image of a class is the owner's
+    python examples/benchmarks/owner.py --class 3 --owner-images 30       # some of them; he has no others
+    python examples/benchmarks/owner.py --labels clusters:10              # all images are the owner's, without labels
+
+With ``--class`` the images of one class are protected as those of a folder without labels; the other classes are clean.
+With ``--labels`` the whole set is protected by labels that are made, or by its own (``auto``); the thief has its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import common
+from datasets import ClassLabel, Dataset
+from result_files import Experiment, ResultFile, place, read_results
+
+from hf_unlearnable import Budget, Method, Training, learnability
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+
+VICTIMS = ("small-resnet", "strided-resnet", "random-features")
+
+
+def rest(data: Dataset, label: int) -> Dataset:
+    """The images of all other classes, with labels that leave no gap."""
+    names = [name for index, name in enumerate(data.features["label"].names) if index != label]
+    kept = data.filter(lambda one: one != label, input_columns="label")
+    features = kept.features.copy()
+    features["label"] = ClassLabel(names=names)
+    return kept.map(lambda one: {"label": one - (one > label)}, input_columns="label", features=features)
+
+
+def own(data: Dataset, label: int, count: int | None = None) -> Dataset:
+    """The first images of one class, without their label."""
+    kept = data.filter(lambda one: one == label, input_columns="label").remove_columns("label")
+    return kept.select(range(len(kept) if count is None else min(count, len(kept))))
+
+
+def protect(data: Dataset, method: str, labels: str, folder: Path) -> Dataset:
+    """The released images."""
+    protection = Method.parse(method).fit(data, budget=Budget(8), labels=labels, output_dir=folder / "protection")
+    return data.map(protection, keep_in_memory=True)
+
+
+def table() -> str:
+    """Recall of the owner's clean images, or accuracy, and the peak; beside it the accuracy on the others."""
+    names = ("what is protected", "thief", "clean", "protected (peak)", "others, clean", "others, protected")
+    lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
+    for result in read_results("owner"):
+        settings, report = result.experiment.settings, result.report
+        images = f"{settings.get('owner images')} images of class {settings.get('class')}"
+        name = images if "class" in settings else f"all, labels {settings['labels']}"
+        for victim, defence in report.pairs:
+            found = {line.case.key: line for line in report.table(victim, defence)}
+            clean, protected = found[CLEAN], found[PROTECTED]
+            cells = [name, victim, f"{100 * clean.last.mean:.1f}"]
+            cells += [f"{100 * protected.last.mean:.1f} ({100 * protected.peak.mean:.1f})"]
+            cells += [f"{100 * line.others.mean:.1f}" if line.others else "-" for line in (clean, protected)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = common.options(__doc__, epochs=12, seeds=1)
+    parser.add_argument("--set", nargs="+", choices=common.ALL_SETS, default=["photo-patches"])
+    parser.add_argument("--images", type=int, default=3000, help="of Fashion-MNIST")
+    parser.add_argument("--class", dest="classes", type=int, action="append", default=[], help="the owner's")
+    parser.add_argument("--owner-images", type=int, help="so many of them (default: all)")
+    parser.add_argument("--labels", action="append", default=[], help="auto, none or clusters:K; may be repeated")
+    parser.add_argument("--method", default="texture")
+    parser.add_argument("--victim", action="append", help=f"default: {', '.join(VICTIMS)}")
+    arguments = common.parse(parser)
+    if arguments.table:
+        print(table())
+        return
+    for name in arguments.set:
+        train, test = common.load(name, common.size(name, arguments))
+        for label in arguments.classes:
+            owner, count = own(train, label, arguments.owner_images), arguments.owner_images
+            sets = {
+                "clean": owner,
+                "test": own(test, label),
+                "others": rest(train, label),
+                "others_test": rest(test, label),
+            }
+            settings = {"class": label, "owner images": len(owner) if count is None else count}
+            measure(arguments, name, settings, "auto", sets)
+        for labels in arguments.labels:
+            measure(arguments, name, {"labels": labels}, labels, {"clean": train, "test": test})
+    print(table())
+
+
+def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, sets: dict[str, Dataset]) -> None:
+    """Protect and measure, and write the file if it is not there."""
+    victims = tuple(arguments.victim or VICTIMS)
+    experiment = Experiment(
+        script="owner",
+        dataset=name,
+        images=sum(len(sets[part]) for part in ("clean", "others") if part in sets),
+        method=arguments.method.partition(":")[0],
+        recipe=arguments.method,
+        budget="linf:8",
+        ratios=(0.0, 1.0),
+        epochs=arguments.epochs,
+        victims=victims,
+        seeds=tuple(common.victim_seeds(arguments)),
+        settings=settings,
+        machine=common.machine(),
+        command=common.command(),
+    )
+    if place(experiment).exists():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        report = learnability(
+            protect(sets["clean"], arguments.method, labels, Path(scratch)),
+            **sets,
+            victims=victims,
+            ratios=(0.0, 1.0),
+            training=Training(epochs=arguments.epochs),
+            seeds=experiment.seeds or (),
+            keep_in=common.kept("victims"),
+        )
+    ResultFile(experiment, {"report": report.as_dict()}).write()
+
+
+if __name__ == "__main__":
+    main()

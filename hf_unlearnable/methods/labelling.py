@@ -1,0 +1,240 @@
+"""Where the classes come from that a protection tells apart: a column, one owner, or clusters of the images."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from numpy.typing import NDArray
+from skimage.feature import hog
+
+from hf_unlearnable.data.columns import Classes, Columns, find_columns, unlabelled
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.data.reading import class_numbers
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
+from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.training.inference import embed
+from hf_unlearnable.training.processes import broadcast
+
+AUTO, NONE, CLUSTERS = "auto", "none", "clusters"
+
+SIDE = 32  # pixels a side at which images are looked at without a model
+
+COMPONENTS = 32  # principal components of the features that clusters are sought in
+
+FORMS = f"{AUTO}, {NONE}, {CLUSTERS}:K or {CLUSTERS}:K,MODEL"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Where classes come from.
+
+    Attributes:
+        kind: ``"auto"``: the label column, and one class where there is none; ``"none"``: one class; ``"clusters"``.
+        count: of clusters.
+        model: folder or Hub id of an image classifier, whose features are clustered; empty for features that nothing
+            was trained for, see ``gradients``.
+    """
+
+    kind: str = AUTO
+    count: int = 0
+    model: str = ""
+
+    @classmethod
+    def parse(cls, text: str | Labels) -> Labels:
+        """Read ``auto``, ``none``, ``clusters:10`` or ``clusters:10,MODEL``.
+
+        Raises:
+            RecipeError: anything else, or fewer than two clusters.
+        """
+        if isinstance(text, Labels):
+            return text
+        kind, _, rest = text.strip().partition(":")
+        number, _, model = rest.partition(",")
+        if kind in (AUTO, NONE) and not rest:
+            return cls(kind)
+        if kind != CLUSTERS or not number.isdecimal() or int(number) < 2:
+            raise RecipeError(f"got the labels {text!r}; expected {FORMS}, K from 2 on")
+        return cls(kind, int(number), model)
+
+    def __str__(self) -> str:
+        if self.kind != CLUSTERS:
+            return self.kind
+        return f"{CLUSTERS}:{self.count}{f',{self.model}' if self.model else ''}"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The classes of a set.
+
+    Attributes:
+        columns: of the dataset; without a label column where labels were made.
+        classes: what the numbers mean.
+        numbers: (N,) of the rows.
+        how: they were made, as ``Labels`` words it; empty where the dataset has them.
+    """
+
+    columns: Columns
+    classes: Classes
+    numbers: NDArray[np.int64]
+    how: str = ""
+
+    def crafts(self, on_unseen: str | None, one_class: bool) -> bool:
+        """Whether images that are added later get a pattern; arguments as of ``Method.fit`` and ``Method``.
+
+        Raises:
+            RecipeError: nobody could tell their class.
+        """
+        if on_unseen is None:
+            return self.how == NONE and one_class
+        if on_unseen == "craft" and self.how not in ("", NONE):
+            raise RecipeError(
+                f"got on_unseen='craft' with labels={self.how!r}; expected labels that later images have too: a "
+                f"column, or labels='{NONE}', which gives all images of one owner the same pattern"
+            )
+        return on_unseen == "craft"
+
+
+def label(
+    dataset: Dataset,
+    labels: Labels,
+    image_column: str | None,
+    label_column: str | None,
+    *,
+    seed: int,
+    one_class: bool,
+    scratch: Callable[[], AbstractContextManager[Path]],
+    accelerator: Accelerator,
+) -> Labelled:
+    """Find or make the classes of a dataset; in several processes the same in all.
+
+    Args:
+        dataset: N rows.
+        labels: where they come from.
+        image_column: may be left out when there is exactly one.
+        label_column: likewise; only for ``"auto"``.
+        seed: of the clusters.
+        one_class: whether the method can do without labels.
+        scratch: makes a folder for what does not fit in memory.
+        accelerator: its main process makes clusters.
+
+    Raises:
+        DataError: columns, labels or images that cannot be used, or too few images for so many clusters.
+        RecipeError: a label column beside labels that are made, or scikit-learn is not installed.
+        SourceError: no such model.
+
+    Warns:
+        DataWarning: nothing was found to take for labels, so that all images are one class.
+    """
+    if labels.kind == AUTO:
+        columns = find_columns(dataset, image_column, label_column, needs_label=not one_class)
+        how = NONE if columns.label is None else ""
+        if how and accelerator.is_main_process:
+            warnings.warn(
+                f"got no labels among the columns {', '.join(dataset.features)}: all images are taken as one owner's. "
+                f"Say so with {option('labels', NONE)}, name a column with {option('label_column', 'NAME')}, or let "
+                f"labels be made: {option('labels', f'{CLUSTERS}:10')}",
+                DataWarning,
+                stacklevel=6,
+            )
+        return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), how)
+    if label_column is not None:
+        raise RecipeError(
+            f"got {option('label_column', label_column)} beside {option('labels', str(labels))}; expected one or the "
+            f"other: a column that is there, or labels that are made"
+        )
+    columns = unlabelled(dataset, image_column)
+    if labels.kind == NONE:
+        return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), NONE)
+    if len(dataset) < 2 * labels.count:
+        raise DataError(
+            f"got {len(dataset)} images for {labels.count} clusters; expected at least two images a cluster. Ask for "
+            f"fewer, or for one class: {option('labels', NONE)}"
+        )
+    numbers = None
+    if accelerator.is_main_process:
+        with scratch() as folder:
+            numbers = clusters(dataset, columns, labels, seed=seed, scratch=folder, device=accelerator.device)
+    numbers = broadcast(accelerator, numbers)
+    assert numbers is not None
+    names = [f"cluster {index + 1}" for index in range(labels.count)]
+    return Labelled(columns, Classes(names), numbers, str(labels))
+
+
+def is_one_class(
+    dataset: Dataset, labels: Labels, image_column: str | None = None, label_column: str | None = None
+) -> bool:
+    """Whether all images are of one class, by these labels.
+
+    Raises:
+        DataError: columns or labels that cannot be used.
+    """
+    if labels.kind != AUTO:
+        return labels.kind == NONE
+    columns = find_columns(dataset, image_column, label_column, needs_label=False)
+    return columns.label is None or len(np.unique(class_numbers(dataset, columns))) == 1
+
+
+def clusters(
+    dataset: Dataset, columns: Columns, labels: Labels, *, seed: int, scratch: Path, device: torch.device
+) -> NDArray[np.int64]:
+    """Sort images by what they look like: k-means on the leading principal components of their features.
+
+    Returns:
+        (N,) from 0 to K - 1, the largest cluster first, each with two images or more.
+
+    Raises:
+        DataError: images that cannot be read, or so alike that there are fewer clusters.
+        RecipeError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.cluster import KMeans
+        from sklearn.decomposition import PCA
+    except ImportError as error:
+        raise RecipeError(
+            "labels from clusters need scikit-learn; install it: pip install 'hf-unlearnable[thieves]'"
+        ) from error
+    features = _embedding(labels, seed, device)(ImageSet.read(dataset, columns, size=_side(labels), scratch=scratch))
+    centred = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
+    components = min(COMPONENTS, *centred.shape)
+    reduced = PCA(components, svd_solver="full").fit_transform(centred)
+    found = KMeans(labels.count, n_init=4, random_state=seed % 2**32).fit(reduced)
+    sizes = np.bincount(found.labels_, minlength=labels.count)
+    order = np.argsort(-sizes, kind="stable")
+    if sizes.min() < 2:
+        raise DataError(
+            f"got {labels.count} clusters of which the smallest has {sizes.min()} image(s); expected two or more in "
+            f"each. Ask for fewer"
+        )
+    numbers: NDArray[np.int64] = np.argsort(order)[found.labels_]
+    return numbers
+
+
+def _side(labels: Labels) -> int:
+    return Surrogate(labels.model).image_size if labels.model else SIDE
+
+
+def _embedding(labels: Labels, seed: int, device: torch.device) -> Callable[[ImageSet], NDArray[np.float64]]:
+    """Images -> features (N, D)."""
+
+    def trained(images: ImageSet) -> NDArray[np.float64]:
+        network = Surrogate(labels.model).build(2, images.pixels.shape[1], seed).to(device)
+        return embed(network, images, device).cpu().double().numpy()
+
+    def untrained(images: ImageSet) -> NDArray[np.float64]:
+        return np.stack([gradients(pixels) for pixels in images.pixels])
+
+    return trained if labels.model else untrained
+
+
+def gradients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Histograms of oriented gradients (Dalal & Triggs 2005) of the brightness of an image (C, H, W): cells of 8x8."""
+    found: NDArray[np.float64] = hog(pixels.mean(axis=0), pixels_per_cell=(8, 8), cells_per_block=(2, 2))
+    return found

@@ -1,0 +1,99 @@
+"""Pictures that came later: protected as those of a run, with what that run keeps for images it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from hf_unlearnable.data.columns import unlabelled
+from hf_unlearnable.data.pairing import Pair
+from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
+from hf_unlearnable.data.reading import Survey
+from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.errors import DataError, RecipeError, option
+from hf_unlearnable.files import atomic_folder, require_empty
+from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.verification import Verification, compare
+from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.image_files import names_of, numbered, source_paths
+
+
+def protect_like(
+    run: str | PathLike[str],
+    pictures: Dataset | str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    split: str = "train",
+    config: str | None = None,
+    image_format: str = "png",
+) -> Verification:
+    """Protect pictures with the protection of an earlier run, and write them as files.
+
+    Nothing is fitted: a picture of the run gets its own perturbation once more, any other one the pattern of the run,
+    in a variant that depends on its pixels. The same picture always gets the same bytes.
+
+    Args:
+        run: what ``protect`` made of one owner's images, or with ``on_unseen="craft"``.
+        pictures: a dataset, or what ``protect`` can open: a picture, a folder, a Hub id. Labels of the same name and
+            kind as the run's, where that has any.
+        output: a folder that holds nothing yet: files get the names that the pictures had, or numbers.
+        split: of pictures that are named.
+        config: likewise.
+        image_format: ``"png"`` or ``"webp"``, without loss.
+
+    Returns:
+        The files as they were read back, compared with the pictures.
+
+    Raises:
+        RecipeError: the run keeps nothing for images that it has not seen.
+        DataError: pictures that cannot be read, or without the labels that the run goes by.
+        OutputError: ``output`` holds something.
+    """
+    check_format(image_format)
+    protection = RunFolder.open(run).protection
+    require_empty(Path(output))
+    if protection.description.patterns is None:
+        raise RecipeError(
+            f"got {str(run)!r}, which keeps nothing for images that it has not seen; expected a run of one owner's "
+            f"images, or one that was protected with {option('on_unseen', 'craft', '--craft-unseen')}"
+        )
+    data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config)
+    data = _columns_of(data, protection)
+    Survey.of(data, protection.columns.of(data))  # a picture that cannot be read is found before anything is written
+    with atomic_folder(Path(output)) as folder:
+        return compare(_written(protection, data, folder, image_format), protection.budget)
+
+
+def _columns_of(data: Dataset, protection: Protection) -> Dataset:
+    """The same with the names that the run's columns have."""
+    own, wanted = unlabelled(data), protection.columns
+    if wanted.label is not None and wanted.label not in data.features:
+        raise DataError(
+            f"got pictures without the column {wanted.label!r}, by which the run tells its classes apart; expected it. "
+            f"Protect them anew, or with a run of one owner's images"
+        )
+    return data if own.image == wanted.image else data.rename_column(own.image, wanted.image)
+
+
+def _written(protection: Protection, data: Dataset, folder: Path, image_format: str) -> Iterator[Pair]:
+    """Write every picture, and read it back: (original, released) pixels."""
+    image, label = protection.columns.image, protection.columns.label
+    decode = ImageFeature(mode=protection.description.image_mode).decode_example
+    endings = [IMAGE_FORMATS[image_format]] * len(data)
+    paths = source_paths(data, image)
+    names = names_of(paths, endings) if paths else numbered(data, label, endings)
+    stored = data.with_format(None).cast_column(image, ImageFeature(decode=False))
+    for name, row in zip(names, stored, strict=True):
+        original = decode(row[image])
+        content, ending = encode(protection.protect(original, label and row[label]), image_format)
+        file = (folder / name).with_suffix(ending)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        with Image.open(file) as released:
+            yield to_array(original), np.array(to_array(released))

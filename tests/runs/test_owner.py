@@ -1,0 +1,160 @@
+"""One owner's folder from one end to the other: protected, measured among others, published, and added to later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.datasets import make_dataset
+from huggingface_hub import hf_hub_download
+from PIL import Image, ImageOps
+from typer.testing import CliRunner
+
+from hf_unlearnable import DataError, OutputError, RecipeError, Training, push, verify
+from hf_unlearnable.cli import app
+from hf_unlearnable.data.neutral import neutral_pictures
+from hf_unlearnable.reports.run_report import write_report
+from hf_unlearnable.runs import RunFolder, measure, measuring, protect, protect_like
+
+QUICK = {"victims": "random-features", "training": Training(epochs=1, batch_size=16), "seeds": (1,), "progress": False}
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A flat folder of an owner's pictures, in colour and of several sizes."""
+    folder = tmp_path_factory.mktemp("artist") / "pictures"
+    folder.mkdir()
+    for index, row in enumerate(make_dataset(20, channels=3, side=24, seed=7)):
+        ImageOps.invert(row["image"]).resize((24 + index, 24)).save(folder / f"picture {index:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "out"
+    told = run("protect", folder, "--output", out).output
+    assert "Protecting 20 images with texture" in told
+    assert "20 pictures of one owner are few" in told.replace("\n", " ")
+    assert "Labels: none. All images are taken as one owner's." in told
+    return out
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    place = tmp_path_factory.mktemp("others") / "disk"
+    make_dataset(45, channels=3, side=24, seed=8).save_to_disk(place)
+    return place
+
+
+def test_a_flat_folder_is_one_owners(out):
+    described = RunFolder(out).description
+    assert (described.method_name, described.labels, described.columns.label) == ("texture", "none", None)
+    assert described.verification.violations == described.verification.unchanged == 0
+    assert described.patterns is not None
+
+
+def test_a_folder_of_one_class_is_one_owners_too(tmp_path):
+    data = make_dataset(12, channels=3).filter(lambda one: one == 1, input_columns="label")
+    made = protect(data, tmp_path / "out", progress=False)
+    assert made.folder.description.method_name == "texture"
+    assert made.dataset["label"] == [1] * 4
+
+
+def test_measure_among_others_and_show_it(out, others, hub, name):
+    words = ("measure", out, "--owner", "--others", others, "--victim", "knn", "--seeds", "1", "--epochs", "1")
+    told = run(*words).output
+    assert "Recall of the owner's clean images in %" in told
+    assert "16 images of the owner among 36 clean ones of 3 other class(es); tested on 4 clean" in told
+    assert "owner left out" in told
+    stored = json.loads((out / "report" / "learnability.json").read_text())
+    assert stored["owner"] == {"owner": 16, "owner test": 4, "classes": 3, "others": 36, "others test": 9}
+    for public in (False, True):
+        page = write_report(out, public=public)[0].read_text()
+        assert "new pictures of the owner are recognised" in page
+        assert "Every set has 36 clean images of others in 3 classes" in page
+        assert "Recall of the owner&#39;s clean images" in page
+        assert "taken as one owner's" in page
+    push(out, name)
+    card = Path(hf_hub_download(name, "README.md", repo_type="dataset")).read_text()
+    assert "| images | 20, all of one owner |" in card
+    assert "These images were one class among 36 clean ones of others (3 classes)" in card
+    assert "The other classes on 9 clean images:" in card
+    assert verify(out, name).violations == 0
+
+
+def test_the_held_out_pictures_are_no_training_images(out, others, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        measuring, "learnability", lambda protected, **options: seen.update(options, protected=protected) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        measure(out, owner=True, others=str(others), **QUICK)
+    train, test = ([np.asarray(image).tobytes() for image in seen[part]["image"]] for part in ("clean", "test"))
+    assert (len(train), len(test), len(seen["protected"])) == (16, 4, 16)
+    assert not set(train) & set(test)
+
+
+def test_without_others_generated_ones_stand_in_and_it_is_said(out, monkeypatch):
+    monkeypatch.setattr(measuring, "neutral_pictures", lambda: neutral_pictures(40, 24))
+    with pytest.warns(UserWarning, match="measured among generated ones"):
+        report = measure(out, owner=True, **QUICK)
+    assert any("measured among generated ones" in doubt for doubt in report.doubts)
+    assert report.owner["classes"] == 4
+
+
+def test_what_does_not_go_together_is_refused(out, others):
+    with pytest.raises(RecipeError, match="got images of others without owner=True"):
+        measure(out, others=str(others), **QUICK)
+    with pytest.raises(RecipeError, match="a split or a test set of others and no others"):
+        measure(out, owner=True, others_test_split="test", **QUICK)
+
+
+def test_pictures_that_came_later(out, folder, tmp_path):
+    rng = np.random.default_rng(0)
+    later = tmp_path / "later"
+    later.mkdir()
+    for place, mode in (("new.png", "RGB"), ("grey.png", "L"), ("cut.webp", "RGBA")):
+        pixels = rng.integers(30, 220, (40, 50, 4), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(later / place, lossless=True)
+    told = run("protect", later / "new.png", "--like", out, "--output", tmp_path / "one").output
+    assert "1 images, 0 unchanged, 0 outside the budget linf:8" in told.replace("\n", " ")
+    assert [file.name for file in (tmp_path / "one").iterdir()] == ["new.png"]
+    figures = protect_like(out, later, tmp_path / "all")
+    assert (figures.images, figures.unchanged, figures.violations) == (3, 0, 0)
+    files = sorted(str(file.relative_to(tmp_path / "all")) for file in (tmp_path / "all").rglob("*.png"))
+    assert files == ["cut.png", "grey.png", "new.png"]
+    with Image.open(tmp_path / "all" / "cut.png") as cut:
+        assert cut.mode == "RGBA"
+    assert (tmp_path / "one" / "new.png").read_bytes() == (tmp_path / "all" / "new.png").read_bytes()
+
+
+def test_a_picture_of_the_run_gets_its_own_perturbation_again(out, folder, tmp_path):
+    protect_like(out, folder / "picture 03.png", tmp_path / "again")
+    with Image.open(tmp_path / "again" / "picture 03.png") as file:
+        again = np.asarray(file)
+    released = RunFolder(out).dataset
+    assert any(np.array_equal(again, np.asarray(image)) for image in released["image"])
+
+
+def test_like_says_what_is_wrong(out, folder, tmp_path):
+    told = run("protect", folder, "--like", out, "--output", tmp_path / "x", "--seed", "3", code=1)
+    assert "got --seed with --like" in str(told.exception)
+    with pytest.raises(OutputError):
+        protect_like(out, folder / "picture 03.png", out)
+    plain = protect(make_dataset(12, channels=3), tmp_path / "plain", method="texture", progress=False)
+    with pytest.raises(RecipeError, match="keeps nothing for images that it has not seen"):
+        protect_like(plain, folder, tmp_path / "x")
+    classes = protect(
+        make_dataset(12, channels=3), tmp_path / "classes", method="texture", on_unseen="craft", progress=False
+    )
+    with pytest.raises(DataError, match="without the column 'label', by which the run tells its classes apart"):
+        protect_like(classes, folder, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
