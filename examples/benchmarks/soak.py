@@ -3,11 +3,11 @@
     python examples/benchmarks/soak.py --minutes 60 --seed 0     # anybody; as root full disks are tried too
     python examples/benchmarks/soak.py --table                   # only print what is there
 
-A round is ``protect``, ``measure``, ``push``, ``pull`` and ``dataset.map(protect)`` on one folder and one repository of a
-Hub on 127.0.0.1. Every command meets up to three faults before it may run undisturbed: SIGKILL to it and its children,
-a limit to the size of files, a full disk, or a Hub that refuses, cuts or does not answer one of the requests that it
-was seen to make. What is looked at after every fault is in ``soak_checks.py``. The seed draws the faults; the moments of
-kills depend on the machine too.
+A round is ``protect``, ``measure``, ``push``, ``pull`` and ``dataset.map(protect)`` on one folder and one repository of
+a Hub on 127.0.0.1. Every command meets up to three faults before it may run undisturbed: SIGKILL to it and its
+children, a limit to the size of files, a full disk, or a Hub that refuses, cuts or does not answer one of the requests
+that it was seen to make. What is looked at after every fault is in ``soak_checks.py``. The seed draws the faults; the
+moments of kills depend on the machine too.
 """
 
 from __future__ import annotations
@@ -92,14 +92,15 @@ class Soak:
         folder: where everything is written, temporary files and caches too.
         disk: whether it is a disk of its own, which may be filled.
         seed: of the faults.
+        hub: that the commands talk to.
         small: the shortest fit and measurement.
     """
 
     folder: Path
     disk: bool
     seed: int
+    hub: LoopbackHub
     small: bool = False
-    hub: LoopbackHub = field(default_factory=lambda: LoopbackHub().start())
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_needed: dict[str, int] = field(default_factory=dict)
     requests: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -289,7 +290,7 @@ def workplace() -> Iterator[tuple[Path, bool]]:
 def soak(experiment: Experiment, minutes: float, seed: int, *, most: int | None = None) -> ResultFile:
     """Go on for so many minutes, or ``most`` rounds, and write the result."""
     with workplace() as (folder, disk):
-        work = Soak(folder, disk, seed, small=experiment.dataset == TINY)
+        work = Soak(folder, disk, seed, LoopbackHub().start(), small=experiment.dataset == TINY)
         expected = work.prepare(experiment.dataset or "", experiment.images or 0)
         started, rounds = time.monotonic(), 0
         until = started + 60 * minutes
@@ -341,9 +342,9 @@ def main() -> None:
     )
     problems: list[Any] = []
     if not arguments.table:
-        problems = soak(
-            experiment, arguments.minutes, arguments.seed, most=1 if arguments.tiny else None
-        ).figures["problems"]
+        problems = soak(experiment, arguments.minutes, arguments.seed, most=1 if arguments.tiny else None).figures[
+            "problems"
+        ]
     print(*(table(result) for result in read_results(SCRIPT)), sep="\n\n")
     if problems:
         sys.exit(f"{len(problems)} of the runs did not hold")

@@ -210,7 +210,9 @@ def _seen(stage: str, places: Places, expected: Expected, hub: LoopbackHub) -> l
     looks: dict[str, Callable[[], list[str]]] = {
         "protect": lambda: _whole("OUT", places.out, lambda _: protected_digest(places), expected.protected),
         "measure": lambda: [
-            *_whole("learnability.json", places.measured, lambda file: file_digest(file.read_bytes()), expected.measured),
+            *_whole(
+                "learnability.json", places.measured, lambda file: file_digest(file.read_bytes()), expected.measured
+            ),
             *_victims(places),
         ],
         "push": lambda: _repository(places, expected, hub),

@@ -14,7 +14,7 @@ from hf_unlearnable.errors import PrivacyError
 def audit(
     run: Annotated[
         str,
-        typer.Argument(metavar="OUT|HUB_ID", help="What protect --output wrote, or a protected dataset, here or there."),
+        typer.Argument(metavar="OUT|HUB_ID", help="What protect --output wrote, or any protected dataset."),
     ],
     clean: Clean = None,
     clean_split: CleanSplit = None,

@@ -12,7 +12,6 @@ import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict

@@ -49,6 +49,9 @@ class NearCopy:
     second: Place
     distance: float
 
+    def __str__(self) -> str:
+        return f"{self.first} and {self.second}: {self.distance:g} levels"
+
 
 def find_near_copies(
     parts: Mapping[str, Dataset], image_column: str, budget: Budget, radius: float, *, progress: bool = False
@@ -88,7 +91,7 @@ def find_near_copies(
 
 def _reader(data: Dataset, image_column: str) -> Callable[[int], NDArray[np.uint8]]:
     """Rows of a dataset as (C, H, W)."""
-    mode = image_mode(data, Columns(image_column, ""))
+    mode = image_mode(data, Columns(image_column, None))
     stored = data.with_format(None).select_columns([image_column])
     stored = stored.cast_column(image_column, ImageFeature(decode=False))
 
@@ -101,7 +104,7 @@ def _reader(data: Dataset, image_column: str) -> Callable[[int], NDArray[np.uint
 
 
 def _means(pixels: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
-    """(side * side,) means of the brightness over squares of about one size; of an image that is smaller, its pixels."""
+    """(side * side,) means of the brightness over squares of about one size; of a smaller image, its pixels."""
     grey = match_channels(split_alpha(pixels)[0].astype(np.float64), 3).mean(axis=0)
     for axis in (0, 1):
         edges = np.linspace(0, grey.shape[axis], side + 1).astype(int)

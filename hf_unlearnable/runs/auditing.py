@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class _Subject:
         name: as it was given.
         protected: splits with protected images; those of ``also`` are not among them.
         clean: splits that are clean on purpose.
-        columns: of them; the label is empty where there is none.
+        columns: of them.
         budget: of the change.
         run: its folder; None for a dataset without one.
         originals: of the protected splits, in the same order; None where they are not there.
@@ -134,11 +134,13 @@ def _open(
         opened = open_source(str(found.published if found and found.published.is_dir() else run), ALL)
         columns, _ = known_columns(opened.dataset, image_column, label_column)
         splits = dict(Splits.of(opened, opened.dataset, (), {}).protected)
+        columns = replace(columns, label=columns.label or None)
         subject = _Subject(str(run), splits, columns, Budget.parse(budget if budget is not None else 8))
 
         def opening() -> Dataset:
             if clean is None:
-                raise SourceError(f"nobody wrote down what the originals are; name them with {option('clean', 'DATASET')}")
+                name_them = option("clean", "DATASET")
+                raise SourceError(f"nobody wrote down what the originals are; name them with {name_them}")
             return load_source(clean, clean_split)
 
     try:
@@ -217,7 +219,7 @@ def _copies(subject: _Subject, also: Sequence[str], progress: bool) -> Finding:
         "taken_out_by_their_mean": left,
         "perhaps_in_two_ways": len(twice) - len(known) if subject.originals is None or also else 0,
         "equal_pixels": same,
-        "pairs": [f"{pair.first} and {pair.second}: {pair.distance:g} levels" for pair in (beside + known)[:SHOWN]],
+        "pairs": [str(pair) for pair in (beside or known or twice)[:SHOWN]],
     }
     if beside:
         return Finding(
@@ -242,7 +244,7 @@ def _copies(subject: _Subject, also: Sequence[str], progress: bool) -> Finding:
             severity="warning",
             says=f"{maybe} pairs of images are within twice the budget ({twice[0].first} and {twice[0].second}): "
             f"pictures that are alike, or one that was protected in two ways, whose mean undoes a part of it",
-            evidence={**evidence, "pairs": [f"{pair.first} and {pair.second}: {pair.distance:g}" for pair in twice[:SHOWN]]},
+            evidence=evidence,
         )
     alike = f"; {len(twice)} pairs are as near, and are different pictures" if twice else ""
     equal = f"; {same} pairs have equal pixels" if same else ""
@@ -286,6 +288,8 @@ def _of_one_original(subject: _Subject, pairs: list[NearCopy]) -> tuple[list[Nea
 
 def _patterns(subject: _Subject) -> Finding:
     """How much of the change the best estimator takes out."""
+    if subject.columns.label is None:
+        raise DataError("got a set without labels; expected some: what images of a class share is estimated by them")
     if subject.originals is None:
         raise SourceError(f"how much an estimator takes out shows beside the originals only: {subject.no_originals}")
     released, originals = _read(subject, [*subject.protected.values()]), _read(subject, [subject.originals])
@@ -345,9 +349,8 @@ def _read(
     subject: _Subject, parts: list[Dataset], *, channels: int | None = None, size: tuple[int, ...] = ()
 ) -> ImageSet:
     """Evenly spaced images of a set, at the size at which the change was made."""
-    if not subject.columns.label:
-        raise DataError(f"got a set without labels; expected some: {option('label_column', 'NAME')}")
-    data = concatenate_datasets([part.select_columns([*asdict(subject.columns).values()]) for part in parts])
+    names = [name for name in asdict(subject.columns).values() if name]
+    data = concatenate_datasets([part.select_columns(names) for part in parts])
     survey = Survey.of(data, subject.columns)
     if not size:
         size = subject.run.protection.description.image_shape[1:] if subject.run else survey.working_size(SIDE)
@@ -356,4 +359,3 @@ def _read(
     numbers = np.arange(0, len(data), math.ceil(len(data) / most))
     height, width = size
     return ImageSet.read(data, subject.columns, size=(height, width), channels=channels, numbers=numbers)
-

@@ -61,9 +61,7 @@ def checks(
         )
     if protected is not None:
         known = f", but for {protected[2]} that the fit left as they were" if protected[2] else ""
-        yield Check(
-            "clean pixels", f"no image is one of the originals{known}", partial(check_protected, *protected)
-        )
+        yield Check("clean pixels", f"no image is one of the originals{known}", partial(check_protected, *protected))
 
 
 def private_words(run: RunFolder | None) -> list[str]:

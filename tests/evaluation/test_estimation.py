@@ -1,4 +1,4 @@
-"""What is found out from released images: shares that can be computed by hand, and a probe that is no better than it is."""
+"""What is found out from released images: shares that can be computed by hand, and a probe that knows no more."""
 
 from __future__ import annotations
 

@@ -91,7 +91,9 @@ def test_a_damaged_audit_is_told(out, damage):
     with pytest.raises(DataError):
         RunFolder(out).audited  # noqa: B018
     with pytest.raises(DataError, match="severity 'bad'"):
-        Audit.of({"name": "x", "images": 1, "findings": [{"check": "a", "severity": "bad", "says": "b", "evidence": {}}]})
+        Audit.of(
+            {"name": "x", "images": 1, "findings": [{"check": "a", "severity": "bad", "says": "b", "evidence": {}}]}
+        )
 
 
 def replaced(out, rows, features=None):
@@ -188,6 +190,16 @@ def test_what_is_not_there_is_said(out, name, hub, tmp_path):
     pictures().save_to_disk(tmp_path / "clean")
     known = audit(name, clean=str(tmp_path / "clean"), test=str(tmp_path / "clean"), progress=False)
     assert severities(known)["class patterns"] == "leak"
+
+
+def test_a_set_without_labels(home, tmp_path):
+    """One owner's pictures: what classes share cannot be asked for; everything else can."""
+    for name, seed in (("train", 0), ("test", 1)):
+        pictures(seed=seed).remove_columns(["label", "name"]).save_to_disk(tmp_path / name)
+    audited = audit(tmp_path / "train", clean=str(tmp_path / "train"), test=str(tmp_path / "test"), progress=False)
+    assert severities(audited)["class patterns"] == "not looked at"
+    assert "without labels" in the(audited, "class patterns").says
+    assert severities(audited)["probe"] == "note"
 
 
 def test_the_private_part_is_a_leak(out):
