@@ -37,6 +37,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "processes": {"runs"},
     "protection_strength": STRENGTH,
     "scale": {"stages"},
+    "soak": {"minutes", "rounds", "full_disks", "undisturbed_seconds", "counts", "problems", "versions"},
 }
 SHORT = {"fashion-mnist": "fm", "photo-patches": "pp", "photo-patches-2": "pp2", "photo-patches-20": "pp20"}
 

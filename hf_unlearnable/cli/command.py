@@ -14,6 +14,7 @@ import typer
 
 from hf_unlearnable.cli.allocator import keep_freed_memory
 from hf_unlearnable.cli.app import app as serve
+from hf_unlearnable.cli.audit import audit
 from hf_unlearnable.cli.clean import caches, clean
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for one in (protect, measure, report, push, pull, verify, demo, clean, serve):
+for one in (protect, measure, audit, report, push, pull, verify, demo, clean, serve):
     app.command(cls=Command)(command(one))
 app.command("import", cls=Command)(command(import_noise))
 

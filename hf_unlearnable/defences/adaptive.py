@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import median_filter
 from torch.nn import functional as F
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.base import Correction, Defence, unit_chunks
-from hf_unlearnable.settings import Levels, Range
+from hf_unlearnable.settings import Few, Levels, Range
 
 FEWEST = 5  # images of a class that must be flat at a pixel, or nothing is known of its pattern there
 
@@ -44,11 +46,68 @@ class PatternSubtraction(Defence, name="pattern-subtraction"):
             around = local_mean(flat * pixels, 4) / local_mean(flat, 4).clamp(min=1e-3)
             sums.index_add_(0, labels, flat * (pixels - around))
             counts.index_add_(0, labels, flat)
-        patterns = torch.where(counts >= FEWEST, sums / counts.clamp(min=1), 0)
-        patterns -= patterns.mean(dim=0)
+        return _subtract(torch.where(counts >= FEWEST, sums / counts.clamp(min=1), 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMean(Defence, name="class-mean"):
+    """Subtract what the images of a class share on average once what is smooth in each is taken out.
+
+    An image less its local mean keeps its finest parts, outlines and perturbation; the outlines of many images average
+    out. What all classes share is left in. The result is not rounded or clipped.
+
+    Args:
+        radius: the local mean is that of a square of 2 ``radius`` + 1 pixels.
+    """
+
+    radius: Few = 2
+
+    def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
+        """Average."""
+        means = torch.zeros(len(images.names), *images.pixels.shape[1:])
+        for pixels, labels in unit_chunks(images):
+            means.index_add_(0, labels, pixels - local_mean(pixels, self.radius))
+        return _subtract(means / _counts(images).clamp(min=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralPeak(Defence, name="spectral-peak"):
+    """Take out of every image the frequencies at which its class stands out.
+
+    With P_c the mean power spectrum of the images of class c, and Q_c the median of those of all other classes, P_c /
+    Q_c is about flat in the neighbourhood of a frequency where images differ by what they show, and has a peak where a
+    wave was added. With M the median of P_c / Q_c over a square of frequencies, one with P_c >= ``ratio`` M Q_c is
+    damped by M Q_c / P_c (Wiener's filter for what is above the neighbourhood). Phase and sign are each image's own, so
+    that a wave whose sign changes from image to image is found, too.
+
+    Args:
+        ratio: the least excess of power that counts.
+        radius: the square has 2 ``radius`` + 1 frequencies a side.
+    """
+
+    ratio: Annotated[float, Range(least=1, most=1e6)] = 4.0
+    radius: Few = 1
+
+    def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
+        """Compare the spectra."""
+        channels, height, width = images.pixels.shape[1:]
+        powers = torch.zeros(len(images.names), channels, height, width // 2 + 1)
+        for pixels, labels in unit_chunks(images, 512):
+            powers.index_add_(0, labels, _spectra(pixels).abs().square())
+        counts = _counts(images)
+        present = (counts.flatten() > 0).nonzero().flatten().tolist()
+        powers = (powers / counts.clamp(min=1)).clamp(min=1e-12)
+        gains = torch.zeros_like(powers)
+        side = 2 * self.radius + 1
+        for label in present[: len(present) if len(present) > 1 else 0]:
+            others = powers[[other for other in present if other != label]].median(dim=0).values
+            excess = powers[label] / others
+            around = torch.from_numpy(median_filter(excess.numpy(), (1, side, side), mode="wrap"))
+            gains[label] = torch.where(excess >= self.ratio * around, 1 - around / excess, 0)
 
         def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
-            return seen - patterns.to(seen.device)[named.to(seen.device)]
+            found = _spectra(seen) * gains.to(seen.device)[named.to(seen.device)]
+            return seen - torch.fft.irfft2(found, s=seen.shape[-2:])
 
         return correct
 
@@ -72,3 +131,23 @@ def local_mean(images: torch.Tensor, radius: int) -> torch.Tensor:
     """The mean over squares of 2 ``radius`` + 1 pixels around every pixel of (B, C, H, W) images, mirrored at edges."""
     radius = min(radius, min(images.shape[-2:]) - 1)
     return F.avg_pool2d(F.pad(images, (radius,) * 4, mode="reflect"), 2 * radius + 1, 1)
+
+
+def _subtract(patterns: torch.Tensor) -> Correction:
+    """Subtract the pattern of each class (K, C, H, W) less the mean of all patterns."""
+    own = patterns - patterns.mean(dim=0)
+
+    def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+        return seen - own.to(seen.device)[named.to(seen.device)]
+
+    return correct
+
+
+def _counts(images: ImageSet) -> torch.Tensor:
+    """(K, 1, 1, 1) images of each class."""
+    return torch.from_numpy(np.bincount(images.labels, minlength=len(images.names))).view(-1, 1, 1, 1)
+
+
+def _spectra(images: torch.Tensor) -> torch.Tensor:
+    """The Fourier transforms of (B, C, H, W) images less the mean of each channel."""
+    return torch.fft.rfft2(images - images.mean(dim=(-2, -1), keepdim=True))

@@ -39,6 +39,7 @@ _STANDARD = (
     ("small-resnet", "sgd", "bitdepth:2"),
     ("small-resnet", "sgd", "colour-floor:8"),
     ("small-resnet", "sgd", "pattern-subtraction"),
+    ("small-resnet", "sgd", "spectral-peak"),
     ("small-resnet", "sgd", "orthogonal-projection"),
 )
 _FULL = (

@@ -12,7 +12,6 @@ import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -31,9 +30,9 @@ from hf_unlearnable.hub.card_header import carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
 from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain, patiently
-from hf_unlearnable.protection.privacy import check_dataset, check_protected
 from hf_unlearnable.reports.images import contact_sheet
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.publication import checks, private_words, told_names
 
 PREVIEW = "preview.png"
 
@@ -107,9 +106,12 @@ def push(
             f"figures that protect writes. Protect again"
         )
     figures, read_back = verified
-    for part in (dataset, *clean.values()):
-        check_dataset(part, columns.image, _private_words(source))
-    check_protected(dataset, protection, figures.unchanged)
+    published, known = {split: dataset, **clean}, (dataset, protection, figures.unchanged)
+    for check in checks(published, columns.image, private_words(source), known):
+        check.run()
+    for finding in told_names(published, columns.image):
+        if finding.severity == "warning":
+            warnings.warn(finding.says, stacklevel=2)
     keys, origin = _carried(source, repository.api)
     if licence is None and "-nd" in str(keys.get("license", "")):
         warnings.warn(
@@ -222,13 +224,6 @@ def _check_words(config: str, splits: Sequence[str], revision: str | None, max_s
         fits = max_shard_size is None or bool(re.fullmatch(r"0*[1-9]\d*[KMGTP]I?B", max_shard_size, re.IGNORECASE))
     if not fits:
         raise RecipeError(f"got the shard size {max_shard_size!r}; expected a whole number and a unit, such as '500MB'")
-
-
-def _private_words(source: RunFolder) -> list[str]:
-    home = str(Path.home())
-    words = [str(source), *([] if home == "/" else [home])]
-    known = source.origin.dataset if source.origin else ""
-    return [*words, known] if Path(known).is_absolute() else words
 
 
 def _carried(source: RunFolder, api: HfApi) -> tuple[dict[str, Any], str | None]:

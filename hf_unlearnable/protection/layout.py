@@ -9,6 +9,7 @@ PUBLISH, PRIVATE, REPORT = "dataset", "private", "report"
 IMAGES, IMAGES_JPEG = "images", "images-jpeg"  # copies of what PUBLISH holds as files, never pushed
 IMAGE_NAMES = "images.json"  # below PRIVATE: what the file of every row in IMAGES is called
 MEASURED = "learnability.json"  # below REPORT: what `measure` found
+AUDITED = "audit.json"  # below REPORT: what `audit` found
 VICTIMS = "victims"  # below REPORT: what is finished of a measurement
 PROTECTION, ORIGIN, VERIFIED = "protection", "origin.json", "verification.json"
 INTAKE = "intake.json"  # below PRIVATE: what was found before the work, with the names of files

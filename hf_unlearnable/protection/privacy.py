@@ -98,7 +98,7 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -
     """
     check_columns(dataset, image_column)
     words = sorted({word for word in private if len(word) > 1})
-    for name, values in _texts(dataset.data.table):
+    for name, values in texts(dataset.data.table):
         for word in words:
             if pc.any(pc.match_substring(values, word)).as_py():
                 raise PrivacyError(
@@ -199,7 +199,7 @@ def _holds_pixels(feature: Any) -> bool:
     )
 
 
-def _texts(table: pa.Table) -> Iterable[tuple[str, pa.ChunkedArray]]:
+def texts(table: pa.Table) -> Iterable[tuple[str, pa.ChunkedArray]]:
     """Every column of text, however deep in structures and lists."""
     for name, values in zip(table.column_names, table.columns, strict=True):
         yield from _flat(name, values)

@@ -111,6 +111,7 @@ def _ours(run: RunFolder, clean: str | None) -> _Protected:
         "protection": described,
         "findings": describe_findings(described.method_name, described.findings),
         "origin": clean or str(run.origin or ""),
+        "audit": run.audited,
     }
     if verified := run.verification:
         known |= {"verification": verified[0].as_dict(), "read_back": verified[1]}

@@ -25,6 +25,7 @@ from hf_unlearnable.evaluation.verdicts import (
 )
 from hf_unlearnable.methods import find_paper
 from hf_unlearnable.protection.description import Description
+from hf_unlearnable.protection.findings import Audit
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE
 from hf_unlearnable.protection.public_names import public_description
 from hf_unlearnable.reports.charts import change_histogram, learning_curves, missing
@@ -52,6 +53,7 @@ class PageFacts:
         shares: of ``report.change_shares``; empty if the originals are not known.
         no_pictures: why pictures or the histogram are missing; empty if they are not.
         origin: what was protected.
+        audit: what the set gives away by itself; None if nobody looked.
         findings: what the method found out about its result, as text.
         command: that made the page.
         public: whether all that is private was taken out.
@@ -68,6 +70,7 @@ class PageFacts:
     shares: Mapping[int, float] = field(default_factory=dict)
     no_pictures: str = ""
     origin: str = ""
+    audit: Audit | None = None
     findings: str = ""
     command: str = "hf-unlearnable report RUN"
     public: bool = False
@@ -83,6 +86,7 @@ class PageFacts:
             # Why is told with the path where the originals were looked for.
             no_pictures="" if self.samples and self.shares else "Not all pictures could be made.",
             origin="",
+            audit=None,  # it tells a thief what to try, and names files
             findings="",
             command="hf-unlearnable report RUN --public",
             public=True,

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from hf_unlearnable.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hf_unlearnable.protection.findings import Audit, Finding
+    from hf_unlearnable.runs.auditing import audit
     from hf_unlearnable.runs.folder import RunFolder
     from hf_unlearnable.runs.importing import import_noise
     from hf_unlearnable.runs.inspecting import intake
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
     from hf_unlearnable.runs.protecting import ProtectedRun, protect
 
 __all__ = [
+    "Audit",
+    "Finding",
     "Origin",
     "ProtectedRun",
     "RunFolder",
+    "audit",
     "import_noise",
     "intake",
     "measure",
@@ -27,9 +32,12 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Audit": "auditing",
+        "Finding": "auditing",
         "Origin": "origin",
         "ProtectedRun": "protecting",
         "RunFolder": "folder",
+        "audit": "auditing",
         "import_noise": "importing",
         "intake": "inspecting",
         "measure": "measuring",

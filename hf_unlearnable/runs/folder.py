@@ -17,7 +17,9 @@ from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.description import DESCRIPTION, Description
 from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.protection.findings import Audit
 from hf_unlearnable.protection.layout import (
+    AUDITED,
     HELD_OUT,
     IMAGE_NAMES,
     IMAGES,
@@ -191,6 +193,11 @@ class RunFolder(PathLike[str]):
         """What is finished of a measurement."""
         return self.report_folder / VICTIMS
 
+    @property
+    def audit_file(self) -> Path:
+        """What ``audit`` found."""
+        return self.report_folder / AUDITED
+
     def beside(self, name: str) -> Path:
         """A file beside the measurement, called after it where the measurement has another name than usual."""
         return self.measured.with_name(name if self.measured.name == MEASURED else f"{self.measured.stem}-{name}")
@@ -311,6 +318,15 @@ class RunFolder(PathLike[str]):
             DataError: a file of another kind, such as the one that a Trainer callback writes under the same name.
         """
         return Report.load(self.measured) if self.measured.exists() else None
+
+    @property
+    def audited(self) -> Audit | None:
+        """What ``audit`` found; None if it was not run.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        return Audit.of(read_json(self.audit_file)) if self.audit_file.exists() else None
 
     def originals(self, clean: str | None = None, split: str | None = None) -> Dataset:
         """Open the originals.

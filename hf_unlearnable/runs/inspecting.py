@@ -65,7 +65,7 @@ def intake(
         RecipeError: splits to keep clean, but not all splits.
     """
     opened = open_dataset(dataset, split, config, class_depth, keep_clean)
-    columns, problem = _columns(opened.dataset, image_column, label_column, labels)
+    columns, problem = known_columns(opened.dataset, image_column, label_column, labels)
     return Intake.of(
         opened,
         columns,
@@ -169,7 +169,9 @@ def _orientation(dataset: Dataset, columns: Columns) -> str:
         return f"Cannot be protected as it is: {error}."
 
 
-def _columns(dataset: Dataset, image: str | None, label: str | None, labels: Labels | str) -> tuple[Columns, str]:
+def known_columns(
+    dataset: Dataset, image: str | None, label: str | None, labels: Labels | str = AUTO
+) -> tuple[Columns, str]:
     """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
     try:
         columns = columns_of(dataset, image, label)

@@ -70,7 +70,17 @@ def test_the_settings_are_those_of_the_literature(name, settings):
 
 
 @pytest.mark.parametrize(
-    "name", ["none", "jpeg:30", "grayscale", "colour-floor", "orthogonal-projection", "pattern-subtraction"]
+    "name",
+    [
+        "none",
+        "jpeg:30",
+        "grayscale",
+        "class-mean",
+        "colour-floor",
+        "orthogonal-projection",
+        "pattern-subtraction",
+        "spectral-peak",
+    ],
 )
 def test_a_dataset_becomes_what_the_thief_trains_on(name):
     data, defence = make_dataset(12, channels=3, side=16), Defence.parse(name)

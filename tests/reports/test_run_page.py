@@ -13,6 +13,7 @@ from hf_unlearnable import DataError, PrivacyError, push
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.verdicts import Verdict
+from hf_unlearnable.protection.findings import Audit, Finding
 from hf_unlearnable.protection.privacy import PRIVATE_PAGE, check_folder
 from hf_unlearnable.reports.images import Sample
 from hf_unlearnable.reports.run_page import PageFacts, page
@@ -71,6 +72,17 @@ def test_what_is_missing_is_said():
     assert "No countermeasure was measured" in page(
         PageFacts(name="run", report=made({(CLEAN, "none"): 0.8, (PROTECTED, "none"): 0.2}))
     )
+
+
+def test_what_an_audit_found_is_for_the_owner_alone():
+    found = Finding(check="names", severity="leak", says=f"anna.png goes along {HOSTILE}")
+    facts = PageFacts(name="run", protection=described(), audit=Audit(name="run", images=3, findings=(found,)))
+    private, public = page(facts), page(facts.for_the_public())
+    assert "anna.png goes along &lt;script" in private
+    assert "<strong>leak</strong>" in private
+    assert "Not looked over" in page(replace(facts, audit=None))
+    for word in ("anna.png", "gives away", "Not looked over", "hf-unlearnable audit"):
+        assert word not in public
 
 
 def test_the_public_page_holds_nothing_private():

@@ -20,7 +20,13 @@ IN_THIS_PROCESS = {
     "image_kinds": "--large",
     "owner": "--class 1 --owner-images 12 --victim knn",
 }
-IN_OTHERS = ("processes", "scale", "kill_and_resume", "bayes_error_speed")  # which start Python anew for every part
+IN_OTHERS = (
+    "processes",
+    "scale",
+    "kill_and_resume",
+    "soak",
+    "bayes_error_speed",
+)  # which start Python anew for every part
 
 
 def run(script, arguments, monkeypatch):

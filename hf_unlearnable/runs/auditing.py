@@ -1,0 +1,361 @@
+"""Look over a protected set as a stranger would who wants the originals back, or to know whose they are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.columns import Columns
+from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.data.reading import Survey, rows
+from hf_unlearnable.data.sources import ALL, load_source, open_source
+from hf_unlearnable.errors import DataError, PrivacyError, SourceError, UnlearnableError, first_line, option
+from hf_unlearnable.evaluation.estimation import ESTIMATORS, probe_accuracy, removal
+from hf_unlearnable.files import atomic_write, private_folder
+from hf_unlearnable.protection.findings import SEVERITIES, Audit, Finding, Severity
+from hf_unlearnable.protection.near_copies import NearCopy, Place, find_near_copies
+from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.inspecting import known_columns
+from hf_unlearnable.runs.publication import checks, private_words, told_names
+from hf_unlearnable.runs.splits import Splits
+
+SAMPLE = 2000  # images at most that estimators are fitted to
+ROOM = 1 << 28  # bytes at most that they take
+SIDE = 128  # pixels a side at most that they are looked at where nobody wrote down at which the change was made
+LEAKING, WARNING = 0.5, 0.25  # shares of the change's energy that the best estimator takes out
+SHOWN = 10  # pairs that are told
+
+
+@dataclass
+class _Subject:
+    """What is audited.
+
+    Attributes:
+        name: as it was given.
+        protected: splits with protected images; those of ``also`` are not among them.
+        clean: splits that are clean on purpose.
+        columns: of them.
+        budget: of the change.
+        run: its folder; None for a dataset without one.
+        originals: of the protected splits, in the same order; None where they are not there.
+        no_originals: why.
+    """
+
+    name: str
+    protected: dict[str, Dataset]
+    columns: Columns
+    budget: Budget
+    clean: dict[str, Dataset] = field(default_factory=dict)
+    run: RunFolder | None = None
+    originals: Dataset | None = None
+    no_originals: str = ""
+
+    @property
+    def images(self) -> int:
+        """How many protected images there are."""
+        return sum(map(len, self.protected.values()))
+
+
+def audit(
+    run: str | PathLike[str],
+    *,
+    clean: str | None = None,
+    clean_split: str | None = None,
+    test: str | None = None,
+    test_split: str | None = None,
+    also: Sequence[str] = (),
+    budget: Budget | str | float | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    progress: bool = True,
+) -> Audit:
+    """Look for what a protected set gives away by itself, before or after it is published.
+
+    Looked at are clean pixels and copies of the same picture in any split, metadata, names and paths, and what can be
+    computed from the images alone: how much of the change the best of several estimators takes out, and whether a
+    linear probe knows that there is one. What takes the originals is left out, and said, where they are not there. The
+    audit of a folder that ``protect`` wrote is kept in ``RunFolder.audited`` for its report.
+
+    Args:
+        run: what ``protect`` returned or wrote, any protected dataset, or its id on the Hub.
+        clean: the originals, row by row; what was protected when left out, where that is known.
+        clean_split: of them.
+        test: clean images of the same kind that were not protected; clean splits, or the split ``test`` of the
+            originals, when left out.
+        test_split: of them; ``test`` when left out, or the only one.
+        also: further sets of the same pictures that are published elsewhere, such as another fit.
+        budget: of a set that does not say it; 8 levels when left out.
+        image_column: of a set that does not say it; may be left out when there is exactly one.
+        label_column: likewise.
+        progress: show bars.
+
+    Raises:
+        SourceError: nothing there.
+        DataError: a dataset that cannot be opened.
+    """
+    try:
+        subject = _open(run, clean, clean_split, budget, image_column, label_column)
+    except PrivacyError as error:
+        found = Finding(check="folder", severity="leak", says=str(error))
+        return Audit(name=str(Path(run)), images=0, findings=(found,))
+    findings = list(_looks(subject, test, test_split, also, progress))
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    audited = Audit(name=subject.name, images=subject.images, findings=tuple(findings))
+    if subject.run is not None:
+        private_folder(subject.run.report_folder)
+        atomic_write(subject.run.audit_file, json.dumps(audited.as_dict(), indent=2) + "\n", private=True)
+    return audited
+
+
+def _open(
+    run: str | PathLike[str],
+    clean: str | None,
+    clean_split: str | None,
+    budget: Budget | str | float | None,
+    image_column: str | None,
+    label_column: str | None,
+) -> _Subject:
+    found = RunFolder.find(run) if Path(run).exists() else None
+    if found is not None and (found.is_complete or not found.holds_dataset):
+        ours = RunFolder.open(found.root)
+        splits = {name: ours.published_splits[name] for name in ours.protected_splits or [ours.split]}
+        kept = {name: ours.published_splits[name] for name in ours.clean_splits}
+        subject = _Subject(str(found.given), splits, ours.protection.columns, ours.protection.budget, kept, ours)
+        opening: Callable[[], Dataset] = lambda: ours.originals(clean, clean_split)  # noqa: E731
+    else:
+        opened = open_source(str(found.published if found and found.published.is_dir() else run), ALL)
+        columns, _ = known_columns(opened.dataset, image_column, label_column)
+        splits = dict(Splits.of(opened, opened.dataset, (), {}).protected)
+        columns = replace(columns, label=columns.label or None)
+        subject = _Subject(str(run), splits, columns, Budget.parse(budget if budget is not None else 8))
+
+        def opening() -> Dataset:
+            if clean is None:
+                name_them = option("clean", "DATASET")
+                raise SourceError(f"nobody wrote down what the originals are; name them with {name_them}")
+            return load_source(clean, clean_split)
+
+    try:
+        subject.originals = opening()
+        if len(subject.originals) != subject.images:
+            raise DataError(f"got {len(subject.originals)} originals; expected {subject.images}, as many as protected")
+    except (SourceError, DataError) as error:
+        if clean is not None:
+            raise
+        subject.originals, subject.no_originals = None, str(error)
+    return subject
+
+
+def _looks(
+    subject: _Subject, test: str | None, test_split: str | None, also: Sequence[str], progress: bool
+) -> Iterator[Finding]:
+    """All checks."""
+    image, run = subject.columns.image, subject.run
+    known = None
+    if run is not None:
+        verified = run.verification
+        known = (run.dataset, run.protection, verified[0].unchanged if verified else 0)
+    else:
+        yield _missed("clean pixels", "the protection is not here, which knows the originals by their digests")
+    published = {**subject.protected, **subject.clean}
+    for check in checks(published, image, private_words(run), known):
+        yield _tried(check.name, check.fine, check.run)
+    yield from told_names(published, image)
+    yield _asked("copies", lambda: _copies(subject, also, progress))
+    yield _asked("class patterns", lambda: _patterns(subject))
+    yield _asked("probe", lambda: _probe(subject, test, test_split))
+
+
+def _tried(check: str, fine: str, run: Callable[[], None]) -> Finding:
+    """A check that refuses."""
+    try:
+        run()
+    except PrivacyError as error:
+        return Finding(check=check, severity="leak", says=str(error))
+    except DataError as error:
+        return Finding(check=check, severity="warning", says=str(error))
+    return Finding(check=check, severity="fine", says=fine)
+
+
+def _asked(check: str, look: Callable[[], Finding]) -> Finding:
+    """A check that may not be possible."""
+    try:
+        return look()
+    except UnlearnableError as error:
+        return _missed(check, first_line(error))
+
+
+def _missed(check: str, why: str) -> Finding:
+    return Finding(check=check, severity="not looked at", says=why)
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
+def _copies(subject: _Subject, also: Sequence[str], progress: bool) -> Finding:
+    """The same picture clean beside protected, or protected in two ways."""
+    parts, image = {**subject.protected, **subject.clean}, subject.columns.image
+    for other in also:
+        opened = open_source(_published(other), ALL).dataset
+        own = known_columns(opened, None, None)[0].image
+        parts[other] = opened.select_columns([own]).rename_columns({own: subject.columns.image} if own != image else {})
+    radius = subject.budget.radius
+    pairs = list(find_near_copies(parts, image, subject.budget, 2 * radius, progress=progress))
+    beside = [pair for pair in pairs if len(_clean_of(subject, pair)) == 1 and pair.distance <= radius]
+    twice = [pair for pair in pairs if not _clean_of(subject, pair) and pair.distance > 0]
+    same = sum(not _clean_of(subject, pair) and pair.distance == 0 for pair in pairs)
+    known, left = _of_one_original(subject, twice)
+    evidence = {
+        "clean_beside_protected": len(beside),
+        "protected_in_two_ways": len(known),
+        "taken_out_by_their_mean": left,
+        "perhaps_in_two_ways": len(twice) - len(known) if subject.originals is None or also else 0,
+        "equal_pixels": same,
+        "pairs": [str(pair) for pair in (beside or known or twice)[:SHOWN]],
+    }
+    if beside:
+        return Finding(
+            check="copies",
+            severity="leak",
+            says=f"{len(beside)} clean images are within the budget of a protected one ({beside[0].first} and "
+            f"{beside[0].second}): the same picture, perhaps, whose clean copy gives it away. Take it out of one side",
+            evidence=evidence,
+        )
+    if known:
+        return Finding(
+            check="copies",
+            severity="leak",
+            says=f"{len(known)} pairs of images are one original that was protected in two ways ({known[0].first} and "
+            f"{known[0].second}); their mean takes out {100 * left:.0f} % of the energy of the change. Keep one copy "
+            f"of each, or protect again with {option('duplicates', 'share')}",
+            evidence=evidence,
+        )
+    if maybe := int(evidence["perhaps_in_two_ways"]):
+        return Finding(
+            check="copies",
+            severity="warning",
+            says=f"{maybe} pairs of images are within twice the budget ({twice[0].first} and {twice[0].second}): "
+            f"pictures that are alike, or one that was protected in two ways, whose mean undoes a part of it",
+            evidence=evidence,
+        )
+    alike = f"; {len(twice)} pairs are as near, and are different pictures" if twice else ""
+    equal = f"; {same} pairs have equal pixels" if same else ""
+    says = f"no picture is there clean and protected, or protected in two ways{alike}{equal}"
+    return Finding(check="copies", severity="fine", says=says, evidence=evidence)
+
+
+def _published(other: str) -> str:
+    """Where the images of another set lie."""
+    run = RunFolder(other)
+    return str(run.published) if run.is_complete else other
+
+
+def _clean_of(subject: _Subject, pair: NearCopy) -> list[Place]:
+    """Which of a pair are in splits that are clean on purpose."""
+    return [place for place in (pair.first, pair.second) if place.part in subject.clean]
+
+
+def _of_one_original(subject: _Subject, pairs: list[NearCopy]) -> tuple[list[NearCopy], float]:
+    """The pairs whose originals are equal, and the share of the change's energy that their means take out."""
+    if subject.originals is None:
+        return [], math.nan
+    starts = dict(zip(subject.protected, np.cumsum([0, *map(len, subject.protected.values())]), strict=False))
+    released = subject.run.dataset if subject.run is not None else None
+    found, before, after = [], 0.0, 0.0
+    for pair in pairs:
+        if released is None or not {pair.first.part, pair.second.part} <= set(starts):
+            continue
+        numbers = np.array([starts[place.part] + place.row for place in (pair.first, pair.second)])
+        one, other = (row.pixels.astype(np.float64) for row in rows(subject.originals, subject.columns, numbers))
+        if one.shape == other.shape and np.array_equal(one, other):
+            first, second = (row.pixels - one for row in rows(released, subject.columns, numbers))
+            before += (np.square(first).sum() + np.square(second).sum()) / 2
+            after += np.square((first + second) / 2).sum()
+            found.append(pair)
+    return found, 1 - after / before if before else math.nan
+
+
+# --- what can be computed ---------------------------------------------------------------------------------------------
+
+
+def _patterns(subject: _Subject) -> Finding:
+    """How much of the change the best estimator takes out."""
+    if subject.columns.label is None:
+        raise DataError("got a set without labels; expected some: what images of a class share is estimated by them")
+    if subject.originals is None:
+        raise SourceError(f"how much an estimator takes out shows beside the originals only: {subject.no_originals}")
+    released, originals = _read(subject, [*subject.protected.values()]), _read(subject, [subject.originals])
+    if not np.array_equal(released.labels, originals.labels) or released.pixels.shape != originals.pixels.shape:
+        raise DataError("got originals with other labels or sizes than the protected images; expected the same rows")
+    found = sorted((removal(released, originals, name) for name in ESTIMATORS), key=lambda one: -one.at_best)
+    best = found[0]
+    severity: Severity = "leak" if best.at_best >= LEAKING else "warning" if best.at_best >= WARNING else "note"
+    others = ", ".join(f"{one.estimator} {100 * one.at_best:.0f} %" for one in found[1:])
+    return Finding(
+        check="class patterns",
+        severity=severity,
+        says=f"{best.estimator}, fitted to {len(released)} released images and their labels, takes out "
+        f"{100 * best.at_best:.0f} % of the energy of the change ({others}). Energy is not protection: see what models "
+        f"learn then with hf-unlearnable measure OUT --defences {best.estimator}",
+        evidence={"images": len(released), "estimators": [asdict(one) for one in found]},
+    )
+
+
+def _probe(subject: _Subject, test: str | None, test_split: str | None) -> Finding:
+    """Whether a linear probe tells protected images from clean ones that were not protected."""
+    held_out = _held_out(subject, test, test_split)
+    released = _read(subject, [*subject.protected.values()])
+    shape = released.pixels.shape[1:]
+    clean = _read(subject, held_out, channels=shape[0], size=shape[1:])
+    accuracy = probe_accuracy(released, clean)
+    control = None
+    if subject.originals is not None:
+        control = probe_accuracy(_read(subject, [subject.originals], channels=shape[0], size=shape[1:]), clean)
+    told = "" if control is None else f"; {100 * control:.0f} % for the originals, which are no other kind of images"
+    return Finding(
+        check="probe",
+        severity="note",
+        says=f"a linear probe knows protected images from clean ones in {100 * accuracy:.0f} % of cases (chance 50 %"
+        f"{told}): {'that' if accuracy > 0.75 else 'hardly that'} the set is protected can be found out",
+        evidence={"images": 2 * min(len(released), len(clean)), "accuracy": accuracy, "control": control},
+    )
+
+
+def _held_out(subject: _Subject, test: str | None, test_split: str | None) -> list[Dataset]:
+    if test is not None:
+        return [load_source(test, test_split)]
+    if subject.clean:
+        return [*subject.clean.values()]
+    if subject.run is None:
+        raise SourceError(f"there are no clean images beside it; name some with {option('test', 'DATASET')}")
+    try:
+        return [subject.run.originals(None, test_split or "test")]
+    except (SourceError, DataError) as error:
+        raise SourceError(
+            f"there are no clean images that were not protected ({first_line(error)}); name some with "
+            f"{option('test', 'DATASET')}"
+        ) from error
+
+
+def _read(
+    subject: _Subject, parts: list[Dataset], *, channels: int | None = None, size: tuple[int, ...] = ()
+) -> ImageSet:
+    """Evenly spaced images of a set, at the size at which the change was made."""
+    names = [name for name in asdict(subject.columns).values() if name]
+    data = concatenate_datasets([part.select_columns(names) for part in parts])
+    survey = Survey.of(data, subject.columns)
+    if not size:
+        size = subject.run.protection.description.image_shape[1:] if subject.run else survey.working_size(SIDE)
+    channels = channels or survey.channels
+    most = min(SAMPLE, max(1, ROOM // (channels * math.prod(size))))
+    numbers = np.arange(0, len(data), math.ceil(len(data) / most))
+    height, width = size
+    return ImageSet.read(data, subject.columns, size=(height, width), channels=channels, numbers=numbers)

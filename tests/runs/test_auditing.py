@@ -1,0 +1,258 @@
+"""What an audit finds in sets that give something away, and says of sets that do not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import sys
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets, load_from_disk
+from helpers.datasets import COLUMNS, make_dataset, make_output
+from PIL import Image
+
+from hf_unlearnable import DataError, Protection, Texture, push
+from hf_unlearnable.budget import Budget
+from hf_unlearnable.cli.command import main
+from hf_unlearnable.data.pixels import to_array
+from hf_unlearnable.protection.findings import SEVERITIES, Audit
+from hf_unlearnable.protection.near_copies import find_near_copies
+from hf_unlearnable.runs import RunFolder, audit
+from hf_unlearnable.runs.publication import told_names
+
+
+def pictures(count=60, seed=0):
+    """Colour images of 32x32 pixels, one colour each with a little noise: nothing hides a wave."""
+    rng = np.random.default_rng(seed)
+    data = make_dataset(count, channels=3, side=32, seed=seed)
+    pixels = rng.integers(60, 190, (count, 1, 1, 3)) + rng.integers(-20, 21, (count, 32, 32, 3))
+    images = [Image.fromarray(one.astype(np.uint8)) for one in pixels]
+    return Dataset.from_dict({**data.remove_columns("image").to_dict(), "image": images}, features=data.features)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Originals with a test split, and two protections of them."""
+    folder = tmp_path_factory.mktemp("audit")
+    DatasetDict(train=pictures(), test=pictures(seed=1)).save_to_disk(folder / "originals")
+    for seed in (0, 1):
+        Texture(seed=seed).fit(pictures(), output_dir=folder / f"fit-{seed}", progress=False)
+    return folder
+
+
+@pytest.fixture
+def out(home, tmp_path):
+    return made(home, tmp_path / "out")
+
+
+def made(home, folder, seed=0, data=None):
+    data = load_from_disk(str(home / "originals"))["train"] if data is None else data
+    return make_output(folder, data, Protection(home / f"fit-{seed}"), str(home / "originals"))
+
+
+def severities(audited):
+    return {finding.check: finding.severity for finding in audited.findings}
+
+
+def the(audited, check):
+    return next(finding for finding in audited.findings if finding.check == check)
+
+
+def test_all_is_looked_at_and_kept(out):
+    audited = audit(out, progress=False)
+    assert severities(audited) == {
+        "class patterns": "leak",  # that of texture on plain images
+        "probe": "note",
+        "files and columns of train": "fine",
+        "clean pixels": "fine",
+        "file names": "fine",
+        "folders": "fine",
+        "copies": "fine",
+    }
+    assert [finding.check for finding in audited.leaks] == ["class patterns"]
+    order = [SEVERITIES.index(finding.severity) for finding in audited.findings]
+    assert order == sorted(order)
+    best = the(audited, "class patterns").evidence["estimators"][0]
+    assert best["estimator"] == "spectral-peak"
+    assert best["at_best"] > 0.5
+    assert the(audited, "probe").evidence["accuracy"] > 0.9 > the(audited, "probe").evidence["control"]
+    file = RunFolder(out).audit_file
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert RunFolder(out).audited.as_dict() == json.loads(json.dumps(audited.as_dict()))
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"name": "x"}', '{"name": "x", "images": 1, "findings": [{}]}'])
+def test_a_damaged_audit_is_told(out, damage):
+    file = RunFolder(out).audit_file
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(damage)
+    with pytest.raises(DataError):
+        RunFolder(out).audited  # noqa: B018
+    with pytest.raises(DataError, match="severity 'bad'"):
+        Audit.of(
+            {"name": "x", "images": 1, "findings": [{"check": "a", "severity": "bad", "says": "b", "evidence": {}}]}
+        )
+
+
+def replaced(out, rows, features=None):
+    """The published images, rewritten."""
+    data = Dataset.from_list(rows, features=features or load_from_disk(str(out / "dataset")).features)
+    shutil.rmtree(out / "dataset")
+    data.save_to_disk(out / "dataset")
+
+
+def test_clean_pixels(out):
+    rows = load_from_disk(str(out / "dataset")).to_list()
+    rows[7]["image"] = pictures()[7]["image"]
+    replaced(out, rows)
+    found = the(audit(out, progress=False), "clean pixels")
+    assert found.severity == "leak"
+    assert "got 1 original images to publish, such as row 7" in found.says
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "severity"),
+    [
+        ("anna at the sea.png", "file names", "warning"),
+        ("IMG_0042.png", "file names", "fine"),
+        ("2024-05-01 (3).png", "file names", "fine"),
+        ("/home/anna/0001.png", "folders", "warning"),
+    ],
+)
+def test_names_of_files(name, check, severity):
+    rows = pictures(6).to_list()
+    rows[3]["image"]["path"] = name
+    data = Dataset.from_list(rows, features=pictures(6).features)
+    found = next(finding for finding in told_names({"train": data}, "image") if finding.check == check)
+    assert found.severity == severity
+    assert (found.evidence.get("examples") == {name: "train, row 3"}) == (severity == "warning")
+
+
+def test_paths_in_text(out):
+    rows = load_from_disk(str(out / "dataset")).to_list()
+    rows[3]["name"] = "from C:\\Users\\anna"
+    replaced(out, rows)
+    assert the(audit(out, progress=False), "folders").evidence["count"] == 1
+
+
+def test_metadata_and_other_columns(out):
+    data = load_from_disk(str(out / "dataset"))
+    rows = [{**row, "before": image} for row, image in zip(data.to_list(), pictures()["image"], strict=True)]
+    replaced(out, rows, Features({**data.features, "before": data.features["image"]}))
+    found = the(audit(out, progress=False), "files and columns of train")
+    assert (found.severity, "'before'" in found.says) == ("leak", True)
+
+
+@pytest.mark.filterwarnings("ignore::hf_unlearnable.DataWarning")
+def test_one_original_under_two_labels(home, tmp_path):
+    twice = pictures().select([0, 3, 6, 1, 4, 7])
+    rows = twice.to_list()
+    rows.append({**rows[0], "label": 1})
+    data = Dataset.from_list(rows, features=twice.features)
+    data.save_to_disk(tmp_path / "data")
+    Texture().fit(data, output_dir=tmp_path / "fit", progress=False)
+    out = make_output(tmp_path / "out", data, Protection(tmp_path / "fit"), str(tmp_path / "data"))
+    found = the(audit(out, progress=False), "copies")
+    assert found.severity == "leak"
+    assert "train, row 0 and train, row 6" in found.says
+    assert found.evidence["protected_in_two_ways"] == 1
+    assert 0.2 < found.evidence["taken_out_by_their_mean"] < 0.8  # half of it, if the two waves have nothing in common
+
+
+def test_two_fits_of_the_same_pictures(home, tmp_path, out):
+    other = made(home, tmp_path / "other", seed=1)
+    found = the(audit(out, also=[str(other)], progress=False), "copies")
+    assert (found.severity, found.evidence["perhaps_in_two_ways"]) == ("warning", 60)
+
+
+def test_a_clean_copy_in_another_split(home, out):
+    protected, clean = load_from_disk(str(out / "dataset")), pictures(seed=1)
+    clean = concatenate_datasets([clean, pictures().select([5])]).cast(protected.features)
+    shutil.rmtree(out / "dataset")
+    DatasetDict(train=protected, test=clean).save_to_disk(out / "dataset")
+    (out / "private" / "splits.json").write_text(json.dumps({"protected": ["train"], "clean": ["test"]}))
+    found = the(audit(out, progress=False), "copies")
+    assert found.severity == "leak"
+    assert "train, row 5 and test, row 60" in found.says
+
+
+def test_what_is_not_there_is_said(out, name, hub, tmp_path):
+    """A set on the Hub, seen by somebody who has nothing else."""
+    push(out, name)
+    audited = audit(name, progress=False)
+    missed = {finding.check for finding in audited.findings if finding.severity == "not looked at"}
+    assert missed == {"clean pixels", "class patterns", "probe"}
+    assert "clean='...'" not in str(audited)
+    assert "name them with clean=DATASET" in the(audited, "class patterns").says
+    assert audited.leaks == ()
+    pictures().save_to_disk(tmp_path / "clean")
+    known = audit(name, clean=str(tmp_path / "clean"), test=str(tmp_path / "clean"), progress=False)
+    assert severities(known)["class patterns"] == "leak"
+
+
+def test_a_set_without_labels(home, tmp_path):
+    """One owner's pictures: what classes share cannot be asked for; everything else can."""
+    for name, seed in (("train", 0), ("test", 1)):
+        pictures(seed=seed).remove_columns(["label", "name"]).save_to_disk(tmp_path / name)
+    audited = audit(tmp_path / "train", clean=str(tmp_path / "train"), test=str(tmp_path / "test"), progress=False)
+    assert severities(audited)["class patterns"] == "not looked at"
+    assert "without labels" in the(audited, "class patterns").says
+    assert severities(audited)["probe"] == "note"
+
+
+def test_the_private_part_is_a_leak(out):
+    (out / "dataset" / "weights.pt").write_bytes(b"0")
+    audited = audit(out, progress=False)
+    assert [finding.check for finding in audited.leaks] == ["folder"]
+
+
+def test_the_command_ends_with_1_where_something_leaks(out, name, hub, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hf-unlearnable", "audit", str(out), "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr()
+    assert end.value.code == 1
+    document = json.loads(told.out)
+    assert document["kind"] == "PrivacyError"
+    assert document["audit"]["findings"][0]["severity"] == "leak"
+    assert "leaks: class patterns" in told.err
+    push(out, name)  # what a thief can estimate is no reason to refuse
+    monkeypatch.setattr(sys, "argv", ["hf-unlearnable", "audit", name])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert "not looked at: probe" in capsys.readouterr().out
+
+
+def test_push_tells_of_names(out, name, hub):
+    rows = load_from_disk(str(out / "dataset")).to_list()
+    rows[3]["image"]["path"] = "anna at the sea.png"
+    replaced(out, rows)
+    with pytest.warns(UserWarning, match="'anna at the sea.png'"):
+        push(out, name)
+
+
+def test_near_copies_are_all_pairs_that_are_near():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 256, (4, 19, 23, 3))
+    size = np.resize([9, 10, 12], 20)[:, None, None, None] * np.ones((1, 19, 23, 3), int)
+    moved = np.clip(np.repeat(base, 5, axis=0) + rng.integers(-size, size + 1), 0, 255).astype(np.uint8)
+    data = Dataset.from_dict({"image": [Image.fromarray(one) for one in moved]}).cast_column(
+        "image", make_dataset(1).features["image"]
+    )
+    parts = {"a": data.select(range(10)), "b": data.select(range(10, 20))}
+    arrays = [to_array(row["image"]).astype(int) for row in data]
+    expected = {
+        (one, other): np.abs(arrays[one] - arrays[other]).max()
+        for one in range(20)
+        for other in range(one + 1, 20)
+        if np.abs(arrays[one] - arrays[other]).max() <= 22
+    }
+    found = {}
+    for pair in find_near_copies(parts, COLUMNS.image, Budget(11), 22):
+        numbers = [10 * "ab".index(place.part) + place.row for place in (pair.first, pair.second)]
+        found[tuple(sorted(numbers))] = pair.distance
+    assert found == expected
+    assert len(expected) > 5
