@@ -74,8 +74,8 @@ def protect(
     labels: Annotated[
         str,
         typer.Option(
-            help="auto (a label column; else as below or one owner), none (one owner), clusters:10 (of images that look "
-            "alike), largest:COLUMN (object or mask), frequent:COLUMN (of several labels)."
+            help="auto (a label column; else as below, or one owner), none (one owner), clusters:10 (of images that "
+            "look alike), largest:COLUMN (object or mask), frequent:COLUMN (of several labels)."
         ),
     ] = "auto",
     craft: Annotated[

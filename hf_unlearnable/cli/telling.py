@@ -44,9 +44,7 @@ LATER = (
 )
 
 
-def protect_and_tell(
-    dataset: Dataset | str, output: Path, choose: Callable[[Method], Method], **options: Any
-) -> bool:
+def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Method], Method], **options: Any) -> bool:
     """Protect in all processes, and say in the main one what was done.
 
     Args:

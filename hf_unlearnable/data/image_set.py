@@ -55,9 +55,7 @@ class Originals:
 
     def first(self, count: int) -> Originals:
         """Of the first ``count`` rows alone; the conversions stay."""
-        return replace(
-            self, digests=self.digests[:count], contents=self.contents[:count], sizes=self.sizes[:count]
-        )
+        return replace(self, digests=self.digests[:count], contents=self.contents[:count], sizes=self.sizes[:count])
 
     @property
     def first_copies(self) -> NDArray[np.int64]:

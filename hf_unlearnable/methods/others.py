@@ -55,7 +55,9 @@ class OtherImages:
             named = image_column if image_column in dataset.column_names else None
             columns = find_columns(dataset, named, needs_label=False)
             numbers = class_numbers(dataset, columns)
-            return cls(dataset, columns, [f"others: {name}" for name in Classes.of(dataset, columns).names], numbers, first)
+            return cls(
+                dataset, columns, [f"others: {name}" for name in Classes.of(dataset, columns).names], numbers, first
+            )
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -86,7 +88,8 @@ class OtherImages:
         pixels = allocate_memmap(place / "all", (len(rows), channels, *size), np.uint8)
         pixels[: len(images)], pixels[len(images) :] = images.pixels, others.pixels
         before, after = images.originals, others.originals
-        assert before is not None and after is not None
+        assert before is not None
+        assert after is not None
         originals = Originals(
             np.concatenate([before.digests, after.digests]),
             np.concatenate([before.contents, after.contents]),

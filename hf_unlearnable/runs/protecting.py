@@ -234,7 +234,7 @@ def protect(
         given = option("keep_clean", keep_clean[0])
         raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
     name = "" if isinstance(dataset, (Dataset, DatasetDict)) else _name_of(dataset)
-    for named in (name or origin and origin.dataset, others if isinstance(others, (str, PathLike)) else None):
+    for named in (name or (origin and origin.dataset), others if isinstance(others, (str, PathLike)) else None):
         if named:
             check_apart(named, target)
     if not overwrite:

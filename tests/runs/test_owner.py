@@ -193,8 +193,10 @@ def test_methods_that_tell_classes_apart_protect_one_owner_among_others(method, 
     monkeypatch.setattr(type(recipe), "run", watched)
     protection = recipe.fit(own, others=beside, labels="none", progress=False)
     assert seen["names"] == ["all images", "others: class 0", "others: class 1", "others: class 2"]
-    assert (seen["labels"][:12] == 0).all() and (seen["labels"][12:] > 0).all()
-    assert not seen["moved"][12:].any() and (seen["moved"][:12].flatten(1).abs().sum(dim=1) > 0).all()
+    assert (seen["labels"][:12] == 0).all()
+    assert (seen["labels"][12:] > 0).all()
+    assert not seen["moved"][12:].any()
+    assert (seen["moved"][:12].flatten(1).abs().sum(dim=1) > 0).all()
     assert (len(protection), protection.classes.names) == (12, ["all images"])
     assert protection.description.findings["others"] == 15
     verified = protection.verify(own, own.map(protection))
