@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +52,10 @@ def protect(
         typer.Option(help="With --split all: a split that goes along unprotected, such as test; may be repeated."),
     ] = None,
     drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Keep this share of every class back, clean, for measure to test on: 0.2."),
+    ] = None,
     drop_unlabelled: Annotated[
         bool, typer.Option("--drop-unlabelled", help="Leave rows out whose label is null, NaN or -1.")
     ] = False,
@@ -143,6 +146,7 @@ def protect(
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.protecting import check_apart
+    from hf_unlearnable.runs.test_images import how_to_measure
 
     if like is not None and output is not None:
         _protect_like(context, like, dataset, output, split=split, config=subset, image_format=image_format)
@@ -182,6 +186,7 @@ def protect(
         leave_out=leave_out,
         skip_unreadable=skip_unreadable,
         drop_columns=drop_column or (),
+        hold_out=hold_out,
         unlabelled="drop" if drop_unlabelled else "error",
         duplicates=duplicates,
         surrogate=surrogate or None,
@@ -204,7 +209,7 @@ def protect(
     keep_options(context, RunFolder(output).private)
     if push_to:
         push(output, push_to)
-    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {shlex.quote(str(output))}")
+    typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output))}")
 
 
 WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "plugin"}

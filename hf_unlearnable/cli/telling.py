@@ -85,8 +85,10 @@ def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Met
         seen.check(leave_out=options.get("leave_out", False), skip_unreadable=options.get("skip_unreadable", False))
         options["intake"] = seen
         opened = replace(opened, contents=None)  # the names of a million files, which were looked at
+        back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
         typer.echo(
-            f"\nProtecting {seen.images - len(seen.broken)} images with {method.name}, budget {options['budget']}."
+            f"\nProtecting {seen.images - len(seen.broken)} images with {method.name}, budget {options['budget']}"
+            f"{back}."
         )
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words

@@ -37,6 +37,23 @@ def chance_of(counts: NDArray[np.int64]) -> float:
     return float(counts.max() / counts.sum())
 
 
+def draw_by_class(
+    labels: NDArray[np.int64], count: Callable[[int], int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw some rows of every class: (N,) of whether a row was drawn.
+
+    Args:
+        labels: (N,) class numbers.
+        count: how many to draw of a class of so many rows.
+        rng: draws a permutation of each class, in the order of their numbers.
+    """
+    drawn = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        drawn[members[: count(len(members))]] = True
+    return drawn
+
+
 @dataclass(frozen=True)
 class Originals:
     """What is known of the images that an ``ImageSet`` was read from, row by row.

@@ -243,6 +243,7 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",
         "delta_e": "" if figures.get("delta_e") is None else f"{figures['delta_e']:.2f}",
         "report": report,
+        "untold": report.untold() if report else "",
         "columns": [line.card for line in blocks[0]] if blocks else [],
         "rows": [_row(lines) for lines in blocks],
         "mixtures": any(line.case.mixture for lines in blocks for line in lines),

@@ -17,7 +17,7 @@ from skimage.feature import hog
 
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.reading import class_numbers
+from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
 from hf_unlearnable.modeling.surrogate import Surrogate
@@ -231,7 +231,8 @@ def is_one_class(
     if labels.kind != AUTO:
         return labels.kind == NONE
     columns = find_columns(dataset, image_column, label_column, needs_label=False)
-    return columns.label is None or len(np.unique(class_numbers(dataset, columns))) == 1
+    # Rows without a label are refused, or left out, by the fit.
+    return columns.label is None or len(np.unique(class_numbers(labelled(dataset, columns)[0], columns))) == 1
 
 
 def clusters(

@@ -44,6 +44,7 @@ from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.runs.releasing import Files, release
 from hf_unlearnable.runs.splits import Splits
+from hf_unlearnable.runs.test_images import draw_held_out, held_out_images, keep_held_out
 from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -56,6 +57,7 @@ class ProtectedRun(PathLike[str]):
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
         intake: what was found before the work.
+        originals: the images that were protected, as they were: without those that were left out or held out.
         image_files: how many lie in ``RunFolder.images``.
         lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
     """
@@ -63,6 +65,7 @@ class ProtectedRun(PathLike[str]):
     folder: RunFolder
     verification: Verification
     intake: Intake
+    originals: Dataset
     image_files: int = 0
     lossy: LossyCopy | None = None
 
@@ -105,7 +108,9 @@ class ProtectedRun(PathLike[str]):
             )
         if others := described.findings.get(OTHERS):
             lines.append(f"Others: {others} clean images of others were learned beside; none of them is written.")
-        if left_out := self.intake.images - described.images:
+        if held_out := len(held_out_images(self.folder) or ()):
+            lines.append(f"Held out: {held_out} images stay clean to test on, and are not published.")
+        if left_out := self.intake.images - described.images - held_out:
             lines.append(f"Left out, as told: {left_out} of {self.intake.images} rows, unreadable or without a label.")
         if clean := self.folder.clean_splits:
             protected = ", ".join(self.folder.protected_splits)
@@ -137,6 +142,7 @@ def protect(
     leave_out: bool = False,
     skip_unreadable: bool = False,
     drop_columns: Sequence[str] = (),
+    hold_out: float | None = None,
     intake: Intake | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
@@ -183,6 +189,8 @@ def protect(
         leave_out: leave files out that may be images and are not read, such as drawings, raw files and videos.
         skip_unreadable: leave images out that cannot be read.
         drop_columns: columns to leave out. One that can hold clean images must be.
+        hold_out: a share of every class, such as 0.2, that is not protected and not published: its clean images stay in
+            ``output/private`` for ``measure`` to test on.
         intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
@@ -269,9 +277,17 @@ def protect(
     )
     if unlabelled == "drop":
         skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, columns).tolist()}))
+    kept = np.setdiff1d(np.arange(len(released)), skipped)
+    held_out = None
+    if hold_out is not None:
+        stratified = columns if labels.kind == AUTO else replace(columns, label=None)
+        drawn = draw_held_out(released.select(kept), stratified, hold_out, recipe.seed)
+        held_out = released.select(kept[drawn])
+        skipped = tuple(sorted({*skipped, *kept[drawn].tolist()}))
+        kept = kept[~drawn]
     data = released
     if skipped:
-        data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
+        data = released.select(kept)
         origin = origin and replace(origin, skipped=skipped)
     splits = None
     if split == ALL:
@@ -310,7 +326,9 @@ def protect(
         files = Files(image_format, image_files, names, also_jpeg, num_proc, progress)
         made = release(protection, data, RunFolder(result), origin, splits, files)
         RunFolder(result).keep_intake(found)
-    return ProtectedRun(RunFolder(target), intake=found, **made._asdict())
+        if held_out is not None:
+            keep_held_out(RunFolder(result), held_out)
+    return ProtectedRun(RunFolder(target), intake=found, originals=data, **made._asdict())
 
 
 def default_method(
