@@ -78,7 +78,7 @@ def protect(
     labels: Annotated[
         str,
         typer.Option(
-            help="auto (a label column; else as below or one owner), none (one owner), clusters:10 (of images that "
+            help="auto (a label column; else as below, or one owner), none (one owner), clusters:10 (of images that "
             "look alike), largest:COLUMN (object or mask), frequent:COLUMN (of several labels)."
         ),
     ] = "auto",

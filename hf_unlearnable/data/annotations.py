@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, Value
 from datasets import Image as ImageFeature
 
 from hf_unlearnable.data.columns import inside, is_missing
+from hf_unlearnable.errors import DataError
 
 # What the Hub calls them: in structures of objects, and as columns of their own.
 BOXES = ("bbox", "bboxes", "box", "boxes")
@@ -55,14 +56,23 @@ class Objects:
         return _one(_parts(dataset.features[self.column]), self.category, dataset, self.column)
 
     def read(self, value: Any) -> list[tuple[list[float], Any, float | None]]:
-        """Box, category and area of every object in what the column holds for an image; None where not known."""
+        """Box, category and area of every object in what the column holds for an image; None where not known.
+
+        Raises:
+            DataError: more of one than of another.
+        """
         if value is None:
             return []
+        rows = value
         if isinstance(value, Mapping):  # of lists
-            lists = [value.get(name) or [] for name in (self.box, self.category, self.area) if name]
-            rows = [dict(zip(filter(None, (self.box, self.category, self.area)), row)) for row in zip(*lists)]
-        else:
-            rows = [dict(row) for row in value]
+            names = filter(None, (self.box, self.category, self.area))
+            lists = {name: value[name] for name in names if value.get(name) is not None}
+            if len({*map(len, lists.values())}) > 1:
+                told = ", ".join(f"{len(held)} in {name!r}" for name, held in lists.items())
+                raise DataError(
+                    f"got {told} for one image in the column {self.column!r}; expected one of each for every object"
+                )
+            rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         return [
             (list(row[self.box]), row.get(self.category), row.get(self.area))
             for row in rows

@@ -82,5 +82,5 @@ def _likeness(shown: NDArray[np.float32], image: Mapping[str, Any]) -> float:
         return 0.0  # an image that is broken is told elsewhere
     both = [np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BOX)), np.asarray(bright)]
     deviations = [side.astype(np.float64) - side.mean() for side in both]
-    lengths = [float(np.linalg.norm(side)) for side in deviations]
-    return abs(float((deviations[0] * deviations[1]).sum())) / np.prod(lengths) if all(lengths) else 0.0
+    lengths = float(np.linalg.norm(deviations[0])) * float(np.linalg.norm(deviations[1]))
+    return abs(float((deviations[0] * deviations[1]).sum())) / lengths if lengths else 0.0

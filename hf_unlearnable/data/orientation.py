@@ -60,9 +60,9 @@ def check_orientation(dataset: Dataset, image_column: str) -> str:
     if wrong:
         named = ", ".join(map(str, wrong[:NAMED])) + (", …" if len(wrong) > NAMED else "")
         raise DataError(
-            f"got {len(wrong)} images that their EXIF turns, with boxes or masks that fit the image as it is stored and "
-            f"not as it is shown: rows {named}; expected them to fit what datasets shows, and what is released. Turn "
-            f"these boxes and masks, or write the images anew without the orientation in their EXIF"
+            f"got {len(wrong)} images that their EXIF turns, with boxes or masks that fit the image as it is stored "
+            f"and not as it is shown: rows {named}; expected them to fit what datasets shows, and what is released. "
+            f"Turn these boxes and masks, or write the images anew without the orientation in their EXIF"
         )
     if not turned:
         return ""

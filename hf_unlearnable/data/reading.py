@@ -173,7 +173,7 @@ def orientation_of(image: Image.Image) -> int:
     # Pillow turns TIFF by itself, and would decode a PNG to look for EXIF behind the picture.
     has_exif = image.format != "TIFF" and "exif" in image.info
     orientation = image.getexif().get(ExifTags.Base.Orientation) if has_exif else None
-    return orientation if orientation in range(1, 9) else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def turned_size(image: Image.Image) -> tuple[int, int]:

@@ -77,8 +77,9 @@ def derive(dataset: Dataset, kind: str, column: str) -> Derived:
     """Derive the class of every image; arguments as of ``source_of``, which has found the column."""
     objects = Objects.of(dataset, column)
     feature = dataset.features[column]
+    named: Callable[[Any], str] = str
     if isinstance(feature, ImageFeature):
-        values, named = [_most_pixels(mask) for mask in _masks(dataset, column)], str
+        values = [_most_pixels(mask) for mask in _masks(dataset, column)]
     elif objects is None:
         values, named = (
             _most_frequent([tags_in(value) for value in values_of(dataset, column)]),

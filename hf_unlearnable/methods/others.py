@@ -88,7 +88,8 @@ class OtherImages:
         pixels = allocate_memmap(place / "all", (len(rows), channels, *size), np.uint8)
         pixels[: len(images)], pixels[len(images) :] = images.pixels, others.pixels
         before, after = images.originals, others.originals
-        assert before is not None and after is not None
+        assert before is not None
+        assert after is not None
         originals = Originals(
             np.concatenate([before.digests, after.digests]),
             np.concatenate([before.contents, after.contents]),

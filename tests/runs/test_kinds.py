@@ -147,9 +147,11 @@ def test_what_is_picked_is_said_and_can_be_said():
     assert picked.digest == said.digest
     assert said.description.labels == "largest:objects"
     assert Texture().fit(data, labels="none", progress=False).description.labels == "none"
-    with pytest.raises(DataError, match="got labels='largest:width'; expected a column of objects .*: one of objects"):
+    with pytest.raises(DataError, match=r"got labels='largest:width'; expected a column of objects .*: one of objects"):
         Texture().fit(data, labels="largest:width", progress=False)
-    with pytest.raises(DataError, match="got labels='frequent'; expected a column of several labels .*: none is among"):
+    with pytest.raises(
+        DataError, match=r"got labels='frequent'; expected a column of several labels .*: none is among"
+    ):
         Texture().fit(captioned(), labels="frequent", progress=False)
 
 
@@ -259,3 +261,12 @@ def test_a_folder_with_boxes_in_its_metadata(tmp_path):
     described = made.protection.description
     assert (described.labels, described.classes.names) == ("largest:objects", ["0", "1"])
     assert made.dataset["objects"][:][3]["bbox"] == [[1.0, 2.0, 23.0, 9.0], [5, 5, 3, 3]]
+
+
+def test_objects_that_do_not_go_together_are_refused():
+    data = detection(4)
+    objects = data["objects"][:]
+    objects[1]["category"] = objects[1]["category"] * 2
+    changed = data.remove_columns("objects").add_column("objects", objects, feature=data.features["objects"])
+    with pytest.raises(DataError, match=r"for one image in the column 'objects'; expected one of each for every"):
+        derive(changed, "largest", "objects")

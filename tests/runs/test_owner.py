@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ from huggingface_hub import hf_hub_download
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
-from hf_unlearnable import DataError, OutputError, RecipeError, Training, push, verify
+from hf_unlearnable import EM, DataError, OutputError, RecipeError, Training, push, verify
 from hf_unlearnable.cli import app
+from hf_unlearnable.data import sources
 from hf_unlearnable.data.neutral import neutral_pictures
+from hf_unlearnable.data.pixels import to_array
+from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.methods import Method
+from hf_unlearnable.methods.auto import Auto
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import RunFolder, measure, measuring, protect, protect_like
+from hf_unlearnable.runs.protecting import default_method
 
 QUICK = {"victims": "random-features", "training": Training(epochs=1, batch_size=16), "seeds": (1,), "progress": False}
 
@@ -164,3 +171,94 @@ def test_like_says_what_is_wrong(out, folder, tmp_path):
     with pytest.raises(DataError, match="without the column 'label', by which the run tells its classes apart"):
         protect_like(classes, folder, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def own():
+    return make_dataset(12, channels=3, seed=1).remove_columns("label")
+
+
+@pytest.fixture(scope="module")
+def beside():
+    """A few others', larger than the owner's, in three classes."""
+    return make_dataset(15, channels=3, side=16, seed=2)
+
+
+@pytest.mark.parametrize("method", ["em", "mi-ue:guides=1,guide_epochs=1", "beo:steps=1,robust=false", "auto"])
+def test_methods_that_tell_classes_apart_protect_one_owner_among_others(method, own, beside, monkeypatch):
+    monkeypatch.setattr(Auto, "candidates", ("texture",))
+    monkeypatch.setattr(Auto, "thieves", ("small-vgg",))
+    recipe = Method.parse(method)
+    recipe = replace(recipe, epochs=1, batch_size=16) if hasattr(recipe, "epochs") else replace(recipe, thief_epochs=1)
+    seen = {}
+
+    def watched(self, task, real=type(recipe).run):
+        real(self, task)
+        seen.update(moved=task.perturbations.clone(), names=task.images.names, labels=task.images.labels)
+
+    monkeypatch.setattr(type(recipe), "run", watched)
+    protection = recipe.fit(own, others=beside, labels="none", progress=False)
+    assert seen["names"] == ["all images", "others: class 0", "others: class 1", "others: class 2"]
+    assert (seen["labels"][:12] == 0).all()
+    assert (seen["labels"][12:] > 0).all()
+    assert not seen["moved"][12:].any()
+    assert (seen["moved"][:12].flatten(1).abs().sum(dim=1) > 0).all()
+    assert (len(protection), protection.classes.names) == (12, ["all images"])
+    assert protection.description.findings["others"] == 15
+    verified = protection.verify(own, own.map(protection))
+    assert verified.violations == verified.unchanged == 0
+
+
+def test_what_the_others_are_changes_the_perturbations(own, beside):
+    first, again, fewer = (
+        EM(epochs=1, batch_size=16).fit(own, others=clean, labels="none", progress=False).digest
+        for clean in (beside, beside, beside.select(range(9)))
+    )
+    assert first == again != fewer
+
+
+def test_the_owners_pattern_protects_pictures_that_came_later(own, beside):
+    recipe = EM(epochs=2, pattern_share=1.0, batch_size=16)
+    protection = recipe.fit(own, others=beside, labels="none", on_unseen="craft", progress=False)
+    later = make_dataset(3, channels=3, seed=11).remove_columns("label")
+    assert protection.verify(later, later.map(protection)).unchanged == 0
+
+
+def test_others_at_the_command_line_are_never_written(folder, others, tmp_path):
+    words = ("--others", others, "--method", "em", "--epochs", "1")
+    told = run("protect", folder, "--output", tmp_path / "out", *words).output
+    assert "Protecting 20 images with em" in told
+    assert "Others: 45 clean images of others were learned beside; none of them is written." in told
+    assert "pictures of one owner are few" not in told
+    made = RunFolder(tmp_path / "out")
+    assert (len(made.dataset), len(made.protection)) == (20, 20)
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 20
+    contents = {to_array(image).tobytes() for image in load_source(str(others))["image"]}
+    assert not any(to_array(image).tobytes() in contents for image in made.dataset["image"])
+
+
+def test_others_decide_the_default_method(own, beside):
+    assert default_method(own).name == "texture"
+    assert default_method(own, others=beside).name == "mi-ue"
+
+
+def test_others_that_do_not_go_together_are_refused(own, others, tmp_path):
+    with pytest.raises(RecipeError, match="got images of others for the method 'texture', which needs none"):
+        protect(own, tmp_path / "out", method="texture", others=others, progress=False)
+    with pytest.raises(DataError, match="got 3 of the 12 images to protect among the others too: rows 4, 5, 6"):
+        protect(own, tmp_path / "out", method="em", labels="none", others=own.select([4, 5, 6]), progress=False)
+    with pytest.raises(RecipeError, match="got others_split='test' and no name of others"):
+        protect(own, tmp_path / "out", method="em", others_split="test", progress=False)
+    with pytest.raises(OutputError, match="expected neither to lie in the other"):
+        protect(own, others / "out", method="em", others=others, progress=False)
+    with pytest.raises(DataError, match="the others dataset: got an empty dataset"):
+        protect(own, tmp_path / "out", method="em", labels="none", others=own.select([]), progress=False)
+    with pytest.raises(DataError, match="For one owner's images use the method texture, or show images of others"):
+        protect(own, tmp_path / "out", method="em", labels="none", progress=False)
+
+
+def test_the_command_opens_the_dataset_once(folder, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(sources, "_open", lambda *args, real=sources._open: opened.append(args[0]) or real(*args))
+    run("protect", folder, "--output", tmp_path / "out")
+    assert opened == [str(folder)]
