@@ -20,6 +20,7 @@ from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.findings import Audit
 from hf_unlearnable.protection.layout import (
     AUDITED,
+    HELD_OUT,
     IMAGE_NAMES,
     IMAGES,
     IMAGES_JPEG,
@@ -178,6 +179,11 @@ class RunFolder(PathLike[str]):
         return self.private / PROTECTION
 
     @property
+    def held_out(self) -> Path:
+        """Clean images that were kept back to test on."""
+        return self.private / HELD_OUT
+
+    @property
     def report_folder(self) -> Path:
         """The measurement with its pictures and pages."""
         return self.measured.parent
@@ -323,20 +329,6 @@ class RunFolder(PathLike[str]):
             DataError: it is damaged.
         """
         return Audit.of(read_json(self.audit_file)) if self.audit_file.exists() else None
-
-    @property
-    def not_measured(self) -> str:
-        """Why there is no measurement, and what to do; empty if there is one."""
-        if self.measured.exists():
-            return ""
-        finished = len(list(self.victims.glob("*.json")))
-        begun = (
-            f"A measurement was begun: {finished} models are trained and kept, the rest is missing. The same command "
-            f"goes on from there."
-            if finished
-            else "No model was trained on these images yet."
-        )
-        return f"{begun} To measure: hf-unlearnable measure RUN"
 
     def originals(self, clean: str | None = None, split: str | None = None) -> Dataset:
         """Open the originals.
