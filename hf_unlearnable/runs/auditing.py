@@ -213,11 +213,12 @@ def _copies(subject: _Subject, also: Sequence[str], progress: bool) -> Finding:
     twice = [pair for pair in pairs if not _clean_of(subject, pair) and pair.distance > 0]
     same = sum(not _clean_of(subject, pair) and pair.distance == 0 for pair in pairs)
     known, left = _of_one_original(subject, twice)
+    maybe = len(twice) - len(known) if subject.originals is None or also else 0
     evidence = {
         "clean_beside_protected": len(beside),
         "protected_in_two_ways": len(known),
         "taken_out_by_their_mean": left,
-        "perhaps_in_two_ways": len(twice) - len(known) if subject.originals is None or also else 0,
+        "perhaps_in_two_ways": maybe,
         "equal_pixels": same,
         "pairs": [str(pair) for pair in (beside or known or twice)[:SHOWN]],
     }
@@ -238,7 +239,7 @@ def _copies(subject: _Subject, also: Sequence[str], progress: bool) -> Finding:
             f"of each, or protect again with {option('duplicates', 'share')}",
             evidence=evidence,
         )
-    if maybe := int(evidence["perhaps_in_two_ways"]):
+    if maybe:
         return Finding(
             check="copies",
             severity="warning",
