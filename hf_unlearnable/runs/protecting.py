@@ -213,7 +213,8 @@ def protect(
     Warns:
         DataWarning: as ``Method.fit`` does.
     """
-    chosen, allowance, target = method and Method.parse(method), Budget.parse(budget), Path(output)
+    chosen = None if method is None else Method.parse(method)
+    allowance, target = Budget.parse(budget), Path(output)
     labels = Labels.parse(labels)
     check_format(image_format)
     check_names(names)
