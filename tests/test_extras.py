@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from hf_unlearnable import MissingExtraError, RecipeError, learnability, load_metric
 from hf_unlearnable.cli.command import app
+from hf_unlearnable.evaluation.thieves import thieves_of_suite
 from hf_unlearnable.lazy import EXTRAS, import_extra, require_extra
 from hf_unlearnable.metrics.lpips import load_lpips
 
@@ -44,6 +45,12 @@ def test_a_missing_package_is_named_with_its_extra(package):
 def test_what_is_missing_is_said_before_anything_is_read(options, message):
     with pytest.raises(RecipeError, match=message):
         learnability(None, clean=None, test=None, **options, progress=False)
+
+
+@pytest.mark.usefixtures("plain")
+def test_the_quick_suite_needs_no_extra():
+    for thief in thieves_of_suite("quick"):
+        thief.require()
 
 
 @pytest.mark.usefixtures("plain")

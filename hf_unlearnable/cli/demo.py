@@ -38,7 +38,7 @@ def demo(
     test = splits["test"].select(range(min(images, len(splits["test"]))))
     method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
     origin = Origin.at(data, rows=len(train))
-    if not protect_and_tell(train, output, method, budget=allowance, origin=origin):
+    if not protect_and_tell(train, output, lambda _: method, budget=allowance, origin=origin):
         return
     run = RunFolder(output)
     report = measure_and_tell(run, clean=train, test=test, victims=["small-resnet"], seeds=seeds, epochs=12)

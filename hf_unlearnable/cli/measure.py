@@ -184,7 +184,18 @@ def measure_and_tell(
         keep_picture(run.beside("images.png"), grid)
         written += ["accuracy.png", "images.png"]
     typer.echo(f"{', '.join(written)} written" + (f". Without pictures: {why}" if why else ""))
-    typer.echo(f"To see it all on one page:  hf-unlearnable report {shlex.quote(str(run.given))}")
+    if not why:
+        typer.echo(f"To see it all on one page:  {_report_command(run, named, image_column, label_column)}")
     found(output=run.given, report=run.measured, learnability=report.as_dict(), verdict=verdict_in_words(report))
     typer.echo(f"\n{verdict_in_words(report)}")
     return report
+
+
+def _report_command(run: RunFolder, named: dict[str, Any], image_column: str | None, label_column: str | None) -> str:
+    """The command for the page of what was measured, with what has to be named; of the figures alone for a Hub id."""
+    if not run.root.is_dir():
+        return shlex.join(["hf-unlearnable", "report", str(run.report_folder)])
+    given = {name: named[name] for name in ("clean", "clean_split")}
+    given |= {"image_column": image_column, "label_column": label_column}
+    options = [word for name, value in given.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(["hf-unlearnable", "report", str(run.given), *options])

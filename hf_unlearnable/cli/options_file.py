@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ def keep_options(context: typer.Context, folder: Path) -> None:
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
     lines = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     another = " --output ANOTHER" if "output" in plain else ""
-    head = f"# To repeat it, in {Path.cwd()}: hf-unlearnable {context.info_name} --config {NAME}{another}\n"
+    file = shlex.quote(os.path.relpath(folder / NAME))
+    head = f"# To repeat it, in {Path.cwd()}: hf-unlearnable {context.info_name} --config {file}{another}\n"
     atomic_write(folder / NAME, head + lines, private=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import EVERY, Epochs, Images, Labels, MaxPixels, Subset, found
-from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_few
+from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell
 from hf_unlearnable.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def protect(
         str | None,
         typer.Option(
             help="As the command env lists them, also with settings: 'beo:mode=self,steps=40' (default: mi-ue; texture "
-            "for images of one class)."
+            "for images of one class, without --others)."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Which split to protect; all keeps every split.")] = "train",
@@ -53,6 +52,10 @@ def protect(
         typer.Option(help="With --split all: a split that goes along unprotected, such as test; may be repeated."),
     ] = None,
     drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Keep this share of every class back, clean, for measure to test on: 0.2."),
+    ] = None,
     drop_unlabelled: Annotated[
         bool, typer.Option("--drop-unlabelled", help="Leave rows out whose label is null, NaN or -1.")
     ] = False,
@@ -74,7 +77,8 @@ def protect(
     labels: Annotated[
         str,
         typer.Option(
-            help="auto (a label column; else one owner), none (one owner), or clusters:10, made of the images."
+            help="auto (a label column; else as below or one owner), none (one owner), clusters:10 (of images that look "
+            "alike), largest:COLUMN (object or mask), frequent:COLUMN (of several labels)."
         ),
     ] = "auto",
     craft: Annotated[
@@ -83,6 +87,13 @@ def protect(
             "--craft-unseen", help="Let OUTPUT/private protect images too that are added later; one owner's always can."
         ),
     ] = False,
+    others: Annotated[
+        str | None,
+        typer.Option(
+            help="Clean images of others, for methods that tell classes apart; none of them is written to OUTPUT."
+        ),
+    ] = None,
+    others_split: Annotated[str | None, typer.Option(help="Their split (default: train).")] = None,
     like: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Protect pictures that came later as this earlier OUTPUT; writes files."),
@@ -132,11 +143,10 @@ def protect(
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
     from hf_unlearnable.methods.labelling import Labels as Labelling
-    from hf_unlearnable.methods.labelling import is_one_class
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
-    from hf_unlearnable.runs.inspecting import open_dataset
     from hf_unlearnable.runs.protecting import check_apart
+    from hf_unlearnable.runs.test_images import how_to_measure
 
     if like is not None:
         _protect_like(context, like, dataset, output, split=split, config=subset, image_format=image_format)
@@ -154,34 +164,35 @@ def protect(
     source |= {"image_column": image_column, "label_column": label_column}
     if dry_run:
         files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
-        look_and_tell(dataset, budget=allowance, decode=True, **files, **source)
+        look_and_tell(dataset, budget=allowance, decode=True, labels=wanted, **files, **source)
         return
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")
     check_apart(dataset, output)
+    if others is not None:
+        check_apart(others, output)
     if not overwrite:
         require_empty(output)
     if push_to:
         from hf_unlearnable.hub import check_login
 
         check_login(push_to)
-    data = open_dataset(dataset, split, subset, class_depth, keep_clean or ()).dataset
-    alone = is_one_class(data, wanted, image_column, label_column)
-    if alone:
-        tell_few(len(data))
     written = protect_and_tell(
         dataset,
         output,
-        named or _with_settings(Method.parse("texture" if alone else "mi-ue"), given),
+        lambda default: named or _with_settings(default, given),
         budget=allowance,
         **source,
         leave_out=leave_out,
         skip_unreadable=skip_unreadable,
         drop_columns=drop_column or (),
+        hold_out=hold_out,
         unlabelled="drop" if drop_unlabelled else "error",
         duplicates=duplicates,
         surrogate=surrogate or None,
         labels=wanted,
+        others=others,
+        others_split=others_split,
         resolution=resolution,
         on_unseen="craft" if craft else None,
         cache=cache,
@@ -198,7 +209,7 @@ def protect(
     keep_options(context, RunFolder(output).private)
     if push_to:
         push(output, push_to)
-    typer.echo(f"\nNow see what it does:  hf-unlearnable measure {shlex.quote(str(output))}")
+    typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output))}")
 
 
 WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "plugin"}

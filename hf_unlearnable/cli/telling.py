@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_unlearnable.data.intake import Intake
+    from hf_unlearnable.data.sources import Source
     from hf_unlearnable.methods import Method
 
 # Options of protect that say what is looked at before, and how it will be written.
@@ -27,6 +29,7 @@ LOOKED_AT = (
     "class_depth",
     "image_column",
     "label_column",
+    "labels",
     "image_format",
     "image_files",
     "budget",
@@ -41,27 +44,55 @@ LATER = (
 )
 
 
-def protect_and_tell(dataset: Dataset | str, output: Path, method: Method, **options: Any) -> bool:
-    """Protect in all processes, and say in the main one what was done; return whether this process is it."""
+def protect_and_tell(dataset: Dataset | str, output: Path, choose: Callable[[Method], Method], **options: Any) -> bool:
+    """Protect in all processes, and say in the main one what was done.
+
+    Args:
+        dataset: what to protect.
+        output: the folder to write.
+        choose: what protects it, given what does where nobody has chosen.
+        options: of ``protect``.
+
+    Returns:
+        Whether this process is the main one.
+    """
+    from hf_unlearnable.methods.labelling import is_one_class
     from hf_unlearnable.runs import RunFolder, protect
+    from hf_unlearnable.runs.inspecting import open_dataset
+    from hf_unlearnable.runs.protecting import default_method, open_others
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
+    opened = open_dataset(
+        dataset,
+        options.get("split", "train"),
+        options.get("config"),
+        options.get("class_depth"),
+        options.get("keep_clean", ()),
+    )
+    options["others"] = others = open_others(options.get("others"), options.pop("others_split", None))
+    labelled = {name: options[name] for name in ("labels", "image_column", "label_column") if name in options}
+    method = choose(default_method(opened.dataset, others=others, **labelled))
     if accelerator.is_main_process:
+        if others is None and is_one_class(opened.dataset, **labelled):
+            tell_few(len(opened.dataset))
         seen = look_and_tell(
-            dataset,
+            opened,
             output=output,
             decode=True if options.get("skip_unreadable") else None,
             **{name: options[name] for name in LOOKED_AT if name in options},
         )
         seen.check(leave_out=options.get("leave_out", False), skip_unreadable=options.get("skip_unreadable", False))
         options["intake"] = seen
+        opened = replace(opened, contents=None)  # the names of a million files, which were looked at
+        back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
         typer.echo(
-            f"\nProtecting {seen.images - len(seen.broken)} images with {method.name}, budget {options['budget']}."
+            f"\nProtecting {seen.images - len(seen.broken)} images with {method.name}, budget {options['budget']}"
+            f"{back}."
         )
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
-        protected = protect(dataset, output, method=method, accelerator=accelerator, **options)
+        protected = protect(opened, output, method=method, accelerator=accelerator, **options)
     if protected is None:
         return False
     typer.echo(protected)
@@ -101,7 +132,7 @@ def tell_few(count: int) -> None:
         )
 
 
-def look_and_tell(dataset: Dataset | str, **options: Any) -> Intake:
+def look_and_tell(dataset: Dataset | Source | str, **options: Any) -> Intake:
     """Look at what is to be protected, and say what was found."""
     from hf_unlearnable.runs import intake
 

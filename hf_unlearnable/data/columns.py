@@ -152,7 +152,7 @@ def find_columns(
         DataError: not a ``Dataset``, a missing column, one of another type, or several candidates.
     """
     found = unlabelled(dataset, image)
-    if label is None and not needs_label and not _label_candidates(dataset):
+    if label is None and not needs_label and not label_candidates(dataset):
         return found
     return Columns(found.image, _find_label(dataset, label))
 
@@ -195,7 +195,7 @@ def _find_image(dataset: Dataset, name: str | None) -> str:
 def _find_label(dataset: Dataset, name: str | None) -> str:
     candidates = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
     if name is None:
-        plain = _label_candidates(dataset)
+        plain = label_candidates(dataset)
         if candidates or len(plain) != 1:
             return _only(dataset, candidates, "label", "ClassLabel")
         listing = Classes.of(dataset, Columns("", plain[0]))
@@ -215,7 +215,7 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
     return name
 
 
-def _label_candidates(dataset: Dataset) -> list[str]:
+def label_candidates(dataset: Dataset) -> list[str]:
     """What may be meant as labels where nobody has named a column: classes, or values under a usual name."""
     classes = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
     plain = [column for column in LABEL_NAMES if column in dataset.features and _is_plain(dataset.features[column])]
@@ -261,11 +261,11 @@ def _in_words(feature: Any) -> str:
         return f"Value({feature.dtype!r})"
     if isinstance(feature, Mapping):
         return "a structure of " + ", ".join(f"{name}: {_in_words(part)}" for name, part in feature.items())
-    inner = _inside(feature)
+    inner = inside(feature)
     return type(feature).__name__ + ("" if inner is None else f"({_in_words(inner)})")
 
 
-def _inside(feature: Any) -> Any:
+def inside(feature: Any) -> Any:
     """What a list is a list of; None for what is no list."""
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 
@@ -280,7 +280,7 @@ def _fix(dataset: Dataset, what: str, name: str | None = None) -> str:
         if part := next((part for part, held in inner.items() if isinstance(held, kind)), None):
             taken = option(f"{what}_column", f"{column}.{part}")
             return f"Take {part!r} out of its structure: dataset.flatten(), then {taken}"
-        if isinstance(_inside(feature), kind):
+        if isinstance(inside(feature), kind):
             return _FIX_LISTS[what].format(column=repr(column))
     if what == "image":
         return worded(

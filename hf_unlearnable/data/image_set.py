@@ -37,6 +37,23 @@ def chance_of(counts: NDArray[np.int64]) -> float:
     return float(counts.max() / counts.sum())
 
 
+def draw_by_class(
+    labels: NDArray[np.int64], count: Callable[[int], int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw some rows of every class: (N,) of whether a row was drawn.
+
+    Args:
+        labels: (N,) class numbers.
+        count: how many to draw of a class of so many rows.
+        rng: draws a permutation of each class, in the order of their numbers.
+    """
+    drawn = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        drawn[members[: count(len(members))]] = True
+    return drawn
+
+
 @dataclass(frozen=True)
 class Originals:
     """What is known of the images that an ``ImageSet`` was read from, row by row.
@@ -52,6 +69,10 @@ class Originals:
     contents: NDArray[np.void]
     sizes: NDArray[np.int32]
     conversions: dict[str, int]
+
+    def first(self, count: int) -> Originals:
+        """Of the first ``count`` rows alone; the conversions stay."""
+        return replace(self, digests=self.digests[:count], contents=self.contents[:count], sizes=self.sizes[:count])
 
     @property
     def first_copies(self) -> NDArray[np.int64]:
@@ -198,8 +219,9 @@ def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool =
             return
         raise DataError(
             f"got images of one class only ({names[present[0]]!r}); expected at least two, since this method works by "
-            f"what tells classes apart. For one owner's images use the method texture; or let classes be made of "
-            f"images that look alike: {option('labels', 'clusters:10')}"
+            f"what tells classes apart. For one owner's images use the method texture, or show images of others: "
+            f"{option('others', 'DATASET')}; or let classes be made of images that look alike: "
+            f"{option('labels', 'clusters:10')}"
         )
     lonely = [names[index] for index in present if counts[index] == 1]
     if lonely:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.columns import Columns
-from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.data.image_set import COMPARABLE, ImageSet
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.errors import DataError, worded
 
@@ -98,6 +98,18 @@ def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> list[st
     if np.array_equal(protected.pixels, clean.pixels):
         doubts.append("the protected images are identical to the clean ones: nothing is protected")
     return doubts
+
+
+def count_seen(test: ImageSet, trained: Sequence[ImageSet]) -> int:
+    """How many test images are, pixel by pixel at full size, among those that models are trained on.
+
+    Args:
+        test: read from a dataset.
+        trained: likewise.
+    """
+    known = [images.originals.contents for images in (test, *trained) if images.originals is not None]
+    own, *others = (contents.view(COMPARABLE) for contents in known)
+    return int(np.isin(own, np.concatenate(others)).sum())
 
 
 def aligned_pairs(

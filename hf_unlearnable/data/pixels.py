@@ -47,6 +47,8 @@ IMAGE_FORMATS = {"png": ".png", "webp": ".webp"}  # lossless both, as they are w
 
 MAX_WEBP_SIDE = 16383
 
+METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop"}  # in what Pillow reads of a file
+
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 

@@ -168,13 +168,18 @@ def read_pixels(stored: Mapping[str, Any], mode: str | None = None) -> NDArray[n
         return to_array(image.convert(mode) if mode else image)
 
 
-def turned_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width as they are once the EXIF orientation is applied; reads no pixels."""
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation that is applied when an image is shown, 1 for none; reads no pixels."""
     # Pillow turns TIFF by itself, and would decode a PNG to look for EXIF behind the picture.
     has_exif = image.format != "TIFF" and "exif" in image.info
-    turned = has_exif and image.getexif().get(ExifTags.Base.Orientation) in TURNED
+    orientation = image.getexif().get(ExifTags.Base.Orientation) if has_exif else None
+    return orientation if orientation in range(1, 9) else 1
+
+
+def turned_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width as they are once the EXIF orientation is applied; reads no pixels."""
     width, height = image.size
-    return (width, height) if turned else (height, width)
+    return (width, height) if orientation_of(image) in TURNED else (height, width)
 
 
 # What Pillow raises for damaged files.

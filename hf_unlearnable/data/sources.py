@@ -41,12 +41,14 @@ class Source:
         split: which it is, ``"train+validation"`` for several.
         splits: how many rows each has.
         contents: every file of the folder or the archive that it was opened from; None for what is no such.
+        name: what was opened; empty for a dataset in memory.
     """
 
     dataset: Dataset
     split: str
     splits: dict[str, int]
     contents: Contents | None = None
+    name: str = ""
 
 
 ALL = "all"  # in place of a split: every one
@@ -95,6 +97,12 @@ def open_source(
         DataError: there, but not readable as a dataset, without this split, or with several where none was named; or
             several splits of other columns or classes.
     """
+    return replace(_open(source, split, config, class_depth, keep_clean), name=source)
+
+
+def _open(
+    source: str, split: str | None, config: str | None, class_depth: int | None, keep_clean: Sequence[str]
+) -> Source:
     path = Path(source).expanduser()
     try:
         if path.is_dir() or (path.is_file() and is_archive(path.name)):

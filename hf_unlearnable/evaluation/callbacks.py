@@ -75,7 +75,7 @@ class LearnabilityCallback(TrainerCallback):
             ``pixel_values`` and ``labels``), or a ``Dataset`` with an ``Image`` and a ``ClassLabel`` column, which the
             Trainer's ``processing_class`` then prepares.
         baseline: clean test accuracy of the same training on clean images, in [0, 1], or the ``learnability.json`` of
-            that run; no protection score is given without one.
+            that run; no protection score is given without one, or where guessing may get as far on so few images.
         train_images: how many training images, evenly spaced, the train accuracy is measured on; as many as the clean
             test set has when left out, none for 0.
         trackers: the callbacks that report to trackers. Made from ``report_to`` when left out; a tracker that cannot be
@@ -169,8 +169,9 @@ class LearnabilityCallback(TrainerCallback):
         train = self._train_accuracy(args, model, train_dataloader)
         if train is not None:
             figures |= {TRAIN: train, GAP: train - clean}
-        if self.baseline is not None and math.isfinite(score := protection_score(clean, self.baseline, chance)):
-            figures[SCORE] = score
+        if self.baseline is not None:
+            score = protection_score(clean, self.baseline, chance, int(counts.sum()))
+            figures |= {SCORE: score} if math.isfinite(score) else {}
         peak = max([*past, {CLEAN: clean, "epoch": state.epoch}], key=lambda one: one[CLEAN])
         figures |= {PEAK: peak[CLEAN], PEAK_EPOCH: peak["epoch"]}
         figures |= {
@@ -185,7 +186,7 @@ class LearnabilityCallback(TrainerCallback):
                 args, state, control, logs=dict(log), model=model, processing_class=processing_class, **kwargs
             )
         if state.is_world_process_zero:
-            tqdm.write(_sentence(figures, state))
+            tqdm.write(_sentence(figures, state, unmeasurable=self.baseline is not None and SCORE not in figures))
             self._save(Path(str(args.output_dir)), measurements(state), chance)
 
     def _train_accuracy(self, args: TrainingArguments, model: PreTrainedModel, train_dataloader: Any) -> float | None:
@@ -352,10 +353,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)  # trackers read a slash as a folder
 
 
-def _sentence(figures: dict[str, Any], state: TrainerState) -> str:
+def _sentence(figures: dict[str, Any], state: TrainerState, *, unmeasurable: bool) -> str:
     parts = [f"clean test accuracy {100 * figures[CLEAN]:.1f} %"]
     if TRAIN in figures:
         parts.append(f"train accuracy {100 * figures[TRAIN]:.1f} %")
     if SCORE in figures:
         parts.append(f"protection score {figures[SCORE]:.2f}")
+    if unmeasurable:
+        parts.append("protection cannot be measured: too few images, the baseline may be luck")
     return f"step {state.global_step}, epoch {state.epoch or 0:.2f}: {', '.join(parts)}"

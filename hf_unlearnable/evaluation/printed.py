@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, PROTECTED, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
 
+CANNOT = "cannot be measured"
+
 Tables = Mapping[str, Sequence[Line]]  # the lines of each victim and defence, by what the two are called
 
 UNKNOWN = Accuracy(math.nan, math.nan)
@@ -41,7 +43,6 @@ def overview(tables: Tables, *, owner: bool) -> Iterator[str]:
 
 def blocks(tables: Tables, *, owner: bool) -> Iterator[str]:
     """All lines of each victim and defence, then what follows from them; arguments as of ``overview``."""
-    clean = any(line.case.key == CLEAN and line.seeds for table in tables.values() for line in table)
     for title, table in tables.items():
         yield f"{title:<28}{'last epoch':>12}{'peak epoch':>15}" + (f"{'precision':>15}{'others':>15}" if owner else "")
         lines = [line for line in table if line.seeds]
@@ -49,12 +50,8 @@ def blocks(tables: Tables, *, owner: bool) -> Iterator[str]:
             beside = "".join(f"   {_cell(one):>12}" for one in (line.precision, line.others) if one is not None)
             yield f"  {line.text:<34}{_cell(line.last):>12}   {_cell(line.peak):>12}{beside}"
         for line in lines:
-            if line.protection_score is None:
-                continue
-            if not math.isnan(line.protection_score):
+            if line.protection_score is not None and not math.isnan(line.protection_score):
                 yield f"  protection score {line.protection_score:.2f} (1: protected data teach nothing, 0: all)"
-            elif clean:
-                yield "  no protection score: the victim learns nothing from clean data either"
         yield from _gains(lines)
 
 
@@ -69,9 +66,11 @@ def _gains(lines: Sequence[Line]) -> Iterator[str]:
     """What protected images add in each mixture."""
     alone = case_of(CLEAN_PART).text
     for line in lines:
+        which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
         if line.theft_gain is not None and not math.isnan(line.theft_gain):
-            which = f"{line.case.text} - {alone}, {line.ratio:.0%} protected"
             yield f"  theft gain {100 * line.theft_gain:+.1f} points ({which})"
+        elif line.clean_part is not None and not math.isnan(line.clean_part.mean):
+            yield f"  theft gain {CANNOT} ({which})"
 
 
 def _cell(accuracy: Accuracy) -> str:

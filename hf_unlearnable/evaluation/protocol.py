@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hf_unlearnable.data.columns import find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.pairing import check_images, check_match, naming
+from hf_unlearnable.data.pairing import check_images, check_match, count_seen, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, RecipeError, option
@@ -117,7 +117,8 @@ def learnability(
         DivergenceError: a victim's loss left the finite numbers.
 
     Warns:
-        UserWarning: the protected images are the clean ones, or most of them look like other images than those.
+        UserWarning: the protected images are the clean ones, or most of them look like other images than those; or test
+            images are among those that victims are trained on, which ``Report.test_seen`` counts.
     """
     accelerator = accelerator or default_accelerator()
     ratios = ratios_of(ratios, owner=others is not None)
@@ -182,6 +183,12 @@ def learnability(
                 f"protected and clean images, or 0 or 1"
             )
     idle = [defence for defence in dict.fromkeys(thief.defence for thief in thieves) if _idle(defence, sets)]
+    trained = [parts[name] for name in ("clean", "protected", "others") if name in parts]
+    if seen := count_seen(parts["test"], trained):
+        doubts.append(
+            f"{seen} of {len(test)} test images are among those that models are trained on: of these the figures tell "
+            f"how well they are remembered, and nothing of what is learned for new images"
+        )
     if suite is None:
         doubts += [f"the defence {defence} changes no image, so it does nothing here" for defence in idle]
     else:
@@ -229,6 +236,7 @@ def learnability(
         },
         suite=suite or "",
         owner=owner,
+        test_seen=seen,
     )
 
 

@@ -21,7 +21,7 @@ from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
-from hf_unlearnable.evaluation.printed import blocks, overview, sizes
+from hf_unlearnable.evaluation.printed import CANNOT, blocks, overview, sizes
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
@@ -141,6 +141,8 @@ class Report:
             the ``others`` to train and, in ``owner test`` and ``others test``, to test on, and ``classes`` of others.
             All accuracies are then recalls of the owner's class, ``chance`` is its share of the training images, and
             ``images`` and ``test_images`` count all.
+        test_seen: how many of the test images are among those that victims were trained on; None where nobody looked,
+            as in what earlier versions wrote.
     """
 
     results: tuple[Result, ...]
@@ -155,11 +157,17 @@ class Report:
     epochs_factors: dict[str, int] = field(default_factory=dict)
     suite: str = ""
     owner: dict[str, int] = field(default_factory=dict)
+    test_seen: int | None = None
 
     @property
     def figure(self) -> str:
         """What was measured, in words."""
         return "recall of the owner's clean images" if self.owner else "clean test accuracy"
+
+    @property
+    def tested(self) -> int:
+        """How many images accuracies are shares of: those to test on, of one owner where there is one."""
+        return self.owner.get("owner test", self.test_images)
 
     @property
     def victims(self) -> list[str]:
@@ -279,13 +287,47 @@ class Report:
         """The sample standard deviation of ``values``; not a number for a single seed."""
         return Accuracy.of(self.values(case, victim, figure, **choice)).spread
 
+    def ceiling(self, victim: str | None = None) -> float:
+        """The best accuracy after clean images, of one victim or all; not a number where that was not measured."""
+        pairs = [pair for pair in self.pairs if victim in (None, pair[0])]
+        known = [self.accuracy(CLEAN, model, defence=defence) for model, defence in pairs]
+        return max((accuracy for accuracy in known if not math.isnan(accuracy)), default=math.nan)
+
+    @property
+    def guessing(self) -> float:
+        """How far as many models as these get by luck, in [0, 1]; see ``scores.guessing``."""
+        return scores.guessing(self.chance, self.tested, len(self.pairs))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether victims were trained on most of the test images, so that figures say nothing of new ones."""
+        return 2 * (self.test_seen or 0) > self.tested
+
+    def untold(self, victim: str | None = None) -> str:
+        """Why no figure tells what protection does; empty where one does, or where no clean images were trained on.
+
+        Args:
+            victim: as far as this one goes; all of them when left out.
+        """
+        if self.remembers:
+            return f"{self.test_seen} of {self.tested} test images are among those that models were trained on"
+        best = self.ceiling(victim)
+        if math.isnan(best) or best > self.guessing:
+            return ""
+        return (
+            f"too few images; what was learned from clean images names {100 * best:.1f} % of {self.tested} test "
+            f"images, and luck alone up to {100 * self.guessing:.1f} % (chance {100 * self.chance:.1f} %)"
+        )
+
     def protection_score(self, victim: str | None = None, defence: str | None = None) -> float:
         """(clean - protected) / (clean - chance): 1 when protected data teach nothing, 0 when they teach all.
 
-        Clean and protected data meet the same defence. Not a number when the victim learns nothing from clean data.
+        Clean and protected data meet the same defence. Not a number when what the victim learns from clean data may be
+        luck, or when it ``remembers`` the test images.
         """
         clean, protected = (self.accuracy(case, victim, defence=defence) for case in (CLEAN, PROTECTED))
-        return scores.protection_score(protected, clean, self.chance)
+        score = scores.protection_score(protected, clean, self.chance, self.tested, len(self.pairs))
+        return math.nan if self.remembers else score
 
     def theft_gain(
         self, victim: str | None = None, *, ratio: float | None = None, defence: str | None = None, case: str = MIX
@@ -293,9 +335,11 @@ class Report:
         """What protected data add for a thief who has the other part clean: mix - clean part alone.
 
         Zero or less means that they add nothing. ``case=SEQUENTIAL`` for the thief who trains on the clean part first.
+        Not a number when both may be luck, or when the victim ``remembers`` the test images.
         """
         choice: dict[str, Any] = {"ratio": ratio, "defence": defence}
-        return self.accuracy(case, victim, **choice) - self.accuracy(CLEAN_PART, victim, **choice)
+        both, alone = (self.accuracy(key, victim, **choice) for key in (case, CLEAN_PART))
+        return math.nan if self.remembers or max(both, alone) <= self.guessing else both - alone
 
     def rows(self) -> list[dict[str, Any]]:
         """A tidy table: one row for each victim that was trained."""
@@ -316,10 +360,11 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-        later = ("trainings", "epochs_factors", "suite", "owner")
-        given = {name: value for name, value in asdict(self).items() if value or name not in later}
+        later = ("trainings", "epochs_factors", "suite", "owner", "test_seen")
+        given = {name: value for name, value in asdict(self).items() if value or value == 0 or name not in later}
         results = [result.as_dict() for result in self.results]
-        return {"summary": [line.as_dict() for line in self.table()], **given, "results": results}
+        why = {"cannot_be_measured": self.untold()} if self.untold() else {}
+        return {"summary": [line.as_dict() for line in self.table()], **why, **given, "results": results}
 
     def save(self, file: str | PathLike[str], *, private: bool = False) -> None:
         """Write the report as JSON, or the tidy table of ``rows``, by the file's ending.
@@ -373,7 +418,7 @@ class Report:
         """
         kinds = kinds_of(cls)
         own = {key: value for key, value in stored.items() if key in kinds}
-        later = ("doubts", "trainings", "epochs_factors", "suite", "owner")
+        later = ("doubts", "trainings", "epochs_factors", "suite", "owner", "test_seen")
         check_keys(own, set(kinds) - set(later), later, "a measurement", kinds)
         read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
         return cls(**own | read)
@@ -384,10 +429,13 @@ class Report:
         if self.owner:
             lines.append(sizes(self.owner))
         tables = {self._title(*pair): self.table(*pair) for pair in self.pairs}
-        shown = (
-            overview(tables, owner=bool(self.owner)) if len(tables) > FEW else blocks(tables, owner=bool(self.owner))
-        )
-        return "\n".join([*lines, *shown])
+        shown = overview if len(tables) > FEW else blocks
+        lines += shown(tables, owner=bool(self.owner))
+        if why := self.untold():
+            return "\n".join([*lines, f"  {CANNOT}: {why}"])
+        if vain := [victim for victim in self.victims if self.untold(victim)]:
+            lines.append(f"  no score for {'; '.join(vain)}: {self.untold(vain[0])}")
+        return "\n".join(lines)
 
     def _title(self, victim: str, defence: str) -> str:
         return victim if self.defences == [NO_DEFENCE] or defence == NO_DEFENCE else f"{victim}, {defence}"

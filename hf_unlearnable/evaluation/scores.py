@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -9,20 +10,42 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_unlearnable.errors import DataError
 
+LUCK = 0.025  # share of measurements in which models that only guess may pass for models that learned something
 
-def protection_score(accuracy: float, baseline: float, chance: float) -> float:
+
+@functools.cache
+def guessing(chance: float, images: int, tries: int = 1) -> float:
+    """How far models that only guess get by luck: an accuracy in [0, 1] that says nothing, and all below it.
+
+    The smallest ``k / images`` that the best of ``tries`` guessing models passes with a probability of ``LUCK`` at most
+    (binomial, by Bonferroni's bound): two standard deviations above chance for many images and one model.
+
+    Args:
+        chance: of naming the most frequent class always, in [0, 1].
+        images: in the test set.
+        tries: models of which the best is taken.
+    """
+    from scipy.special import bdtr  # here, so that a command that needs none of it starts quickly
+
+    below = bdtr(np.arange(images + 1, dtype=np.float64), images, chance)  # P(at most k right)
+    return float(np.argmax(below >= 1 - LUCK / tries)) / images
+
+
+def protection_score(accuracy: float, baseline: float, chance: float, images: int, tries: int = 1) -> float:
     """(baseline - accuracy) / (baseline - chance): 1 when protected data teach nothing, 0 when they teach all.
 
     Args:
         accuracy: clean test accuracy after training on protected data, in [0, 1].
         baseline: the same after training on the clean data.
         chance: of naming the most frequent class always.
+        images: in the test set.
+        tries: as of ``guessing``.
 
     Returns:
         At most 1 but for accuracies below chance; negative where protected data teach more than clean ones. Not a
-        number when the baseline is no better than chance.
+        number when the baseline is no better than ``guessing``: a share of what may be luck says nothing.
     """
-    return (baseline - accuracy) / (baseline - chance) if baseline > chance else math.nan
+    return (baseline - accuracy) / (baseline - chance) if baseline > guessing(chance, images, tries) else math.nan
 
 
 def confusion(predictions: ArrayLike, references: ArrayLike, classes: int | None = None) -> NDArray[np.int64]:

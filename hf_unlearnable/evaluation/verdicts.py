@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.printed import CANNOT
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 
 BROKEN, LEAKING = 0.5, 0.25  # shares regained from which on a protection is called broken, or leaking
@@ -30,6 +31,8 @@ class Verdict:
         best: the highest that any model reaches on clean data, with whatever countermeasure: a thief chooses both.
         regained: (protected - chance) / (best - chance), last epoch; not a number where something was not measured.
         regained_at_peak: the same of the best epoch.
+        untold: whether the model was trained on clean images, and what it learned there tells nothing: see
+            ``Report.untold``.
     """
 
     victim: str
@@ -41,13 +44,15 @@ class Verdict:
     best: float
     regained: float
     regained_at_peak: float
+    untold: bool
 
     @classmethod
     def of(cls, report: Report, victim: str, defence: str) -> Verdict:
         """From the results of ``learnability``."""
-        best = ceiling(report)
+        best = report.ceiling()
         # A model that learns nothing from clean images tells nothing about what protected ones teach.
-        room = best - report.chance if ceiling(report, victim) > report.chance else math.nan
+        untold = bool(report.untold(victim))
+        room = math.nan if untold else best - report.chance
         protected, peak = (report.accuracy(PROTECTED, victim, figure, defence=defence) for figure in ("last", "peak"))
         return cls(
             victim=victim,
@@ -59,17 +64,18 @@ class Verdict:
             best=best,
             regained=(protected - report.chance) / room,
             regained_at_peak=(peak - report.chance) / room,
+            untold=untold,
         )
 
     @property
     def state(self) -> str:
-        """``"broken"``, ``"leaks"`` or ``"holds"``; ``"not measured"`` where that cannot be said."""
-        return _state(self.regained)
+        """``"broken"``, ``"leaks"`` or ``"holds"``; else ``"cannot be measured"`` or ``"not measured"``."""
+        return _state(self.regained, self.untold)
 
     @property
     def state_at_peak(self) -> str:
         """The same for a thief who stops at the best epoch."""
-        return _state(self.regained_at_peak)
+        return _state(self.regained_at_peak, self.untold)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Cell:
         spread: its standard deviation over seeds; not a number for a single one.
         regained: that of ``Verdict``.
         clean: the accuracy after training on clean data under the same countermeasure, last epoch.
-        state: ``"broken"``, ``"leaks"``, ``"holds"`` or ``"not measured"``.
+        state: that of ``Verdict``.
     """
 
     accuracy: float
@@ -89,6 +95,11 @@ class Cell:
     regained: float
     clean: float
     state: str
+
+    @property
+    def judged(self) -> bool:
+        """Whether the state says something about the protection."""
+        return judged(self.state)
 
     @classmethod
     def of(cls, report: Report, victim: str, defence: str, *, stopped: bool = False) -> Cell:
@@ -100,17 +111,15 @@ class Cell:
         return cls(verdict.peak, spread, verdict.regained_at_peak, verdict.clean, verdict.state_at_peak)
 
 
-def _state(regained: float) -> str:
+def judged(state: str) -> bool:
+    """Whether a state says something about the protection."""
+    return state not in (UNKNOWN, CANNOT)
+
+
+def _state(regained: float, untold: bool) -> str:
     if math.isnan(regained):
-        return UNKNOWN
+        return CANNOT if untold else UNKNOWN
     return "broken" if regained >= BROKEN else "leaks" if regained >= LEAKING else "holds"
-
-
-def ceiling(report: Report, victim: str | None = None) -> float:
-    """The best accuracy after clean images, of one model or of all; not a number where that was not measured."""
-    pairs = [pair for pair in report.pairs if victim in (None, pair[0])]
-    known = [report.accuracy(CLEAN, model, defence=defence) for model, defence in pairs]
-    return max((accuracy for accuracy in known if not math.isnan(accuracy)), default=math.nan)
 
 
 def best_thief(report: Report) -> Verdict | None:
@@ -121,6 +130,8 @@ def best_thief(report: Report) -> Verdict | None:
 def verdict_in_words(report: Report) -> str:
     """The verdict on the protection, with the thief that it is by, as one line; or why there is none."""
     best = best_thief(report)
+    if why := report.untold():
+        return f"Verdict: none. What the protection does {CANNOT}: {why}"
     if best is None:
         return (
             "No verdict: that takes a model that learned from clean images, and one that was trained on protected ones"

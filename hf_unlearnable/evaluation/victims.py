@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from hf_unlearnable.budget import to_unit
-from hf_unlearnable.data.image_set import ImageSet
+from hf_unlearnable.data.image_set import ImageSet, draw_by_class
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, DivergenceError, first_line
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
@@ -261,9 +261,4 @@ def _kept(file: Path, read: Callable[[Path], T]) -> T | None:
 
 def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
     """Draw ``share`` of the rows of every class, rounded to the nearest row: (N,) of whether a row was drawn."""
-    rng = np.random.default_rng(seed)
-    drawn = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        drawn[members[: round(share * len(members))]] = True
-    return drawn
+    return draw_by_class(labels, lambda members: round(share * members), np.random.default_rng(seed))

@@ -16,12 +16,14 @@ from typing import Any, Literal
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 from huggingface_hub.repocard_data import CardData
 
+from hf_unlearnable.data.annotations import TASKS
 from hf_unlearnable.defences.base import public_defence
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.lines import Line
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, rename, set_licence
 from hf_unlearnable.methods import find_paper, methods_used
+from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET, public_description
@@ -44,6 +46,13 @@ COUNTERMEASURES = (
     ("stopping at the right epoch", "early epochs can do better than the last one: compare last and best epoch, where "
      "they were measured"),
 )  # fmt: skip
+
+LEARNERS = {  # what is beside the images -> who learns from it
+    "boxes": "a detector",
+    "masks": "a model that segments",
+    "several labels": "a model that names several things in one image",
+    "captions": "a model of images and text, such as CLIP or a diffusion model,",
+}
 
 _templates = templates_of("hf_unlearnable.hub", escape=False)
 
@@ -68,6 +77,7 @@ class DatasetFacts:
         title: given by the user; takes the place of an earlier one.
         description: given by the user; for a card that does not exist yet.
         preview: path of the picture in the repository.
+        beside: what the dataset holds beside images and labels, as ``kinds_beside`` words it.
     """
 
     repo_id: str
@@ -85,6 +95,7 @@ class DatasetFacts:
     title: str | None = None
     description: str | None = None
     preview: str | None = None
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +157,7 @@ def dataset_card(facts: DatasetFacts, existing: str | None = None) -> str:
     card = DatasetCard(_unix(existing))
     given = DatasetCardData(
         pretty_name=facts.title or name,
-        task_categories=["image-classification"],
+        task_categories=[TASKS[kind] for kind in facts.beside if kind in TASKS] or ["image-classification"],
         tags=["unlearnable-examples", "hf-unlearnable", *(f"{TAG}{_in_code(method)}" for method in methods)],
         source_datasets=[f"extended|{facts.source}"] if facts.source else None,
     )
@@ -219,8 +230,11 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "surrogates": ", ".join(public_name(name) for name in described.surrogates) or "none",
         "images": facts.images,
         "classes": len(described.classes.names),
-        "labels": public_description(described).labels,
-        "beside": [line for line in blocks[0] if line.others and line.seeds] if blocks else [],
+        "labels": (labels := Labels.parse(public_description(described).labels or AUTO)).kind,
+        "meaning": plain_markdown(labels.meaning),
+        "beside": facts.beside,
+        "models": [LEARNERS[kind] for kind in facts.beside],
+        "others": [line for line in blocks[0] if line.others and line.seeds] if blocks else [],
         "recipe": plain_markdown(
             ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET)
         ),
@@ -229,6 +243,7 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "psnr": "not defined" if figures["psnr"] is None else f"{figures['psnr']:.1f} dB",
         "delta_e": "" if figures.get("delta_e") is None else f"{figures['delta_e']:.2f}",
         "report": report,
+        "untold": report.untold() if report else "",
         "columns": [line.card for line in blocks[0]] if blocks else [],
         "rows": [_row(lines) for lines in blocks],
         "mixtures": any(line.case.mixture for lines in blocks for line in lines),

@@ -19,6 +19,7 @@ from datasets import Dataset, DatasetDict
 from datasets.naming import INVALID_WINDOWS_CHARACTERS_IN_PATH
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from hf_unlearnable.data.annotations import kinds_beside
 from hf_unlearnable.data.columns import without_columns
 from hf_unlearnable.errors import (
     DataError,
@@ -90,8 +91,9 @@ def push(
     if "+" in split and not source.protected_splits:
         name_it = option("split", "NAME")
         raise RecipeError(f"got the splits {split} in one; expected a name to publish it under: {name_it}")
-    _check_words(config, split, revision, max_shard_size)
-    again = _command(output, repo_id, private, config, split, revision, max_shard_size, licence, title, drop_columns)
+    _check_words(config, source.protected_splits or (split,), revision, max_shard_size)
+    named = None if source.protected_splits else split
+    again = _command(output, repo_id, private, config, named, revision, max_shard_size, licence, title, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     columns = protection.columns
     dataset = without_columns(source.dataset, drop_columns, columns)
@@ -131,6 +133,7 @@ def push(
         title=title,
         description=description,
         preview=PREVIEW,
+        beside=kinds_beside(dataset, columns.image),
     )
     preview = io.BytesIO()
     contact_sheet(dataset, preview, columns)
@@ -202,15 +205,15 @@ def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry(
         raise explain(error, f"push to {repo_id}", "Nothing was done yet") from error
 
 
-def _check_words(config: str, split: str, revision: str | None, max_shard_size: str | int | None) -> None:
+def _check_words(config: str, splits: Sequence[str], revision: str | None, max_shard_size: str | int | None) -> None:
     """Refuse the names and sizes that datasets or git would refuse only when the repository has been made."""
     if not config or config == "data" or set(config) & set(INVALID_WINDOWS_CHARACTERS_IN_PATH + "`\n"):
         raise RecipeError(
             f"got the config {config!r}; expected a name other than 'data', without any of "
             f"{' '.join(INVALID_WINDOWS_CHARACTERS_IN_PATH)}"
         )
-    if not re.fullmatch(r"\w+(\.\w+)*", split):
-        raise RecipeError(f"got the split {split!r}; expected letters, digits, '_' and single dots, such as 'train'")
+    if wrong := [split for split in splits if not re.fullmatch(r"\w+(\.\w+)*", split)]:
+        raise RecipeError(f"got the split {wrong[0]!r}; expected letters, digits, '_' and single dots, such as 'train'")
     if revision is not None and not re.fullmatch(r"(?!.*(\.\.|//|/$|\.lock$))[\w][\w./+-]*", revision):
         raise RecipeError(f"got the revision {revision!r}; expected the name of a branch, such as 'main'")
     if isinstance(max_shard_size, int):
@@ -246,7 +249,7 @@ def _command(
     repo_id: str,
     private: bool,
     config: str,
-    split: str,
+    split: str | None,
     revision: str | None,
     max_shard_size: str | int | None,
     licence: str | None,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hf_unlearnable.data.image_set import draw_by_class
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.methods.base import Method, get_method
 from hf_unlearnable.methods.task import Task
@@ -73,6 +74,8 @@ class Auto(Method, name="auto"):
     def _judge(self, task: Task, name: str) -> dict[str, float]:
         """What each thief learns: the share of clean held-out images that it names right, in [0, 1]."""
         held = self._held_out(task.images.labels)
+        if task.own_classes is not None:  # what they learn of other people's images is not asked
+            held &= task.images.labels < task.own_classes
         protected, clean = task.protected().select(np.flatnonzero(~held)), task.images.select(np.flatnonzero(held))
         training, device = Training(epochs=self.thief_epochs), task.accelerator.device
         figures = {}
@@ -86,12 +89,11 @@ class Auto(Method, name="auto"):
 
     def _held_out(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows (N,) the thieves do not see."""
-        rng = np.random.default_rng(self.seed)
-        held = np.zeros(len(labels), dtype=bool)
-        for label in np.unique(labels):
-            members = rng.permutation(np.flatnonzero(labels == label))
-            held[members[: min(len(members) - 1, max(1, round(self.hold_out * len(members))))]] = True
-        return held
+
+        def count(members: int) -> int:
+            return min(members - 1, max(1, round(self.hold_out * members)))
+
+        return draw_by_class(labels, count, np.random.default_rng(self.seed))
 
     def parts(self) -> Mapping[str, float]:
         """Those of the candidates, and of the thieves that try each."""

@@ -137,6 +137,7 @@ class Method(ABC):
         labels: Labels | str = AUTO,
         image_column: str | None = None,
         label_column: str | None = None,
+        others: Dataset | None = None,
         resolution: Side | None = None,
         on_unseen: Literal["error", "craft"] | None = None,
         unlabelled: Literal["error", "drop"] = "error",
@@ -164,9 +165,16 @@ class Method(ABC):
                 one owner's and one class, which only a method with ``one_class`` can protect. ``"none"``: one class,
                 whatever columns there are. ``"clusters:10"``: ten classes of images that look alike, by their oriented
                 gradients; ``"clusters:10,MODEL"``: by those of an image classifier, a folder or Hub id.
+                ``"largest:objects"``: by the category of the largest object of an image, in a column of boxes and
+                categories, or of masks: by the value with the most pixels. ``"frequent:tags"``: by the label that an
+                image has most often, and of several the one that most images have. Without a label column ``"auto"``
+                does the same, where there is exactly one column of objects, or else of lists of labels, and warns.
                 Made labels stay in the description of the protection; the dataset keeps its columns.
             image_column: may be left out when there is exactly one.
             label_column: may be left out when there is exactly one.
+            others: clean images of other people, with labels or without. Methods that tell classes apart can then
+                protect images of one class: networks learn those of the others as further classes, which never move
+                and are no part of the result.
             resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
                 to the size of each image. When left out: the images' own size where they have one of at most
                 ``finest`` pixels a side (or of the surrogate's ``image_size``, if that is more); else the smaller of
@@ -209,8 +217,15 @@ class Method(ABC):
         """
         accelerator = accelerator or default_accelerator()
         source = Labels.parse(labels)
-        if unlabelled == "drop" and source.kind == AUTO:
-            columns = find_columns(dataset, image_column, label_column, needs_label=not self.one_class)
+        found = source.found_in(dataset, label_column) if isinstance(dataset, Dataset) else source
+        if others is not None and self.one_class:
+            raise RecipeError(
+                f"got images of others for the method {self.name!r}, which needs none to protect one class; leave them "
+                f"out, or name a method that tells classes apart, such as mi-ue"
+            )
+        if unlabelled == "drop" and found.kind == AUTO:
+            needs_label = not self.one_class and others is None
+            columns = find_columns(dataset, image_column, label_column, needs_label=needs_label)
             dataset, left_out = labelled(dataset, columns)
             if left_out and accelerator.is_main_process:
                 warnings.warn(f"{len(left_out)} rows without a label are left out", DataWarning, stacklevel=2)
@@ -223,6 +238,7 @@ class Method(ABC):
             labels=source,
             image_column=image_column,
             label_column=label_column,
+            others=others,
             budget=Budget.parse(budget),
             surrogates=self._surrogates(surrogate, accelerator.device),
             resolution=resolution,

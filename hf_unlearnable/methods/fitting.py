@@ -40,6 +40,7 @@ from hf_unlearnable.files import (
     scratch_folder,
 )
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
+from hf_unlearnable.methods.others import OTHERS, OtherImages
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
 from hf_unlearnable.protection.class_patterns import write_patterns
@@ -80,6 +81,7 @@ class Fitting:
     labels: Labels
     image_column: str | None
     label_column: str | None
+    others: Dataset | None
     budget: Budget
     surrogates: tuple[Surrogate, ...]
     resolution: int | None
@@ -97,16 +99,19 @@ class Fitting:
         """Fit, or go on, or open what was fitted before; raises and warns like ``Method.fit``."""
         if self.checkpoints is None:
             self._check_output()
-        check_classes(self._shard.labels, self._labelled.classes.names, self.one_class)
+        check_classes(self._shard.labels, self._names, self.one_class)
         crafts = self._labelled.crafts(self.on_unseen, self.one_class)
         with self._scratch() as scratch, _same_threads():
             survey, images = self._read(scratch)
-            originals = self._originals(images)
+            everything = self._originals(images)
+            originals = everything.first(len(self.dataset))
+            if self._beside is not None:
+                self._beside.check_apart(everything)
             if self._shard.is_main:
                 self._tell(originals)
             description = self._description(survey, images, originals)
             kept = Checkpoints(
-                self.checkpoints, self._conditions(description, originals), self._shard, self.checkpoint_every
+                self.checkpoints, self._conditions(description, everything), self._shard, self.checkpoint_every
             )
             if (done := self._done(kept)) is not None:
                 return done
@@ -118,15 +123,17 @@ class Fitting:
                 self.run(task)
             if not task.is_finite():
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
-            description = replace(description, findings=task.findings)
+            findings = task.findings if self._beside is None else {**task.findings, OTHERS: len(self._beside)}
+            description = replace(description, findings=findings)
             patterns = task.unseen_patterns() if crafts else None
             levels = None
             if self._shard.is_main:
-                shape = (len(self.dataset), *images.pixels.shape[1:])
+                shape = (len(self._shard.labels), *images.pixels.shape[1:])
                 levels = allocate_memmap(scratch / "levels", shape, self.budget.dtype)
             self._shard.write(task.levels, levels, images.pixels.shape[1:])
             folder = None
             if levels is not None:
+                levels = levels[: len(self.dataset)]
                 if self.duplicates == "share":
                     self._share(levels, originals)
                 description = replace(description, verification=self._verify(levels, survey))
@@ -145,10 +152,19 @@ class Fitting:
             self.image_column,
             self.label_column,
             seed=self.seed,
-            one_class=self.one_class,
+            one_class=self.one_class or self.others is not None,
             scratch=self._scratch,
             accelerator=self.accelerator,
         )
+
+    @cached_property
+    def _beside(self) -> OtherImages | None:
+        return None if self.others is None else OtherImages.of(self.others, len(self.dataset), self.image_column)
+
+    @property
+    def _names(self) -> list[str]:
+        """Of all classes: those of the dataset first, and those of other people's images behind them."""
+        return [*self._labelled.classes.names, *(self._beside.names if self._beside else [])]
 
     @property
     def columns(self) -> Columns:
@@ -157,7 +173,10 @@ class Fitting:
 
     @cached_property
     def _shard(self) -> Shard:
-        return Shard(self.accelerator, self._labelled.numbers)
+        numbers = self._labelled.numbers
+        if self._beside is not None:
+            numbers = np.concatenate([numbers, len(self._labelled.classes.names) + self._beside.numbers])
+        return Shard(self.accelerator, numbers)
 
     def _check_output(self) -> None:
         if self.output is not None:
@@ -188,7 +207,8 @@ class Fitting:
 
     def _read(self, scratch: Path) -> tuple[Survey, ImageSet]:
         """What all images are like, and the pixels of those that this process owns."""
-        numbers = None if self._shard.count == 1 else self._shard.rows
+        shared = self._shard.rows
+        numbers = None if self._shard.count == 1 else shared[shared < len(self.dataset)]
         own = run_on_all(self.accelerator, lambda: Survey.of(self.dataset, self.columns, numbers))
         survey = functools.reduce(operator.or_, gather_objects(self.accelerator, own))
         size = (self.resolution, self.resolution) if self.resolution else survey.working_size(self._largest_side)
@@ -204,8 +224,11 @@ class Fitting:
                 progress=self.progress,
             ),
         )
+        if self._beside is not None:
+            read = functools.partial(self._beside.read_behind, images, shared, scratch)
+            images = run_on_all(self.accelerator, read)
         # Made labels are no part of what images are recognised by: ``read`` has put them down as one class.
-        images = replace(images, labels=self._labelled.numbers[self._shard.rows], names=self._labelled.classes.names)
+        images = replace(images, labels=self._shard.labels[shared], names=self._names)
         return survey, images.to(self.accelerator.device) if self.cache == "device" else images
 
     @property
@@ -311,6 +334,7 @@ class Fitting:
             checkpoints=kept,
             progress=self.progress,
             micro_batches=MicroBatches(self.accelerator),
+            own_classes=len(self._labelled.classes.names) if self._beside else None,
         )
 
     def _go_on(self, kept: Checkpoints) -> None:

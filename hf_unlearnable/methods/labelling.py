@@ -1,11 +1,11 @@
-"""Where the classes come from that a protection tells apart: a column, one owner, or clusters of the images."""
+"""Where the classes come from that a protection tells apart: a column of any kind, one owner, or clusters."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,11 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from skimage.feature import hog
 
-from hf_unlearnable.data.columns import Classes, Columns, find_columns, unlabelled
+from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
+from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.processes import broadcast
@@ -29,7 +30,10 @@ SIDE = 32  # pixels a side at which images are looked at without a model
 
 COMPONENTS = 32  # principal components of the features that clusters are sought in
 
-FORMS = f"{AUTO}, {NONE}, {CLUSTERS}:K or {CLUSTERS}:K,MODEL"
+FORMS = (
+    f"{AUTO}, {NONE}, {CLUSTERS}:K or {CLUSTERS}:K,MODEL, {LARGEST} or {LARGEST}:COLUMN, {FREQUENT} or "
+    f"{FREQUENT}:COLUMN"
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,12 @@ class Labels:
     """Where classes come from.
 
     Attributes:
-        kind: ``"auto"``: the label column, and one class where there is none; ``"none"``: one class; ``"clusters"``.
+        kind: ``"auto"``: the label column; where there is none, derived from objects or several labels; and one class
+            where there is nothing of that. ``"none"``: one class; ``"clusters"``; ``"largest"``: the category of the
+            largest object of an image, or of what has the most pixels in its mask; ``"frequent"``: the most frequent of
+            its labels.
         count: of clusters.
+        column: that ``"largest"`` or ``"frequent"`` derives classes from; empty for the only one there is.
         model: folder or Hub id of an image classifier, whose features are clustered; empty for features that nothing
             was trained for, see ``gradients``.
     """
@@ -46,10 +54,11 @@ class Labels:
     kind: str = AUTO
     count: int = 0
     model: str = ""
+    column: str = ""
 
     @classmethod
     def parse(cls, text: str | Labels) -> Labels:
-        """Read ``auto``, ``none``, ``clusters:10`` or ``clusters:10,MODEL``.
+        """Read ``auto``, ``none``, ``clusters:10``, ``clusters:10,MODEL``, ``largest:COLUMN`` or ``frequent:COLUMN``.
 
         Raises:
             RecipeError: anything else, or fewer than two clusters.
@@ -60,11 +69,38 @@ class Labels:
         number, _, model = rest.partition(",")
         if kind in (AUTO, NONE) and not rest:
             return cls(kind)
+        if kind in (LARGEST, FREQUENT):
+            return cls(kind, column=rest)
         if kind != CLUSTERS or not number.isdecimal() or int(number) < 2:
             raise RecipeError(f"got the labels {text!r}; expected {FORMS}, K from 2 on")
         return cls(kind, int(number), model)
 
+    def found_in(self, dataset: Dataset, label_column: str | None = None) -> Labels:
+        """The same where it is clear what is meant: ``"auto"`` without labels and with something to derive them from.
+
+        Raises:
+            DataError: no such column.
+        """
+        if self.kind in (LARGEST, FREQUENT):
+            return replace(self, column=source_of(dataset, self.kind, self.column))
+        if self.kind != AUTO or label_column is not None or label_candidates(dataset):
+            return self
+        chosen = automatic(dataset)
+        return self if chosen is None else Labels(chosen[0], column=chosen[1])
+
+    @property
+    def meaning(self) -> str:
+        """What tells the classes apart, in words for people."""
+        return {
+            CLUSTERS: f"{self.count} clusters of images that look alike",
+            LARGEST: f"the category of what is largest in an image, in the column {self.column}",
+            FREQUENT: f"the most frequent label of an image, in the column {self.column}",
+            NONE: "nothing: all images are one owner's",
+        }.get(self.kind, "the label column")
+
     def __str__(self) -> str:
+        if self.kind in (LARGEST, FREQUENT) and self.column:
+            return f"{self.kind}:{self.column}"
         if self.kind != CLUSTERS:
             return self.kind
         return f"{CLUSTERS}:{self.count}{f',{self.model}' if self.model else ''}"
@@ -133,6 +169,8 @@ def label(
     Warns:
         DataWarning: nothing was found to take for labels, so that all images are one class.
     """
+    columns = unlabelled(dataset, image_column)
+    given, labels = labels, labels.found_in(dataset, label_column)
     if labels.kind == AUTO:
         columns = find_columns(dataset, image_column, label_column, needs_label=not one_class)
         how = NONE if columns.label is None else ""
@@ -150,9 +188,20 @@ def label(
             f"got {option('label_column', label_column)} beside {option('labels', str(labels))}; expected one or the "
             f"other: a column that is there, or labels that are made"
         )
-    columns = unlabelled(dataset, image_column)
     if labels.kind == NONE:
         return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), NONE)
+    if labels.kind != CLUSTERS:
+        derived = derive(dataset, labels.kind, labels.column)
+        if given.kind == AUTO and accelerator.is_main_process:
+            rest = f"; {derived.rest} images without one, or alone with theirs, are one more" if derived.rest else ""
+            warnings.warn(
+                f"got no labels, but the column {labels.column!r}: {len(derived.names)} classes, by {labels.meaning}"
+                f"{rest}. Say so with {option('labels', str(labels))}, or take all images as one "
+                f"owner's: {option('labels', NONE)}",
+                DataWarning,
+                stacklevel=6,
+            )
+        return Labelled(columns, Classes(derived.names), derived.numbers, str(labels))
     if len(dataset) < 2 * labels.count:
         raise DataError(
             f"got {len(dataset)} images for {labels.count} clusters; expected at least two images a cluster. Ask for "
@@ -169,16 +218,20 @@ def label(
 
 
 def is_one_class(
-    dataset: Dataset, labels: Labels, image_column: str | None = None, label_column: str | None = None
+    dataset: Dataset, labels: Labels | str = AUTO, image_column: str | None = None, label_column: str | None = None
 ) -> bool:
-    """Whether all images are of one class, by these labels; those without one do not count.
+    """Whether all images are of one class, by these labels.
 
     Raises:
         DataError: columns or labels that cannot be used.
     """
+    labels = Labels.parse(labels).found_in(dataset, label_column)
+    if labels.kind in (LARGEST, FREQUENT):
+        return len(derive(dataset, labels.kind, labels.column).names) == 1
     if labels.kind != AUTO:
         return labels.kind == NONE
     columns = find_columns(dataset, image_column, label_column, needs_label=False)
+    # Rows without a label are refused, or left out, by the fit.
     return columns.label is None or len(np.unique(class_numbers(labelled(dataset, columns)[0], columns))) == 1
 
 

@@ -47,6 +47,8 @@ class Task:
             is drawn for each image. Where it says nothing, they get what the perturbations of their class share.
         progress: show bars.
         micro_batches: how batches are passed through networks where they are too large for the device.
+        own_classes: how many of the classes are to be protected, the first ones; images of further classes are other
+            people's: networks learn from them too, and ``store`` never moves them. None for all.
     """
 
     images: ImageSet
@@ -61,6 +63,7 @@ class Task:
     micro_batches: MicroBatches
     findings: dict[str, Any] = field(default_factory=dict)
     patterns: list[torch.Tensor] = field(default_factory=list)
+    own_classes: int | None = None
 
     def load(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Bring own rows to the device: images (B, C, H, W) in [0, 1], labels (B,), perturbations like the images."""
@@ -68,16 +71,19 @@ class Task:
         return images, labels, self.perturbations[rows].to(images.device)
 
     def store(self, rows: NDArray[np.int64], perturbations: torch.Tensor) -> None:
-        """Set the perturbations (B, C, H, W) of own rows."""
+        """Set the perturbations (B, C, H, W) of rows of this process; those of other people's images stay zero."""
+        if self.own_classes is not None:
+            own = np.flatnonzero(self.images.labels[rows] < self.own_classes)
+            rows, perturbations = rows[own], perturbations[torch.from_numpy(own).to(perturbations.device)]
         self.perturbations[rows] = perturbations.to(self.perturbations.device)
 
     def unseen_patterns(self) -> tuple[torch.Tensor, float]:
         """What images that are added later get, for ``write_patterns``: (K, S, C, H, W), and how much is shared."""
         if self.patterns:
-            return torch.stack(self.patterns, dim=1), 1.0
+            return torch.stack(self.patterns, dim=1)[: self.own_classes], 1.0
         labels, count = self.images.labels, len(self.images.names)
         mean, shared = class_patterns(self.perturbations, labels, count, self.shard.sum, self.accelerator.device)
-        return mean[:, None], shared
+        return mean[: self.own_classes, None], shared
 
     def is_finite(self) -> bool:
         """Whether all perturbations are finite numbers."""

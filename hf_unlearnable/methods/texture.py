@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hf_unlearnable.data.image_set import draw_by_class
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.base import Method
@@ -121,11 +122,7 @@ def class_codes(count: int, rng: np.random.Generator) -> list[Code]:
 
 def balanced_signs(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
     """A sign for every row (N,), as many of each as a class allows."""
-    signs = np.ones(len(labels), dtype=np.float32)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        signs[members[: len(members) // 2]] = -1
-    return signs
+    return np.where(draw_by_class(labels, lambda members: members // 2, rng), -1, 1).astype(np.float32)
 
 
 def _secret(seed: int, task: Task) -> bytes:

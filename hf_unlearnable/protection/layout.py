@@ -8,4 +8,5 @@ MEASURED = "learnability.json"  # below REPORT: what `measure` found
 VICTIMS = "victims"  # below REPORT: what is finished of a measurement
 PROTECTION, ORIGIN, VERIFIED = "protection", "origin.json", "verification.json"
 INTAKE = "intake.json"  # below PRIVATE: what was found before the work, with the names of files
+HELD_OUT = "held-out"  # below PRIVATE: clean images to test on, which were neither protected nor published
 SPLITS = "splits.json"  # below PRIVATE: the names of protected and clean splits, where there are several

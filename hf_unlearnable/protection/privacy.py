@@ -14,6 +14,9 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 
+from hf_unlearnable.data.annotations import other_images
+from hf_unlearnable.data.masks import why_no_masks
+from hf_unlearnable.data.pixels import METADATA
 from hf_unlearnable.data.profiles import is_own
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.errors import DataError, PrivacyError, worded
@@ -42,8 +45,6 @@ LONG = 64  # numbers in a list: more than the corners of a box, less than the fe
 LONG_TEXT = 1000  # letters without a space: more than a checksum, less than the file of an image in base 64
 
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
-
-METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop"}
 
 
 def check_folder(folder: Path) -> None:
@@ -115,20 +116,32 @@ def check_columns(dataset: Dataset, image_column: str) -> None:
     """Refuse other columns that can hold the images, or tell what a model learns from them.
 
     These are images, arrays and raw bytes; text that is a file in base 64; and long lists of numbers, such as pixels or
-    the features that a network makes of them.
+    the features that a network makes of them. Masks are no such images: in one plane, of large areas of one value, and
+    nothing like the image.
 
     Raises:
         PrivacyError: there is one.
+        DataError: a mask that cannot be read.
     """
-    others = [column for column in dataset.column_names if column != image_column]
+    images = other_images(dataset, image_column)
+    others = [column for column in dataset.column_names if column not in (image_column, *images)]
     first = dataset.with_format(None).select_columns(others)[:SAMPLE] if others else {}
     for column in others:
         if _holds_pixels(dataset.features[column]) or _embeds(first[column]):
             raise PrivacyError(
                 f"got the column {column!r}, which can hold images or other bytes that are not protected, or what a "
-                f"network made of them; expected them in {image_column!r} only. Leave it out: "
-                + worded(python=f"drop_columns=[{column!r}]", shell=f"--drop-column {column}")
+                f"network made of them; expected them in {image_column!r} only. {_leave_out(column)}"
             )
+    for column in images:
+        if reason := why_no_masks(dataset, image_column, column):
+            raise PrivacyError(
+                f"got the column {column!r}, whose images are no masks and can be clean copies ({reason}); expected "
+                f"images in {image_column!r} only, and masks beside them. {_leave_out(column)}"
+            )
+
+
+def _leave_out(column: str) -> str:
+    return "Leave it out: " + worded(python=f"drop_columns=[{column!r}]", shell=f"--drop-column {column}")
 
 
 def _embeds(values: Sequence[Any]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.evaluation.verdicts import ceiling, row_name
+from hf_unlearnable.evaluation.verdicts import row_name
 
 SAME = 0.0005  # accuracies that differ by less are one number for a reader: half of the last digit of a per cent
 
@@ -166,15 +166,14 @@ def baselines_met(reports: Reports) -> bool:
         name
         for known in _baselines(reports).values()
         for name, accuracy in known.items()
-        if accuracy > reports[name].chance
+        if accuracy > reports[name].guessing
     )
     return set(met) == set(reports)
 
 
 def learned(report: Report, victim: str) -> bool | None:
     """Whether a model learned anything from clean images, with whatever countermeasure; None if it had none."""
-    best = ceiling(report, victim)
-    return None if math.isnan(best) else best > report.chance
+    return None if math.isnan(report.ceiling(victim)) else not report.untold(victim)
 
 
 def gaps(reports: Reports) -> list[str]:
@@ -190,9 +189,10 @@ def gaps(reports: Reports) -> list[str]:
         )
     for victim in dict.fromkeys(victim for report in reports.values() for victim in report.victims):
         if in_vain := [name for name, report in reports.items() if learned(report, victim) is False]:
+            why = reports[in_vain[0]].untold(victim)
             sentences.append(
-                f"{victim} learned nothing from the clean images for {_and(in_vain)}, so it cannot tell there what "
-                f"protection takes away. Longer training may help: hf-unlearnable measure RUN --epochs 30"
+                f"{victim} cannot tell for {_and(in_vain)} what protection takes away: {why}. Longer "
+                f"training (--epochs 30), more images, or other test images may help"
             )
     victims = {name: report.victims for name, report in reports.items()}
     defences = {

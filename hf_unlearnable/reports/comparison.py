@@ -17,6 +17,7 @@ from hf_unlearnable.protection.privacy import PAGES
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.reports.comparison_page import ComparedRun, comparison_page, unique
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.test_images import not_measured
 
 PAGE, PUBLIC_PAGE = "comparison.html", "comparison-public.html"
 
@@ -121,7 +122,7 @@ class _Measured:
         if report is None:
             raise SourceError(
                 f"got {given!r}, which was not measured; expected a run with figures to compare. "
-                + run.not_measured.replace("measure RUN", f"measure {given}")
+                + not_measured(run, given)
             )
         if not report.results:
             raise DataError(

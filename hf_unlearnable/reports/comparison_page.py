@@ -13,10 +13,10 @@ from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import (
     BROKEN,
     LEAKING,
-    UNKNOWN,
     Cell,
     Verdict,
     baseline_defence,
+    judged,
     row_name,
     stops_early,
     worst,
@@ -107,6 +107,7 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
         "unbroken": [tile["name"] for tile in tiles if tile["judged"] and not tile["fell"]],
         "differences": differences(reports, public=public),
         "baselines_met": baselines_met(reports),
+        "all_new": all(report.test_seen == 0 for report in reports.values()),
         "gaps": gaps(reports),
         "chances": grouped({name: f"{100 * report.chance:.1f}" for name, report in reports.items()}),
         "tables": [_table(list(reports.values()), victim, baseline) for victim in victims],
@@ -123,7 +124,7 @@ def _tile(run: ComparedRun, baseline: str) -> dict[str, Any]:
     """One run in a few words."""
     report = run.report
     verdicts = [Verdict.of(report, victim, defence) for victim, defence in report.pairs]
-    known = [verdict for verdict in verdicts if verdict.state != UNKNOWN]
+    known = [verdict for verdict in verdicts if judged(verdict.state)]
     counter = [verdict for verdict in known if verdict.defence != baseline]
     broken = [verdict for verdict in counter if verdict.state == "broken"]
     passed = []
@@ -154,19 +155,19 @@ def _table(reports: Sequence[Report], victim: str, baseline: str) -> dict[str, A
     if baseline in known and not all(stops_early(report) for report in reports):
         rows.insert(1, _row(reports, victim, baseline, stopped=True))
     states = [{defence: Cell.of(report, victim, defence).state for defence in defences} for report in reports]
-    judged = [
-        {defence for defence, state in of_run.items() if defence != baseline and state != UNKNOWN} for of_run in states
+    tries = [
+        {defence for defence, state in of_run.items() if defence != baseline and judged(state)} for of_run in states
     ]
-    shared = set[str].intersection(*filter(None, judged)) if any(judged) else set()
+    shared = set[str].intersection(*filter(None, tries)) if any(tries) else set()
     counts = []
-    for of_run, tried in zip(states, judged, strict=True):
+    for of_run, tried in zip(states, tries, strict=True):
         broken = {defence for defence in tried if of_run[defence] == "broken"}
         counts.append({"broken": len(broken), "judged": len(tried), "of_shared": len(broken & shared)})
     return {
         "victim": victim,
         "rows": rows,
-        "counts": counts if any(judged) else [],
-        "shared": len(shared) if sum(map(bool, judged)) > 1 and any(tried > shared for tried in judged) else None,
+        "counts": counts if any(tries) else [],
+        "shared": len(shared) if sum(map(bool, tries)) > 1 and any(tried > shared for tried in tries) else None,
     }
 
 

@@ -18,6 +18,7 @@ from hf_unlearnable.reports.charts import change_shares
 from hf_unlearnable.reports.images import samples
 from hf_unlearnable.reports.run_page import PageFacts
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.test_images import not_measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def run_facts(
         DataError: a measurement or a protected set that is there and cannot be read.
     """
     known: dict[str, Any] = {"name": str((run.folder and run.given) or run.measured), "command": command}
-    known |= {"not_measured": run.not_measured} if run.not_measured else {"report": run.report}
+    known |= {"not_measured": why} if (why := not_measured(run)) else {"report": run.report}
     if run.folder is None:
         reason = f"Only {MEASURED} was given. For pictures name the folder that protect wrote."
         return RunFacts(page=PageFacts(**known, no_pictures=reason))

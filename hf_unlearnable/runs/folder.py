@@ -18,6 +18,7 @@ from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.description import DESCRIPTION, Description
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.layout import (
+    HELD_OUT,
     IMAGE_NAMES,
     IMAGES,
     IMAGES_JPEG,
@@ -176,6 +177,11 @@ class RunFolder(PathLike[str]):
         return self.private / PROTECTION
 
     @property
+    def held_out(self) -> Path:
+        """Clean images that were kept back to test on."""
+        return self.private / HELD_OUT
+
+    @property
     def report_folder(self) -> Path:
         """The measurement with its pictures and pages."""
         return self.measured.parent
@@ -305,20 +311,6 @@ class RunFolder(PathLike[str]):
             DataError: a file of another kind, such as the one that a Trainer callback writes under the same name.
         """
         return Report.load(self.measured) if self.measured.exists() else None
-
-    @property
-    def not_measured(self) -> str:
-        """Why there is no measurement, and what to do; empty if there is one."""
-        if self.measured.exists():
-            return ""
-        finished = len(list(self.victims.glob("*.json")))
-        begun = (
-            f"A measurement was begun: {finished} models are trained and kept, the rest is missing. The same command "
-            f"goes on from there."
-            if finished
-            else "No model was trained on these images yet."
-        )
-        return f"{begun} To measure: hf-unlearnable measure RUN"
 
     def originals(self, clean: str | None = None, split: str | None = None) -> Dataset:
         """Open the originals.

@@ -15,14 +15,16 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.sources import ALL, Source, choose, open_source
 from hf_unlearnable.errors import DataError, DataWarning, option
+from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
 from hf_unlearnable.runs.image_files import source_paths
 from hf_unlearnable.training.processes import broadcast, run_on_all
 
 
 def intake(
-    dataset: Dataset | DatasetDict | str | PathLike[str],
+    dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     *,
     split: str = "train",
     keep_clean: Sequence[str] = (),
@@ -30,6 +32,7 @@ def intake(
     class_depth: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    labels: Labels | str = AUTO,
     decode: bool | None = True,
     image_format: Literal["png", "webp"] = "png",
     image_files: bool | None = None,
@@ -40,13 +43,14 @@ def intake(
     """Look at a dataset as ``protect`` does before it begins, and as ``hf-unlearnable protect --dry-run`` prints it.
 
     Args:
-        dataset: see ``protect``, like the six after it.
+        dataset: see ``protect``, like the seven after it.
         split: see there.
         keep_clean: see there.
         config: see there.
         class_depth: see there.
         image_column: see there.
         label_column: see there.
+        labels: see there.
         decode: decode every image, which shows all that are damaged and the same image in several classes; with False
             only headers are read; with None all are decoded where they are few.
         image_format: of the files that ``protect`` is to write, for their size.
@@ -60,13 +64,12 @@ def intake(
         DataError: it cannot be opened, or has no column of images.
     """
     opened = open_dataset(dataset, split, config, class_depth, keep_clean)
-    name = "" if isinstance(dataset, (Dataset, DatasetDict)) else str(dataset)
-    columns, problem = _columns(opened.dataset, image_column, label_column)
+    columns, problem = _columns(opened.dataset, image_column, label_column, labels)
     return Intake.of(
         opened,
         columns,
-        source=name,
-        notes=[problem] if problem else [],
+        source=opened.name,
+        notes=[note for note in (problem, _orientation(opened.dataset, columns)) if note],
         decode=decode,
         image_format=image_format,
         budget=Budget.parse(budget),
@@ -77,13 +80,15 @@ def intake(
 
 
 def open_dataset(
-    dataset: Dataset | DatasetDict | str | PathLike[str],
+    dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     split: str,
     config: str | None,
     class_depth: int | None,
     keep_clean: Sequence[str] = (),
 ) -> Source:
-    """Open what is to be protected; a ``Dataset`` in memory is its own only split."""
+    """Open what is to be protected; a ``Dataset`` in memory is its own only split, and a ``Source`` is open."""
+    if isinstance(dataset, Source):
+        return dataset
     if isinstance(dataset, Dataset):
         if split == ALL:
             raise DataError("got one split and split='all'; expected a DatasetDict, or the name of a dataset")
@@ -153,11 +158,23 @@ def copies_of(dataset: Dataset, image_column: str, image_files: bool | None) -> 
     return 1 + (source_paths(dataset, image_column) is not None if image_files is None else image_files)
 
 
-def _columns(dataset: Dataset, image: str | None, label: str | None) -> tuple[Columns, str]:
+def _orientation(dataset: Dataset, columns: Columns) -> str:
+    try:
+        return check_orientation(dataset, columns.image)
+    except DataError as error:
+        return f"Cannot be protected as it is: {error}."
+
+
+def _columns(dataset: Dataset, image: str | None, label: str | None, labels: Labels | str) -> tuple[Columns, str]:
     """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
     try:
         columns = columns_of(dataset, image, label)
-        return columns, "" if columns.label else "No labels: all images are taken as one owner's."
+        if columns.label:
+            return columns, ""
+        found = Labels.parse(labels).found_in(dataset, label)
+        if found.kind in (AUTO, NONE):
+            return columns, "No labels: all images are taken as one owner's."
+        return columns, f"Labels: made, {found}: {found.meaning}."
     except DataError as error:
         candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]
         if not candidates or (image is not None and image not in candidates):

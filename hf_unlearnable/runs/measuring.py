@@ -20,6 +20,7 @@ from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
 from hf_unlearnable.files import private_folder
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.test_images import open_test_images
 from hf_unlearnable.training.processes import default_accelerator
 
 GENERATED = (
@@ -50,8 +51,9 @@ def measure(
         run: what ``protect`` returned or wrote, or any protected dataset.
         clean: the originals, or where they are; what was protected when left out.
         clean_split: of originals that are named; what was protected when left out.
-        test: clean images that nobody trained on, or where they are; the same dataset as the originals when left out.
-        test_split: of test images that are named; ``test`` when left out, or the only one of ``test``.
+        test: clean images that nobody trained on, or where they are. When left out those that ``protect`` held out or
+            kept clean, else a split of the originals.
+        test_split: of test images that are named, or the only one of ``test``; of the originals ``test``.
         owner: ask instead whether a model learns these images, as one class, when they lie among clean ones of others
             (see ``learnability``). Where ``test`` and ``test_split`` are left out, a fifth of the run's images is kept
             from the thieves, and its clean form is what they are tested on.
@@ -117,7 +119,7 @@ def open_own(
     Raises:
         DataError: too few images to hold some out.
     """
-    if test is not None or test_split is not None:
+    if test is not None or test_split is not None or run.held_out.is_dir():
         return open_sets(run, clean, clean_split, test, test_split)
     protected, originals = _both(run, clean, clean_split)
     kept, held = hold_out_own(originals, unlabelled(originals, image_column))
@@ -159,9 +161,7 @@ def open_sets(
     if test is not None:
         depth = run.origin.class_depth if run.origin else None
         return protected, originals, load_source(test, test_split, class_depth=depth)
-    if isinstance(clean, Dataset):
-        raise SourceError("got originals in memory and no test images; expected both, or the names of both")
-    return protected, originals, run.originals(clean, test_split or "test")
+    return protected, originals, open_test_images(run, clean, test_split)
 
 
 def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) -> tuple[Dataset, Dataset]:

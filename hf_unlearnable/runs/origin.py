@@ -26,7 +26,7 @@ class Origin:
         config: of it, where it has several.
         rows: how many were protected, from the first on; None for all.
         class_depth: of a folder of images, as ``load_source`` takes it.
-        skipped: numbers of the rows that were left out: unreadable or unlabelled.
+        skipped: numbers of the rows that were left out: unreadable, unlabelled, or held out to test on.
     """
 
     dataset: str
@@ -63,7 +63,7 @@ class Origin:
         """In words, such as ``user/animals, config cats, split train, the first 300 rows``."""
         parts = [self.dataset, f"config {self.config}" if self.config else "", f"split {self.split}"]
         parts += [f"the first {self.rows} rows"] if self.rows is not None else []
-        parts += [f"without {len(self.skipped)} that were left out"] if self.skipped else []
+        parts += [f"without {len(self.skipped)} that were left out or held out"] if self.skipped else []
         return ", ".join(filter(None, parts))
 
     def open(self, split: str | None = None) -> Dataset:

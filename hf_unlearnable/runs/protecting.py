@@ -16,9 +16,10 @@ from datasets import Dataset, DatasetDict
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import without_columns
 from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
-from hf_unlearnable.data.sources import ALL
+from hf_unlearnable.data.sources import ALL, Source, load_source
 from hf_unlearnable.errors import (
     CheckpointError,
     OutputError,
@@ -28,6 +29,7 @@ from hf_unlearnable.errors import (
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class
+from hf_unlearnable.methods.others import OTHERS
 from hf_unlearnable.progress import whole
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
@@ -42,6 +44,7 @@ from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.runs.releasing import Files, release
 from hf_unlearnable.runs.splits import Splits
+from hf_unlearnable.runs.test_images import draw_held_out, held_out_images, keep_held_out
 from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -54,6 +57,7 @@ class ProtectedRun(PathLike[str]):
         folder: of the run.
         verification: all images as they were read back, compared with their originals.
         intake: what was found before the work.
+        originals: the images that were protected, as they were: without those that were left out or held out.
         image_files: how many lie in ``RunFolder.images``.
         lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
     """
@@ -61,6 +65,7 @@ class ProtectedRun(PathLike[str]):
     folder: RunFolder
     verification: Verification
     intake: Intake
+    originals: Dataset
     image_files: int = 0
     lossy: LossyCopy | None = None
 
@@ -91,13 +96,21 @@ class ProtectedRun(PathLike[str]):
                 "them be made (--labels clusters:10)."
             )
         elif described.labels:
-            lines.append(f"Labels: made, {described.labels}; the columns of the dataset stay as they are.")
+            names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
+            lines.append(
+                f"Labels: made, {described.labels}, {Labels.parse(described.labels).meaning}: {len(classes.names)} "
+                f"classes, {names}. The columns of the dataset stay as they are."
+            )
         if classes.values is not None:
             names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
             lines.append(
                 f"Labels: the column {described.columns.label!r} was taken as {len(classes.names)} classes: {names}."
             )
-        if left_out := self.intake.images - described.images:
+        if others := described.findings.get(OTHERS):
+            lines.append(f"Others: {others} clean images of others were learned beside; none of them is written.")
+        if held_out := len(held_out_images(self.folder) or ()):
+            lines.append(f"Held out: {held_out} images stay clean to test on, and are not published.")
+        if left_out := self.intake.images - described.images - held_out:
             lines.append(f"Left out, as told: {left_out} of {self.intake.images} rows, unreadable or without a label.")
         if clean := self.folder.clean_splits:
             protected = ", ".join(self.folder.protected_splits)
@@ -117,7 +130,7 @@ class ProtectedRun(PathLike[str]):
 
 @check_arguments
 def protect(
-    dataset: Dataset | DatasetDict | str | PathLike[str],
+    dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     output: str | PathLike[str],
     *,
     method: Method | str | None = None,
@@ -129,12 +142,15 @@ def protect(
     leave_out: bool = False,
     skip_unreadable: bool = False,
     drop_columns: Sequence[str] = (),
+    hold_out: float | None = None,
     intake: Intake | None = None,
     origin: Origin | None = None,
     surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None,
     labels: Labels | str = AUTO,
     image_column: str | None = None,
     label_column: str | None = None,
+    others: Dataset | str | PathLike[str] | None = None,
+    others_split: str | None = None,
     resolution: Side | None = None,
     on_unseen: Literal["error", "craft"] | None = None,
     unlabelled: Literal["error", "drop"] = "error",
@@ -158,10 +174,10 @@ def protect(
 
     Args:
         dataset: one split or a dictionary of them in memory; or a Hub id, a ``save_to_disk`` folder, a parquet file, an
-            image folder, or a zip or tar of one.
+            image folder, or a zip or tar of one; or what ``open_dataset`` opened with the same choice of a split.
         output: the folder to write; must not hold anything yet.
         method: a recipe, or its name, also with settings: ``"beo:mode=self,steps=40"``. When left out ``"mi-ue"``, or
-            ``"texture"`` for images of one class.
+            ``"texture"`` for images of one class without any of others.
         budget: how far an image may be moved, see ``Method.fit``.
         split: of a dataset that has several. ``"train+validation"`` makes one of two; ``"all"`` keeps them apart in
             ``output/dataset``, a ``DatasetDict``, and fits them together: they must have the same columns and classes.
@@ -173,6 +189,8 @@ def protect(
         leave_out: leave files out that may be images and are not read, such as drawings, raw files and videos.
         skip_unreadable: leave images out that cannot be read.
         drop_columns: columns to leave out. One that can hold clean images must be.
+        hold_out: a share of every class, such as 0.2, that is not protected and not published: its clean images stay in
+            ``output/private`` for ``measure`` to test on.
         intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
@@ -180,6 +198,8 @@ def protect(
         labels: see there.
         image_column: see there.
         label_column: see there.
+        others: see there; or where they are. They are never written to ``output``.
+        others_split: of others that are named; ``train`` when left out.
         resolution: see there.
         on_unseen: see there.
         unlabelled: see there.
@@ -222,23 +242,26 @@ def protect(
     if keep_clean and split != ALL:
         given = option("keep_clean", keep_clean[0])
         raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
-    in_memory = isinstance(dataset, (Dataset, DatasetDict))
-    if named := dataset if not in_memory else origin and origin.dataset:
-        check_apart(named, target)
+    name = "" if isinstance(dataset, (Dataset, DatasetDict)) else _name_of(dataset)
+    for named in (name or (origin and origin.dataset), others if isinstance(others, (str, PathLike)) else None):
+        if named:
+            check_apart(named, target)
     if not overwrite:
         require_empty(target)
-    if not in_memory and origin is not None:
-        raise RecipeError(f"got an origin for {str(dataset)!r}, whose name says it; leave it out")
+    if name and origin is not None:
+        raise RecipeError(f"got an origin for {name!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
     opened = open_dataset(dataset, split, config, class_depth, keep_clean)
-    if not isinstance(dataset, (Dataset, DatasetDict)):
-        origin = Origin.at(dataset, split=opened.split, config=config, class_depth=class_depth)
+    if name:
+        origin = Origin.at(name, split=opened.split, config=config, class_depth=class_depth)
     elif isinstance(dataset, DatasetDict):
         origin = origin and replace(origin, split=opened.split)
     columns = columns_of(opened.dataset, image_column, label_column)
-    recipe = chosen or default_method(opened.dataset, labels, image_column, label_column)
+    beside = open_others(others, others_split)
+    recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     released = without_columns(opened.dataset, drop_columns, columns)
     check_columns(released, columns.image)
+    note = check_orientation(released, columns.image)
     found, skipped = looked_at(
         opened,
         columns,
@@ -246,7 +269,8 @@ def protect(
         allowed={"leave_out": leave_out, "skip_unreadable": skip_unreadable},
         intake=intake,
         image_files=image_files,
-        source="" if in_memory else str(dataset),
+        source=name,
+        notes=[note] if note else [],
         image_format=image_format,
         budget=allowance,
         output=target,
@@ -254,14 +278,23 @@ def protect(
     )
     if unlabelled == "drop":
         skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, columns).tolist()}))
+    kept = np.setdiff1d(np.arange(len(released)), skipped)
+    held_out = None
+    if hold_out is not None:
+        stratified = columns if labels.kind == AUTO else replace(columns, label=None)
+        drawn = draw_held_out(released.select(kept), stratified, hold_out, recipe.seed)
+        held_out = released.select(kept[drawn])
+        skipped = tuple(sorted({*skipped, *kept[drawn].tolist()}))
+        kept = kept[~drawn]
     data = released
     if skipped:
-        data = data.select(np.setdiff1d(np.arange(len(data)), skipped))
+        data = released.select(kept)
         origin = origin and replace(origin, skipped=skipped)
     splits = None
     if split == ALL:
-        clean = {name: open_dataset(dataset, name, config, class_depth).dataset for name in keep_clean}
-        clean = {name: without_columns(part, drop_columns, columns) for name, part in clean.items()}
+        whole_set = name if isinstance(dataset, Source) else dataset
+        clean = {part: open_dataset(whole_set, part, config, class_depth).dataset for part in keep_clean}
+        clean = {part: without_columns(data, drop_columns, columns) for part, data in clean.items()}
         splits = Splits.of(opened, data, skipped, clean)
     del opened  # the names of a million files, which the fit needs no more
     options: dict[str, Any] = {
@@ -270,6 +303,7 @@ def protect(
         "labels": labels,
         "image_column": image_column,
         "label_column": label_column,
+        "others": beside,
         "resolution": resolution,
         "on_unseen": on_unseen,
         "duplicates": duplicates,
@@ -293,18 +327,42 @@ def protect(
         files = Files(image_format, image_files, names, also_jpeg, num_proc, progress)
         made = release(protection, data, RunFolder(result), origin, splits, files)
         RunFolder(result).keep_intake(found)
-    return ProtectedRun(RunFolder(target), intake=found, **made._asdict())
+        if held_out is not None:
+            keep_held_out(RunFolder(result), held_out)
+    return ProtectedRun(RunFolder(target), intake=found, originals=data, **made._asdict())
 
 
 def default_method(
-    data: Dataset, labels: Labels | str = AUTO, image_column: str | None = None, label_column: str | None = None
+    data: Dataset,
+    labels: Labels | str = AUTO,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    others: Dataset | None = None,
 ) -> Method:
-    """What protects images where nobody has chosen: MI-UE, or the texture where they are of one class.
+    """What protects images where nobody has chosen: MI-UE, or the texture where they are of one class and alone.
 
     Raises:
         DataError: columns or labels that cannot be used.
     """
-    return Method.parse("texture" if is_one_class(data, Labels.parse(labels), image_column, label_column) else "mi-ue")
+    alone = others is None and is_one_class(data, labels, image_column, label_column)
+    return Method.parse("texture" if alone else "mi-ue")
+
+
+def open_others(others: Dataset | str | PathLike[str] | None, split: str | None) -> Dataset | None:
+    """The images of others; arguments as of ``protect``.
+
+    Raises:
+        RecipeError: a split of others that are not named.
+        SourceError: nothing there.
+        DataError: there, but not readable.
+    """
+    if split is not None and not isinstance(others, (str, PathLike)):
+        raise RecipeError(f"got {option('others_split', split)} and no name of others; expected both, or neither")
+    return load_source(str(others), split or "train") if isinstance(others, (str, PathLike)) else others
+
+
+def _name_of(dataset: Source | str | PathLike[str]) -> str:
+    return dataset.name if isinstance(dataset, Source) else str(dataset)
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:

@@ -83,6 +83,14 @@ def written(tmp_path):
     return json.loads((tmp_path / "out" / "learnability.json").read_text())
 
 
+def test_a_baseline_that_may_be_luck_gives_no_score(tmp_path, capsys):
+    trainer(
+        tmp_path, LearnabilityCallback(prepared(TEST.select(range(3))), baseline=0.9, train_images=0), epochs=1
+    ).train()
+    assert "protection_score" not in written(tmp_path)["last"]
+    assert "protection cannot be measured: too few images" in capsys.readouterr().out
+
+
 def test_the_figures_are_those_of_the_model(tmp_path):
     tracker = Tracker()
     run = trainer(tmp_path, LearnabilityCallback(prepared(TEST), baseline=0.9, trackers=[tracker]))
@@ -333,8 +341,8 @@ def test_scores_are_their_definitions():
     counts = confusion([0, 1, 1, 2], [0, 1, 0, 0], classes=4)
     assert counts.tolist() == [[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(class_accuracies(counts), [1 / 3, 1, np.nan, np.nan])
-    assert protection_score(0.3, 0.8, 0.1) == pytest.approx(0.5 / 0.7)
-    assert np.isnan(protection_score(0.1, 0.1, 0.1))
+    assert protection_score(0.3, 0.8, 0.1, 100) == pytest.approx(0.5 / 0.7)
+    assert np.isnan(protection_score(0.1, 0.1, 0.1, 100))
     with pytest.raises(DataError, match=r"argmax"):
         confusion(np.ones((2, 3)), [0, 1])
     with pytest.raises(DataError, match="whole numbers"):

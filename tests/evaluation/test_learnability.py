@@ -143,7 +143,9 @@ def watched(monkeypatch):
 def test_mixtures_are_disjoint_stratified_and_seeded(small, protection, monkeypatch):
     seen = watched(monkeypatch)
     quick = {**QUICK, "seeds": (3,)}
-    learnability(small.map(protection), clean=small, test=small, ratios=(0, 1, 0.25), sequential=True, **quick)
+    learnability(
+        small.map(protection), clean=small, test=make_dataset(seed=1), ratios=(0, 1, 0.25), sequential=True, **quick
+    )
     clean, protected, mix, part, second = (one.images for one in seen)
     from_clean = (mix.pixels == clean.pixels).all(axis=(1, 2, 3))
     assert np.array_equal(mix.pixels[~from_clean], protected.pixels[~from_clean])
@@ -166,7 +168,12 @@ def test_sequential_victims_go_on_from_what_clean_images_taught(small, protectio
     started, left = [], []
     monkeypatch.setattr(victims, "TrainingRun", starts)
     report = learnability(
-        small.map(protection), clean=small, test=small, ratios=(0.5,), sequential=True, **{**QUICK, "seeds": (1,)}
+        small.map(protection),
+        clean=small,
+        test=make_dataset(seed=1),
+        ratios=(0.5,),
+        sequential=True,
+        **{**QUICK, "seeds": (1,)},
     )
     _, after_clean, _ = (run.network.state_dict() for run in left)
     assert all(torch.equal(tensor, after_clean[name]) for name, tensor in started[2].items())
@@ -177,7 +184,12 @@ def test_sequential_victims_go_on_from_what_clean_images_taught(small, protectio
     assert "sequential - clean part alone, 50% protected" in str(report)
     with pytest.raises(RecipeError, match="expected one or the other"):
         learnability(
-            small, clean=small, test=small, sequential=True, defences="pretrained:nowhere", **{**QUICK, "seeds": (1,)}
+            small,
+            clean=small,
+            test=make_dataset(seed=1),
+            sequential=True,
+            defences="pretrained:nowhere",
+            **{**QUICK, "seeds": (1,)},
         )
 
 
@@ -185,7 +197,7 @@ def test_every_victim_meets_every_defence_at_every_ratio(small, protection, tmp_
     report = learnability(
         small.map(protection),
         clean=small,
-        test=small,
+        test=make_dataset(seed=1),
         victims=["small-resnet", "small-vgg"],
         defences=["none", "jpeg:50", "early-stopping"],
         ratios=(0, 1),
@@ -250,7 +262,7 @@ def test_a_defence_on_images_acts_at_their_own_size(monkeypatch):
 
     monkeypatch.setattr(victims, "TrainingRun", recorded)
     options = {**QUICK, "seeds": [1], "ratios": [0.5, 1], "resolution": 12}
-    learnability(released, clean=clean, test=clean, defences=[jpeg], **options)
+    learnability(released, clean=clean, test=make_dataset(24, channels=3, side=24, seed=1), defences=[jpeg], **options)
     before, after = (ImageSet.read(jpeg.apply(one), columns, size=12).pixels for one in (clean, released))
     mixed, clean_part, protected = trained.values()
     drawn = split(np.array(clean["label"]), 0.5, 1)
@@ -264,14 +276,16 @@ def test_a_defence_on_images_acts_at_their_own_size(monkeypatch):
 def test_a_defence_that_does_nothing_is_pointed_out(small, protection):
     options = {**QUICK, "seeds": [1], "ratios": [1], "training": Training(epochs=1, batch_size=48)}
     with pytest.warns(UserWarning, match="grayscale changes no image, so it does nothing here"):
-        report = learnability(small.map(protection), clean=small, test=small, defences=["jpeg", "grayscale"], **options)
+        report = learnability(
+            small.map(protection), clean=small, test=make_dataset(seed=1), defences=["jpeg", "grayscale"], **options
+        )
     assert report.doubts == ("the defence grayscale changes no image, so it does nothing here",)
 
 
 @pytest.mark.filterwarnings("default")
 def test_identical_sets_are_pointed_out(small):
     with pytest.warns(UserWarning, match="identical to the clean ones"):
-        report = learnability(small, clean=small, test=small, **{**QUICK, "seeds": (1,)})
+        report = learnability(small, clean=small, test=make_dataset(seed=1), **{**QUICK, "seeds": (1,)})
     assert [doubt.partition(":")[0] for doubt in Report.of(json.loads(json.dumps(report.as_dict()))).doubts] == [
         "the protected images are identical to the clean ones"
     ]
@@ -300,22 +314,24 @@ def test_datasets_that_do_not_belong_together(protected, test, message):
         ({"seeds": ()}, "got no seeds"),
         ({"victims": []}, "got no victims"),
         ({"ratios": ()}, "got no ratios"),
-        ({"ratios": (0.5, 1.5)}, r"got the ratios \[1.5\]; expected shares"),
+        ({"ratios": (0.5, 1.5)}, r"got ratios=\(0.5, 1.5\); expected a list whose members"),
         ({"defences": "jpg"}, "got the defence 'jpg'; expected one of"),
     ],
 )
 def test_what_cannot_be_measured(small, change, message):
     with pytest.raises(RecipeError, match=message):
-        learnability(small, clean=small, test=small, **{**QUICK, **change})
+        learnability(small, clean=small, test=make_dataset(seed=1), **{**QUICK, **change})
 
 
 def test_a_victim_that_diverges(small, protection):
+    training = Training(epochs=2, batch_size=16)
+    object.__setattr__(training, "learning_rate", 1e30)  # more than a training accepts: it diverges in a few steps
     with pytest.raises(DivergenceError, match="victim small-resnet, seed 1"):
         learnability(
             small.map(protection),
             clean=small,
-            test=small,
-            training=Training(epochs=2, batch_size=16, learning_rate=1e30),
+            test=make_dataset(seed=1),
+            training=training,
             seeds=(1,),
             progress=False,
         )
@@ -342,7 +358,9 @@ def test_crop_and_flip_shift_mirror_and_pass_gradients_on():
 
 
 def test_chosen_ratios_only(small, protection):
-    report = learnability(small.map(protection), clean=small, test=small, ratios=(1,), **{**QUICK, "seeds": (1,)})
+    report = learnability(
+        small.map(protection), clean=small, test=make_dataset(seed=1), ratios=(1,), **{**QUICK, "seeds": (1,)}
+    )
     assert report.cases == [PROTECTED]
     assert math.isnan(report.accuracy(CLEAN))
     assert math.isnan(report.protection_score())
@@ -362,4 +380,6 @@ def test_rows_in_another_order_are_told(small):
     for label in np.unique(labels):
         order[labels == label] = np.roll(order[labels == label], 1)
     with pytest.warns(UserWarning, match="expected the same images in the same order"):
-        learnability(clean.select(order), clean=clean, test=clean, **{**QUICK, "seeds": (1,)}, ratios=[1])
+        learnability(
+            clean.select(order), clean=clean, test=make_dataset(seed=1), **{**QUICK, "seeds": (1,)}, ratios=[1]
+        )

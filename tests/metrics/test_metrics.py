@@ -133,7 +133,8 @@ def test_learnability_against_scikit_learn():
 def test_combined_and_in_batches():
     both = evaluate.combine([load_metric("learnability", baseline=0.9), load_metric("learnability", baseline=0.5)])
     for start in (0, 2):
-        both.add_batch(predictions=[0, 1, 1, 0][start : start + 2], references=[0, 1, 0, 1][start : start + 2])
+        predictions, references = [0, 1, 1, 0][start : start + 2] * 5, [0, 1, 0, 1][start : start + 2] * 5
+        both.add_batch(predictions=predictions, references=references)
     results = both.compute()
     assert results["learnability_0_clean_accuracy"] == results["learnability_1_clean_accuracy"] == 0.5
     assert results["protection_score"] == pytest.approx(1)

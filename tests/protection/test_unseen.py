@@ -139,7 +139,7 @@ def test_perturbations_that_share_nothing_cannot_craft(tmp_path):
     with pytest.raises(RecipeError, match=r"share -?\d+ % of their energy .* fits class patterns"):
         Noise().fit(make_dataset(), on_unseen="craft", output_dir=tmp_path / "out", progress=False)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(RecipeError, match="expected 'error' or 'craft'"):
+    with pytest.raises(RecipeError, match="expected one of 'error', 'craft'"):
         Noise().fit(make_dataset(), on_unseen="pass", progress=False)
 
 

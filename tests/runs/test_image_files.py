@@ -106,7 +106,7 @@ def test_numbers_tell_no_name(photos, tmp_path):
             assert b"Anna" not in path.read_bytes()
     kept = protect(photos, tmp_path / "kept", method="texture", progress=False)
     assert np.array_equal(pixels_of(run.dataset), pixels_of(kept.dataset))
-    with pytest.raises(RecipeError, match="names='hashes'; expected kept or numbers"):
+    with pytest.raises(RecipeError, match="names='hashes'; expected one of 'kept', 'numbers'"):
         protect(photos, tmp_path / "no", method="texture", names="hashes", progress=False)
 
 

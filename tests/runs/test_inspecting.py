@@ -56,7 +56,7 @@ def test_broken_images_are_refused_or_left_out_and_the_others_found_again(photos
     run = protect(photos, tmp_path / "out", method=QUICK, skip_unreadable=True, progress=False)
     assert len(run.dataset) == run.verification.images == 22
     assert len(run.folder.origin.skipped) == 2
-    assert "without 2 that could not be read" in str(run.folder.origin)
+    assert "without 2 that were left out" in str(run.folder.origin)
     assert verify(run) == run.verification
     assert np.abs(pixels_of(run.dataset).astype(int) - pixels_of(run.folder.originals())).max() <= 8
 

@@ -76,7 +76,7 @@ def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch)
     assert is_private(out / "private")
     assert len(list((out / "private" / "protection").iterdir())) == 3
     assert is_private(out / "report", but=["report-public.html"])
-    assert {file.suffix for file in (out / "report").iterdir()} == {"", ".csv", ".json", ".png", ".html"}
+    assert {file.suffix for file in (out / "report").iterdir()} == {"", ".csv", ".json", ".png", ".html", ".yaml"}
     assert modes(out / "report")["report-public.html"] == oct(0o666 & ~umask)[2:]
     assert is_public(out / "dataset", umask)
     assert is_public(tmp_path / "pulled", umask)
@@ -107,7 +107,7 @@ def test_what_a_killed_run_leaves(umask, small, tmp_path, monkeypatch):
     class Killed(BaseException):
         """What no code catches."""
 
-    def die(*_):
+    def die(*_, **__):
         raise Killed
 
     small.save_to_disk(tmp_path / "photos")

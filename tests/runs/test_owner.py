@@ -78,7 +78,7 @@ def test_measure_among_others_and_show_it(out, others, hub, name):
     assert stored["owner"] == {"owner": 16, "owner test": 4, "classes": 3, "others": 36, "others test": 9}
     for public in (False, True):
         page = write_report(out, public=public)[0].read_text()
-        assert "new pictures of the owner are recognised" in page
+        assert "clean pictures of the owner are recognised" in page
         assert "Every set has 36 clean images of others in 3 classes" in page
         assert "Recall of the owner&#39;s clean images" in page
         assert "taken as one owner's" in page

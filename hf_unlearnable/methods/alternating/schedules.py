@@ -138,7 +138,7 @@ class SharedSchedule:
             # pattern that was once darker than black could not come back otherwise.
             gradients = self._step(clean, task.budget.project(patterns[labels], clean), labels)
             counts = task.shard.sum(torch.bincount(labels, minlength=len(patterns)))
-            present = torch.nonzero(counts)[:, 0]  # the others have nothing to go by
+            present = torch.nonzero(counts[: task.own_classes])[:, 0]  # the others have nothing to go by
             summed = [
                 task.shard.sum(torch.zeros_like(patterns).index_add_(0, labels, one))[present] for one in gradients
             ]

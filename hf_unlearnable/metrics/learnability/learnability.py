@@ -33,16 +33,21 @@ Returns:
     worst_class_accuracy (float): of the class whose images are protected best.
     best_class_accuracy (float): of the class whose images are protected least.
     chance (float): as given or computed.
-    protection_score (float): only with a baseline that is better than chance.
+    protection_score (float): only with a baseline that guessing reaches on so few images once in 40 times at most.
 
 Examples:
     >>> from hf_unlearnable import load_metric
     >>> learnability = load_metric("learnability")
-    >>> results = learnability.compute(predictions=[0, 1, 1, 1], references=[0, 0, 1, 2], baseline=0.9)
+    >>> results = learnability.compute(predictions=[0, 1, 1, 1] * 5, references=[0, 0, 1, 2] * 5, baseline=0.9)
     >>> results["clean_accuracy"], results["chance"], round(results["protection_score"], 3)
     (0.5, 0.5, 1.0)
     >>> results["worst_class_accuracy"], results["best_class_accuracy"], results["balanced_accuracy"]
     (0.0, 1.0, 0.5)
+
+    Too few images to say anything, since guessing gets as far:
+
+    >>> "protection_score" in learnability.compute(predictions=[0, 1, 1, 1], references=[0, 0, 1, 2], baseline=0.9)
+    False
 
     In a Trainer, with the baseline fixed once:
 
@@ -102,6 +107,7 @@ class Learnability(evaluate.Metric):
             "best_class_accuracy": float(np.nanmax(shares)),
             "chance": chance,
         }
-        if baseline is not None and math.isfinite(score := protection_score(accuracy, baseline, chance)):
-            results["protection_score"] = score
+        if baseline is not None:
+            score = protection_score(accuracy, baseline, chance, int(counts.sum()))
+            results |= {"protection_score": score} if math.isfinite(score) else {}
         return results
