@@ -155,7 +155,7 @@ def protect(
         return
     # Everything that can be wrong with the words of the command, before anything slow.
     allowance = Budget.parse(budget)
-    named, wanted = method and Method.parse(method), Labelling.parse(labels)
+    named, wanted = None if method is None else Method.parse(method), Labelling.parse(labels)
     given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     if named:
         named = _with_settings(named, given)

@@ -20,6 +20,7 @@ from hf_unlearnable import DataError, RecipeError, SourceError
 from hf_unlearnable.cli import app
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.errors import command_line_words
+from hf_unlearnable.runs import protect
 
 COMMANDS = get_command(app).commands
 
@@ -233,3 +234,10 @@ def test_verify_names_the_option_where_originals_have_moved(tmp_path):
     done = command("verify", tmp_path / "out")
     assert re.search("not where they were .*name the originals with --clean DATASET", str(done.exception))
     assert command("verify", tmp_path / "out", "--clean", tmp_path / "elsewhere").exit_code == 0
+
+
+def test_an_empty_name_of_a_method_is_not_the_default(source, tmp_path):
+    done = command("protect", source / "photos", "--output", tmp_path / "out", "--method", "")
+    assert "got the method ''" in str(done.exception)
+    with pytest.raises(RecipeError, match="got the method ''"):
+        protect(source / "photos", tmp_path / "out", method="")
