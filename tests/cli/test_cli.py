@@ -110,7 +110,7 @@ def test_protect_then_measure(source, tmp_path):
     one = ["--victim", "small-resnet", "--seeds", "1", "--epochs", "1"]
     said = CliRunner().invoke(app, ["measure", str(out), *one]).output
     assert "Up to 4 trainings of fresh models, for 1 kind(s) of thief" in said
-    assert "protection score" in said
+    assert "cannot be measured: too few images" in said  # one epoch on so few is luck
     assert said.rstrip().splitlines()[-1].startswith(("Verdict: ", "No verdict: "))
     report = json.loads((out / "report" / "learnability.json").read_text())
     assert {one["victim"] for one in report["summary"]} == {"small-resnet"}
@@ -136,7 +136,7 @@ def test_measure_of_sets_made_elsewhere(source, tmp_path):
     for theirs in ("theirs", "theirs.parquet"):
         arguments = ["measure", tmp_path / theirs, "--clean", source / "disk", "--seeds", 1, "--epochs", 1]
         arguments += ["--victim", "small-resnet"]
-        assert "protection score" in CliRunner().invoke(app, [str(argument) for argument in arguments]).output
+        assert "cannot be measured: too few images" in CliRunner().invoke(app, [str(argument) for argument in arguments]).output
         assert (tmp_path / f"{theirs}-report" / "learnability.json").exists()
 
 
