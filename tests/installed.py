@@ -16,7 +16,7 @@ import hf_unlearnable
 STEPS = [
     (["protect", "photos", "--method", "em:epochs=1", "--output", "out"], ["20 images"]),
     (["measure", "out", "--test-split", "train", "--seeds", "1", "--epochs", "1", "--victim", "small-resnet"],
-     ["protection score", "learnability.csv written. Without pictures: a picture needs matplotlib; install it",
+     ["cannot be measured", "learnability.csv written. Without pictures: a picture needs matplotlib; install it",
       "pip install 'hf-unlearnable[figures]'"]),
     (["report", "out"], ["report.html written", "Without charts: a picture needs matplotlib; install it"]),
     (["verify", "out"], ["0 outside the budget"]),

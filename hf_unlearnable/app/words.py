@@ -19,7 +19,7 @@ MOST = 50  # names in one list
 
 INTRODUCTION = """
 # Make pictures hard to learn from
-A faint pattern is laid over each picture. A model that is trained on the protected pictures is to learn the pattern
+A pattern is laid over each picture. A model that is trained on the protected pictures is to learn the pattern
 instead of what they show. **Your pictures stay in a private folder of the machine that runs this page, and are deleted
 when you close it.**
 """

@@ -136,7 +136,8 @@ def test_measure_of_sets_made_elsewhere(source, tmp_path):
     for theirs in ("theirs", "theirs.parquet"):
         arguments = ["measure", tmp_path / theirs, "--clean", source / "disk", "--seeds", 1, "--epochs", 1]
         arguments += ["--victim", "small-resnet"]
-        assert "cannot be measured: too few images" in CliRunner().invoke(app, [str(argument) for argument in arguments]).output
+        said = CliRunner().invoke(app, [str(argument) for argument in arguments]).output
+        assert "cannot be measured: too few images" in said
         assert (tmp_path / f"{theirs}-report" / "learnability.json").exists()
 
 

@@ -217,13 +217,15 @@ def test_no_message_speaks_python_to_the_command_line():
     assert not found, "\n".join(found)
 
 
+@pytest.mark.filterwarnings("ignore:.* test images are among those")
 def test_the_last_line_names_what_was_measured(source, out, tmp_path):
     shutil.copytree(out / "dataset", tmp_path / "back" / "theirs")
     one = ["--victim", "small-resnet", "--seeds", 1, "--epochs", 1, "--ratios", "0,1", "--test-split", "train"]
     done = command(
         "measure", tmp_path / "back" / "theirs", "--clean", source / "photos", "--test", source / "photos", *one
     )
-    assert f"hf-unlearnable report {tmp_path / 'back' / 'theirs'}\n" in done.stdout
+    named = f"{tmp_path / 'back' / 'theirs'} --clean {source / 'photos'}"
+    assert f"hf-unlearnable report {named}\n" in done.stdout
     assert (tmp_path / "back" / "theirs-report" / "command.yaml").exists()
 
 

@@ -139,9 +139,10 @@ def test_lists_of_images_and_of_labels_say_what_to_do():
 
     dataset = make_dataset().map(lambda row: {"labels": [row["label"]]}, remove_columns="label")
     dataset = dataset.cast_column("labels", List(ClassLabel(names=["a", "b", "c"])))
-    for named in ({}, {"label_column": "labels"}):
-        with pytest.raises(DataError, match=r"List\(ClassLabel\).*Choose one of the labels") as error:
-            fit(dataset, **named)
+    with pytest.warns(DataWarning, match="by the most frequent label of an image, in the column labels"):
+        assert fit(dataset).classes.names == ["a", "b", "c"]
+    with pytest.raises(DataError, match=r"List\(ClassLabel\).*Choose one of the labels") as error:
+        fit(dataset, label_column="labels")
     assert fit(eval(advised(error)), label_column="label").classes.names == ["0", "1", "2"]
 
 

@@ -89,7 +89,7 @@ def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch)
 
 
 def test_what_python_writes(umask, small, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_unlearnable.methods.fitting.constants.HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("hf_unlearnable.protection.layout.constants.HF_HOME", str(tmp_path / "home"))
     cached = QUICK.fit(small, progress=False)
     assert cached.folder.parent == tmp_path / "home" / "unlearnable"
     assert is_private(tmp_path / "home" / "unlearnable")

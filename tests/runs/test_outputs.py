@@ -222,7 +222,7 @@ def test_nobody_removes_what_is_at_work(tmp_path):
 
 
 def test_clean_lists_and_removes(small, protection, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_unlearnable.methods.fitting.constants.HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("hf_unlearnable.protection.layout.constants.HF_HOME", str(tmp_path / "home"))
     fitted = QUICK.fit(small, progress=False)
     killed_in(IN_THE_MIDDLE, private_cache() / "fit")
     killed_in(IN_THE_MIDDLE, tmp_path / "copy")

@@ -60,6 +60,7 @@ def test_the_same_processes_give_the_same_bytes(said):
     assert said["contract"]["first"] == said["contract"]["again"]
 
 
+@pytest.mark.filterwarnings("ignore:.* test images are among those")
 def test_measuring_is_shared_out_and_gives_what_one_process_gives(said, tmp_path):
     training = Training(epochs=1, batch_size=16)
     options = {"seeds": [1, 2, 3], "ratios": [0, 0.5], "sequential": True, "training": training}
