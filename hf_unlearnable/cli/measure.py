@@ -195,7 +195,8 @@ def _report_command(run: RunFolder, named: dict[str, Any], image_column: str | N
     """The command for the page of what was measured, with what has to be named; of the figures alone for a Hub id."""
     if not run.root.is_dir():
         return shlex.join(["hf-unlearnable", "report", str(run.report_folder)])
-    given = {name: named[name] for name in ("clean", "clean_split")}
+    # Sets in memory, as the demo has them, have no name to be given; the run knows their origin.
+    given = {name: named[name] for name in ("clean", "clean_split") if isinstance(named[name], str)}
     given |= {"image_column": image_column, "label_column": label_column}
     options = [word for name, value in given.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
     return shlex.join(["hf-unlearnable", "report", str(run.given), *options])

@@ -138,9 +138,9 @@ def verdict_in_words(report: Report) -> str:
         )
     words = {"holds": "the protection holds", "leaks": "the protection leaks", "broken": "the protection is broken"}
     how = "" if best.defence == NO_DEFENCE else f" with {best.defence}"
-    others = f", the best of {len(report.pairs)} thieves" if len(report.pairs) > 1 else ""
+    others = f", the best of {len(report.pairs)} thieves," if len(report.pairs) > 1 else ""
     return (
-        f"Verdict: {words[best.state]}. {best.victim}{how}{others}, regains {100 * max(best.regained, 0):.0f} % of the "
+        f"Verdict: {words[best.state]}. {best.victim}{how}{others} regains {100 * max(best.regained, 0):.0f} % of the "
         f"way from chance to what clean images give ({100 * best.protected:.1f} of {100 * best.best:.1f})"
     )
 

@@ -141,6 +141,17 @@ def test_measure_of_sets_made_elsewhere(source, tmp_path):
         assert (tmp_path / f"{theirs}-report" / "learnability.json").exists()
 
 
+def test_sets_in_memory_are_not_named_in_a_command(tmp_path):
+    from hf_unlearnable.cli.measure import _report_command
+    from hf_unlearnable.runs import RunFolder
+
+    run = RunFolder(tmp_path)
+    named = {"clean": make_dataset(), "clean_split": None, "test": make_dataset(), "test_split": None}
+    assert _report_command(run, named, None, None) == f"hf-unlearnable report {tmp_path}"
+    named |= {"clean": "photos of me", "clean_split": "train"}
+    assert _report_command(run, named, None, None).endswith(" --clean 'photos of me' --clean-split train")
+
+
 def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
     from hf_unlearnable.reports.images import image_grid
 
