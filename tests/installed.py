@@ -14,8 +14,8 @@ import hf_unlearnable
 
 # From images to the page, with nothing but what the package itself requires: the extras are not there.
 STEPS = [
-    (["protect", "photos", "--method", "em:epochs=1", "--output", "out"], ["20 images"]),
-    (["measure", "out", "--test-split", "train", "--seeds", "1", "--epochs", "1", "--victim", "small-resnet"],
+    (["protect", "photos", "--method", "em:epochs=1", "--hold-out", "0.2", "--output", "out"], ["Held out: 4 images"]),
+    (["measure", "out", "--seeds", "1", "--epochs", "1", "--victim", "small-resnet"],
      ["cannot be measured", "learnability.csv written. Without pictures: a picture needs matplotlib; install it",
       "pip install 'hf-unlearnable[figures]'"]),
     (["report", "out"], ["report.html written", "Without charts: a picture needs matplotlib; install it"]),
