@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Subset, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, DropColumn, Subset, found
 from hf_unlearnable.errors import BudgetError, DataError
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="What protect --output wrote.")]
@@ -35,7 +35,7 @@ def push(
         Path | None,
         typer.Option(exists=True, dir_okay=False, readable=True, help="Markdown file, the text of a new card."),
     ] = None,
-    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    drop_column: DropColumn = None,
     attempts: Attempts = 5,
     patience: Patience = 300.0,
     plugin: Plugins = None,

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from hf_unlearnable.cli.options_file import keep_options
-from hf_unlearnable.cli.shared import Images, Labels, MaxPixels, Subset
+from hf_unlearnable.cli.shared import (
+    ClassDepth,
+    DropColumn,
+    ImageFiles,
+    ImageFormat,
+    Images,
+    Labels,
+    LeaveOut,
+    MaxPixels,
+    Names,
+    NumProc,
+    Subset,
+)
 from hf_unlearnable.cli.telling import protect_and_tell
 
 
@@ -48,23 +60,13 @@ def import_noise(
     clip: Annotated[bool, typer.Option("--clip", help="Bring what is larger into the budget.")] = False,
     split: Annotated[str, typer.Option(help="Which split of the images.")] = "train",
     subset: Subset = None,
-    class_depth: Annotated[
-        int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
-    ] = None,
-    leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Leave files out that may be images and cannot be protected.")
-    ] = False,
-    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
-    image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
-    image_files: Annotated[
-        bool | None,
-        typer.Option(
-            "--image-files/--no-image-files",
-            help="Also write the images as files to OUTPUT/images (default: where they came as files).",
-        ),
-    ] = None,
-    names: Annotated[str, typer.Option(help="Of files: kept, or numbers where names tell too much.")] = "kept",
-    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
+    class_depth: ClassDepth = None,
+    leave_out: LeaveOut = False,
+    drop_column: DropColumn = None,
+    image_format: ImageFormat = "png",
+    image_files: ImageFiles = None,
+    names: Names = "kept",
+    num_proc: NumProc = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT.")] = False,
     image_column: Images = None,
     label_column: Labels = None,

@@ -11,7 +11,22 @@ import typer
 from hf_unlearnable.cli.hub import push
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import EVERY, Epochs, Images, Labels, MaxPixels, Subset, found
+from hf_unlearnable.cli.shared import (
+    EVERY,
+    ClassDepth,
+    DropColumn,
+    Epochs,
+    ImageFiles,
+    ImageFormat,
+    Images,
+    Labels,
+    LeaveOut,
+    MaxPixels,
+    Names,
+    NumProc,
+    Subset,
+    found,
+)
 from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_needed
 from hf_unlearnable.errors import RecipeError
 
@@ -30,15 +45,11 @@ def protect(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look at the images, and say what would be done with them.")
     ] = False,
-    leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Leave files out that may be images and cannot be protected.")
-    ] = False,
+    leave_out: LeaveOut = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave images out that cannot be read.")
     ] = False,
-    class_depth: Annotated[
-        int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
-    ] = None,
+    class_depth: ClassDepth = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +62,7 @@ def protect(
         list[str] | None,
         typer.Option(help="With --split all: a split that goes along unprotected, such as test; may be repeated."),
     ] = None,
-    drop_column: Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")] = None,
+    drop_column: DropColumn = None,
     hold_out: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Keep this share of every class back, clean, for measure to test on: 0.2."),
@@ -74,7 +85,7 @@ def protect(
         int | None,
         typer.Option(min=8, max=4096, help="Side in pixels at which larger images are optimised (default: see fit)."),
     ] = None,
-    image_format: Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")] = "png",
+    image_format: ImageFormat = "png",
     labels: Annotated[
         str,
         typer.Option(
@@ -107,19 +118,13 @@ def protect(
         list[str] | None,
         typer.Option(help="A victim that env lists, folder or Hub id; may be given several times."),
     ] = None,
-    image_files: Annotated[
-        bool | None,
-        typer.Option(
-            "--image-files/--no-image-files",
-            help="Also write the images as files to OUTPUT/images (default: where they came as files).",
-        ),
-    ] = None,
-    names: Annotated[str, typer.Option(help="Of files: kept, or numbers where names tell too much.")] = "kept",
+    image_files: ImageFiles = None,
+    names: Names = "kept",
     also_jpeg: Annotated[
         int | None,
         typer.Option(min=1, max=100, metavar="QUALITY", help="Also write copies with losses to OUTPUT/images-jpeg."),
     ] = None,
-    num_proc: Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")] = None,
+    num_proc: NumProc = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUTPUT, and what another unfinished run left of it.")
     ] = False,

@@ -54,6 +54,31 @@ CleanSplit = Annotated[str | None, typer.Option(help="Their split (default: what
 
 Subset = Annotated[str | None, typer.Option("--subset", help="Which configuration, where a dataset has several.")]
 
+# Of what is protected, and how it is written: of protect and import.
+ClassDepth = Annotated[
+    int | None, typer.Option(min=1, help="How many folders make the class (default: the whole path).")
+]
+
+LeaveOut = Annotated[
+    bool, typer.Option("--leave-out", help="Leave files out that may be images and cannot be protected.")
+]
+
+DropColumn = Annotated[list[str] | None, typer.Option(help="Leave this column out; may be repeated.")]
+
+ImageFormat = Annotated[str, typer.Option(help="Files that are written, without loss: png or webp.")]
+
+ImageFiles = Annotated[
+    bool | None,
+    typer.Option(
+        "--image-files/--no-image-files",
+        help="Also write the images as files to OUTPUT/images (default: where they came as files).",
+    ),
+]
+
+Names = Annotated[str, typer.Option(help="Of files: kept, or numbers where names tell too much.")]
+
+NumProc = Annotated[int | None, typer.Option(min=1, help="Processes that write the images.")]
+
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -51,7 +51,6 @@ def protect_and_tell(
     Returns:
         Whether this process is the main one.
     """
-    from hf_unlearnable.methods.labelling import is_one_class
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
     from hf_unlearnable.runs.inspecting import open_dataset
@@ -68,9 +67,10 @@ def protect_and_tell(
     )
     options["others"] = others = open_others(options.get("others"), options.pop("others_split", None))
     labelled = {name: options[name] for name in ("labels", "image_column", "label_column") if name in options}
-    method = choose(default_method(opened.dataset, others=others, **labelled))
+    default = default_method(opened.dataset, others=others, **labelled)
+    method = choose(default)
     if accelerator.is_main_process:
-        if others is None and is_one_class(opened.dataset, **labelled) and (warning := few(len(opened.dataset))):
+        if default.one_class and (warning := few(len(opened.dataset))):  # they are of one class, with none beside
             typer.echo(warning)
         seen = look_and_tell(
             opened,
