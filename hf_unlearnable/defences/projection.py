@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +37,12 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
         mean = torch.zeros(images.pixels.shape[1:])
         for pixels, _ in unit_chunks(images):
             mean += pixels.sum(dim=0) / len(images)
-        basis = _span(self._fit(images, mean))
+
+        def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            return ((pixels - mean, labels) for pixels, labels in unit_chunks(images))
+
+        weights, _ = softmax_regression(batches, len(images.names), iterations=self.iterations, l2=self.l2)
+        basis = _span(weights)
 
         def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
             directions = basis.to(seen.device)
@@ -45,29 +51,46 @@ class OrthogonalProjection(Defence, name="orthogonal-projection"):
 
         return correct
 
-    def _fit(self, images: ImageSet, mean: torch.Tensor) -> torch.Tensor:
-        """(pixels, K) weights of the linear model, on centred pixels."""
-        weights = torch.zeros(mean.numel(), len(images.names), requires_grad=True)
-        bias = torch.zeros(len(images.names), requires_grad=True)
-        optimiser = torch.optim.LBFGS(
-            [weights, bias], max_iter=self.iterations, history_size=10, line_search_fn="strong_wolfe"
-        )
 
-        def closure() -> float:
-            optimiser.zero_grad()
-            penalty = self.l2 / 2 * weights.square().sum()
-            penalty.backward()
-            total = penalty.item()
-            for pixels, labels in unit_chunks(images):
-                logits = (pixels - mean).flatten(1) @ weights + bias
-                loss = F.cross_entropy(logits, labels, reduction="sum") / len(images)
-                loss.backward()
-                total += loss.item()
-            return total
+def softmax_regression(
+    batches: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]],
+    classes: int,
+    *,
+    iterations: int = 60,
+    l2: float = 1e-3,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit a linear model to all rows at once by L-BFGS: the mean cross-entropy and a penalty on the weights.
 
-        with torch.enable_grad():
-            optimiser.step(closure)
-        return weights.detach()
+    Args:
+        batches: gives all rows, in parts: (B, ...) floats and (B,) labels. It is called for every look at them.
+        classes: K.
+        iterations: of L-BFGS; enough to converge.
+        l2: penalty on half of the squared weights, for rows whose values are about one.
+
+    Returns:
+        Weights (D, K), D the size of a row, and bias (K,).
+    """
+    count = size = 0
+    for rows, labels in batches():
+        count, size = count + len(labels), rows[0].numel()
+    weights = torch.zeros(size, classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        penalty = l2 / 2 * weights.square().sum()
+        penalty.backward()
+        total = penalty.item()
+        for rows, labels in batches():
+            loss = F.cross_entropy(rows.flatten(1) @ weights + bias, labels, reduction="sum") / count
+            loss.backward()
+            total += loss.item()
+        return total
+
+    with torch.enable_grad():
+        optimiser.step(closure)
+    return weights.detach(), bias.detach()
 
 
 def _span(vectors: torch.Tensor) -> torch.Tensor:

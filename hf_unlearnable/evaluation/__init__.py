@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from hf_unlearnable.evaluation.callbacks import LearnabilityCallback, StopWhenLearned
     from hf_unlearnable.evaluation.protocol import learnability
     from hf_unlearnable.evaluation.report import Report, Result
+    from hf_unlearnable.evaluation.theory import Theory
     from hf_unlearnable.evaluation.thieves import Thief, thieves_of_suite
     from hf_unlearnable.evaluation.verdicts import Verdict, best_thief
 
@@ -16,6 +17,7 @@ __all__ = [
     "Report",
     "Result",
     "StopWhenLearned",
+    "Theory",
     "Thief",
     "Verdict",
     "best_thief",
@@ -30,6 +32,7 @@ __getattr__, __dir__ = lazy_names(
         "Report": "report",
         "Result": "report",
         "StopWhenLearned": "callbacks",
+        "Theory": "theory",
         "Thief": "thieves",
         "Verdict": "verdicts",
         "best_thief": "verdicts",
