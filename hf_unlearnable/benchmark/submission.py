@@ -136,6 +136,8 @@ def _of_set(work: Work, one: Protected, faults: list[str]) -> bool:
         found = work.verified(one, released).as_dict()
         if (found["violations"], found["images"]) != (0, record.images) or found != record.verification:
             faults.append(f"{file}: the released images compare otherwise with their originals than it tells")
+        if isinstance(one.method, Elsewhere) and not one.method.public:
+            faults.append(f"{file}: its released images lie in a folder here; publish them, and name their Hub id")
         if record.elsewhere != isinstance(one.method, Elsewhere) or record.name != one.name:
             faults.append(f"{file}: it names another method")
     except UnlearnableError as error:
