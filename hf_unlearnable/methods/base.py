@@ -56,6 +56,8 @@ class Method(ABC):
         citation: the paper that cards cite for it.
         uses_surrogates: whether it optimises against models; ``fit`` refuses to be given one where it does not.
         one_class: whether it can work on images of one class, without others to tell them from.
+        adaptive: the best attack on itself that its author knows: a defence as ``Defence.parse`` reads it; empty where
+            none is known. A benchmark runs it beside the defences that it runs against all methods.
         finest: the side in pixels of the square at which perturbations of larger images are made where ``fit`` is given
             no resolution. What is made at fewer pixels and enlarged shows as blotches in every smooth part.
 
@@ -69,6 +71,7 @@ class Method(ABC):
     citation: ClassVar[Paper | None] = None
     uses_surrogates: ClassVar[bool] = True
     one_class: ClassVar[bool] = False
+    adaptive: ClassVar[str] = ""
     finest: ClassVar[int] = 128
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional as F
@@ -26,6 +27,8 @@ class EM(Alternating, name="em"):
         year=2021,
         arxiv="2101.04898",
     )
+
+    adaptive: ClassVar[str] = "orthogonal-projection"
 
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the logits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -35,6 +35,8 @@ class MIUE(Alternating, name="mi-ue"):
         year=2026,
         arxiv="2603.03725",
     )
+
+    adaptive: ClassVar[str] = "orthogonal-projection"
 
     targeted_weight: Weight = 0.5
     temperature: Rate = 0.1

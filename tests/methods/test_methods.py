@@ -19,6 +19,7 @@ from hf_unlearnable import (
     Budget,
     DataError,
     DataWarning,
+    Defence,
     DivergenceError,
     Method,
     OutputError,
@@ -158,7 +159,9 @@ def test_a_perturbation_that_is_not_a_number_is_refused():
 def test_registry():
     assert get_method("mi-ue") is MIUE
     assert get_method("em") is EM
-    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of auto, beo, em, mi-ue, texture"):
+    with pytest.raises(
+        RecipeError, match=r"got the method 'magic'; expected one of ar, auto, beo, cuda, em, lsp, mi-ue"
+    ):
         get_method("magic")
     with pytest.raises(RecipeError, match="second method with the name 'em'"):
         type("Again", (Method,), {"run": lambda self, task: None}, name="em")
@@ -182,7 +185,7 @@ def test_methods_are_read_from_text(text, method):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("magic", r"got the method 'magic'; expected one of auto, beo, em, mi-ue, texture"),
+        ("magic", r"got the method 'magic'; expected one of ar, auto, beo, cuda, em, lsp"),
         ("beo:self", r"got the method 'beo:self'; expected for beo settings among seed, mode"),
         ("beo:mode=both", r"got mode='both'; expected one of 'reference', 'self'"),
         ("beo:steps=many", "expected 'many' to be of type int"),
@@ -224,6 +227,11 @@ def test_every_method_refuses_settings_of_another_type(method):
     for field in dataclasses.fields(method):
         with pytest.raises(RecipeError, match=f"{method.name}: got {field.name}="):
             method(**{field.name: [object()]})
+
+
+@methods
+def test_every_method_names_an_attack_on_itself(method):
+    assert Defence.parse(method.adaptive).name == method.adaptive.partition(":")[0] != "none"
 
 
 @methods

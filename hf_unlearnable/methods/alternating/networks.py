@@ -113,3 +113,8 @@ def guides_of(recipe: AlternatingRecipe, task: Task) -> list[Network]:
             if not used:
                 return []
     return guides
+
+
+def targets_of(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """The other class that images are drawn towards: three on, modulo K; the next one where that is their own."""
+    return (labels + (3 if classes > 3 else 1)) % classes

@@ -8,7 +8,9 @@ from typing import Literal
 
 import torch
 
+from hf_unlearnable.budget import Budget
 from hf_unlearnable.methods.base import Method
+from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.settings import Count, Few, Momentum, Rate, Share, Step, Weight
 
 
@@ -38,6 +40,20 @@ class AlternatingRecipe(Method):
     @abstractmethod
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What perturbations descend, a scalar of features (B, D), logits (B, K) and labels (B,)."""
+
+    def disturbed(
+        self, images: torch.Tensor, labels: torch.Tensor, network: Network, budget: Budget, generator: torch.Generator
+    ) -> torch.Tensor:
+        """What surrogate and perturbations see of protected images (B, C, H, W) in the shared schedule: just these.
+
+        Args:
+            images: protected, cropped and flipped.
+            labels: (B,).
+            network: the surrogate whose turn it is, bare.
+            budget: of the perturbations.
+            generator: of every random draw, on the CPU.
+        """
+        return images
 
     def step_size(self, share: float) -> float:
         """A perturbation step when ``share`` in [0, 1] of the run is done, as a fraction of the radius."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.files import chunks
-from hf_unlearnable.methods.alternating.networks import Learner, guides_of, learners_of
+from hf_unlearnable.methods.alternating.networks import Learner, guides_of, learners_of, targets_of
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import Network
@@ -206,15 +206,16 @@ class SharedSchedule:
         Both see the images randomly cropped and flipped, as a victim does. A second gradient is the guide's.
         """
         perturbations = perturbations.detach().requires_grad_()
-        logits, features = learner.forward(random_crop_flip(clean + perturbations, self.cursor.generator))
+        seen = random_crop_flip(clean + perturbations, self.cursor.generator)
+        bare = self.task.accelerator.unwrap_model(learner.network)
+        seen = self.recipe.disturbed(seen, labels, bare, self.task.budget, self.cursor.generator)
+        logits, features = learner.forward(seen)
         loss = self._perturbation_loss(features, logits, labels)
         gradients = [learner.gradient(loss, perturbations)]
         reached = learner.backward(logits, labels, share)
         if guide is not None:
             logits, _ = guide(random_crop_flip(clean + perturbations, self.cursor.generator))
-            classes = logits.shape[1]
-            targets = (labels + (3 if classes > 3 else 1)) % classes  # three classes on is the class itself if K is 3
-            loss = F.cross_entropy(logits.float(), targets)
+            loss = F.cross_entropy(logits.float(), targets_of(labels, logits.shape[1]))
             gradients.append(torch.autograd.grad(learner.scale(loss), perturbations)[0])
         return gradients, reached
 

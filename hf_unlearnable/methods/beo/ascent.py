@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_unlearnable.files import allocate_memmap
+from hf_unlearnable.methods.baselines.batchwise import random_start
 from hf_unlearnable.methods.beo.recipe import BEORecipe
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.training.batches import load, row_chunks
@@ -46,9 +47,7 @@ class Ascent:
         generator, budget = torch_generator(self.recipe.seed, rank), self.task.budget
         for rows in row_chunks(len(self.task.images), self.recipe.embedding_batch_size):
             images, _ = load(self.task.images, rows, torch.device("cpu"))
-            noise = 2 * torch.rand(images.shape, generator=generator) - 1
-            noise = noise * budget.epsilon if budget.norm == "linf" else budget.direction(noise)
-            self.task.store(rows, budget.project(noise / 2, images))
+            self.task.store(rows, budget.project(random_start(budget, images, generator) / 2, images))
 
     def step(self, rows: NDArray[np.int64], gradient: torch.Tensor, step: int) -> None:
         """One step up for the perturbations of ``rows``, along their gradient (B, C, H, W)."""

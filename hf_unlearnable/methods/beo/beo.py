@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -77,6 +77,8 @@ class BEO(BEORecipe, name="beo"):
         year=2025,
         arxiv="2511.08191",
     )
+
+    adaptive: ClassVar[str] = "jpeg:10"
 
     @classmethod
     def paper(cls, **changes: Any) -> BEO:

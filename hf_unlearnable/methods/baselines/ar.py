@@ -1,0 +1,132 @@
+"""AR: autoregressive perturbations, drawn without a network (Sandoval-Segura et al. 2022, arXiv 2206.03693)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch.nn import functional as F
+
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.methods.baselines.batchwise import Batchwise, Make, of_length
+from hf_unlearnable.methods.paper import Paper
+from hf_unlearnable.methods.task import Task
+from hf_unlearnable.settings import Positive
+
+WINDOW = 3  # pixels a side: eight neighbours above and to the left decide on a value
+CROP = 4  # rows and columns of the noise at the start that are cut off
+PUBLISHED_SIDE = 32  # pixels at which processes are told apart, whatever the size of the images
+GROWTH = 50 / 3072**0.5  # the authors take processes whose 3072 values get at most this long, from noise of length 55
+POOL, POOLS = 2048, 50  # candidates that are tried at once, and how often
+
+
+@dataclass(frozen=True, kw_only=True)
+class AR(Batchwise, name="ar"):
+    """Add to every image noise whose neighbouring values follow a rule of its class.
+
+    Each class has a process for every channel: scanned row by row, a value is the sum of its eight neighbours above and
+    to the left, in a window of 3x3, with the coefficients of the class. These are Gaussian and sum to one; two rows and
+    columns of white noise start the process anew for every image, so no two perturbations are alike, and none of them
+    is separable by the eye or by a linear model. A convolution with the coefficients and -1 gives zero on the noise of
+    its own class alone.
+
+    As in appendix A.3 of the paper, processes are drawn until there are as many that neither grow nor are taken for one
+    another: ``separation`` is the least response of the filters of the classes before to noise of length one, 32 pixels
+    a side. Processes are drawn channel by channel, where the authors draw all channels at once; that they do not grow
+    is seen at the size of the images, too.
+
+    The L2 norm is 1.0 in the paper. For colour images of 32 pixels a side and a budget of 8/255 it is the same here
+    (``strength``), and what then lies beyond the budget is cut off, which the paper does not do. Under an L2 budget it
+    is the radius: ``Budget(255, "l2")`` is the paper's.
+
+    Args:
+        separation: see above; left out, it is the authors': 10 for up to ten classes, 3 for more.
+        strength: the root mean square of a perturbation as a fraction of an L-inf radius, before it is cut off.
+
+    Raises:
+        RecipeError: not so many processes of such separation were found.
+    """
+
+    uses_surrogates: ClassVar[bool] = False
+    one_class: ClassVar[bool] = True
+    blind: ClassVar[bool] = True
+    adaptive: ClassVar[str] = "grayscale"
+    citation = Paper(
+        key="sandovalsegura2022autoregressive",
+        title="Autoregressive Perturbations for Data Poisoning",
+        authors=(
+            "Sandoval-Segura, Pedro",
+            "Singla, Vasu",
+            "Geiping, Jonas",
+            "Goldblum, Micah",
+            "Goldstein, Tom",
+            "Jacobs, David W.",
+        ),
+        year=2022,
+        arxiv="2206.03693",
+    )
+
+    separation: Positive | None = None
+    strength: Positive = 0.575  # 1.0 / sqrt(3072) in units of 8/255
+
+    def maker(self, task: Task) -> Make:
+        """Find the processes, alike in every process."""
+        classes, (channels, height, width) = len(task.images.names), task.images.pixels.shape[1:]
+        coefficients = self.processes(classes, channels, max(height, width))
+
+        def make(images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            noise = autoregressive(coefficients[labels.cpu()], height, width, generator)
+            return of_length(noise, task.budget, self.strength).to(images.device)
+
+        return make
+
+    def processes(self, classes: int, channels: int, side: int) -> torch.Tensor:
+        """The coefficients of every class (K, C, 3, 3), of which the last one of each window is zero."""
+        generator = torch.Generator().manual_seed(self.seed)
+        least = self.separation or (10.0 if classes <= 10 else 3.0)
+        found: list[torch.Tensor] = []
+        filters = torch.empty(0, channels, WINDOW, WINDOW)
+        for _ in range(POOLS):
+            pool = torch.randn(POOL, 1, WINDOW, WINDOW, generator=generator)
+            pool[..., -1, -1] = 0
+            pool = pool / pool.sum(dim=(-2, -1), keepdim=True)
+            for size in dict.fromkeys((PUBLISHED_SIDE, max(side, PUBLISHED_SIDE))):
+                grown = [autoregressive(pool, size, size, generator).square().mean(dim=(1, 2, 3)) for _ in range(3)]
+                pool = pool[(torch.stack(grown) <= GROWTH**2).all(dim=0)]  # what overflowed is not below anything
+            candidates = pool[: len(pool) // channels * channels].view(-1, channels, WINDOW, WINDOW)
+            samples = autoregressive(candidates, PUBLISHED_SIDE, PUBLISHED_SIDE, generator)
+            for candidate, sample in zip(
+                candidates, samples / samples.flatten(1).norm(dim=1).view(-1, 1, 1, 1), strict=True
+            ):
+                if len(filters) and F.conv2d(sample[None], filters).relu().sum(dim=(0, 2, 3)).min() < least:
+                    continue
+                found.append(candidate)
+                if len(found) == classes:
+                    return torch.stack(found)
+                own = candidate.clone()
+                own[..., -1, -1] = -1
+                filters = torch.cat([filters, own[None]])
+        raise RecipeError(
+            f"ar: found {len(found)} processes of separation {least:g} for {classes} classes; lower separation"
+        )
+
+
+def autoregressive(coefficients: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """Noise that follows a process for every channel, (B, C, H, W), as long as it gets.
+
+    Args:
+        coefficients: (B, C, 3, 3) of the value and its neighbours above and to the left; the last one counts nothing.
+        height: H.
+        width: W.
+        generator: of the white noise at the start.
+    """
+    shape = *coefficients.shape[:2], height + CROP, width + CROP
+    # Values of one place lie together, since they are computed together.
+    values = torch.randn(shape, generator=generator).permute(2, 3, 0, 1).contiguous()
+    weights = coefficients.permute(2, 3, 0, 1).contiguous()
+    for row in range(WINDOW - 1, height + CROP):
+        for column in range(WINDOW - 1, width + CROP):
+            window = values[row - WINDOW + 1 : row + 1, column - WINDOW + 1 : column + 1]
+            values[row, column] = (window * weights).sum(dim=(0, 1))
+    return values[CROP:, CROP:].permute(2, 3, 0, 1).contiguous()
