@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from hf_unlearnable.benchmark.protocol import Data, digest_of_json
 from hf_unlearnable.budget import Budget
@@ -35,6 +35,8 @@ class Elsewhere:
     source: str
     split: str = "train"
     public: str = ""
+
+    adaptive: ClassVar[str] = ""
 
     def recipe(self) -> dict[str, Any]:
         """What identifies it."""
@@ -70,7 +72,7 @@ class Protected:
     @property
     def adaptive(self) -> str:
         """The best attack on it that its author knows, as ``Defence.parse`` reads it; empty if there is none."""
-        return getattr(self.method, "adaptive", None) or ""
+        return self.method.adaptive
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -117,6 +117,7 @@ class Data:
         return Training(epochs=self.epochs)
 
 
+# Method.adaptive is the method's, and no part of a version: a row tells which attack was tried on it.
 # The digests of the last two are not pinned: nobody has run them yet. A row carries those that it was measured with.
 DATASETS = {
     data.name: data
@@ -184,6 +185,7 @@ REPORTED = (
     "chance: of naming the most frequent class",
     "share: (protected - chance) / (ceiling - chance), last epoch; ceiling: the best clean accuracy of all thieves",
     "best thief: the one with the largest share; it decides the order",
+    "best attack: the ordinary victim with the defence that the method names as the best on itself (Method.adaptive)",
     "spread: sample standard deviation over fits of the mean over victims' seeds; range over thieves",
 )
 
