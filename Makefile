@@ -14,7 +14,7 @@ PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constra
 demo: $(VENV)/.run              ## protect 3,000 real images and show what a model learns from them
 	$(BIN)/hf-unlearnable demo
 
-benchmark: $(VENV)/.run         ## compare methods by the frozen protocol in two processes: minutes; cpu-quick/leaderboard.html
+benchmark: $(VENV)/.defences    ## compare methods by the frozen protocol in two processes: minutes; cpu-quick/leaderboard.html
 	$(BIN)/accelerate launch --config_file examples/accelerate/cpu.yaml -m hf_unlearnable benchmark --suite cpu-quick --output cpu-quick
 
 test: lint data/fashion-mnist   ## lint, types and the tests
@@ -73,6 +73,10 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) --editable '.[figures]'
+	touch $@
+
+$(VENV)/.defences: $(VENV)/.run
+	$(PIP) --editable '.[defences]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -270,7 +271,7 @@ class _Reader:
             if len(parts) != 3:
                 raise self.fail(path, one, "victim; training; defence, such as 'small-resnet; sgd; jpeg:10'")
             entry = (parts[0], parts[1], parts[2])
-            self.named(path, one, lambda _, entry=entry: thief_of(*entry, datasets[0].training))
+            self.named(path, one, partial(self.thief, entry, datasets[0]))
             lists = {data.name: THIEVES[data.thieves] for data in datasets if data.thieves}
             if protocol != NONE and (lacking := [name for name, known in lists.items() if entry not in known]):
                 raise self.fail(
@@ -278,6 +279,9 @@ class _Reader:
                 )
             chosen.append(entry)
         return tuple(dict.fromkeys(chosen))
+
+    def thief(self, entry: tuple[str, str, str], data: Data, text: Any) -> Thief:
+        return thief_of(*entry, data.training)
 
     def ratios(self, given: Any, protocol: str) -> tuple[float, ...]:
         shares = []

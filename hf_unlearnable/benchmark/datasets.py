@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.benchmark.protocol import Data
 from hf_unlearnable.data.columns import Classes, Columns, find_columns
@@ -18,7 +18,7 @@ from hf_unlearnable.data.photographs import PHOTO_SETS
 from hf_unlearnable.data.pixels import digest
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, OutputError
 
 FASHION_MNIST = "fashion-mnist"
 
@@ -50,9 +50,7 @@ def open_sets(data: Data) -> Sets:
         DataError: other pixels or labels than were pinned, or fewer rows.
     """
     if data.source == FASHION_MNIST or data.source in PHOTO_SETS:
-        made = fashion_mnist if data.source == FASHION_MNIST else None
-        folder = kept_in() / data.source
-        splits = made(folder) if made else photo_patches(data.source, folder)
+        splits = _made(data.source, kept_in() / data.source)
         train, test = splits[data.split], splits[data.test_split]
     else:
         train = load_source(data.source, data.split)
@@ -67,6 +65,18 @@ def open_sets(data: Data) -> Sets:
                 f"version of Pillow may decode JPEG files to other pixels"
             )
     return Sets(replace(data, digest=found["train"], test_digest=found["test"]), train, test)
+
+
+def _made(source: str, folder: Path) -> DatasetDict:
+    """One of the sets that are made once, and kept in a folder."""
+
+    def load() -> DatasetDict:
+        return fashion_mnist(folder) if source == FASHION_MNIST else photo_patches(source, folder)
+
+    try:
+        return load()
+    except OutputError:  # another process made it meanwhile
+        return load()
 
 
 def digest_of(dataset: Dataset, columns: Columns) -> str:

@@ -71,7 +71,8 @@ class Work:
             RecipeError: a thief needs what is not installed.
         """
         sets = {data.name: open_sets(data) for data in config.datasets}
-        protected, cells = [], []
+        protected: list[Protected] = []
+        cells: list[Cell] = []
         for opened in sets.values():
             own = config.sets_of(opened.data)
             thieves = config.thieves_of(opened.data)
@@ -108,10 +109,15 @@ class Work:
             return None
         return record
 
+    @property
+    def _groups(self) -> list[Protected | Sets]:
+        """What shares images to train on: what has none that are protected, and every protected set."""
+        return [*self.sets.values(), *self.protected]
+
     @cached_property
     def _grouped(self) -> dict[str, list[Cell]]:
         """The cells of every protected set, and those without one of every dataset."""
-        groups: dict[str, list[Cell]] = {name_of(group): [] for group in [*self.sets.values(), *self.protected]}
+        groups: dict[str, list[Cell]] = {name_of(group): [] for group in self._groups}
         for cell in self.cells:
             groups[name_of(cell.protected or self.sets[cell.data.name])].append(cell)
         return groups
@@ -139,7 +145,7 @@ class Work:
         accelerator = default_accelerator()
         private_folder(self.folder / PROTECTED)
         (self.folder / CLAIMS).mkdir(exist_ok=True)
-        groups: list[Protected | Sets] = [*self.sets.values(), *self.protected]
+        groups = self._groups
         start = worker * max(1, len(groups) // 4) % len(groups)
         groups = groups[start:] + groups[:start]
         finished: set[str] = set()  # groups, so that a look at what is left reads no file twice

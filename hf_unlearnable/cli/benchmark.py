@@ -41,8 +41,8 @@ def benchmark(
     worker = work_alone()
     if (config is None) == (suite is None) or suite not in (None, *SUITES):
         raise RecipeError(
-            f"got {'no configuration' if config is suite else f'CONFIG {config}'} and --suite {suite}; expected a YAML "
-            f"file, or --suite with one of {', '.join(SUITES)}"
+            f"got CONFIG {config or 'missing'} and --suite {suite or 'missing'}; expected a YAML file, or --suite with "
+            f"one of {', '.join(SUITES)}"
         )
     name = str(config or suite)
     text = text_of(name)
@@ -81,8 +81,8 @@ def _list(work: Work) -> None:
         groups.setdefault(group, Counter())[f"{case}: {cell.trial.thief.name}, {cell.trial.thief.defence}"] += 1
     for group, cells in groups.items():
         typer.echo(f"{group}: {cells.total()} cells")
-        for cell, seeds in cells.items():
-            typer.echo(f"    {cell}{f', {seeds} seeds' if seeds > 1 else ''}")
+        for words, seeds in cells.items():
+            typer.echo(f"    {words}{f', {seeds} seeds' if seeds > 1 else ''}")
 
 
 def leaderboard(
