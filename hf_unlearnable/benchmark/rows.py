@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord, read_all
+from hf_unlearnable.defences import Defence
+from hf_unlearnable.errors import UnlearnableError
 from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.lines import Accuracy
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
@@ -82,8 +84,12 @@ class Row:
 
     @property
     def adaptive(self) -> str:
-        """The attack that the author of the method named; empty if there is none."""
-        return self.sets[0].adaptive
+        """The attack that the author of the method named, as cells have it; empty if there is none."""
+        named = self.sets[0].adaptive
+        try:
+            return str(Defence.parse(named)) if named else ""
+        except UnlearnableError:  # of a plugin that is not installed here
+            return named
 
     @property
     def attacks(self) -> list[Verdict]:

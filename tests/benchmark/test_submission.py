@@ -143,7 +143,7 @@ def test_from_the_command_line(frozen, tmp_path):
     done = CliRunner().invoke(app, ["leaderboard", str(frozen), "--output", str(tmp_path / "pages")])
     assert done.exit_code == 0
     done = CliRunner().invoke(app, ["benchmark", str(frozen / "config.yaml"), "--dry-run", "--output", str(frozen)])
-    assert "squares: texture linf:8 fit 0: 6 cells" in done.output
+    assert "squares: texture linf:8 fit 0: 8 cells" in done.output
     assert "0 fits and 0 cells are left." in done.output
     with pytest.raises(SourceError, match="expected the folder that hf-unlearnable benchmark"):
         check(tmp_path)

@@ -9,8 +9,8 @@ literally stands here and nowhere else:
 * commands run in this process, since every start of torch takes seconds; ``accelerate launch`` is one process then, but
   its configuration must be there;
 * ``pip install`` and ``hf auth login`` are checked and not run;
-* a Python block with ``...`` in it is a sketch, which must compile; one with a title is a file, written and not run, and
-  so is one of YAML.
+* a Python block with ``...`` in it is a sketch, which must compile; one with a title is a file, written and not run,
+  and so is one of YAML.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", DOCS / "index.md", DOCS / "quick-start.md", *sorted((DOCS / "how-to").glob("*.md"))]
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 FASHION_MNIST = "zalando-datasets/fashion_mnist"
-BLOCK = re.compile(r"^```(?P<kind>bash|python|toml|yaml)(?P<title>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+KINDS = "bash|python|toml|yaml"
+BLOCK = re.compile(rf"^```(?P<kind>{KINDS})(?P<title>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
 
 
