@@ -27,7 +27,7 @@ from hf_unlearnable.data.fashion_mnist import fashion_mnist
 from hf_unlearnable.data.photo_patches import photo_patches
 from hf_unlearnable.data.photographs import PHOTO_SETS
 from hf_unlearnable.files import atomic_write
-from hf_unlearnable.methods import Task
+from hf_unlearnable.methods import AR, CUDA, LSP, PGD, PIL, REM, TAP, Noise
 
 ROOT = Path(__file__).parents[2]
 TINY = "tiny"  # a made-up set, to see in seconds that a benchmark works
@@ -37,23 +37,17 @@ ALL_SETS = (FASHION_MNIST, *PHOTO_SETS, TINY)
 IMAGES = {FASHION_MNIST: 3000, TINY: 48} | {name: photos.train for name, photos in PHOTO_SETS.items()}
 
 
-class Noise(Method):
-    """The control: uniform noise in the ball, which tells nothing about the class."""
-
-    name = "noise"
-
-    def run(self, task: Task) -> None:
-        """Draw it."""
-        generator = torch.Generator().manual_seed(self.seed)
-        for start in range(0, len(task.images), 256):
-            part = task.perturbations[start : start + 256]
-            part.copy_((2 * torch.rand(part.shape, generator=generator) - 1) * task.budget.epsilon)
-
-
 RECIPES: dict[str, Method] = {
     "noise": Noise(),
     "texture": Texture(),
     "auto": Auto(),
+    "lsp": LSP(),
+    "ar": AR(),
+    "tap": TAP(),
+    "pgd": PGD(),
+    "pil": PIL(),
+    "cuda": CUDA(),
+    "rem": REM(),
     "em": EM(),
     "mi-ue": MIUE(),
     "mi-ue-untargeted": MIUE(targeted_weight=0.0),

@@ -20,7 +20,6 @@ class Noise(Batchwise, name="noise"):
     uses_surrogates: ClassVar[bool] = False
     one_class: ClassVar[bool] = True
     blind: ClassVar[bool] = True
-    finest: ClassVar[int] = 256  # costs nothing here
     adaptive: ClassVar[str] = "blur"
 
     def maker(self, task: Task) -> Make:
