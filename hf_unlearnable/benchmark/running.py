@@ -23,7 +23,7 @@ from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, Record, Se
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import BudgetError, OutputError
+from hf_unlearnable.errors import BudgetError, OutputError, UnlearnableError
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write, held, private_folder
@@ -52,6 +52,7 @@ class Work:
         protected: all protected sets.
         cells: all cells.
         say: told what is begun.
+        failures: what could not be done, and why.
     """
 
     config: Config
@@ -60,6 +61,7 @@ class Work:
     protected: list[Protected]
     cells: list[Cell]
     say: Callable[[str], None] = field(default=lambda text: None)
+    failures: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def plan(cls, config: Config, folder: Path, say: Callable[[str], None] = lambda text: None) -> Work:
@@ -139,9 +141,12 @@ class Work:
             worker: the number of this process: each begins at another protected set.
             progress: show bars.
 
+        A piece that cannot be done is left out, told at once and raised at the end: the others of a night are not lost.
+
         Raises:
-            UnlearnableError: a piece that cannot be done; what is finished stays.
+            UnlearnableError: pieces that cannot be done.
         """
+        self.failures.clear()
         accelerator = default_accelerator()
         private_folder(self.folder / PROTECTED)
         (self.folder / CLAIMS).mkdir(exist_ok=True)
@@ -156,12 +161,20 @@ class Work:
                 name = name_of(group)
                 if name in finished:
                     continue
-                left, did = self._do_group(group, accelerator, progress)
-                moved = moved or did
+                left = True
+                with self._going_on(str(group) if isinstance(group, Protected) else name) as failed:
+                    left, did = self._do_group(group, accelerator, progress)
+                    moved = moved or did
+                left = left and not failed
                 if not left:
                     finished.add(name)
             if not moved and len(finished) < len(groups):
                 time.sleep(PAUSE)
+        if self.failures:
+            raise UnlearnableError(
+                f"{len(self.failures)} pieces of work could not be done, and all others are: "
+                + "; ".join(f"{what}: {why}" for what, why in self.failures.items())
+            )
 
     def _do_group(self, group: Protected | Sets, accelerator: Accelerator, progress: bool) -> tuple[bool, bool]:
         """Do what of a group nobody else is at: whether something is left, and whether something was done."""
@@ -178,7 +191,7 @@ class Work:
         opened: Opened | None = None
         left = False
         for cell in self._grouped[name_of(group)]:
-            if self.finished(self.cell_file(cell), CellRecord) is not None:
+            if str(cell) in self.failures or self.finished(self.cell_file(cell), CellRecord) is not None:
                 continue
             with self._claimed(cell.digest) as mine:
                 if not mine:
@@ -186,11 +199,23 @@ class Work:
                     continue
                 if self.finished(self.cell_file(cell), CellRecord) is not None:
                     continue
-                opened = opened or self.opened(data.name, protected)
-                self.say(str(cell))
-                self.measured(cell, opened, accelerator, progress).write(self.folder / CELLS)
                 did = True
+                with self._going_on(str(cell)):
+                    opened = opened or self.opened(data.name, protected)
+                    self.say(str(cell))
+                    self.measured(cell, opened, accelerator, progress).write(self.folder / CELLS)
         return left, did
+
+    @contextmanager
+    def _going_on(self, what: str) -> Iterator[list[str]]:
+        """Note an error of ours that ends the block, and go on behind it; gives a list that then holds it."""
+        noted: list[str] = []
+        try:
+            yield noted
+        except UnlearnableError as error:
+            noted.append(str(error))
+            self.failures[what] = str(error)
+            self.say(f"Failed: {what}: {error}")
 
     @contextmanager
     def _claimed(self, name: str) -> Iterator[bool]:

@@ -10,7 +10,7 @@ import typer
 
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import found
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, UnlearnableError
 
 if TYPE_CHECKING:
     from hf_unlearnable.benchmark.running import Work
@@ -36,6 +36,7 @@ def benchmark(
     from hf_unlearnable.benchmark.estimate import estimate
     from hf_unlearnable.benchmark.metering import work_alone
     from hf_unlearnable.benchmark.pages import write_pages
+    from hf_unlearnable.benchmark.records import CELLS, SETS
     from hf_unlearnable.benchmark.running import Work, run
 
     worker = work_alone()
@@ -65,11 +66,17 @@ def benchmark(
         if worker == 0:
             found(planned=[cell.identity for cell in work.cells])
         return
-    run(chosen, folder, text=text, worker=worker, progress=False, say=typer.echo)
-    if worker == 0:
+    failed = None
+    try:
+        run(chosen, folder, text=text, worker=worker, progress=False, say=typer.echo)
+    except UnlearnableError as error:  # what is finished shows all the same, with gaps
+        failed = error
+    if worker == 0 and all(any((folder / kind).glob("*.json")) for kind in (CELLS, SETS)):
         pages = write_pages([folder], folder)
         found(output=folder, pages=pages)
         typer.echo(f"\n{', '.join(map(str, pages))} written.\n\n{pages[0].read_text(encoding='utf-8')}")
+    if failed is not None:
+        raise failed
 
 
 def _list(work: Work) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.pages import CHROMIUM, NEEDS_CHROMIUM
 
 from hf_unlearnable import DataError
 from hf_unlearnable.benchmark import write_pages
@@ -151,3 +152,41 @@ def test_theory_stands_beside_the_figures(frozen, tmp_path):
     text = pages[-1].read_text()
     assert "3 rows are too few" in text
     assert text.count("<circle") == 6
+
+
+@NEEDS_CHROMIUM
+def test_who_filters_by_a_thief_gets_its_worst_case_and_sorts_by_any_column(frozen, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    runs = {}
+    for budget, protected in ((8, 0.4), (16, 0.7)):
+        runs[budget] = tmp_path / str(budget)
+
+        def told(cell, protected=protected):
+            second = cell.victim.startswith("linear")
+            return [0.9] if not cell.set else [1.05 - protected] if second else [protected]
+
+        copy(frozen, runs[budget], epochs=told, identity={"budget": f"linf:{budget}"})
+    page = write_pages(runs.values(), tmp_path / "pages")[1]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page()
+        faults = []
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on("console", lambda message: faults.append(message.text))
+        tab.goto(page.as_uri())
+
+        def worst():
+            rows = tab.locator("tr[data-name]").all()
+            return [
+                (row.locator("th small").inner_text()[:7], row.locator("[data-of=last]").inner_text()) for row in rows
+            ]
+
+        assert [text.strip() for _, text in worst()] == ["65.0", "70.0"]
+        tab.locator("select").first.select_option("small-resnet")
+        assert [(name.strip(), text) for name, text in worst()] == [("linf:8", "40.0"), ("linf:16", "70.0")]
+        tab.get_by_role("button", name="it reaches").click()
+        tab.get_by_role("button", name="it reaches").click()
+        assert [text for _, text in worst()] == ["70.0", "40.0"]
+        assert faults == []
+        browser.close()

@@ -11,11 +11,12 @@ import pytest
 from helpers.comparisons import write_comparison
 from helpers.datasets import ROOT
 
-from hf_unlearnable import OutputError
+from hf_unlearnable import EM, DataError, OutputError
 from hf_unlearnable.benchmark import Config, run, write_pages
 from hf_unlearnable.benchmark.estimate import estimate
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
 from hf_unlearnable.benchmark.running import Work
+from hf_unlearnable.errors import UnlearnableError
 
 
 def start(folder: Path, kills: int) -> Path:
@@ -96,6 +97,20 @@ def test_an_estimate_is_made_of_finished_cells_or_of_probes(runs, tmp_path):
     next(iter((runs / "two" / "cells").glob("*.json"))).unlink()
     left = estimate(Work.plan(config, runs / "two"))
     assert (left.cells, left.finished, left.probed) == (1, 1, 0)
+
+
+def test_a_method_that_fails_is_told_at_the_end_and_the_others_are_measured(runs, tmp_path, monkeypatch):
+    def fail(self, task):
+        raise DataError("made to fail")
+
+    monkeypatch.setattr(EM, "run", fail)
+    text, begun = write_comparison(runs), []
+    with pytest.raises(UnlearnableError, match=r"1 pieces .* could not be done, and all others are: .*made to fail"):
+        run(Config.parse(text), tmp_path, text=text, progress=False, say=begun.append)
+    cells = figures(tmp_path)
+    assert len(cells) == 10
+    assert cells.items() <= figures(runs / "one").items()
+    assert sum("made to fail" in line for line in begun) == 1
 
 
 def test_another_comparison_does_not_get_the_same_folder(runs):
