@@ -9,10 +9,13 @@ export PYTHONDONTWRITEBYTECODE :=
 # Compiling every module of torch and transformers at install takes longer than compiling the few that are used.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: demo test test-slow test-benchmarks test-lowest test-docs lint bench results docs build clean
+.PHONY: demo benchmark test test-slow test-benchmarks test-lowest test-docs lint bench results docs build clean
 
 demo: $(VENV)/.run              ## protect 3,000 real images and show what a model learns from them
 	$(BIN)/hf-unlearnable demo
+
+benchmark: $(VENV)/.defences    ## compare methods by the frozen protocol in two processes: minutes; cpu-quick/leaderboard.html
+	$(BIN)/accelerate launch --config_file examples/accelerate/cpu.yaml -m hf_unlearnable benchmark --suite cpu-quick --output cpu-quick
 
 test: lint data/fashion-mnist   ## lint, types and the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/docs
@@ -72,6 +75,10 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	$(PIP) --editable '.[figures]'
 	touch $@
 
+$(VENV)/.defences: $(VENV)/.run
+	$(PIP) --editable '.[defences]'
+	touch $@
+
 $(VENV)/.dev: $(VENV)/.run
 	$(PIP) --editable '.[dev]'
 	touch $@
@@ -85,4 +92,4 @@ $(VENV)/.build: $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(FRESH) $(LOWEST) demo dist site
+	rm -rf $(VENV) $(FRESH) $(LOWEST) cpu-quick demo dist site

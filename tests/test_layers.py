@@ -18,6 +18,7 @@ FLOORS = [
     {"methods", "evaluation"},
     {"metrics", "runs"},
     {"reports"},
+    {"benchmark"},
     {"hub"},
     {"app"},
     {"cli"},

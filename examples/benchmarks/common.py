@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, load_from_disk
+from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
-from photo_patches import build_dataset
-from photographs import PHOTO_SETS
 from PIL import Image
 
 from hf_unlearnable import BEO, EM, MIUE, Auto, Budget, Method, Texture
 from hf_unlearnable.data.fashion_mnist import fashion_mnist
-from hf_unlearnable.files import atomic_folder, atomic_write
+from hf_unlearnable.data.photo_patches import photo_patches
+from hf_unlearnable.data.photographs import PHOTO_SETS
+from hf_unlearnable.files import atomic_write
 from hf_unlearnable.methods import AR, CUDA, LSP, PGD, PIL, REM, TAP, Noise
 
 ROOT = Path(__file__).parents[2]
@@ -80,11 +80,7 @@ def load(name: str, images: int) -> tuple[Dataset, Dataset]:
         splits = fashion_mnist(kept(name))
         count = 3000 if images < 60000 else 10000
         return splits["train"].select(range(images)), splits["test"].select(range(count))
-    if not kept(name).exists():
-        with atomic_folder(kept(name)) as scratch:
-            build_dataset(name).save_to_disk(scratch)
-    splits = load_from_disk(str(kept(name)))
-    assert isinstance(splits, DatasetDict)
+    splits = photo_patches(name, kept(name))
     return splits["train"], splits["test"]
 
 

@@ -1,17 +1,9 @@
-"""Build small colour data sets from photographs in Debian's packages.
+"""Look at a set of photo patches, or write it to a folder.
 
     python examples/benchmarks/photo_patches.py --output data/photo-patches     # writes a DatasetDict (train, test)
     python examples/benchmarks/photo_patches.py --set photo-patches-2 --contact-sheet sheet.png
 
-Fashion-MNIST's black background clips half of every perturbation, so nothing should be judged on it alone. These sets
-behave like natural images and need no network beyond Debian's packages: 32x32 RGB patches, the class being the
-photograph that a patch was cut from.
-
-* Patches are cut at several scales (24 to 64 source pixels a side) and only where there is texture.
-* Hue, saturation and contrast are jittered per patch, so that a colour histogram does not tell the class.
-* Training and test patches come from disjoint cells of a grid laid over each photograph.
-
-Which photographs the sets are made of, and what they may be used for: ``photographs.py``.
+The sets are made by ``hf_unlearnable/data/photo_patches.py``.
 """
 
 from __future__ import annotations
@@ -20,94 +12,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features
-from datasets import Image as ImageFeature
-from photographs import PHOTO_SETS, photographs
+from datasets import Dataset
 from PIL import Image
 
-SIDE = 32  # pixels of a patch
-CELL = 160  # source pixels of a train or test cell: wider than the largest patch
-SCALES = (24, 32, 48, 64)  # source pixels that become one patch
-MIN_STD = 16.0  # of the luminance in 8-bit levels: smooth sky tells nothing
-
-
-def _jitter(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn the hue by a random angle, scale saturation, contrast and brightness: (H, W, 3) float in [0, 255]."""
-    luminance = patch.mean(axis=2, keepdims=True)
-    angle = rng.uniform(0, 2 * np.pi)
-    axis = np.full(3, 1 / np.sqrt(3))
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    chroma = (patch - luminance) @ turn.T * rng.uniform(0.3, 1.2)
-    centre = luminance.mean()
-    return (luminance - centre) * rng.uniform(0.7, 1.3) + centre + rng.uniform(-20, 20) + chroma
-
-
-def _cut(photo: Image.Image, cells: list[tuple[int, int]], count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    patches: list[np.ndarray] = []
-    for _ in range(count * 100):
-        column, row = cells[rng.integers(len(cells))]
-        side = int(rng.choice(SCALES))
-        x = column * CELL + int(rng.integers(CELL - side + 1))
-        y = row * CELL + int(rng.integers(CELL - side + 1))
-        patch = photo.crop((x, y, x + side, y + side)).resize((SIDE, SIDE), Image.Resampling.BOX)
-        pixels = np.asarray(patch, dtype=np.float64)
-        if pixels.mean(axis=2).std() >= MIN_STD:
-            patches.append(np.clip(np.rint(_jitter(pixels, rng)), 0, 255).astype(np.uint8))
-            if len(patches) == count:
-                return patches
-    raise ValueError(f"too little texture: found {len(patches)} of {count} patches")
-
-
-def build(
-    photos: dict[str, Image.Image], train: int, test: int, seed: int = 0
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Cut the patches.
-
-    Returns:
-        ``{"train": (images, labels), "test": ...}``: uint8 (N, 32, 32, 3) and int64 (N,), shuffled, classes balanced.
-    """
-    rng = np.random.default_rng(seed)
-    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for photo in photos.values():
-        train_cells, test_cells = split_cells(photo, rng)
-        parts["test"] += _cut(photo, test_cells, test // len(photos), rng)
-        parts["train"] += _cut(photo, train_cells, train // len(photos), rng)
-    result = {}
-    for name, patches in parts.items():
-        labels = np.repeat(np.arange(len(photos)), len(patches) // len(photos))
-        order = rng.permutation(len(patches))
-        result[name] = (np.stack(patches)[order], labels[order])
-    return result
-
-
-def split_cells(photo: Image.Image, rng: np.random.Generator) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Deal out the cells of a photograph: two thirds for training patches, the others for test patches."""
-    cells = [(c, r) for c in range(photo.width // CELL) for r in range(photo.height // CELL)]
-    rng.shuffle(cells)
-    held_out = max(1, len(cells) // 3)
-    return cells[held_out:], cells[:held_out]
-
-
-def build_dataset(
-    name: str = "photo-patches",
-    train: int | None = None,
-    test: int | None = None,
-    seed: int = 0,
-    folder: Path | None = None,
-) -> DatasetDict:
-    """A set as a ``DatasetDict`` with the columns ``image`` and ``label``; its own size where none is given."""
-    own, photos = PHOTO_SETS[name], photographs(name, folder)
-    parts = build(photos, own.train if train is None else train, own.test if test is None else test, seed)
-    features = Features({"image": ImageFeature(), "label": ClassLabel(names=list(photos))})
-    return DatasetDict(
-        {
-            split: Dataset.from_dict(
-                {"image": [Image.fromarray(x) for x in images], "label": labels.tolist()}, features=features
-            )
-            for split, (images, labels) in parts.items()
-        }
-    )
+from hf_unlearnable.data.photo_patches import SIDE, build_dataset
+from hf_unlearnable.data.photographs import PHOTO_SETS
 
 
 def contact_sheet(data: Dataset, columns: int = 24) -> Image.Image:

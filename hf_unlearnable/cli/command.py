@@ -15,6 +15,7 @@ import typer
 from hf_unlearnable.cli.allocator import keep_freed_memory
 from hf_unlearnable.cli.app import app as serve
 from hf_unlearnable.cli.audit import audit
+from hf_unlearnable.cli.benchmark import benchmark, leaderboard, submit
 from hf_unlearnable.cli.clean import caches, clean
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.cli.hub import pull, push, verify
@@ -32,13 +33,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for one in (protect, measure, audit, report, push, pull, verify, demo, clean, serve):
+for one in (protect, measure, audit, report, push, pull, verify, benchmark, leaderboard, submit, demo, clean, serve):
     app.command(cls=Command)(command(one))
 app.command("import", cls=Command)(command(import_noise))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 LEFT = {
     **dict.fromkeys(("protect", "import", "pull", "demo"), "; nothing was left under the output's name"),
+    "benchmark": "; what is finished is kept: the same command goes on from there",
     "measure": "; what is finished of the measurement is kept: the same command goes on from there",
 }
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from hf_unlearnable.data.columns import find_columns, unlabelled
-from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.pairing import check_images, check_match, count_seen, naming
-from hf_unlearnable.data.reading import Survey
-from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DataError, RecipeError, option
+from hf_unlearnable.defences import Defence
+from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
-from hf_unlearnable.evaluation.owner import beside, hold_out
+from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
-from hf_unlearnable.evaluation.victims import Trial, Victims, split
+from hf_unlearnable.evaluation.victims import Trial, split
 from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
@@ -37,8 +32,6 @@ from hf_unlearnable.version import versions
 SEEDS = (101, 102, 103)  # none that a surrogate starts from by default
 
 RATIOS = (0.0, 0.5, 1.0)
-
-OTHERS = ("others", "others test")  # sets beside one owner's: to train on, to test on
 
 
 @check_arguments
@@ -135,46 +128,19 @@ def learnability(
         )
     for thief in thieves:
         thief.require()
-    datasets, columns = {"protected": protected, "clean": clean, "test": test}, {}
-    if others is not None:
-        datasets |= _of_others(others, others_test)
-    surveys = {}
-    for name, dataset in datasets.items():
-        with naming(name):
-            if others is None:
-                columns[name] = find_columns(dataset, image_column, label_column)
-            elif name in OTHERS:
-                columns[name] = find_columns(dataset, needs_label=False)
-            else:
-                columns[name] = unlabelled(dataset, image_column)
-            surveys[name] = Survey.of(dataset, columns[name])
-    check_images(surveys)
-    all_clean = surveys["clean"] if others is None else surveys["clean"] | surveys["others"]
-    largest = max(thief.victim.image_size for thief in thieves)
-    size = (resolution, resolution) if resolution else all_clean.working_size(largest)
-
-    def read_one(name: str, defence: Defence = NoDefence()) -> ImageSet:
-        with naming(name):
-            return ImageSet.read(
-                datasets[name],
-                columns[name],
-                size=size,
-                channels=all_clean.channels,
-                change=defence.changed if defence.acts_on_images else None,
-                progress=progress and accelerator.is_main_process,
-            )
-
-    def read(name: str, defence: Defence = NoDefence()) -> ImageSet:
-        own = read_one(name, defence)
-        return own if others is None else beside(read_one(OTHERS[name == "test"], defence), own)
-
-    parts = {name: read_one(name) for name in datasets}
-    doubts = [*check_match(parts["protected"], parts["clean"], parts["test"]), *left_out]
-    sets = {name: parts[name] for name in ("protected", "clean", "test")}
-    if others is not None:
-        if parts["others test"].names != parts["others"].names:
-            raise DataError("got other classes to test on than to train on among the others; expected the same names")
-        sets = {name: beside(parts[OTHERS[name == "test"]], own) for name, own in sets.items()}
+    opened = Opened.of(
+        protected,
+        clean,
+        test,
+        largest=max(thief.victim.image_size for thief in thieves),
+        others=others,
+        others_test=others_test,
+        resolution=resolution,
+        image_column=image_column,
+        label_column=label_column,
+        progress=progress and accelerator.is_main_process,
+    )
+    sets, doubts = opened.sets, [*opened.doubts, *left_out]
     for ratio in ratios:
         drawn = split(sets["clean"].labels, ratio, 0).sum()
         if 0 < ratio < 1 and drawn in (0, len(clean)):
@@ -182,13 +148,7 @@ def learnability(
                 f"got the ratio {ratio:g}, which makes {drawn} of {len(clean)} images protected; expected a mixture of "
                 f"protected and clean images, or 0 or 1"
             )
-    idle = [defence for defence in dict.fromkeys(thief.defence for thief in thieves) if _idle(defence, sets)]
-    trained = [parts[name] for name in ("clean", "protected", "others") if name in parts]
-    if seen := count_seen(parts["test"], trained):
-        doubts.append(
-            f"{seen} of {len(test)} test images are among those that models are trained on: of these the figures tell "
-            f"how well they are remembered, and nothing of what is learned for new images"
-        )
+    idle = opened.idle(list(dict.fromkeys(thief.defence for thief in thieves)))
     if suite is None:
         doubts += [f"the defence {defence} changes no image, so it does nothing here" for defence in idle]
     else:
@@ -196,15 +156,7 @@ def learnability(
     for doubt in doubts if accelerator.is_main_process else []:
         warnings.warn(doubt, stacklevel=2)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Victims(
-            sets["clean"],
-            sets["protected"],
-            sets["test"],
-            accelerator,
-            Path(keep_in or scratch).absolute(),
-            reread=read if any(list(survey.sizes) != [size] for survey in surveys.values()) else None,
-            owner=None if others is None else len(sets["test"].names) - 1,
-        )
+        bench = opened.victims(accelerator, Path(keep_in or scratch).absolute())
         cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
         own = _assigned(cells, accelerator)
         total = sum(bench.steps(cells[index]) for index in own)
@@ -217,13 +169,9 @@ def learnability(
         results = tuple(everything[index] for index in range(len(cells)))
     classical = [thief.victim for thief in thieves if isinstance(thief.victim, Classical)]
     used = {name: text for victim in classical for name, text in victim.packages().items()}
-    owner = {}
-    if others is not None:
-        owner = {"owner": len(clean), "owner test": len(test), "classes": len(parts["others"].names)}
-        owner |= {name: len(parts[name]) for name in OTHERS}
     return Report(
         results=results,
-        chance=len(clean) / len(sets["clean"]) if owner else sets["test"].chance,
+        chance=opened.chance,
         images=len(sets["clean"]),
         test_images=len(sets["test"]),
         iterations=training.iterations(len(sets["clean"])),
@@ -235,23 +183,14 @@ def learnability(
             thief.defence.name: thief.defence.epochs_factor for thief in thieves if thief.defence.epochs_factor > 1
         },
         suite=suite or "",
-        owner=owner,
-        test_seen=seen,
+        owner=opened.owner,
+        test_seen=opened.seen,
     )
 
 
 def ratios_of(ratios: Sequence[float] | None, *, owner: bool) -> Sequence[float]:
     """Those that were given, or what is measured where none were; ``owner`` where it is one among others."""
     return ratios if ratios is not None else (0.0, 1.0) if owner else RATIOS
-
-
-def _of_others(others: Dataset, others_test: Dataset | None) -> dict[str, Dataset]:
-    """The images of others to train on, and to test on."""
-    if others_test is not None:
-        return {"others": others, "others test": others_test}
-    with naming("others"):
-        kept, held = hold_out(others, find_columns(others, needs_label=False))
-    return {"others": others.select(kept), "others test": others.select(held)}
 
 
 def chosen_thieves(
@@ -337,9 +276,3 @@ def _assigned(cells: Sequence[Trial], accelerator: Accelerator) -> list[int]:
     order = list(dict.fromkeys(groups))
     count, rank = accelerator.num_processes, accelerator.process_index
     return [index for index, group in enumerate(groups) if order.index(group) % count == rank]
-
-
-def _idle(defence: Defence, sets: Mapping[str, ImageSet]) -> bool:
-    """Whether a defence that acts on images leaves them all as they are, as far as the first hundred tell."""
-    some = [one for images in sets.values() for one in images.pixels[:100]]
-    return defence.acts_on_images and all(np.array_equal(defence.changed(one), one) for one in some)

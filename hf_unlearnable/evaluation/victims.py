@@ -59,7 +59,7 @@ class Victims:
         protected: ImageSet,
         test: ImageSet,
         accelerator: Accelerator,
-        folder: Path,
+        folder: Path | None,
         reread: Callable[[str, Defence], ImageSet] | None,
         owner: int | None = None,
     ) -> None:
@@ -75,17 +75,16 @@ class Victims:
 
     def result(self, cell: Trial, bar: Progress, *, keep_weights: bool) -> Result:
         """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
-        name, defence = cell.thief.name, cell.thief.defence
         file = self._file(cell, "json")
         result = _kept(file, lambda file: Result.of(read_json(file)))
         if result is not None:
             bar.advance(self.steps(cell))
-            result = replace(result, victim=name, ratio=cell.ratio, defence=str(defence), seed=cell.seed)
+            defence = str(cell.thief.defence)
+            result = replace(result, victim=cell.thief.name, ratio=cell.ratio, defence=defence, seed=cell.seed)
         else:
-            figures = zip(*self._train(cell, bar, keep_weights), strict=True)
-            result = Result(name, cell.case, cell.ratio, str(defence), cell.seed, *figures)
+            result = self.trained(cell, bar, keep_weights=keep_weights)
             atomic_write(file, json.dumps(result.as_dict()) + "\n", private=True)
-        if defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
+        if cell.thief.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
             stop = 1 + int(np.argmax(result.epochs))
             result = replace(
                 result,
@@ -94,6 +93,11 @@ class Victims:
                 others=result.others[:stop],
             )
         return result
+
+    def trained(self, cell: Trial, bar: Progress, *, keep_weights: bool = False) -> Result:
+        """Of one victim, trained now, with all its epochs."""
+        figures = zip(*self._train(cell, bar, keep_weights), strict=True)
+        return Result(cell.thief.name, cell.case, cell.ratio, str(cell.thief.defence), cell.seed, *figures)
 
     def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> list[Figures]:
         """Train one victim; its figures after every epoch of the full set (of the last set's training)."""
@@ -247,6 +251,7 @@ class Victims:
         hashed.update(self._drawn_clean(cell).tobytes())
         if isinstance(victim, Surrogate):
             self._start(cell).feed(hashed)
+        assert self.folder is not None, "only those with a folder keep anything"
         return self.folder / f"{hashed.hexdigest()}.{suffix}"
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
-def templates_of(room: str, *, escape: bool) -> Environment:
-    """The templates in the folder ``templates`` of a room; one that asks for what it was not given is an error.
+def templates_of(*rooms: str, escape: bool) -> Environment:
+    """The templates in the folders ``templates`` of rooms; one that asks for what it was not given is an error.
 
     Args:
-        room: the package around the folder.
+        rooms: the packages around the folders; of two templates of one name that of the first counts.
         escape: whether what is put into them is made safe for HTML. Into Markdown goes what it is given: names that
             somebody else may have chosen go through ``plain_markdown`` before.
     """
     return Environment(
-        loader=PackageLoader(room),
+        loader=ChoiceLoader([PackageLoader(room) for room in rooms]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

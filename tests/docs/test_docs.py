@@ -9,7 +9,8 @@ literally stands here and nowhere else:
 * commands run in this process, since every start of torch takes seconds; ``accelerate launch`` is one process then, but
   its configuration must be there;
 * ``pip install`` and ``hf auth login`` are checked and not run;
-* a Python block with ``...`` in it is a sketch, which must compile; one with a title is a file, written and not run.
+* a Python block with ``...`` in it is a sketch, which must compile; one with a title is a file, written and not run,
+  and so is one of YAML.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from helpers.datasets import ROOT
@@ -52,7 +54,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", DOCS / "index.md", DOCS / "quick-start.md", *sorted((DOCS / "how-to").glob("*.md"))]
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 FASHION_MNIST = "zalando-datasets/fashion_mnist"
-BLOCK = re.compile(r"^```(?P<kind>bash|python|toml)(?P<title>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+KINDS = "bash|python|toml|yaml"
+BLOCK = re.compile(rf"^```(?P<kind>{KINDS})(?P<title>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
 
 
@@ -130,6 +133,10 @@ def test_the_blocks_of_a_page_run(page: Path, workplace: Path) -> None:
         place = f"{page.relative_to(ROOT)}, line {block.line}"
         if block.kind == "toml":
             tomllib.loads(text)
+        elif block.kind == "yaml":
+            yaml.safe_load(text)
+            if block.title:
+                (workplace / block.title).write_text(text)
         elif block.kind == "bash":
             for words in commands(text):
                 run(words, workplace, place)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from datasets import load_from_disk
-from photo_patches import CELL, MIN_STD, build, build_dataset, contact_sheet, main, split_cells
-from photographs import PHOTO_SETS, WIDTH, Photograph, photographs
+from photo_patches import contact_sheet, main
 from PIL import Image
 
-from hf_unlearnable import SourceError
+from hf_unlearnable import DataError, SourceError
+from hf_unlearnable.data.photo_patches import CELL, MIN_STD, build, build_dataset, split_cells
+from hf_unlearnable.data.photographs import PHOTO_SETS, WIDTH, Photograph, photographs
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_train_and_test_patches_come_from_disjoint_cells():
 
 
 def test_a_photograph_without_texture_is_refused():
-    with pytest.raises(ValueError, match="too little texture: found 0 of 2"):
+    with pytest.raises(DataError, match=r"too little texture for 2 patches \(0 found\)"):
         build({"sky": Image.new("RGB", (480, 480), "blue")}, train=2, test=2)
 
 

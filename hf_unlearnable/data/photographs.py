@@ -1,4 +1,4 @@
-"""Photographs in Debian's packages, and the sets that the benchmarks make of them.
+"""Photographs in Debian's packages, and the sets that benchmarks make of them.
 
 ``photo-patches`` (ten photographs of mate-backgrounds) is what recipes were tuned on. Held back are
 ``photo-patches-2``, ten photographs of Plasma's and Lomiri's packages, and ``photo-patches-20``, these and ten more:

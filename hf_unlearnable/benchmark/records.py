@@ -1,0 +1,185 @@
+"""What is kept of finished work: one JSON document for every protected set and every cell."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hf_unlearnable.benchmark.protocol import digest_of_json
+from hf_unlearnable.errors import DataError
+from hf_unlearnable.evaluation.cases import case_of
+from hf_unlearnable.evaluation.report import Result, accuracies
+from hf_unlearnable.files import atomic_write
+from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
+from hf_unlearnable.protection.verification import Verification
+
+SEAL = "seal"
+
+CELLS, SETS = "cells", "sets"
+
+R = TypeVar("R", bound="Record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What every document has.
+
+    Attributes:
+        identity: all that the figures depend on; its digest is the file's name.
+        protocol: the digest of what the version froze when this was measured; empty under the protocol ``none``.
+        seconds: of wall-clock time.
+        processor_seconds: of all threads.
+        peak_memory: of the process, in bytes, at its highest meanwhile; None where the system does not tell.
+        device_memory: of the GPU, likewise; None without one.
+        machine: the processor and threads, or the GPU.
+        versions: of the packages that figures depend on.
+    """
+
+    identity: dict[str, Any]
+    protocol: str
+    seconds: float
+    processor_seconds: float
+    peak_memory: int | None
+    device_memory: int | None
+    machine: str
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The stem of its file."""
+        return digest_of_json(self.identity)
+
+    def write(self, folder: Path) -> None:
+        """Keep it: whole or not at all."""
+        told = asdict(self)
+        told[SEAL] = digest_of_json(told)
+        atomic_write(folder / f"{self.digest}.json", json.dumps(told, indent=1) + "\n")
+
+    @classmethod
+    def read(cls: type[R], file: Path) -> R:
+        """Read it, and see that nobody has changed it by hand.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DataError: it is damaged, of another kind, under another name, or not as it was written.
+        """
+        stored = read_json(file)
+        seal = stored.pop(SEAL, None)
+        kinds = kinds_of(cls)
+        check_keys(stored, set(kinds), (), f"{str(file)!r}", kinds)
+        if seal != digest_of_json(stored):
+            raise DataError(f"got {str(file)!r}, whose figures are not those that were written; measure it again")
+        record = cls(**stored)
+        if file.stem != record.digest:
+            raise DataError(f"got {str(file)!r}, which holds what belongs into {record.digest}.json")
+        record.check()
+        return record
+
+    def check(self) -> None:
+        """See that the figures can be."""
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """What identifies the dataset."""
+        return self.identity["dataset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRecord(Record):
+    """A cell.
+
+    Attributes:
+        victim: the model and its recipe, as reports name them.
+        defence: likewise, as text.
+        epochs: clean test accuracy after each epoch.
+        chance: of naming the most frequent class of the test images.
+        images: to train on.
+        test_images: to test on.
+        test_seen: how many of these are among those to train on.
+        set: the digest of the protected set; empty where no protected image was seen.
+        place: of the thief in the list of those that were sent, 0 for the ordinary one; None for one that is not in it,
+            and tries what the author of a method named as the best attack on it.
+    """
+
+    victim: str
+    defence: str
+    epochs: list[float]
+    chance: float
+    images: int
+    test_images: int
+    test_seen: int
+    set: str
+    place: int | None
+
+    def check(self) -> None:
+        """See that the figures can be.
+
+        Raises:
+            DataError: they cannot.
+        """
+        accuracies(self.epochs)
+        case_of(self.identity["case"])
+
+    @property
+    def result(self) -> Result:
+        """As reports have it."""
+        identity = self.identity
+        place = (identity["case"], identity["ratio"], self.defence, identity["seed"])
+        return Result(self.victim, *place, tuple(self.epochs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRecord(Record):
+    """A protected set.
+
+    Attributes:
+        name: of the method with its settings, as tables have it.
+        seed: of the fit; None for a set of elsewhere.
+        adaptive: the best attack on it that its author knows; empty if there is none.
+        released: the digest of the released images.
+        images: how many.
+        verification: the released images, read back, compared with the originals.
+        theory: the quantities of theory, None where one cannot be computed; empty where they were not asked for.
+        elsewhere: whether another tool made it.
+    """
+
+    name: str
+    seed: int | None
+    adaptive: str
+    released: str
+    images: int
+    verification: dict[str, Any]
+    theory: dict[str, float | None]
+    elsewhere: bool
+
+    def check(self) -> None:
+        """See that the figures can be.
+
+        Raises:
+            DataError: they cannot.
+        """
+        Verification.of(self.verification)
+
+
+def read_all(folder: Path, kind: type[R]) -> Iterator[R]:
+    """Every document of a folder; what is damaged is told and left out.
+
+    Warns:
+        UserWarning: a damaged one.
+    """
+    for file in sorted(folder.glob("*.json")):
+        if (record := kept(file, kind)) is not None:
+            yield record
+
+
+def kept(file: Path, kind: type[R]) -> R | None:
+    """What a file holds; None if there is none, or, with a warning, if it is damaged."""
+    try:
+        return kind.read(file) if file.exists() else None
+    except (DataError, KeyError, TypeError) as error:
+        warnings.warn(f"{error}; it is not counted, and measured again by the next run", stacklevel=2)
+        return None

@@ -1,0 +1,243 @@
+"""The rows of a table: what the cells say of each method on each dataset at each budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord, read_all
+from hf_unlearnable.defences import Defence
+from hf_unlearnable.errors import UnlearnableError
+from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX, PROTECTED
+from hf_unlearnable.evaluation.lines import Accuracy
+from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
+from hf_unlearnable.evaluation.verdicts import Verdict, worst
+from hf_unlearnable.training.run import Training
+
+Pair = tuple[str, str]  # victim with its recipe, defence
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one dataset at one budget, over all fits and victims' seeds.
+
+    Attributes:
+        name: of the method.
+        budget: of the change.
+        sets: the documents of its fits.
+        cells: of its protected images.
+        clean: all cells of the dataset that saw no protected image; those of all methods, so that the ceiling is one.
+    """
+
+    name: str
+    budget: str
+    sets: tuple[SetRecord, ...]
+    cells: tuple[CellRecord, ...]
+    clean: tuple[CellRecord, ...]
+
+    @cached_property
+    def report(self) -> Report:
+        """All fits together, as a measurement."""
+        return report_of([*self.clean, *self.cells])
+
+    @cached_property
+    def reports(self) -> list[Report]:
+        """A measurement for each fit."""
+        return [report_of([*self.clean, *(cell for cell in self.cells if cell.set == one.digest)]) for one in self.sets]
+
+    @property
+    def measured(self) -> list[Pair]:
+        """The thieves that tried the protected images."""
+        return [pair for pair in self.report.pairs if len(self.report.values(PROTECTED, pair[0], defence=pair[1]))]
+
+    def verdict(self, pair: Pair) -> Verdict:
+        """What a thief regains, the mean over fits and seeds."""
+        return Verdict.of(self.report, *pair)
+
+    @property
+    def best(self) -> Verdict | None:
+        """The best thief; None where no share can be told."""
+        return worst(map(self.verdict, self.measured))
+
+    @property
+    def ordinary(self) -> Verdict:
+        """The first thief of the list."""
+        return self.verdict(self.report.pairs[0])
+
+    def spread_over_fits(self, pair: Pair) -> float:
+        """The sample standard deviation over fits of what a thief reaches; not a number for a single one."""
+        means = [one.accuracy(PROTECTED, pair[0], defence=pair[1]) for one in self.reports]
+        return Accuracy.of(np.array(means, dtype=np.float64)).spread
+
+    @property
+    def range_over_thieves(self) -> tuple[float, float]:
+        """The smallest and the largest accuracy of all thieves; not numbers where there is none."""
+        reached = [self.verdict(pair).protected for pair in self.measured]
+        return (min(reached), max(reached)) if reached else (math.nan, math.nan)
+
+    @property
+    def adaptive(self) -> str:
+        """The attack that the author of the method named, as cells have it; empty if there is none."""
+        named = self.sets[0].adaptive
+        try:
+            return str(Defence.parse(named)) if named else ""
+        except UnlearnableError:  # of a plugin that is not installed here
+            return named
+
+    @property
+    def attacks(self) -> list[Verdict]:
+        """What who tried it regains."""
+        return [self.verdict(pair) for pair in self.measured if self.adaptive and pair[1] == self.adaptive]
+
+    @property
+    def mixture(self) -> dict[str, Accuracy]:
+        """Of the ordinary thief with a part of the rows protected: ``mix`` and ``clean part alone``."""
+        victim, defence = self.report.pairs[0]
+        return {case: Accuracy.of(self.report.values(case, victim, defence=defence)) for case in (MIX, CLEAN_PART)}
+
+    def files(self, pair: Pair) -> list[CellRecord]:
+        """The cells of a thief on the protected images alone."""
+        return [
+            cell for cell in self.cells if (cell.victim, cell.defence) == pair and cell.identity["case"] == PROTECTED
+        ]
+
+    def theory(self, quantity: str) -> float:
+        """A quantity of theory, the mean over fits; not a number where it was not computed."""
+        found = [value for one in self.sets if (value := one.theory.get(quantity)) is not None]
+        return float(np.mean(found)) if found else math.nan
+
+    @property
+    def largest_change(self) -> float:
+        """The largest norm of a change, in levels."""
+        return max(one.verification["max_perturbation"] for one in self.sets)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be compared: one version of the protocol, one dataset.
+
+    Attributes:
+        version: of the protocol.
+        dataset: what identifies it.
+        rows: the one whose best thief gets least comes first; those without a share last.
+    """
+
+    version: str
+    dataset: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All thieves that tried any of its rows, in the order of the first."""
+        return list(dict.fromkeys(pair for row in self.rows for pair in row.measured))
+
+    @property
+    def report(self) -> Report:
+        """Of its clean cells."""
+        return self.rows[0].report
+
+    @cached_property
+    def common(self) -> list[Pair]:
+        """Those among them that were sent against every row, and not only as an attack on some."""
+        sent = {
+            (cell.victim, cell.defence)
+            for row in self.rows
+            for cell in (*row.cells, *row.clean)
+            if cell.place is not None
+        }
+        return [pair for pair in self.pairs if pair in sent]
+
+    @property
+    def gaps(self) -> list[str]:
+        """What was measured for some rows and not for others, a sentence each."""
+        found = [
+            f"{row.name} at {row.budget}: not tried by {', '.join(thief_name(*pair) for pair in missing)}"
+            for row in self.rows
+            if (missing := [pair for pair in self.common if pair not in row.measured])
+        ]
+        fits, seeds = {len(row.sets) for row in self.rows}, {len(row.report.seeds) for row in self.rows}
+        found += [f"rows have {min(fits)} to {max(fits)} fits"] * (len(fits) > 1)
+        found += [f"rows have {min(seeds)} to {max(seeds)} victims of each kind"] * (len(seeds) > 1)
+        return found
+
+
+def thief_name(victim: str, defence: str) -> str:
+    """Such as ``small-resnet with jpeg:10``."""
+    return victim if defence == NO_DEFENCE else f"{victim} with {defence}"
+
+
+def report_of(cells: Sequence[CellRecord]) -> Report:
+    """Cells of one dataset as a measurement."""
+    first, training = cells[0], Training(epochs=cells[0].dataset["epochs"])
+    return Report(
+        results=tuple(cell.result for cell in cells),
+        chance=first.chance,
+        images=first.images,
+        test_images=first.test_images,
+        iterations=training.iterations(first.images),
+        training=training.as_dict(),
+        versions=first.versions,
+        test_seen=first.test_seen,
+    )
+
+
+def tables_of(folders: Iterable[Path]) -> list[Table]:
+    """All tables that the finished cells of some runs make; a cell that two runs have counts once.
+
+    Args:
+        folders: of runs.
+
+    Warns:
+        UserWarning: a damaged document, which is left out.
+    """
+    cells: dict[str, CellRecord] = {}
+    sets: dict[str, SetRecord] = {}
+    for folder in folders:
+        cells |= {cell.digest: cell for cell in read_all(folder / CELLS, CellRecord)}
+        sets |= {one.digest: one for one in read_all(folder / SETS, SetRecord)}
+    groups: dict[tuple[str, str], list[CellRecord]] = {}
+    for cell in cells.values():
+        groups.setdefault(_table_of(cell), []).append(cell)
+    found = []
+    for (version, _), members in sorted(groups.items(), key=lambda item: item[1][0].dataset["name"]):
+        if rows := _rows(members, sets):
+            found.append(Table(version, dict(members[0].dataset), tuple(rows)))
+    return found
+
+
+def _table_of(record: CellRecord | SetRecord) -> tuple[str, str]:
+    """Which table a document belongs to: of its protocol, as it was then, and of its dataset."""
+    return record.identity["protocol"], json.dumps([record.protocol, record.dataset], sort_keys=True)
+
+
+def _rows(cells: Sequence[CellRecord], sets: dict[str, SetRecord]) -> list[Row]:
+    cells = sorted(cells, key=_order)
+    clean = tuple(cell for cell in cells if not cell.set)
+    fits: dict[tuple[str, str], list[SetRecord]] = {}
+    for digest in dict.fromkeys(cell.set for cell in cells if cell.set in sets):
+        one = sets[digest]
+        recipe = {name: value for name, value in one.identity["method"].items() if name != "seed"}
+        fits.setdefault((json.dumps(recipe, sort_keys=True), one.identity["budget"]), []).append(one)
+    rows = []
+    for members in fits.values():
+        own = {one.digest for one in members}
+        chosen = tuple(cell for cell in cells if cell.set in own)
+        members.sort(key=lambda one: one.seed or 0)
+        rows.append(Row(members[0].name, members[0].identity["budget"], tuple(members), chosen, clean))
+    return sorted(rows, key=lambda row: _share(row.best))
+
+
+def _order(cell: CellRecord) -> tuple[Any, ...]:
+    """Thieves as they stand in their list, the ordinary one first; attacks on single methods last."""
+    return (cell.place is None, cell.place or 0, cell.victim, cell.defence, cell.digest)
+
+
+def _share(verdict: Verdict | None) -> float:
+    return math.inf if verdict is None or math.isnan(verdict.regained) else verdict.regained

@@ -1,0 +1,192 @@
+"""The leaderboard is made of the cells alone, and keeps apart what may not be compared."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.pages import CHROMIUM, NEEDS_CHROMIUM
+
+from hf_unlearnable import DataError
+from hf_unlearnable.benchmark import write_pages
+from hf_unlearnable.benchmark.correlations import plots_of, spearman
+from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
+from hf_unlearnable.benchmark.rows import tables_of
+
+NASTY = "<script>alert(1)</script> | [x](y)"
+
+
+def copy(run: Path, output: Path, *, epochs=None, **changed) -> None:
+    """The documents of a run with another identity; ``epochs`` is asked for those of each cell."""
+    sets = {}
+    for one in read_all(run / "sets", SetRecord):
+        other = replace(one, identity={**one.identity, **changed.get("identity", {})}, **changed.get("sets", {}))
+        other.write(output / "sets")
+        sets[one.digest] = other.digest
+    for cell in read_all(run / "cells", CellRecord):
+        identity = {**cell.identity, **changed.get("identity", {})}
+        if not cell.set:
+            identity |= dict.fromkeys(("method", "budget"))
+        told = {"epochs": epochs(cell)} if epochs else {}
+        protocol = changed.get("sets", {}).get("protocol", cell.protocol)
+        replace(cell, identity=identity, protocol=protocol, set=sets.get(cell.set, ""), **told).write(output / "cells")
+
+
+def learned(cell: CellRecord) -> list[float]:
+    """Clean images teach 0.9, or 0.8 the second thief; protected ones teach the second thief more."""
+    second = cell.victim.startswith("linear")
+    return [0.7, 0.8 if second else 0.9] if not cell.set else [0.9, 0.6] if second else [0.5, 0.35]
+
+
+def test_a_row_tells_what_the_protocol_reports(frozen, tmp_path):
+    copy(frozen, tmp_path, epochs=learned)
+    (table,) = tables_of([tmp_path])
+    (row,) = table.rows
+    assert (table.version, table.dataset["name"], row.name, row.budget) == ("v1", "squares", "texture", "linf:8")
+    chance = 1 / 3
+    assert row.best.victim.startswith("linear")
+    assert row.best.regained == pytest.approx((0.6 - chance) / (0.9 - chance))
+    assert (row.best.protected, row.best.peak, row.best.clean) == pytest.approx((0.6, 0.9, 0.8))
+    assert row.ordinary.protected == pytest.approx(0.35)
+    assert row.range_over_thieves == pytest.approx((0.35, 0.6))
+    assert row.mixture["clean part alone"].mean == pytest.approx(0.9)
+    assert math.isnan(row.spread_over_fits(row.measured[0]))
+    assert [(attack.victim, attack.defence) for attack in row.attacks] == [("small-resnet", "spectral-peak:4")]
+    page = write_pages([tmp_path], tmp_path / "pages")[1].read_text()
+    for cell in read_all(tmp_path / "cells", CellRecord):
+        if cell.identity["case"] == "protected":
+            assert f'href="cells/{cell.digest}.json"' in page
+            assert (tmp_path / "pages" / "cells" / f"{cell.digest}.json").is_file()
+
+
+def test_rows_of_two_versions_or_of_other_images_never_share_a_table(frozen, tmp_path):
+    copy(frozen, tmp_path / "v1")
+    copy(frozen, tmp_path / "v0", identity={"protocol": "v0"})
+    copy(frozen, tmp_path / "changed", identity={"budget": "linf:4"}, sets={"protocol": "0" * 32})
+    other = {"name": "squares", "train": "0" * 32, "test": "0" * 32, "epochs": 2}
+    copy(frozen, tmp_path / "other", identity={"dataset": other})
+    tables = tables_of([tmp_path / name for name in ("v1", "v0", "changed", "other")])
+    assert [len(table.rows) for table in tables] == [1, 1, 1, 1]
+    text = write_pages([tmp_path / "v1", tmp_path / "v0"], tmp_path / "pages")[0].read_text()
+    assert text.count("## squares, protocol") == 2
+
+
+def test_the_best_thief_decides_the_order_and_gaps_are_shown(frozen, tmp_path):
+    copy(frozen, tmp_path / "a", epochs=learned)
+    copy(
+        frozen,
+        tmp_path / "b",
+        epochs=lambda cell: [0.4, 0.4] if cell.set else learned(cell),
+        identity={"budget": "linf:16"},
+    )
+    for file in (tmp_path / "b" / "cells").glob("*.json"):
+        stored = json.loads(file.read_text())
+        if stored["set"] and stored["victim"].startswith("linear"):
+            file.unlink()
+    (table,) = tables_of([tmp_path / "a", tmp_path / "b"])
+    assert [row.budget for row in table.rows] == ["linf:16", "linf:8"]
+    assert table.gaps == ["texture at linf:16: not tried by linear, adamw"]
+    markdown, page, *_ = (file.read_text() for file in write_pages([tmp_path / "a", tmp_path / "b"], tmp_path / "p"))
+    assert "Gap: texture at linf:16: not tried by linear, adamw" in markdown
+    assert page.count('<span class="badge not-measured">not measured</span>') >= 1
+    assert page.index("<small>linf:16") < page.index("<small>linf:8")
+
+
+def test_names_that_others_chose_are_escaped(frozen, tmp_path):
+    copy(frozen, tmp_path, sets={"name": NASTY})
+    markdown, page, *_ = (file.read_text() for file in write_pages([tmp_path], tmp_path))
+    assert NASTY not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "\\<script\\>alert(1)\\</script\\> \\| \\[x\\](y)" in markdown
+    assert len(re.findall("<script", page)) == 1
+
+
+def test_the_page_holds_all_that_it_needs(frozen, tmp_path):
+    page = write_pages([frozen], tmp_path)[1].read_text()
+    assert not re.findall(r'(?:src|href)="(?!cells/|sets/)', page)
+    assert re.search(r"script-src 'sha256-[\w+/=]{44}'", page)
+
+
+def test_nothing_to_show_is_told(tmp_path):
+    with pytest.raises(DataError, match="got no row to show"):
+        write_pages([tmp_path], tmp_path)
+
+
+def test_rank_correlations_with_intervals_and_none_of_too_few():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=40)
+    strong, none = spearman(x, x + 0.3 * rng.normal(size=40)), spearman(x, rng.normal(size=40))
+    assert strong.value > 0.8
+    assert strong.low > 0.5
+    assert strong.verdict(1) == "as expected"
+    assert strong.verdict(-1) == "against what is expected"
+    assert none.low < 0 < none.high
+    assert "cannot be told from these 40 rows" in none.verdict(1)
+    few = spearman(np.arange(4.0), np.array([1.0, 2.0, math.nan, 3.0]))
+    assert (few.rows, math.isnan(few.value)) == (3, True)
+    assert few.verdict(1) == "cannot be told: 3 rows are too few, 5 are the least"
+    assert "the same value" in spearman(np.ones(9), np.arange(9.0)).verdict(1)
+
+
+def test_theory_stands_beside_the_figures(frozen, tmp_path):
+    for budget, value in ((4, 3.0), (8, 2.0), (16, 1.0)):
+        copy(
+            frozen,
+            tmp_path / str(budget),
+            epochs=learned,
+            identity={"budget": f"linf:{budget}"},
+            sets={"theory": {"mutual_information_ksg": value, "bayes_error_own": None}},
+        )
+    runs = [tmp_path / str(budget) for budget in (4, 8, 16)]
+    (table,) = tables_of(runs)
+    plots = plots_of(table)
+    assert {plot.quantity.key for plot in plots} == {"mutual_information_ksg"}
+    assert sorted(point.x for point in plots[0].points) == [1.0, 2.0, 3.0]
+    pages = write_pages(runs, tmp_path / "pages")
+    assert pages[-1].name == "theory.html"
+    text = pages[-1].read_text()
+    assert "3 rows are too few" in text
+    assert text.count("<circle") == 6
+
+
+@NEEDS_CHROMIUM
+def test_who_filters_by_a_thief_gets_its_worst_case_and_sorts_by_any_column(frozen, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    runs = {}
+    for budget, protected in ((8, 0.4), (16, 0.7)):
+        runs[budget] = tmp_path / str(budget)
+
+        def told(cell, protected=protected):
+            second = cell.victim.startswith("linear")
+            return [0.9] if not cell.set else [1.05 - protected] if second else [protected]
+
+        copy(frozen, runs[budget], epochs=told, identity={"budget": f"linf:{budget}"})
+    page = write_pages(runs.values(), tmp_path / "pages")[1]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page()
+        faults = []
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on("console", lambda message: faults.append(message.text))
+        tab.goto(page.as_uri())
+
+        def worst():
+            rows = tab.locator("tr[data-name]").all()
+            return [
+                (row.locator("th small").inner_text()[:7], row.locator("[data-of=last]").inner_text()) for row in rows
+            ]
+
+        assert [text.strip() for _, text in worst()] == ["65.0", "70.0"]
+        tab.locator("select").first.select_option("small-resnet")
+        assert [(name.strip(), text) for name, text in worst()] == [("linf:8", "40.0"), ("linf:16", "70.0")]
+        tab.get_by_role("button", name="it reaches").click()
+        tab.get_by_role("button", name="it reaches").click()
+        assert [text for _, text in worst()] == ["70.0", "40.0"]
+        assert faults == []
+        browser.close()

@@ -1,0 +1,144 @@
+"""A comparison goes on after a kill, is shared by processes, and measures again what is damaged."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.comparisons import write_comparison
+from helpers.datasets import ROOT
+
+from hf_unlearnable import EM, DataError, OutputError
+from hf_unlearnable.benchmark import Config, run, write_pages
+from hf_unlearnable.benchmark.estimate import estimate
+from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
+from hf_unlearnable.benchmark.running import Work
+from hf_unlearnable.errors import UnlearnableError
+
+
+def start(folder: Path, kills: int) -> Path:
+    """Alone, in two processes, and killed as often as that."""
+    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers.comparisons", str(folder), str(kills)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return start(tmp_path_factory.mktemp("comparison"), 2)
+
+
+def figures(run: Path) -> dict:
+    """All that does not depend on the clock."""
+    cells = {cell.digest: (cell.epochs, cell.set) for cell in read_all(run / "cells", CellRecord)}
+    sets = {one.digest: (one.released, one.verification) for one in read_all(run / "sets", SetRecord)}
+    return {**cells, **sets}
+
+
+def table(run: Path, output: Path) -> list[str]:
+    """The leaderboard without what the fits took."""
+    page = write_pages([run], output)[0].read_text()
+    return [line.rsplit("|", 2)[0] for line in page.splitlines() if line.startswith("| ")]
+
+
+def test_every_cell_is_one_document_and_what_needs_no_method_is_measured_once(runs):
+    cells = list(read_all(runs / "one" / "cells", CellRecord))
+    assert len(cells) == len(list((runs / "one" / "cells").glob("*.json"))) == 13
+    assert sum(not cell.set for cell in cells) == 5
+    assert {cell.identity["case"] for cell in cells if not cell.set} == {"clean", "clean part alone"}
+    assert all(cell.seconds > 0 and cell.peak_memory > 2**20 and cell.versions["torch"] for cell in cells)
+    (texture, em) = sorted(read_all(runs / "one" / "sets", SetRecord), key=lambda one: one.name, reverse=True)
+    assert (texture.name, em.name) == ("texture", "em:epochs=1,batch_size=16")
+    assert texture.verification["violations"] == 0
+
+
+@pytest.mark.parametrize("other", ["two", "killed"])
+def test_two_processes_and_a_killed_run_give_the_table_of_one(runs, other, tmp_path):
+    assert figures(runs / other) == figures(runs / "one")
+    assert table(runs / other, tmp_path / "other") == table(runs / "one", tmp_path / "one")
+
+
+def test_damaged_documents_are_measured_again_and_nothing_else(runs):
+    text, folder = write_comparison(runs), runs / "one"
+    before = figures(folder)
+    files = sorted((folder / "cells").glob("*.json"))
+    files[0].write_text("{")
+    files[1].write_text(files[1].read_text().replace('"seconds": ', '"seconds": 1'))
+    files[2].write_bytes(files[3].read_bytes())
+    begun = []
+    with pytest.warns(UserWarning, match="measured again by the next run") as warned:
+        run(Config.parse(text), folder, text=text, progress=False, say=begun.append)
+    assert len(begun) == 3
+    told = " ".join(str(warning.message) for warning in warned)
+    assert "damaged" in told
+    assert "not those that were written" in told
+    assert "belongs into" in told
+    assert figures(folder) == before
+
+
+def test_an_estimate_is_made_of_finished_cells_or_of_probes(runs, tmp_path):
+    config = Config.parse(write_comparison(runs))
+    nothing = estimate(Work.plan(config, tmp_path))
+    assert (nothing.fits, nothing.cells, nothing.finished) == (2, 13, 0)
+    assert nothing.probed >= 2
+    assert nothing.seconds > 0
+    assert "from a short probe" in str(nothing)
+    assert estimate(Work.plan(config, runs / "two")).seconds == 0
+    next(iter((runs / "two" / "cells").glob("*.json"))).unlink()
+    left = estimate(Work.plan(config, runs / "two"))
+    assert (left.cells, left.finished, left.probed) == (1, 1, 0)
+
+
+def test_a_method_that_fails_is_told_at_the_end_and_the_others_are_measured(runs, tmp_path, monkeypatch):
+    def fail(self, task):
+        raise DataError("made to fail")
+
+    monkeypatch.setattr(EM, "run", fail)
+    text, begun = write_comparison(runs), []
+    with pytest.raises(UnlearnableError, match=r"1 pieces .* could not be done, and all others are: .*made to fail"):
+        run(Config.parse(text), tmp_path, text=text, progress=False, say=begun.append)
+    cells = figures(tmp_path)
+    assert len(cells) == 10
+    assert cells.items() <= figures(runs / "one").items()
+    assert sum("made to fail" in line for line in begun) == 1
+
+
+def test_another_comparison_does_not_get_the_same_folder(runs):
+    text = write_comparison(runs)
+    with pytest.raises(OutputError, match=r"the run of another configuration \(see config.yaml"):
+        run(Config.parse(text), runs / "one", text=text + "# another\n", progress=False)
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path):
+    folder = start(tmp_path, 20)
+    assert figures(folder / "killed") == figures(folder / "one")
+
+
+@pytest.mark.slow
+def test_processes_of_accelerate_share_the_cells(tmp_path):
+    text = write_comparison(tmp_path)
+    (tmp_path / "c.yaml").write_text(text)
+    run(Config.parse(text), tmp_path / "one", text=text, progress=False)
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        ROOT / "examples/accelerate/cpu.yaml",
+    ]
+    command += ["--main_process_port", "0", "-m", "hf_unlearnable", "benchmark", tmp_path / "c.yaml"]
+    done = subprocess.run([*map(str, command), "--output", str(tmp_path / "two")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert figures(tmp_path / "two") == figures(tmp_path / "one")
+    assert done.stdout.count("leaderboard.md") >= 1
