@@ -20,7 +20,7 @@ TEXT = """\
 protocol: none
 datasets:
   - {name: squares, source: TRAIN, test_source: TEST, test_split: train, epochs: 2}
-methods: [texture, "em:epochs=1,batch_size=16"]
+methods: [texture]
 thieves: ["small-resnet; sgd; none", "linear; adamw; none"]
 ratios: [0, 0.5, 1]
 fits: 1
