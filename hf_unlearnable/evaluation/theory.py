@@ -106,11 +106,13 @@ def theory(
     figures = _of_perturbations(released, originals, learned, asked)
     if len(np.unique(released.labels)) > 1 and len(asked):
         accelerator = accelerator or default_accelerator()
-        networks = [_trained(released.select(learned), seed, accelerator)]
-        networks.append(held_out or held_out_embedding(originals, seed=seed, accelerator=accelerator))
+        own = _trained(released.select(learned), seed, accelerator)
+        held_out = held_out or held_out_embedding(originals, seed=seed, accelerator=accelerator)
         before, after = originals.select(asked), released.select(asked)
-        features = [[embed(one, seen, accelerator.device).cpu() for seen in (before, after)] for one in networks]
-        figures |= _of_features(*features, torch.from_numpy(released.labels[asked]), seed)
+        in_own, in_held_out = (
+            [embed(network, seen, accelerator.device).cpu() for seen in (before, after)] for network in (own, held_out)
+        )
+        figures |= _of_features(in_own, in_held_out, torch.from_numpy(released.labels[asked]), seed)
     return Theory(**figures)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -104,11 +105,11 @@ class AdversarialPoison(Batchwise):
             seen = images + moving
             seen = random_crop_flip(seen, generator) if self.augment else seen
 
-        def of_pixels(part: slice, network: Network) -> torch.Tensor:
+        def of_pixels(network: Network, part: slice) -> torch.Tensor:
             pixels = seen.detach()[part].requires_grad_()
             with torch.enable_grad():
                 return torch.autograd.grad(self.loss(network(pixels)[0].float(), labels[part]), pixels)[0]
 
-        found = [retry_in_halves(lambda part, one=network: of_pixels(part, one), len(images)) for network in networks]
-        scaled = found if len(found) == 1 else map(normalise_gradients, found)
-        return torch.autograd.grad(seen, moving, sum(scaled))[0]
+        found = [retry_in_halves(partial(of_pixels, network), len(images)) for network in networks]
+        total = found[0] if len(found) == 1 else torch.stack([normalise_gradients(one) for one in found]).sum(dim=0)
+        return torch.autograd.grad(seen, moving, total)[0]

@@ -34,8 +34,9 @@ class AR(Batchwise, name="ar"):
     As in appendix A.3 of the paper, processes must not grow, nor be taken for one another. The authors draw until the
     filters of all classes before respond to the noise of the next one by 10 (ten classes; 3 for a hundred), at a length
     of one and 32 pixels a side. Here each next one is that of a pool where filters and noise of the two respond most;
-    the findings tell the least response of all pairs. It is that of the ten processes that the authors published, 4.6,
-    or more. Processes are drawn channel by channel, and must not grow at the size of the images either.
+    the findings tell the least response of all pairs: 4.9 to 6.9 for ten classes with four seeds, 4.6 for the ten
+    processes that the authors published. Processes are drawn channel by channel, and must not grow at the size of the
+    images either.
 
     The L2 norm is 1.0 in the paper. For colour images of 32 pixels a side and a budget of 8/255 it is the same here
     (``strength``), and what then lies beyond the budget is cut off, which the paper does not do. Under an L2 budget it
@@ -48,7 +49,7 @@ class AR(Batchwise, name="ar"):
     uses_surrogates: ClassVar[bool] = False
     one_class: ClassVar[bool] = True
     blind: ClassVar[bool] = True
-    adaptive: ClassVar[str] = "grayscale"
+    adaptive: ClassVar[str] = "jpeg:10"
     citation = Paper(
         key="sandovalsegura2022autoregressive",
         title="Autoregressive Perturbations for Data Poisoning",
