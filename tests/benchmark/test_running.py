@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,23 +21,50 @@ from hf_unlearnable.benchmark.running import Work
 from hf_unlearnable.errors import UnlearnableError
 
 
-def start(folder: Path, kills: int) -> Path:
-    """Alone, in two processes, and killed as often as that."""
+def start(folder: Path, output: str, worker: int = 0) -> subprocess.Popen[str]:
+    """A process that works at a comparison."""
     path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.comparisons", str(folder), str(kills)],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    command = [sys.executable, "-m", "helpers.comparisons", str(folder), output, str(worker)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said[-3000:]
+
+
+def kill(folder: Path, output: str, kills: int) -> None:
+    """Begin, and kill at random moments; then let it come to its end."""
+    rng = random.Random(0)
+    for _ in range(kills):
+        process = start(folder, output)
+        begun = folder / output / "claims"
+        before = len(list(begun.glob("*")))
+        while process.poll() is None and len(list(begun.glob("*"))) == before:  # until it is at its work
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+        for kind in ("cells", "sets"):  # so that the next one, too, has something to do
+            for file in sorted((folder / output / kind).glob("*.json"))[::2]:
+                file.unlink()
+        for file in begun.glob("*"):
+            file.unlink()
+    end(start(folder, output))
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return start(tmp_path_factory.mktemp("comparison"), 2)
+    """Alone, in two processes, and killed."""
+    folder = tmp_path_factory.mktemp("comparison")
+    text = write_comparison(folder)
+    both = [start(folder, "two", worker) for worker in range(2)]
+    run(Config.parse(text), folder / "one", text=text, progress=False)
+    for process in both:
+        end(process)
+    kill(folder, "killed", 1)
+    return folder
 
 
 def figures(run: Path) -> dict:
@@ -120,9 +149,9 @@ def test_another_comparison_does_not_get_the_same_folder(runs):
 
 
 @pytest.mark.slow
-def test_twenty_kills(tmp_path):
-    folder = start(tmp_path, 20)
-    assert figures(folder / "killed") == figures(folder / "one")
+def test_twenty_kills(runs):
+    kill(runs, "killed often", 20)
+    assert figures(runs / "killed often") == figures(runs / "one")
 
 
 @pytest.mark.slow
