@@ -304,24 +304,26 @@ def _patterns(subject: _Subject) -> Finding:
     released, originals = _read(subject, [*subject.protected.values()]), _read(subject, [subject.originals])
     if not np.array_equal(released.labels, originals.labels) or released.pixels.shape != originals.pixels.shape:
         raise DataError("got originals with other labels or sizes than the protected images; expected the same rows")
+    classes = len(np.unique(released.labels))
+    if classes == 1:  # beside an empty one, since estimators leave in what all classes share
+        released = replace(released, names=[*released.names, "others"])
     found = sorted((removal(released, originals, name) for name in ESTIMATORS), key=lambda one: -one.at_best)
     best = found[0]
     severity: Severity = "leak" if best.at_best >= LEAKING else "warning" if best.at_best >= WARNING else "note"
     others = ", ".join(f"{one.estimator} {100 * one.at_best:.0f} %" for one in found[1:])
-    known = (
-        "and their labels"
-        if subject.columns.label is not None
-        else "as one class, since the set has no labels (not looked at: what those share whom a thief groups himself)"
-    )
+    known, missed = "and their labels", ""
+    if classes == 1:
+        known = "as one class"
+        missed = ". Not looked at: what they find beside images of other classes, and in groups that a thief makes"
     return Finding(
         check="class patterns",
         severity=severity,
         says=f"{best.estimator}, fitted to {len(released)} released images {known}, takes out "
-        f"{100 * best.at_best:.0f} % of the energy of the change ({others}). Energy is not protection: see what models "
-        f"learn then with hf-unlearnable measure OUT --defences {best.estimator}",
+        f"{100 * best.at_best:.0f} % of the energy of the change ({others}){missed}. Energy is not protection: see "
+        f"what models learn then with hf-unlearnable measure OUT --defences {best.estimator}",
         evidence={
             "images": len(released),
-            "classes": len(np.unique(released.labels)),
+            "classes": classes,
             "estimators": [asdict(one) for one in found],
         },
     )
