@@ -14,6 +14,8 @@ from typing import Any
 
 _at_the_command_line = False
 
+SHELL_NAMES = {"config": "subset"}  # there --config names a file of options
+
 
 @contextmanager
 def command_line_words() -> Iterator[None]:
@@ -39,10 +41,11 @@ def option(parameter: str, value: Any, shell: str | None = None) -> str:
         value: of it.
         shell: the option, where it has another name or no value.
     """
+    name = SHELL_NAMES.get(parameter, parameter)
     stands_for_a_name = isinstance(value, str) and value.isupper()
     return worded(
         python=f"{parameter}={value if stands_for_a_name else repr(value)}",
-        shell=shell or f"--{parameter.replace('_', '-')} {value}",
+        shell=shell or f"--{name.replace('_', '-')} {value}",
     )
 
 

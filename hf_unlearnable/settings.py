@@ -115,6 +115,20 @@ def _hints_of_function(function: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(function, include_extras=True)
 
 
+def refuse_ignored(why: str, **given: Any) -> None:
+    """Refuse arguments that would be ignored.
+
+    Args:
+        why: they would be; completes "got ..., ".
+        given: by the names of their parameters; None is none.
+
+    Raises:
+        RecipeError: there is one.
+    """
+    if told := [option(name, value) for name, value in given.items() if value is not None]:
+        raise RecipeError(f"got {' and '.join(told)}, {why}; leave {'it' if len(told) == 1 else 'them'} out")
+
+
 def refuse(recipe: Any, got: str, expected: str) -> None:
     """Raise the error of a setting that cannot be.
 

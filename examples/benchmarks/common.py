@@ -12,15 +12,17 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
+from result_files import Experiment, ResultFile, read_results
 
 from hf_unlearnable import BEO, EM, MIUE, Auto, Budget, Method, Texture
 from hf_unlearnable.data.fashion_mnist import fashion_mnist
@@ -29,6 +31,7 @@ from hf_unlearnable.data.photographs import PHOTO_SETS
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.methods import AR, CUDA, LSP, PGD, PIL, REM, TAP, Noise
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 TINY = "tiny"  # a made-up set, to see in seconds that a benchmark works
 FASHION_MNIST = "fashion-mnist"
@@ -172,6 +175,38 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         tiny = {"set": [TINY], "images": IMAGES[TINY], "epochs": 1, "seeds": 1}
         vars(arguments).update({name: value for name, value in tiny.items() if name in vars(arguments)})
     return arguments
+
+
+def run_or_show(
+    script: str,
+    arguments: argparse.Namespace,
+    settings: Sequence[str],
+    run: Callable[[Experiment], T],
+    table: Callable[[ResultFile], str],
+) -> T | None:
+    """Run an experiment on Fashion-MNIST, or the made-up set, unless ``--table`` was given; then print all results.
+
+    Args:
+        script: its name.
+        arguments: with ``images`` and the settings.
+        settings: options that say which experiment it is.
+        run: writes the result file.
+        table: a result as Markdown.
+
+    Returns:
+        What ``run`` did.
+    """
+    experiment = Experiment(
+        script=script,
+        dataset=TINY if arguments.tiny else FASHION_MNIST,
+        images=arguments.images,
+        settings={name: getattr(arguments, name) for name in settings},
+        machine=machine(),
+        command=command(),
+    )
+    found = None if arguments.table else run(experiment)
+    print(*map(table, read_results(script)), sep="\n\n")
+    return found
 
 
 def size(name: str, arguments: argparse.Namespace) -> int:

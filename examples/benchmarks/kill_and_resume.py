@@ -22,9 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import FASHION_MNIST, TINY, command, load, machine, options, parse
+from common import load, options, parse, run_or_show
 from datasets import load_from_disk
-from result_files import Experiment, ResultFile, read_results
+from result_files import Experiment, ResultFile
 from tables import markdown
 
 SCRIPT = Path(__file__).stem
@@ -155,17 +155,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parse(parser)
-    experiment = Experiment(
-        script=SCRIPT,
-        dataset=TINY if arguments.tiny else FASHION_MNIST,
-        images=arguments.images,
-        settings={"seed": arguments.seed},
-        machine=machine(),
-        command=command(),
-    )
-    if not arguments.table:
-        measure(experiment, 1 if arguments.tiny else arguments.kills, arguments.seed)
-    print(*(table(result) for result in read_results(SCRIPT)), sep="\n\n")
+    kills = 1 if arguments.tiny else arguments.kills
+    run_or_show(SCRIPT, arguments, ("seed",), lambda experiment: measure(experiment, kills, arguments.seed), table)
 
 
 if __name__ == "__main__":

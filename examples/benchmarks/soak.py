@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import FASHION_MNIST, ROOT, TINY, command, load, machine, options, parse
-from result_files import Experiment, ResultFile, read_results
+from common import ROOT, TINY, load, options, parse, run_or_show
+from result_files import Experiment, ResultFile
 from soak_checks import STAGES, Ending, Expected, Places, faults_of, is_finished, read_expected
 from tables import markdown
 
@@ -332,22 +332,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parse(parser)
-    experiment = Experiment(
-        script=SCRIPT,
-        dataset=TINY if arguments.tiny else FASHION_MNIST,
-        images=arguments.images,
-        settings={"seed": arguments.seed, "minutes": arguments.minutes},
-        machine=machine(),
-        command=command(),
-    )
-    problems: list[Any] = []
-    if not arguments.table:
-        problems = soak(experiment, arguments.minutes, arguments.seed, most=1 if arguments.tiny else None).figures[
-            "problems"
-        ]
-    print(*(table(result) for result in read_results(SCRIPT)), sep="\n\n")
-    if problems:
-        sys.exit(f"{len(problems)} of the runs did not hold")
+
+    def run(experiment: Experiment) -> int:
+        result = soak(experiment, arguments.minutes, arguments.seed, most=1 if arguments.tiny else None)
+        return len(result.figures["problems"])
+
+    if problems := run_or_show(SCRIPT, arguments, ("seed", "minutes"), run, table):
+        sys.exit(f"{problems} of the runs did not hold")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STAGES = ("protect", "measure", "push", "pull", "map")
 COMMITS = ["initial commit", "Upload protected images (default, train)", "Describe the protection"]
 PARQUET = "data/train-00000-of-00001.parquet"
-OF_THE_ROUND = ("state.json", "command.yaml")  # hold the path of the output
+OF_THE_ROUND = ("state.json", "command.yaml", "files.json")  # hold the path of the output, or a digest of what does
 
 
 @dataclass(frozen=True)

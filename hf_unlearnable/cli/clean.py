@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.shared import found as tell_found
-from hf_unlearnable.errors import DataError, OutputError
+from hf_unlearnable.errors import DataError, OutputError, SourceError
 from hf_unlearnable.files import in_words
 
 
@@ -53,6 +53,8 @@ def clean(
     from hf_unlearnable.files import held
 
     asked = {"--protections": protections, "--unfinished": unfinished, "--images": images, "": True}
+    if missing := [folder for folder in folders or [] if not folder.is_dir()]:
+        raise SourceError(f"got {str(missing[0])!r}, where there is no folder; expected one where outputs were written")
     freed, listed = 0, []
     for found in _found(folders or [Path()]):
         size, chosen = size_of(found.path), asked[found.option]

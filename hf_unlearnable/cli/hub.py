@@ -99,7 +99,10 @@ def verify(
     attempts: Attempts = 5,
     patience: Patience = 300.0,
 ) -> None:
-    """Check that the images on the Hub are those of OUT/dataset and within the budget of their originals."""
+    """Check that the images on the Hub are those of OUT/dataset and within the budget of their originals.
+
+    And that every file in OUT is as it was written.
+    """
     from hf_unlearnable.hub.download import verify
     from hf_unlearnable.hub.retry import Retry
 

@@ -137,7 +137,7 @@ def measure_and_tell(
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
     from hf_unlearnable.reports.charts import accuracy_chart, keep_picture, missing
     from hf_unlearnable.reports.images import image_grid
-    from hf_unlearnable.runs.measuring import measure, open_own, open_sets, with_suite
+    from hf_unlearnable.runs.measuring import check_owner, measure, open_own, open_sets, with_suite
     from hf_unlearnable.training import Training
     from hf_unlearnable.training.processes import default_accelerator
 
@@ -145,6 +145,7 @@ def measure_and_tell(
     named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
     options = with_suite(options)
     owner = options.get("owner", False)
+    check_owner(owner, *(given for name, given in options.items() if name.startswith("others")))
     training, numbers = Training(epochs=epochs), [SEEDS[0] + index for index in range(seeds)]
     choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite")}
     thieves, _ = chosen_thieves(**choice, training=training)
@@ -197,6 +198,6 @@ def _report_command(run: RunFolder, named: dict[str, Any], image_column: str | N
         return shlex.join(["hf-unlearnable", "report", str(run.report_folder)])
     # Sets in memory, as the demo has them, have no name to be given; the run knows their origin.
     given = {name: named[name] for name in ("clean", "clean_split") if isinstance(named[name], str)}
-    given |= {"image_column": image_column, "label_column": label_column}
+    given |= {} if run.is_complete else {"image_column": image_column, "label_column": label_column}
     options = [word for name, value in given.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
     return shlex.join(["hf-unlearnable", "report", str(run.given), *options])

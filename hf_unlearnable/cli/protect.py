@@ -143,17 +143,22 @@ def protect(
         str | None,
         typer.Option("--push", metavar="USER/NAME", help="Push to the Hub too, privately; the command push says more."),
     ] = None,
+    attempts: Annotated[int | None, typer.Option(min=1, help="With --push: see there (default: 5).")] = None,
+    patience: Annotated[float | None, typer.Option(min=0.01, help="With --push: see there (default: 300).")] = None,
 ) -> None:
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
     from hf_unlearnable.budget import Budget
+    from hf_unlearnable.data.columns import without_columns
     from hf_unlearnable.data.pixels import check_format
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
     from hf_unlearnable.methods.labelling import Labels as Labelling
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
+    from hf_unlearnable.runs.inspecting import known_columns, open_dataset
     from hf_unlearnable.runs.protecting import check_apart
-    from hf_unlearnable.runs.test_images import how_to_measure
+    from hf_unlearnable.runs.test_images import check_share, how_to_measure
+    from hf_unlearnable.settings import refuse_ignored
 
     if like is not None:
         _protect_like(context, like, dataset, output, split=split, config=subset, image_format=image_format)
@@ -164,15 +169,19 @@ def protect(
     given = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     if named:
         named = _with_settings(named, given)
+        named.check(surrogate or None, others)
     check_format(image_format)
     check_names(names)
+    check_share(hold_out)
     source: dict[str, Any] = {"split": split, "keep_clean": keep_clean or (), "config": subset}
     source |= {"class_depth": class_depth}
     source |= {"image_column": image_column, "label_column": label_column}
     tolerated = {"leave_out": leave_out, "skip_unreadable": skip_unreadable}
     if dry_run:
         files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
-        seen = look_and_tell(dataset, budget=allowance, decode=True, labels=wanted, **files, **source)
+        opened = open_dataset(dataset, split, subset, class_depth, keep_clean or ())
+        without_columns(opened.dataset, drop_column or (), known_columns(opened.dataset, image_column, label_column)[0])
+        seen = look_and_tell(opened, budget=allowance, decode=True, labels=wanted, **files, **source)
         tell_needed(seen.needed(**tolerated, drop_unlabelled=drop_unlabelled))
         return
     if output is None:
@@ -182,10 +191,15 @@ def protect(
         check_apart(others, output)
     if not overwrite:
         require_empty(output)
+    waiting: dict[str, Any] = {"attempts": attempts, "patience": patience}
     if push_to:
-        from hf_unlearnable.hub import check_login
+        from hf_unlearnable.hub.publish import check_login
+        from hf_unlearnable.hub.retry import Retry
 
-        check_login(push_to)
+        waiting = {name: value for name, value in waiting.items() if value is not None}
+        check_login(push_to, retry=Retry(**waiting))
+    else:
+        refuse_ignored("and no --push", **waiting)
     written = protect_and_tell(
         dataset,
         output,
@@ -216,7 +230,7 @@ def protect(
         return
     keep_options(context, RunFolder(output).private)
     if push_to:
-        push(output, push_to)
+        push(output, push_to, **waiting)
     typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output))}")
 
 

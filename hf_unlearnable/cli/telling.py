@@ -53,8 +53,8 @@ def protect_and_tell(
     """
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
-    from hf_unlearnable.runs.inspecting import open_dataset
-    from hf_unlearnable.runs.protecting import default_method, open_others
+    from hf_unlearnable.runs.inspecting import columns_of, open_dataset
+    from hf_unlearnable.runs.protecting import default_method, open_others, released_columns
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
@@ -69,6 +69,10 @@ def protect_and_tell(
     labelled = {name: options[name] for name in ("labels", "image_column", "label_column") if name in options}
     default = default_method(opened.dataset, others=others, **labelled)
     method = choose(default)
+    # Again in protect: here before the images are looked at, which takes long.
+    method.check(options.get("surrogate"), others)
+    columns = columns_of(opened.dataset, options.get("image_column"), options.get("label_column"))
+    released_columns(opened.dataset, columns, options.get("drop_columns", ()))
     if accelerator.is_main_process:
         if default.one_class and (warning := few(len(opened.dataset))):  # they are of one class, with none beside
             typer.echo(warning)

@@ -27,7 +27,8 @@ from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.kinds import METADATA, is_junk
 from hf_unlearnable.data.patience import Patience
 from hf_unlearnable.data.trees import is_archive
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, first_line
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, SourceError, first_line
+from hf_unlearnable.settings import refuse_ignored
 
 ANSWER = 10.0  # seconds to wait for the Hub's word on whether it has a dataset
 
@@ -52,6 +53,8 @@ class Source:
 
 
 ALL = "all"  # in place of a split: every one
+
+NO_CONFIGURATION = "of which there are several in a dataset on the Hub alone, or in a folder laid out like one"
 
 
 def load_source(
@@ -94,6 +97,7 @@ def open_source(
 
     Raises:
         SourceError: nothing there.
+        RecipeError: a configuration of what has none.
         DataError: there, but not readable as a dataset, without this split, or with several where none was named; or
             several splits of other columns or classes.
     """
@@ -108,6 +112,7 @@ def _open(
         if path.is_dir() or (path.is_file() and is_archive(path.name)):
             return _open_folder(path, split, config, class_depth, keep_clean, source)
         if path.is_file():
+            refuse_ignored(NO_CONFIGURATION, config=config)
             if path.suffix.lower() in Image.registered_extensions():
                 single = Dataset.from_dict({"image": [str(path.absolute())]}).cast_column("image", ImageFeature())
                 return choose(single, split, source, keep_clean)
@@ -117,7 +122,7 @@ def _open(
                 )
             files = glob.escape(str(path))
             return choose(load_dataset("parquet", data_files=files, split="train"), split, source, keep_clean)
-    except DataError:
+    except (DataError, RecipeError):
         raise
     except Exception as error:  # as above
         if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
@@ -157,10 +162,13 @@ def _open_folder(
     """A folder or an archive: of a dataset, where it holds the files of one, else of images."""
     saved = (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists()
     if saved or (path.is_dir() and (_has_tables(path) or _has_header(path))):
+        if saved:
+            refuse_ignored(NO_CONFIGURATION, config=config)
         loaded = load_saved(path) if saved else _load_tables(path, config)
         chosen = choose(loaded, split, source, keep_clean)
         every = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
         return replace(chosen, contents=Contents.around(path, {name for data in every for name in _files(data)}))
+    refuse_ignored(NO_CONFIGURATION, config=config)
     contents = Contents.of(path, class_depth)
     sizes = {name: len(rows) for name, rows in contents.splits.items()}
     name = _names(sizes, split, source, keep_clean)
@@ -173,6 +181,7 @@ def _load_tables(path: Path, config: str | None) -> DatasetDict:
         return load_dataset(str(path), config)
     if _has_header(path):
         raise DataError(f"got {str(path)!r}, whose brackets datasets takes for a pattern; rename the folder")
+    refuse_ignored(NO_CONFIGURATION, config=config)
     return load_dataset("parquet", data_dir=glob.escape(str(path)))
 
 

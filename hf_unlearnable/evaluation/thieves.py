@@ -88,14 +88,14 @@ class Thief:
         return f"{self.victim}, {self.named}" if self.named else str(self.victim)
 
     def require(self) -> None:
-        """See that all is installed that it needs.
+        """See that all is there that it needs.
 
         Raises:
-            RecipeError: something is not.
+            RecipeError: something is not installed.
+            SourceError: no such model.
         """
         self.defence.require()
-        if isinstance(self.victim, Classical):
-            self.victim.require()
+        self.victim.require()
 
     @classmethod
     def of(cls, victim: Victim, training: str, defence: Defence, base: Training) -> Thief:

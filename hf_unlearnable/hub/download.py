@@ -23,7 +23,8 @@ from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patie
 from hf_unlearnable.protection.clean_split import same_images
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.image_files import check_images
+from hf_unlearnable.runs.written_files import check_files
+from hf_unlearnable.settings import refuse_ignored
 
 
 @patiently
@@ -77,7 +78,7 @@ def verify(
     token: str | None = None,
     retry: Retry = Retry(),
 ) -> Verification:
-    """Check published images against the private protection, their originals and the local copy.
+    """Check published images against the private protection, their originals and the local copy, and all local files.
 
     Args:
         output: the folder that ``protect`` wrote.
@@ -94,21 +95,40 @@ def verify(
         The distances; ``violations`` counts images outside the budget.
 
     Raises:
-        DataError: other rows, labels or pixels than in ``output/dataset``; or other files than its own in
-            ``output/images``.
+        DataError: other rows, labels or pixels than in ``output/dataset``; or, where no image violates the budget, a
+            file that is not as ``protect`` wrote it, in the dataset, the copies as files, or what was held out.
         SourceError: nothing there.
+        RecipeError: what is to be looked for on the Hub, and not where.
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
     source = RunFolder.open(output)
-    local = source.dataset
-    check_images(source)
     if repo_id is None:
-        return source.protection.verify(source.originals(clean, clean_split), local)
+        named = None if config == "default" else config
+        refuse_ignored("of a dataset on the Hub, and no USER/NAME", config=named, split=split, revision=revision)
+        published = source.dataset
+    else:
+        published = _published(source, repo_id, config, split, revision, token, retry)
+    found = source.protection.verify(source.originals(clean, clean_split), published)
+    if not found.violations:  # which say more
+        check_files(source)
+    return found
+
+
+def _published(
+    source: RunFolder,
+    repo_id: str,
+    config: str,
+    split: str | None,
+    revision: str | None,
+    token: str | None,
+    retry: Retry,
+) -> Dataset:
+    """The protected images on the Hub, once they and the clean splits beside them are those of the run."""
     published = _load(repo_id, config, split or source.split, revision, token, retry)
     assert isinstance(published, Dataset)  # the split is named
     try:
-        for index, (here, there) in enumerate(aligned_pairs(local, published, source.protection.columns)):
+        for index, (here, there) in enumerate(aligned_pairs(source.dataset, published, source.protection.columns)):
             if (here != there).any():
                 raise DataError(f"row {index}: got other pixels")
     except DataError as error:
@@ -122,7 +142,7 @@ def verify(
                 f"got images from {repo_id} that are not those of the clean split {name!r} in "
                 f"{str(source.published)!r}. Push again"
             )
-    return source.protection.verify(source.originals(clean, clean_split), published)
+    return published
 
 
 def _load(

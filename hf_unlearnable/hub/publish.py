@@ -33,6 +33,7 @@ from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain, patiently
 from hf_unlearnable.reports.images import contact_sheet
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.publication import checks, private_words, told_names
+from hf_unlearnable.runs.written_files import check_files
 
 PREVIEW = "preview.png"
 
@@ -76,6 +77,7 @@ def push(
 
     Raises:
         SourceError: ``output`` is not such a folder.
+        DataError: a file of ``output/dataset`` is damaged.
         PrivacyError: something private would be published, or private images in a public repository.
         AccessError: no token, a wrong one, or one that may not write there.
         RecipeError: a name, split or licence that the Hub does not take.
@@ -106,6 +108,7 @@ def push(
             f"figures that protect writes. Protect again"
         )
     figures, read_back = verified
+    check_files(source, source.published)
     published, known = {split: dataset, **clean}, (dataset, protection, figures.unchanged)
     for check in checks(published, columns.image, private_words(source), known):
         check.run()

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import labelled
-from hf_unlearnable.errors import DataWarning, RecipeError
+from hf_unlearnable.errors import DataWarning, RecipeError, option
 from hf_unlearnable.files import place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.labelling import AUTO, Labels
@@ -219,13 +219,9 @@ class Method(ABC):
             DivergenceError: the optimisation left the finite numbers.
         """
         accelerator = accelerator or default_accelerator()
+        self.check(surrogate, others)
         source = Labels.parse(labels)
         found = source.found_in(dataset, label_column) if isinstance(dataset, Dataset) else source
-        if others is not None and self.one_class:
-            raise RecipeError(
-                f"got images of others for the method {self.name!r}, which needs none to protect one class; leave them "
-                f"out, or name a method that tells classes apart, such as mi-ue"
-            )
         if unlabelled == "drop" and found.kind == AUTO:
             needs_label = not self.one_class and others is None
             columns = find_columns(dataset, image_column, label_column, needs_label=needs_label)
@@ -256,17 +252,51 @@ class Method(ABC):
             progress=progress and accelerator.is_main_process,
         ).protection()
 
+    @final
+    def check(self, surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None, others: object = None) -> None:
+        """Refuse what ``fit`` would refuse of its arguments whatever the images are, before anybody looks at these.
+
+        Args:
+            surrogate: see ``fit``.
+            others: see there; or their name.
+
+        Raises:
+            RecipeError: one that the method does not use, or an empty list.
+            SourceError: a surrogate that is not there.
+        """
+        if others is not None and self.one_class:
+            raise RecipeError(
+                f"got images of others for the method {self.name!r}, which needs none to protect one class; leave them "
+                f"out, or name a method that tells classes apart, such as mi-ue"
+            )
+        given = surrogates_of(surrogate)
+        if given and not self.uses_surrogates:
+            raise RecipeError(
+                f"got {option('surrogate', str(given[0]))} for the method {self.name!r}, which uses none; leave it out"
+            )
+        for one in given:
+            one.require()
+
     def _surrogates(
         self, given: AnySurrogate | Sequence[AnySurrogate] | None, device: torch.device
     ) -> tuple[Surrogate, ...]:
         if given is None:
             return self.default_surrogates(device) if self.uses_surrogates else ()
-        several: Sequence[AnySurrogate] = given if isinstance(given, (list, tuple)) else [given]  # type: ignore[list-item]
-        if not several:
-            raise RecipeError("got no surrogate; expected at least one, or None for the default")
-        if not self.uses_surrogates:
-            raise RecipeError(f"got a surrogate for the method {self.name!r}, which uses none; leave it out")
-        return tuple(Surrogate.of(one) for one in several)
+        return surrogates_of(given)
+
+
+def surrogates_of(given: AnySurrogate | Sequence[AnySurrogate] | None) -> tuple[Surrogate, ...]:
+    """What ``fit`` was given, as a tuple; empty where it was given none.
+
+    Raises:
+        RecipeError: an empty list.
+    """
+    if given is None:
+        return ()
+    several: Sequence[AnySurrogate] = given if isinstance(given, (list, tuple)) else [given]  # type: ignore[list-item]
+    if not several:
+        raise RecipeError("got no surrogate; expected at least one, or None for the default")
+    return tuple(Surrogate.of(one) for one in several)
 
 
 def available_methods() -> list[str]:

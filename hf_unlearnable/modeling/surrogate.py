@@ -215,6 +215,18 @@ class Surrogate:
                 mean, std = self._normalisation(model, name)
         return Network(model, num_labels, channels, mean, std)
 
+    def require(self) -> None:
+        """See that there is such a model, without loading its weights.
+
+        Raises:
+            SourceError: no such built-in model, folder or Hub id.
+        """
+        if not isinstance(self.model, PreTrainedModel) and str(self.model) not in MODELS:
+            try:
+                AutoConfig.from_pretrained(self.model, trust_remote_code=False)
+            except (OSError, ValueError) as error:
+                raise _no_model(str(self.model), error) from error
+
     @staticmethod
     def _load(name: str, num_labels: int) -> PreTrainedModel:
         try:
@@ -228,15 +240,7 @@ class Surrogate:
                 )
             model: PreTrainedModel = loaded[0]
         except (OSError, ValueError) as error:
-            where = (
-                "a folder without an image classifier"
-                if Path(name).is_dir()
-                else "neither a folder nor reachable on the Hub"
-            )
-            raise SourceError(
-                f"got the model {name!r}, {where} ({first_line(error)}); expected one of "
-                f"{', '.join(MODELS)}, or the folder or Hub id of an image classifier"
-            ) from error
+            raise _no_model(name, error) from error
         _warn_of_new_weights(model, name, num_labels, loaded[1])
         return model
 
@@ -254,6 +258,16 @@ class Surrogate:
             return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
 
         return one("image_mean"), one("image_std")
+
+
+def _no_model(name: str, error: Exception) -> SourceError:
+    where = (
+        "a folder without an image classifier" if Path(name).is_dir() else "neither a folder nor reachable on the Hub"
+    )
+    return SourceError(
+        f"got the model {name!r}, {where} ({first_line(error)}); expected one of {', '.join(MODELS)}, or the folder or "
+        f"Hub id of an image classifier"
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from huggingface_hub import constants
 # What `protect` writes below its output folder: one part to publish, one to keep.
 PUBLISH, PRIVATE, REPORT = "dataset", "private", "report"
 IMAGES, IMAGES_JPEG = "images", "images-jpeg"  # copies of what PUBLISH holds as files, never pushed
-IMAGE_NAMES = "images.json"  # below PRIVATE: what the file of every row in IMAGES is called
+DIGESTS = "files.json"  # below PRIVATE: of every file of PUBLISH, IMAGES, IMAGES_JPEG and HELD_OUT
 MEASURED = "learnability.json"  # below REPORT: what `measure` found
 AUDITED = "audit.json"  # below REPORT: what `audit` found
 VICTIMS = "victims"  # below REPORT: what is finished of a measurement

@@ -19,6 +19,7 @@ from hf_unlearnable.reports.images import samples
 from hf_unlearnable.reports.run_page import PageFacts
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.test_images import not_measured
+from hf_unlearnable.settings import refuse_ignored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,23 @@ def run_facts(
 
     Raises:
         DataError: a measurement or a protected set that is there and cannot be read.
+        RecipeError: what would be ignored.
     """
     known: dict[str, Any] = {"name": str((run.folder and run.given) or run.measured), "command": command}
     known |= {"not_measured": why} if (why := not_measured(run)) else {"report": run.report}
     if run.folder is None:
+        named = {"image_column": image_column, "label_column": label_column}
+        refuse_ignored("and a measurement alone, without images", clean=clean, clean_split=clean_split, **named)
         reason = f"Only {MEASURED} was given. For pictures name the folder that protect wrote."
         return RunFacts(page=PageFacts(**known, no_pictures=reason))
     if run.is_complete:
         protected = _ours(run, clean)
+        own = protected.columns
+        refuse_ignored(
+            f"and a run of the columns {own.image} and {own.label}",
+            image_column=image_column if image_column != own.image else None,
+            label_column=label_column if label_column != own.label else None,
+        )
     elif run.holds_dataset:
         images = run.dataset
         protected = _Protected(
@@ -86,6 +96,7 @@ def run_facts(
     known |= {"images": len(protected.images), **protected.known}
     try:
         if clean is None and not run.is_complete:
+            refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
             raise SourceError("nobody wrote down what the originals are; name them with --clean DATASET")
         originals = run.originals(clean, clean_split)
         compared = _compared(protected, originals, described=run.is_complete)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from hf_unlearnable.runs.later import protect_like
     from hf_unlearnable.runs.measuring import measure
     from hf_unlearnable.runs.origin import Origin
-    from hf_unlearnable.runs.protecting import ProtectedRun, protect
+    from hf_unlearnable.runs.protected_run import ProtectedRun
+    from hf_unlearnable.runs.protecting import protect
 
 __all__ = [
     "Audit",
@@ -35,7 +36,7 @@ __getattr__, __dir__ = lazy_names(
         "Audit": "auditing",
         "Finding": "auditing",
         "Origin": "origin",
-        "ProtectedRun": "protecting",
+        "ProtectedRun": "protected_run",
         "RunFolder": "folder",
         "audit": "auditing",
         "import_noise": "importing",

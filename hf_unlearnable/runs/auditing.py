@@ -26,6 +26,7 @@ from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.inspecting import known_columns
 from hf_unlearnable.runs.publication import checks, private_words, told_names
 from hf_unlearnable.runs.splits import Splits
+from hf_unlearnable.settings import refuse_ignored
 
 SAMPLE = 2000  # images at most that estimators are fitted to
 ROOM = 1 << 28  # bytes at most that they take
@@ -100,6 +101,7 @@ def audit(
     Raises:
         SourceError: nothing there.
         DataError: a dataset that cannot be opened.
+        RecipeError: what would be ignored.
     """
     try:
         subject = _open(run, clean, clean_split, budget, image_column, label_column)
@@ -126,9 +128,16 @@ def _open(
     found = RunFolder.find(run) if Path(run).exists() else None
     if found is not None and (found.is_complete or not found.holds_dataset):
         ours = RunFolder.open(found.root)
+        own, kept_to = ours.protection.columns, ours.protection.budget
+        refuse_ignored(
+            f"and a run of the columns {own.image} and {own.label} under the budget {kept_to}",
+            budget=None if budget is None or Budget.parse(budget) == kept_to else budget,
+            image_column=image_column if image_column != own.image else None,
+            label_column=label_column if label_column != own.label else None,
+        )
         splits = {name: ours.published_splits[name] for name in ours.protected_splits or [ours.split]}
         kept = {name: ours.published_splits[name] for name in ours.clean_splits}
-        subject = _Subject(str(found.given), splits, ours.protection.columns, ours.protection.budget, kept, ours)
+        subject = _Subject(str(found.given), splits, own, kept_to, kept, ours)
         opening: Callable[[], Dataset] = lambda: ours.originals(clean, clean_split)  # noqa: E731
     else:
         opened = open_source(str(found.published if found and found.published.is_dir() else run), ALL)
@@ -139,6 +148,7 @@ def _open(
 
         def opening() -> Dataset:
             if clean is None:
+                refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
                 name_them = option("clean", "DATASET")
                 raise SourceError(f"nobody wrote down what the originals are; name them with {name_them}")
             return load_source(clean, clean_split)
@@ -289,24 +299,33 @@ def _of_one_original(subject: _Subject, pairs: list[NearCopy]) -> tuple[list[Nea
 
 def _patterns(subject: _Subject) -> Finding:
     """How much of the change the best estimator takes out."""
-    if subject.columns.label is None:
-        raise DataError("got a set without labels; expected some: what images of a class share is estimated by them")
     if subject.originals is None:
         raise SourceError(f"how much an estimator takes out shows beside the originals only: {subject.no_originals}")
     released, originals = _read(subject, [*subject.protected.values()]), _read(subject, [subject.originals])
     if not np.array_equal(released.labels, originals.labels) or released.pixels.shape != originals.pixels.shape:
         raise DataError("got originals with other labels or sizes than the protected images; expected the same rows")
+    classes = len(np.unique(released.labels))
+    if classes == 1:  # beside an empty one, since estimators leave in what all classes share
+        released = replace(released, names=[*released.names, "others"])
     found = sorted((removal(released, originals, name) for name in ESTIMATORS), key=lambda one: -one.at_best)
     best = found[0]
     severity: Severity = "leak" if best.at_best >= LEAKING else "warning" if best.at_best >= WARNING else "note"
     others = ", ".join(f"{one.estimator} {100 * one.at_best:.0f} %" for one in found[1:])
+    known, missed = "and their labels", ""
+    if classes == 1:
+        known = "as one class"
+        missed = ". Not looked at: what they find beside images of other classes, and in groups that a thief makes"
     return Finding(
         check="class patterns",
         severity=severity,
-        says=f"{best.estimator}, fitted to {len(released)} released images and their labels, takes out "
-        f"{100 * best.at_best:.0f} % of the energy of the change ({others}). Energy is not protection: see what models "
-        f"learn then with hf-unlearnable measure OUT --defences {best.estimator}",
-        evidence={"images": len(released), "estimators": [asdict(one) for one in found]},
+        says=f"{best.estimator}, fitted to {len(released)} released images {known}, takes out "
+        f"{100 * best.at_best:.0f} % of the energy of the change ({others}){missed}. Energy is not protection: see "
+        f"what models learn then with hf-unlearnable measure OUT --defences {best.estimator}",
+        evidence={
+            "images": len(released),
+            "classes": classes,
+            "estimators": [asdict(one) for one in found],
+        },
     )
 
 
@@ -333,8 +352,8 @@ def _probe(subject: _Subject, test: str | None, test_split: str | None) -> Findi
 def _held_out(subject: _Subject, test: str | None, test_split: str | None) -> list[Dataset]:
     if test is not None:
         return [load_source(test, test_split)]
-    if subject.clean:
-        return [*subject.clean.values()]
+    if subject.clean and test_split in (None, *subject.clean):
+        return [part for name, part in subject.clean.items() if test_split in (None, name)]
     if subject.run is None:
         raise SourceError(f"there are no clean images beside it; name some with {option('test', 'DATASET')}")
     try:

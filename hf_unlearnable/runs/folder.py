@@ -20,8 +20,8 @@ from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.findings import Audit
 from hf_unlearnable.protection.layout import (
     AUDITED,
+    DIGESTS,
     HELD_OUT,
-    IMAGE_NAMES,
     IMAGES,
     IMAGES_JPEG,
     INTAKE,
@@ -164,9 +164,9 @@ class RunFolder(PathLike[str]):
         return self.root / IMAGES_JPEG
 
     @property
-    def image_names(self) -> Path:
-        """What the file of every row is called."""
-        return self.private / IMAGE_NAMES
+    def file_digests(self) -> Path:
+        """What the files are that ``protect`` wrote."""
+        return self.private / DIGESTS
 
     @property
     def private(self) -> Path:

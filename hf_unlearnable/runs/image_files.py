@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -18,10 +17,8 @@ from datasets.table import InMemoryTable
 
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.pixels import IMAGE_FORMATS
-from hf_unlearnable.errors import DataError, RecipeError, option
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.protection.documents import check_keys, read_json
 from hf_unlearnable.runs.folder import RunFolder
 
 Names = Literal["kept", "numbers"]
@@ -132,7 +129,7 @@ def endings_of(data: Dataset, image_column: str) -> list[str]:
 
 
 def write_images(run: RunFolder, columns: Columns, names: Sequence[str], *, progress: bool = True) -> None:
-    """Write the images of ``run.dataset`` to ``run.images``, byte for byte, and their names to its private part.
+    """Write the images of ``run.dataset`` to ``run.images``, byte for byte.
 
     What a process that was killed left of them goes first.
     """
@@ -143,52 +140,6 @@ def write_images(run: RunFolder, columns: Columns, names: Sequence[str], *, prog
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(image["bytes"])
             bar.advance()
-    atomic_write(run.image_names, json.dumps({"names": list(names)}, ensure_ascii=False) + "\n", private=True)
-
-
-def check_images(run: RunFolder) -> int:
-    """Look whether the files in ``run.images`` are those of ``run.dataset``; how many there are.
-
-    Raises:
-        DataError: some are not, or are missing.
-    """
-    if not run.images.is_dir():
-        return 0
-    names = _stored_names(run)
-    column = run.protection.columns.image
-    wrong = [
-        name
-        for name, image in zip(names, _files(run.dataset, column), strict=True)
-        if not (file := run.images / name).is_file() or file.read_bytes() != image["bytes"]
-    ]
-    known = {*names}
-    more = [str(file) for file in run.images.rglob("*") if file.is_file() and _below(file, run.images) not in known]
-    if wrong or more:
-        told = [f"{len(wrong)} of {len(names)} are missing or changed, such as {wrong[0]}"] if wrong else []
-        told += [f"{len(more)} are not of this protection, such as {more[0]}"] if more else []
-        raise DataError(
-            f"got files in {str(run.images)!r} that are not those of {str(run.published)!r}: {'; '.join(told)}. "
-            f"Restore the folder from a copy, or remove it: the dataset has all images too"
-        )
-    return len(names)
-
-
-def _stored_names(run: RunFolder) -> list[str]:
-    restore = f"Restore it from a copy, or remove {str(run.images)!r}: the dataset has all images too"
-    try:
-        stored = read_json(run.image_names)
-    except FileNotFoundError as error:
-        raise DataError(f"got {str(run.images)!r} without {str(run.image_names)!r}, its names. {restore}") from error
-    check_keys(stored, ("names",), (), "the names of image files", {"names": (list,)})
-    names: list[str] = stored["names"]
-    count = len(run.dataset)
-    if len(names) != count or not all(isinstance(name, str) for name in names):
-        raise DataError(f"got {str(run.image_names)!r} that does not name {count} files; it is damaged. {restore}")
-    return names
-
-
-def _below(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix()
 
 
 def _files(data: Dataset, image_column: str) -> Iterator[Any]:

@@ -21,7 +21,8 @@ from hf_unlearnable.errors import DataError, RecipeError, SourceError, first_lin
 from hf_unlearnable.protection.arrays import Layout, Per, Scale
 from hf_unlearnable.protection.description import IMPORTED
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.runs.protecting import ProtectedRun, protect
+from hf_unlearnable.runs.protected_run import ProtectedRun
+from hf_unlearnable.runs.protecting import protect
 
 ENDINGS = (".npy", ".pt", ".pth", ".safetensors")
 
@@ -85,6 +86,9 @@ class Imported:
     def parts(self) -> Mapping[str, float]:
         """No optimisation, which would take time."""
         return {}
+
+    def check(self, surrogate: object = None, others: object = None) -> None:
+        """Nothing: ``import_noise`` takes neither."""
 
     def fit(
         self,

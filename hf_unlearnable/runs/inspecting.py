@@ -20,6 +20,7 @@ from hf_unlearnable.data.sources import ALL, Source, choose, open_source
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
 from hf_unlearnable.runs.image_files import source_paths
+from hf_unlearnable.settings import refuse_ignored
 from hf_unlearnable.training.processes import broadcast, run_on_all
 
 
@@ -93,6 +94,8 @@ def open_dataset(
         raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
     if isinstance(dataset, Source):
         return dataset
+    if isinstance(dataset, (Dataset, DatasetDict)):
+        refuse_ignored("which a dataset in memory does not have", config=config)
     if isinstance(dataset, Dataset):
         if split == ALL:
             raise DataError("got one split and split='all'; expected a DatasetDict, or the name of a dataset")

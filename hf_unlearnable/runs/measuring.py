@@ -73,14 +73,10 @@ def measure(
         UnlearnableError: as ``learnability`` raises them.
     """
     folder = RunFolder(run)
+    check_owner(owner, others, others_split, others_test, others_test_split)
     if owner:
         options |= open_others(others, others_split, others_test, others_test_split)
         sets = open_own(folder, clean, clean_split, test, test_split, options.get("image_column"))
-    elif any(given is not None for given in (others, others_split, others_test, others_test_split)):
-        raise RecipeError(
-            f"got images of others without {option('owner', True, '--owner')}; expected both: they are what the "
-            f"owner's lie among"
-        )
     else:
         sets = open_sets(folder, clean, clean_split, test, test_split)
     protected, originals, tests = sets
@@ -98,6 +94,19 @@ def measure(
         report.save(folder.measured, private=True)
         report.save(folder.beside("learnability.csv"), private=True)
     return report
+
+
+def check_owner(owner: bool, *others: Any) -> None:
+    """Refuse images of others, or their splits, where nobody asks whether one owner's are learned among them.
+
+    Raises:
+        RecipeError: they are given all the same.
+    """
+    if not owner and any(given is not None for given in others):
+        raise RecipeError(
+            f"got images of others without {option('owner', True, '--owner')}; expected both: they are what the "
+            f"owner's lie among"
+        )
 
 
 def with_suite(options: Mapping[str, Any]) -> dict[str, Any]:

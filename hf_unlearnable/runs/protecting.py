@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import without_columns
+from hf_unlearnable.data.columns import Columns, without_columns
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
@@ -22,24 +22,21 @@ from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source
 from hf_unlearnable.errors import CheckpointError, OutputError, RecipeError, option
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
-from hf_unlearnable.methods.base import AnySurrogate, Method, describe_findings
-from hf_unlearnable.methods.labelling import AUTO, NONE, Labels, is_one_class
-from hf_unlearnable.methods.others import OTHERS
+from hf_unlearnable.methods.base import AnySurrogate, Method
+from hf_unlearnable.methods.labelling import AUTO, Labels, is_one_class
 from hf_unlearnable.progress import whole
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.image_files import (
-    Names,
-    check_names,
-)
+from hf_unlearnable.runs.image_files import Names, check_names
 from hf_unlearnable.runs.inspecting import columns_of, looked_at, open_dataset
-from hf_unlearnable.runs.lossy_copy import LossyCopy, check_quality
+from hf_unlearnable.runs.lossy_copy import check_quality
 from hf_unlearnable.runs.origin import Origin
+from hf_unlearnable.runs.protected_run import ProtectedRun
 from hf_unlearnable.runs.releasing import Files, release
 from hf_unlearnable.runs.splits import Splits
-from hf_unlearnable.runs.test_images import draw_held_out, held_out_images, keep_held_out
+from hf_unlearnable.runs.test_images import check_share, draw_held_out, keep_held_out
+from hf_unlearnable.runs.written_files import keep_digests
 from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -51,90 +48,14 @@ class Recipe(Protocol):
     def seed(self) -> int:
         """Of every draw."""
 
+    def check(self, surrogate: Any = None, others: Any = None) -> None:
+        """As of ``Method``."""
+
     def parts(self) -> Mapping[str, float]:
         """As of ``Method``."""
 
     def fit(self, dataset: Dataset, *args: Any, **options: Any) -> Protection:
         """As of ``Method``."""
-
-
-@dataclass(frozen=True)
-class ProtectedRun(PathLike[str]):
-    """What ``protect`` made: a path to its folder that ``push``, ``verify``, ``measure`` and ``write_report`` take.
-
-    Attributes:
-        folder: of the run.
-        verification: all images as they were read back, compared with their originals.
-        intake: what was found before the work.
-        originals: the images that were protected, as they were: without those that were left out or held out.
-        image_files: how many lie in ``RunFolder.images``.
-        lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
-    """
-
-    folder: RunFolder
-    verification: Verification
-    intake: Intake
-    originals: Dataset
-    image_files: int = 0
-    lossy: LossyCopy | None = None
-
-    def __fspath__(self) -> str:
-        return str(self.folder)
-
-    @property
-    def dataset(self) -> Dataset:
-        """The protected images, which may be published."""
-        return self.folder.dataset
-
-    @property
-    def protection(self) -> Protection:
-        """The private perturbations, which undo the protection."""
-        return self.folder.protection
-
-    def __str__(self) -> str:
-        lossy = [] if self.lossy is None else [f"{self.lossy}."]
-        return "\n".join([*self.notes(), f"Read back from disk: {self.verification}.", *lossy])
-
-    def notes(self) -> list[str]:
-        """What became of labels, sizes and modes, where that was no matter of course, and what the method found."""
-        described = self.protection.description
-        classes, lines = described.classes, []
-        if described.labels == NONE:
-            lines.append(
-                "Labels: none. All images are taken as one owner's. For classes name a column (--label-column), or let "
-                "them be made (--labels clusters:10)."
-            )
-        elif described.labels:
-            names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
-            lines.append(
-                f"Labels: made, {described.labels}, {Labels.parse(described.labels).meaning}: {len(classes.names)} "
-                f"classes, {names}. The columns of the dataset stay as they are."
-            )
-        if classes.values is not None:
-            names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
-            lines.append(
-                f"Labels: the column {described.columns.label!r} was taken as {len(classes.names)} classes: {names}."
-            )
-        if others := described.findings.get(OTHERS):
-            lines.append(f"Others: {others} clean images of others were learned beside; none of them is written.")
-        if held_out := len(held_out_images(self.folder) or ()):
-            lines.append(f"Held out: {held_out} images stay clean to test on, and are not published.")
-        if left_out := self.intake.images - described.images - held_out:
-            lines.append(f"Left out, as told: {left_out} of {self.intake.images} rows, unreadable or without a label.")
-        if clean := self.folder.clean_splits:
-            protected = ", ".join(self.folder.protected_splits)
-            lines.append(f"Splits: protected together: {protected}; kept clean: {', '.join(clean)}.")
-        if described.resampled:
-            height, width = described.image_shape[1:]
-            lines.append(
-                f"Sizes: {described.resampled} of {described.images} images ({described.image_sizes}) keep theirs; "
-                f"their perturbations were optimised at {width}x{height} and resampled."
-            )
-        lines += [
-            f"Modes: {count} of {described.images} images go from {change}: theirs cannot be released as it is."
-            for change, count in described.conversions.items()
-        ]
-        return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]
 
 
 @check_arguments
@@ -248,6 +169,7 @@ def protect(
     check_format(image_format)
     check_names(names)
     check_quality(also_jpeg)
+    check_share(hold_out)
     name = "" if isinstance(dataset, (Dataset, DatasetDict)) else _name_of(dataset)
     for named in (name or (origin and origin.dataset), others if isinstance(others, (str, PathLike)) else None):
         if named:
@@ -265,8 +187,8 @@ def protect(
     columns = columns_of(opened.dataset, image_column, label_column)
     beside = open_others(others, others_split)
     recipe: Recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
-    released = without_columns(opened.dataset, drop_columns, columns)
-    check_columns(released, columns.image)
+    recipe.check(surrogate, beside)
+    released = released_columns(opened.dataset, columns, drop_columns)
     note = check_orientation(released, columns.image)
     found, skipped = looked_at(
         opened,
@@ -335,7 +257,20 @@ def protect(
         RunFolder(result).keep_intake(found)
         if held_out is not None:
             keep_held_out(RunFolder(result), held_out)
+        keep_digests(RunFolder(result))
     return ProtectedRun(RunFolder(target), intake=found, originals=data, **made._asdict())
+
+
+def released_columns(data: Dataset, columns: Columns, drop_columns: Sequence[str]) -> Dataset:
+    """The columns that are published, once none of them can hold what must not be.
+
+    Raises:
+        RecipeError: a column to leave out that is not there, or is needed.
+        PrivacyError: a column that can hold clean images.
+    """
+    released = without_columns(data, drop_columns, columns)
+    check_columns(released, columns.image)
+    return released
 
 
 def default_method(

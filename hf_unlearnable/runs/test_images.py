@@ -24,6 +24,16 @@ from hf_unlearnable.runs.folder import RunFolder
 SPLITS = ("test", "validation", "valid", "val", "dev")  # which a dataset may have to test on, the best first
 
 
+def check_share(share: float | None) -> None:
+    """Refuse a share that leaves nothing on one of both sides.
+
+    Raises:
+        RecipeError: not between 0 and 1.
+    """
+    if share is not None and not 0 < share < 1:
+        raise RecipeError(f"got {option('hold_out', share)}; expected a share of every class, such as 0.2")
+
+
 def draw_held_out(data: Dataset, columns: Columns, share: float, seed: int) -> NDArray[np.bool_]:
     """Draw the rows that stay clean to test on: (N,), the same ``share`` of every class.
 
@@ -39,8 +49,7 @@ def draw_held_out(data: Dataset, columns: Columns, share: float, seed: int) -> N
         RecipeError: another share.
         DataError: classes of fewer than three images.
     """
-    if not 0 < share < 1:
-        raise RecipeError(f"got {option('hold_out', share)}; expected a share of every class, such as 0.2")
+    check_share(share)
     labels = class_numbers(data, columns)
     if len(small := np.flatnonzero(((counts := np.bincount(labels)) > 0) & (counts < 3))):
         named = ", ".join(Classes.of(data, columns).names[number] for number in small[:NAMED])

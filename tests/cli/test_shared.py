@@ -79,8 +79,8 @@ def test_json_of_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["measure"], "Missing argument 'output'"),
-        (["verify", "out", "--cleam", "x"], "No such option: --cleam"),
+        (["measure"], "Missing argument"),
+        (["verify", "out", "--cleam", "x"], "No such option"),
         (["protect", "photos"], "name the folder to write"),
         (["protect", "photos", "--cache", "attic"], "'attic' is not one of 'disk', 'device'"),
         (["protect", "--config", "nowhere.yaml"], "got --config nowhere.yaml, which cannot be read"),

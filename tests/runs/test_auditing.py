@@ -19,7 +19,7 @@ from hf_unlearnable.cli.command import main
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.protection.findings import SEVERITIES, Audit
 from hf_unlearnable.protection.near_copies import find_near_copies
-from hf_unlearnable.runs import RunFolder, audit
+from hf_unlearnable.runs import RunFolder, audit, protect
 from hf_unlearnable.runs.publication import told_names
 
 
@@ -152,7 +152,7 @@ def test_one_original_under_two_labels(home, tmp_path):
     rows.append({**rows[0], "label": 1})
     data = Dataset.from_list(rows, features=twice.features)
     data.save_to_disk(tmp_path / "data")
-    Texture().fit(data, output_dir=tmp_path / "fit", progress=False)
+    Texture().fit(data, labels="none", output_dir=tmp_path / "fit", progress=False)
     out = make_output(tmp_path / "out", data, Protection(tmp_path / "fit"), str(tmp_path / "data"))
     found = the(audit(out, progress=False), "copies")
     assert found.severity == "leak"
@@ -192,14 +192,33 @@ def test_what_is_not_there_is_said(out, name, hub, tmp_path):
     assert severities(known)["class patterns"] == "leak"
 
 
-def test_a_set_without_labels(home, tmp_path):
-    """One owner's pictures: what classes share cannot be asked for; everything else can."""
+def test_a_set_without_labels_is_one_class(tmp_path):
+    """One owner's pictures: what all share is estimated; what a thief finds who makes classes is said to be open."""
     for name, seed in (("train", 0), ("test", 1)):
         pictures(seed=seed).remove_columns(["label", "name"]).save_to_disk(tmp_path / name)
-    audited = audit(tmp_path / "train", clean=str(tmp_path / "train"), test=str(tmp_path / "test"), progress=False)
-    assert severities(audited)["class patterns"] == "not looked at"
-    assert "without labels" in the(audited, "class patterns").says
-    assert severities(audited)["probe"] == "note"
+    data = load_from_disk(str(tmp_path / "train"))
+    wave = np.random.default_rng(0).choice([-8, 8], (32, 32, 3))
+    shared = [{"image": Image.fromarray((np.asarray(row["image"]) + wave).astype(np.uint8))} for row in data]
+    Dataset.from_list(shared, features=data.features).save_to_disk(tmp_path / "shared")
+    protection = Texture().fit(data, labels="none", output_dir=tmp_path / "fit", progress=False)
+    make_output(tmp_path / "out", data, protection, str(tmp_path / "train"))
+    for which, severity in (("shared", "leak"), ("out", "note")):  # which gives every image one of several waves
+        audited = audit(tmp_path / which, clean=str(tmp_path / "train"), test=str(tmp_path / "test"), progress=False)
+        found = the(audited, "class patterns")
+        assert found.severity == severity
+        assert "60 released images as one class" in found.says
+        assert "Not looked at: what they find beside images of other classes" in found.says
+        assert found.evidence["classes"] == 1
+        assert severities(audited)["probe"] == "note"
+
+
+def test_a_clean_split_may_be_named(tmp_path):
+    parts = DatasetDict(train=pictures(), test=pictures(20, seed=1), valid=pictures(10, seed=2))
+    given = {"split": "all", "keep_clean": ["test", "valid"], "progress": False}
+    out = protect(parts, tmp_path / "out", method="texture", **given)
+    for split, count in ((None, 30), ("test", 20), ("valid", 10)):
+        assert the(audit(out, test_split=split, progress=False), "probe").evidence["images"] == 2 * count
+    assert the(audit(out, test_split="no", progress=False), "probe").severity == "not looked at"
 
 
 def test_the_private_part_is_a_leak(out):

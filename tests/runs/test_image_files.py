@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -13,12 +13,13 @@ from datasets import load_dataset
 from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 
-from hf_unlearnable import Budget, DataError, RecipeError, verify
+from hf_unlearnable import Budget, DataError, RecipeError, SourceError, verify
 from hf_unlearnable.data.disk_space import expected_space
 from hf_unlearnable.files import file_digest
 from hf_unlearnable.protection.remaining import Remaining
 from hf_unlearnable.runs import RunFolder, protect
-from hf_unlearnable.runs.image_files import check_images, names_of
+from hf_unlearnable.runs.image_files import names_of
+from hf_unlearnable.runs.written_files import check_files
 
 
 @pytest.fixture
@@ -52,16 +53,14 @@ def test_the_same_names_and_the_bytes_of_the_dataset(photos, tmp_path, image_for
     run = protect(photos, tmp_path / "out", method="texture", image_format=image_format, progress=False)
     expected = sorted(name.rsplit(".", 1)[0] + f".{image_format}" for name in files_of(photos))
     assert files_of(run.folder.images) == expected
-    names = json.loads(run.folder.image_names.read_text())["names"]
-    for name, image in zip(names, stored(run), strict=True):
-        assert (run.folder.images / name).read_bytes() == image["bytes"]
-    assert run.image_files == check_images(run.folder) == 24
+    expected = sorted(image["bytes"] for image in stored(run))
+    assert sorted((run.folder.images / name).read_bytes() for name in files_of(run.folder.images)) == expected
+    assert run.image_files == len(expected) == 24
 
 
 def test_not_from_memory_and_not_where_nobody_wants_them(photos, tmp_path):
     run = protect(make_dataset(), tmp_path / "memory", method="texture", progress=False)
     assert not run.folder.images.exists()
-    assert check_images(run.folder) == 0
     run = protect(photos, tmp_path / "without", method="texture", image_files=False, progress=False)
     assert not run.folder.images.exists()
     run = protect(make_dataset(), tmp_path / "asked", method="texture", image_files=True, progress=False)
@@ -93,7 +92,7 @@ def test_names_that_no_disk_takes(tmp_path):
             archive.writestr(f"{row['label']}{'d' * 300}/{'n' * 300}{index}.png", png(row["image"]))
     for kind in ("kept", "numbers"):
         run = protect(tmp_path / "photos.zip", tmp_path / kind, method="texture", names=kind, progress=False)
-        assert check_images(run.folder) == len(files_of(run.folder.images)) == 6
+        assert run.image_files == len(files_of(run.folder.images)) == 6
 
 
 def test_numbers_tell_no_name(photos, tmp_path):
@@ -110,40 +109,70 @@ def test_numbers_tell_no_name(photos, tmp_path):
         protect(photos, tmp_path / "no", method="texture", names="hashes", progress=False)
 
 
-def test_verify_looks_at_the_files(photos, tmp_path):
-    run = protect(photos, tmp_path / "out", method="texture", progress=False)
-    verify(run)
-    file = next(path for path in run.folder.images.rglob("*.png"))
-    content = file.read_bytes()
-    file.unlink()
-    with pytest.raises(DataError, match="1 of 24 are missing or changed"):
-        verify(run)
-    file.write_bytes(content)
-    (file.parent / "original.jpg").write_bytes(b"clean")
-    with pytest.raises(DataError, match=r"1 are not of this protection, such as .*original.jpg"):
-        verify(run)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run with every kind of file that protect writes."""
+    home = tmp_path_factory.mktemp("whole")
+    for index, row in enumerate(make_dataset(24, channels=3, side=16)):
+        place = home / "photos" / ("test" if index % 4 == 0 else "train") / f"class {row['label']}"
+        place.mkdir(parents=True, exist_ok=True)
+        row["image"].save(place / f"Anna {index:02}.png")
+    given = {"split": "all", "keep_clean": ["test"], "hold_out": 0.2, "also_jpeg": 90, "progress": False}
+    return protect(home / "photos", home / "out", method="texture", **given).folder.root
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda names: names[1:], lambda names: [*names, "x.png"], lambda names: [0] * 24, None]
-)
-def test_a_damaged_list_of_names_is_told(photos, tmp_path, damage):
-    run = protect(photos, tmp_path / "out", method="texture", progress=False)
-    file = run.folder.image_names
-    if damage is None:
-        file.unlink()
-    else:
-        file.write_text(json.dumps({"names": damage(json.loads(file.read_text())["names"])}))
-    with pytest.raises(DataError, match=rf"{file}.*remove '{run.folder.images}'"):
-        verify(run)
+@pytest.fixture
+def out(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "out")
+
+
+PARTS = ["dataset/train", "dataset/test", "images", "images-jpeg", "private/held-out"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_verify_knows_every_file(out, part):
+    """One bit anywhere, or a file that is gone: also in what is clean, of which nothing else would tell."""
+    verify(out)
+    files = [file for file in sorted((out / part).rglob("*")) if file.is_file()]
+    for file in files[::3]:
+        content = file.read_bytes()
+        for damage in (lambda content: content[:-1] + bytes([content[-1] ^ 1]), None):
+            file.unlink() if damage is None else file.write_bytes(damage(content))
+            with pytest.raises((DataError, SourceError)):
+                verify(out)
+            with pytest.raises(DataError, match=rf"1 of \d+ are damaged or missing, such as {part}"):
+                check_files(RunFolder(out))
+            file.write_bytes(content)
+    verify(out)
+
+
+@pytest.mark.parametrize("part", ["images", "images-jpeg"])
+def test_verify_refuses_files_of_others_among_the_copies(out, part):
+    (out / part / "Thumbs.db").write_bytes(b"left by a system")
+    verify(out)
+    (out / part / "original.jpg").write_bytes(b"clean")
+    with pytest.raises(DataError, match=f"1 are not of this protection, such as {part}/original.jpg"):
+        verify(out)
+    shutil.rmtree(out / part)  # nothing is lost with a copy
+    verify(out)
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"digests": []}', b'{"names": []}', None])
+def test_damaged_digests_are_told(out, damage):
+    file = RunFolder(out).file_digests
+    file.unlink() if damage is None else file.write_bytes(damage)
+    with pytest.raises(DataError, match=r"private/files.json is damaged or missing"):
+        verify(out)
 
 
 def test_a_killed_run_goes_on_with_all_files(photos, tmp_path, monkeypatch):
-    import hf_unlearnable.runs.protecting as protecting
+    from hf_unlearnable.runs import protecting
 
     whole = protect(photos, tmp_path / "whole", method="texture", progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr("hf_unlearnable.runs.image_files.atomic_write", lambda *a, **k: (_ for _ in ()).throw(OSError()))
+        patch.setattr(
+            "hf_unlearnable.runs.written_files.atomic_write", lambda *a, **k: (_ for _ in ()).throw(OSError())
+        )
         with pytest.raises(OSError):  # noqa: PT011
             protecting.protect(photos, tmp_path / "out", method="texture", progress=False)
     assert not (tmp_path / "out").exists()

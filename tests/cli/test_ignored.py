@@ -1,0 +1,155 @@
+"""No option is ignored in silence, and what can be known before the images are looked at is told before that."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+from datasets import DatasetDict
+from helpers.datasets import make_dataset
+
+from hf_unlearnable import RecipeError, Texture, verify
+from hf_unlearnable.cli.command import main
+from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.data.sources import open_source
+from hf_unlearnable.runs import audit, protect
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command line in this process: its exit status and its error."""
+
+    def run(*words) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["hf-unlearnable", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0), capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The same images as everything that has no configurations; and a run."""
+    folder = tmp_path_factory.mktemp("home")
+    data = make_dataset(24)
+    for index, row in enumerate(data):
+        (folder / "photos" / f"class {row['label']}").mkdir(parents=True, exist_ok=True)
+        row["image"].save(folder / "photos" / f"class {row['label']}" / f"{index:02}.png")
+    shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
+    data[0]["image"].save(folder / "one.png")
+    data.save_to_disk(folder / "saved")
+    DatasetDict(train=data, test=data).save_to_disk(folder / "both")
+    data.to_parquet(folder / "table.parquet")
+    (folder / "br[a]ckets").mkdir()
+    data.to_parquet(folder / "br[a]ckets" / "train.parquet")
+    protect(folder / "photos", folder / "out", method=Texture(), progress=False)
+    return folder
+
+
+@pytest.mark.parametrize("source", ["photos", "photos.zip", "one.png", "saved", "both", "table.parquet", "br[a]ckets"])
+def test_a_configuration_of_what_has_none_is_refused(home, source, tmp_path, command):
+    with pytest.raises(RecipeError, match=r"got config='small', of which there are several in a dataset on the Hub"):
+        open_source(str(home / source), "train", "small")
+    status, said = command("protect", home / source, "--output", tmp_path / "out", "--subset", "small")
+    assert status == 1
+    assert "got --subset small, of which" in said
+
+
+def test_a_configuration_of_what_is_in_memory_is_refused(tmp_path):
+    for data in (make_dataset(), DatasetDict(train=make_dataset())):
+        with pytest.raises(RecipeError, match=r"got config='small', which a dataset in memory does not have"):
+            protect(data, tmp_path / "out", config="small", progress=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "OUT", "--split", "test"],
+        ["verify", "OUT", "--subset", "small"],
+        ["verify", "OUT", "--revision", "main"],
+        ["audit", "OUT", "--budget", "4/255"],
+        ["audit", "OUT", "--image-column", "picture"],
+        ["audit", "OUT", "--label-column", "name"],
+        ["audit", "OUT/dataset", "--clean-split", "train"],
+        ["report", "OUT", "--image-column", "picture"],
+        ["report", "OUT", "--label-column", "name"],
+        ["report", "OUT/dataset", "--clean-split", "train"],
+        ["measure", "OUT", "--others-split", "train"],
+        ["protect", "PHOTOS", "--output", "NEW", "--patience", "5"],
+        ["protect", "PHOTOS", "--output", "NEW", "--attempts", "2"],
+        ["protect", "PHOTOS", "--output", "NEW", "--others-split", "train"],
+        ["protect", "PHOTOS", "--output", "NEW", "--keep-clean", "test"],
+        ["protect", "saved", "--output", "NEW", "--class-depth", "1"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_would_be_ignored_is_refused(home, words, tmp_path, command):
+    places = {"PHOTOS": home / "photos", "saved": home / "saved", "NEW": tmp_path / "new"}
+    places |= {"OUT": home / "out", "OUT/dataset": home / "out" / "dataset"}
+    status, said = command(*(places.get(word, word) for word in words))
+    assert status == 1, said
+    assert "others" in said if words[-2] == "--others-split" else words[-2] in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_said_twice_and_is_the_same_is_no_fault(home):
+    audited = audit(home / "out", budget="8/255", image_column="image", label_column="label", progress=False)
+    assert audited.images == verify(home / "out").images == 24
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--surrogate", "smal-resnet"], "got the model 'smal-resnet', neither a folder nor reachable on the Hub"),
+        (["--method", "mi-ue", "--surrogate", "PHOTOS"], "a folder without an image classifier"),
+        (
+            ["--method", "texture", "--surrogate", "mlp"],
+            "got --surrogate mlp for the method 'texture'",
+        ),
+        (["--method", "texture", "--others", "PHOTOS"], "got images of others for the method 'texture'"),
+        (["--drop-column", "caption"], "got the columns caption to leave out"),
+        (["--hold-out", "1.5"], "got --hold-out 1.5"),
+        (["--label-column", "caption"], "caption"),
+        (["--keep-clean", "test"], "--keep-clean test"),
+    ],
+)
+def test_what_can_be_known_first_is_told_first(home, words, told, tmp_path, command, monkeypatch, hub):
+    def too_late(*_, **__):
+        raise AssertionError("the images were looked at")
+
+    monkeypatch.setattr(Intake, "of", too_late)
+    words = [home / "both" if word == "PHOTOS" else word for word in words]
+    status, said = command("protect", home / "photos", "--output", tmp_path / "out", *words)
+    hub.unknown.clear()  # it has no models
+    assert status == 1
+    assert told in said
+
+
+def test_a_dry_run_tells_wrong_columns_too(home, command):
+    status, said = command("protect", home / "photos", "--dry-run", "--drop-column", "caption")
+    assert status == 1
+    assert "got the columns caption to leave out" in said
+
+
+def test_clean_refuses_a_folder_that_is_not_there(tmp_path, command):
+    status, said = command("clean", tmp_path / "otu")
+    assert status == 1
+    assert "there is no folder" in said
+
+
+def test_push_from_protect_waits_as_long_as_it_is_told(home, tmp_path, command, monkeypatch):
+    """A Hub that accepts and does not answer."""
+    import socket
+    import time
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        words = ["protect", home / "photos", "--output", tmp_path / "out", "--push", "me/boats", "--patience", 2]
+        started = time.monotonic()
+        status, said = command(*words)
+    assert status == 1
+    assert time.monotonic() - started < 20
+    assert "push to me/boats" in said
