@@ -123,22 +123,13 @@ DATASETS = {
     data.name: data
     for data in (
         Data(
-            name="photo-patches-1000",
+            name="photo-patches-2000",
             source="photo-patches",
-            rows=1000,
+            rows=2000,
             test_rows=1000,
             thieves="quick",
-            digest="c016f10f5f81b65659bb8d46cd6eb74b",
+            digest="0bc9f4deea64b41f1f53881c546833da",
             test_digest="916155247d208ffa2b4eb322212d66e3",
-        ),
-        Data(
-            name="fashion-mnist-1000",
-            source="fashion-mnist",
-            rows=1000,
-            test_rows=1000,
-            thieves="quick",
-            digest="60d6aa3a9f37caca9287b1a0a3b82f1d",
-            test_digest="9b8601eb7c25be7c041ccdfd6aa38ea6",
         ),
         Data(
             name="photo-patches-4000",

@@ -10,7 +10,7 @@ from hf_unlearnable.benchmark.config import SUITES, Config, text_of
 from hf_unlearnable.benchmark.protocol import DATASETS, THIEVES
 
 OWN = "protocol: none\nmethods: [texture]\nthieves: ['small-resnet; sgd; none']\n"
-PATCHES = "datasets: [photo-patches-1000]\n"
+PATCHES = "datasets: [photo-patches-2000]\n"
 DATA = OWN + "datasets: [{name: mine, source: here, epochs: 3}]\n"
 
 
@@ -40,7 +40,7 @@ DATA = OWN + "datasets: [{name: mine, source: here, epochs: 3}]\n"
         ),
         (PATCHES + "methods: [em]\nthieves: [knn; ; no]\n", "thieves[0]: got the defence 'no'"),
         (PATCHES + "methods: [em]\nthieves: [knn; ; none]\n", "expected a thief that the protocol sends against photo"),
-        ("methods: [em]\ndatasets: [cifar]\n", "datasets[0]: got 'cifar'; expected one of photo-patches-1000"),
+        ("methods: [em]\ndatasets: [cifar]\n", "datasets[0]: got 'cifar'; expected one of photo-patches-2000"),
         ("methods: [em]\ndatasets: [{name: a, source: b}]\n", "add the line protocol: none"),
         (OWN + "datasets: [{name: a}]\n", "datasets[0].source: got None; expected text"),
         (OWN + "datasets: [{name: a, source: b, epochs: x}]\n", "datasets[0].epochs: got 'x'; expected a whole number"),
@@ -49,7 +49,7 @@ DATA = OWN + "datasets: [{name: mine, source: here, epochs: 3}]\n"
         (PATCHES + "methods: [{released: u/x, name: x}]\n", "methods[0].dataset: got None; expected text"),
         (PATCHES + "methods: [{released: u/x, name: x, dataset: y}]\n", "methods[0].dataset: got 'y'; expected one of"),
         (
-            PATCHES + "methods: [em, {released: u/x, name: em, dataset: photo-patches-1000}]\n",
+            PATCHES + "methods: [em, {released: u/x, name: em, dataset: photo-patches-2000}]\n",
             "methods: got 'em'; expected a name for every set that no other method has",
         ),
     ],
@@ -77,9 +77,9 @@ def test_the_suites_of_the_package_follow_the_protocol(suite):
 
 def test_every_recipe_gets_its_budgets_fits_and_the_attack_that_its_author_names(monkeypatch):
     monkeypatch.setattr(EM, "adaptive", "grayscale", raising=False)
-    text = PATCHES + "methods: [texture, em, {released: u/x, name: theirs, dataset: photo-patches-1000, budget: 16}]\n"
+    text = PATCHES + "methods: [texture, em, {released: u/x, name: theirs, dataset: photo-patches-2000, budget: 16}]\n"
     config = Config.parse(text + "budgets: [8, 16]\nfits: 2\nseeds: 1\n")
-    data = DATASETS["photo-patches-1000"]
+    data = DATASETS["photo-patches-2000"]
     sets = config.sets_of(data)
     assert [(one.name, str(one.budget)) for one in sets[:2]] == [("texture", "linf:8")] * 2
     assert [one.method.seed for one in sets[:2]] == [0, 1]
@@ -96,7 +96,7 @@ def test_every_recipe_gets_its_budgets_fits_and_the_attack_that_its_author_names
 def test_thousands_of_cells_are_planned_in_a_moment():
     budgets = "budgets: [" + ", ".join(str(number) for number in range(1, 41)) + "]\n"
     config = Config.parse(PATCHES + "methods: [texture, em, mi-ue, beo]\n" + budgets + "fits: 3\n")
-    data = DATASETS["photo-patches-1000"]
+    data = DATASETS["photo-patches-2000"]
     sets = config.sets_of(data)
     attacks = [config.attack_on(one) for one in sets]
     cells = list(cells_of("v1", data, sets, config.thieves_of(data), attacks, config.ratios, config.seeds))
