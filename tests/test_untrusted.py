@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 from hf_unlearnable import EM, CheckpointError, DataError, Defence, HubError, UnlearnableError, learnability, pull, push
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.evaluation.report import Report, Result
+from hf_unlearnable.evaluation.report import Report
+from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.files import file_digest
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.retry import Retry

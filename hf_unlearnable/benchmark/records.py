@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from hf_unlearnable.benchmark.protocol import digest_of_json
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.cases import case_of
-from hf_unlearnable.evaluation.report import Result, accuracies
+from hf_unlearnable.evaluation.results import Result, accuracies
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 from hf_unlearnable.protection.verification import Verification

@@ -7,7 +7,8 @@ from hf_unlearnable.lazy import lazy_names
 if TYPE_CHECKING:
     from hf_unlearnable.evaluation.callbacks import LearnabilityCallback, StopWhenLearned
     from hf_unlearnable.evaluation.protocol import learnability
-    from hf_unlearnable.evaluation.report import Report, Result
+    from hf_unlearnable.evaluation.report import Report
+    from hf_unlearnable.evaluation.results import Result
     from hf_unlearnable.evaluation.theory import Theory
     from hf_unlearnable.evaluation.thieves import Thief, thieves_of_suite
     from hf_unlearnable.evaluation.verdicts import Verdict, best_thief
@@ -30,7 +31,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "LearnabilityCallback": "callbacks",
         "Report": "report",
-        "Result": "report",
+        "Result": "results",
         "StopWhenLearned": "callbacks",
         "Theory": "theory",
         "Thief": "thieves",

@@ -1,4 +1,4 @@
-"""What a measurement found: one result for every victim that was trained, and the figures made of them."""
+"""What a measurement found: the figures made of the results of all victims."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -22,100 +22,13 @@ from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
 from hf_unlearnable.evaluation.printed import CANNOT, blocks, overview, sizes
+from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
 NO_DEFENCE = "none"
 
 FEW = 3  # victims and defences of which the printed table shows every figure
-
-
-def accuracies(stored: Sequence[Any], *, missing: bool = False) -> tuple[float, ...]:
-    """What was kept of a victim's epochs.
-
-    Args:
-        stored: one an epoch.
-        missing: whether None, for what is not a number, may be among them.
-
-    Raises:
-        DataError: nothing, or something else than numbers in [0, 1].
-    """
-    if missing:
-        return tuple(math.nan if one is None else accuracies([one])[0] for one in stored)
-    if not stored or not all(isinstance(one, (int, float)) and 0 <= one <= 1 for one in stored):
-        raise DataError(f"got the epochs {str(stored)[:80]}; expected an accuracy in [0, 1] after each")
-    return tuple(stored)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One victim.
-
-    Attributes:
-        victim: the model, as given, with the name of its recipe where that is not the one of the report.
-        case: what it was trained on, the key of one of ``CASES``.
-        ratio: the share of the rows that is protected, in [0, 1]; that of its mixture for ``CLEAN_PART``.
-        defence: what the thief did against the protection.
-        seed: of its weights, order, augmentation and of the split of a mixture.
-        epochs: clean test accuracy in [0, 1] after every epoch, the last of them after the last step; where one owner's
-            class was measured, its recall.
-        precision: there, of the test images that were named as the owner's, the share that is; not a number, None in
-            files, where none was. Empty elsewhere.
-        others: there, the accuracy on the test images of all other classes.
-    """
-
-    victim: str
-    case: str
-    ratio: float
-    defence: str
-    seed: int
-    epochs: tuple[float, ...]
-    precision: tuple[float, ...] = ()
-    others: tuple[float, ...] = ()
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Result:
-        """The inverse of ``asdict``, as JSON has it.
-
-        Raises:
-            DataError: a key that is missing or not known, a value of another kind, or a case that is not known.
-        """
-        kinds = kinds_of(cls)
-        if not isinstance(stored, dict):
-            raise DataError(f"got {stored!r} as a result; expected the keys {', '.join(kinds)}")
-        later = ("precision", "others")
-        check_keys(stored, set(kinds) - set(later), later, "a result", kinds)
-        case_of(stored["case"])
-        read = {name: accuracies(stored[name], missing=True) for name in later if name in stored}
-        read["epochs"] = accuracies(stored["epochs"])
-        return cls(**{**stored, **read})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON, without what was not measured."""
-        told = {name: value for name, value in asdict(self).items() if value != ()}
-        if self.precision:
-            told["precision"] = [None if math.isnan(value) else value for value in self.precision]
-        return told
-
-    @property
-    def last(self) -> float:
-        """Clean test accuracy after the last step."""
-        return self.epochs[-1]
-
-    @property
-    def last_precision(self) -> float:
-        """That of the owner's class after the last step."""
-        return self.precision[-1] if self.precision else math.nan
-
-    @property
-    def last_others(self) -> float:
-        """The accuracy on all other classes after the last step."""
-        return self.others[-1] if self.others else math.nan
-
-    @property
-    def peak(self) -> float:
-        """The highest after any epoch: what a thief gets who stops early and happens to be lucky."""
-        return max(self.epochs)
 
 
 @dataclass(frozen=True)

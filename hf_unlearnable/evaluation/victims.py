@@ -23,7 +23,7 @@ from hf_unlearnable.data.image_set import ImageSet, draw_by_class
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, DivergenceError, first_line
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.scores import confusion, owner_figures
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write

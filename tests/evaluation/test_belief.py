@@ -12,7 +12,7 @@ from helpers.datasets import described, make_dataset
 
 from hf_unlearnable import Report, Training, learnability, load_metric
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.scores import guessing, protection_score
 from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_words
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card

@@ -19,7 +19,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import JPEG
 from hf_unlearnable.evaluation import victims
 from hf_unlearnable.evaluation.cases import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.victims import split
 from hf_unlearnable.reports.charts import accuracy_chart
 from hf_unlearnable.training.batches import random_crop_flip

@@ -16,7 +16,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.evaluation import victims
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.protocol import chosen_thieves, trials
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.thieves import SUITES, Thief, find_victim, thieves_of_suite
 from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_words
 from hf_unlearnable.evaluation.victims import Trial, Victims

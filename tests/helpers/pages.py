@@ -11,7 +11,7 @@ import pytest
 
 from hf_unlearnable import Report
 from hf_unlearnable.evaluation.cases import case_of
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 
 HOSTILE = "<script src='http://evil.example/x.js'></script>$x^{"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -29,7 +29,7 @@ from hf_unlearnable import (
     verify,
 )
 from hf_unlearnable.cli.command import app
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 
 pytestmark = pytest.mark.usefixtures("hub")
 

@@ -15,7 +15,7 @@ from hf_unlearnable import DataError, Report
 from hf_unlearnable.evaluation import cases as owner
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, Case
 from hf_unlearnable.evaluation.lines import Accuracy
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.reports.charts import accuracy_chart, learning_curves
 from hf_unlearnable.reports.comparison_page import ComparedRun, comparison_page

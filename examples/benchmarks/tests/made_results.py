@@ -6,7 +6,7 @@ from result_files import Experiment, ResultFile
 
 from hf_unlearnable import Report
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL, case_of
-from hf_unlearnable.evaluation.report import Result
+from hf_unlearnable.evaluation.results import Result
 
 MEASURED = {
     CLEAN: (0.8, 0.82),
