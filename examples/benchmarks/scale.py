@@ -2,6 +2,7 @@
 
     python examples/benchmarks/scale.py --images 10000 --images 100000 --images 1000000
     python examples/benchmarks/scale.py --images 126689 --side 224    # as many as ImageNet-100
+    python examples/benchmarks/scale.py --images 1000000 --stage open  # the check of a store, without a fit
     python examples/benchmarks/scale.py --table      # only print what is there
 
 Synthetic images (random blocks, 100 classes, PNG) in an Arrow file, as ``datasets`` keeps them. Every stage is a
@@ -10,7 +11,8 @@ files and the system may take back at any time (RssFile).
 
 ``fit`` reads and keeps all images, but makes 50 steps only: their number times the time of one is what a real fit
 takes on top, see docs/scale.md. ``map`` writes the protected images as PNG. ``push`` sends them to a server on this
-machine that speaks the Hub's protocol.
+machine that speaks the Hub's protocol. ``open`` makes a store of random levels and opens it, in a process that has
+not seen it: the seconds are those of the opening, which reads and checks all of it.
 """
 
 from __future__ import annotations
@@ -117,6 +119,41 @@ def push(folder: Path, images: int, side: int) -> dict[str, Any]:
     return {"pushed": str(push_to_hub(folder / "out", "owner/scale", private=True))}
 
 
+def store(folder: Path, images: int, side: int) -> dict[str, Any]:
+    """Write a protection of random levels."""
+    from datasets import Dataset
+
+    from hf_unlearnable import Protection
+    from hf_unlearnable.data.pixels import DIGEST_BYTES
+
+    rng = np.random.default_rng(0)
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for start in range(0, images, 4096):
+            count = min(4096, images - start)
+            levels = rng.integers(-8, 9, (count, 3, side, side), dtype=np.int8)
+            yield np.frombuffer(rng.bytes(count * DIGEST_BYTES), f"V{DIGEST_BYTES}"), levels
+
+    grey = Dataset.from_dict({"image": [Image.new("RGB", (side, side), "grey")], "label": [0]})
+    noise = np.ones((1, side, side, 3), np.int8)
+    small = Protection.from_arrays(noise, grey, budget=BUDGET, per="image", output_dir=folder / "small", progress=False)
+    (folder / "store").mkdir()
+    Protection.write(folder / "store", batches(), small.description)
+    return {}
+
+
+def open_(folder: Path, images: int, side: int) -> dict[str, Any]:
+    """Open it twice; the second time it is known."""
+    from hf_unlearnable import Protection
+
+    seconds = []
+    for _ in range(2):
+        started = time.monotonic()
+        assert len(Protection.from_pretrained(folder / "store")) == images
+        seconds.append(round(time.monotonic() - started, 2))
+    return {"seconds": seconds[0], "again": seconds[1]}
+
+
 def watch(process: subprocess.Popen[str], peaks: dict[str, int]) -> None:
     """The largest memory of a process, in MiB by kind, until it ends."""
     while process.poll() is None:
@@ -168,20 +205,22 @@ def run(stage: str, folder: Path, images: int, side: int) -> dict[str, Any]:
 
 
 def measure(images: int, side: int, stages: list[str]) -> None:
-    """All stages of one size, and their file."""
+    """All stages of one size, or some of them, and their file."""
     experiment = Experiment(
         script=SCRIPT,
         dataset="synthetic",
         images=images,
         method="em",
         budget=str(BUDGET),
-        settings={"side": side, "steps": STEPS},
+        settings={"side": side, "steps": STEPS} | ({} if stages == list(STAGES) else {"stages": stages}),
         machine=machine(),
         command=command(),
     )
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCALE_DIR")) as temporary:
         for stage in stages:
+            if stage == "open":
+                run("store", Path(temporary), images, side)
             found[stage] = run(stage, Path(temporary), images, side)
             print(f"{images} images of {side} pixels, {stage}: {found[stage]}", flush=True)
             ResultFile(experiment, {"stages": found}).write()
@@ -203,15 +242,15 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--images", type=int, action="append", help="default: 10,000, 100,000 and 1,000,000")
     parser.add_argument("--side", type=int, default=32, help="in pixels")
-    parser.add_argument("--stage", choices=STAGES, action="append", help="default: all")
+    parser.add_argument("--stage", choices=(*STAGES, "open"), action="append", help="default: all but open")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--do", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--do", choices=(*STAGES, "store", "open"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parse(parser)
     if arguments.serve:
         serve()
     if arguments.do:
-        stage = {"make": make, "fit": fit, "map": map_, "push": push}[arguments.do]
+        stage = {"make": make, "fit": fit, "map": map_, "push": push, "store": store, "open": open_}[arguments.do]
         print(json.dumps(stage(arguments.folder, arguments.images[0], arguments.side)))
         return
     if not arguments.table:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.comparisons import write_comparison
 from helpers.datasets import ROOT
+from helpers.permissions import is_private, modes
 
 from hf_unlearnable import EM, DataError, OutputError
 from hf_unlearnable.benchmark import Config, run, write_pages
@@ -139,6 +140,16 @@ def test_a_method_that_fails_is_told_at_the_end_and_the_others_are_measured(runs
         work.do()
     assert figures(runs / "one").items() <= figures(runs / "changed").items()
     assert sum("made to fail" in line for line in begun) == 1
+
+
+def test_who_may_read_a_run(runs):
+    """The table is for all, the fits are not."""
+    run = runs / "one"
+    fits = list((run / "protected").iterdir())
+    assert len(fits) == 1
+    assert modes(run)["protected"] == "700"
+    assert is_private(fits[0] / "private")
+    assert {path.name for path in run.iterdir()} >= {"protected", "cells", "sets", "claims"}
 
 
 def test_another_comparison_does_not_get_the_same_folder(runs):

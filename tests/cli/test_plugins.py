@@ -136,7 +136,9 @@ def test_an_installed_package_is_used_by_name(source, tmp_path, name):
     for words in ("acme-unlearnable 1.2", "stripes", "flip", "tiny-net"):
         assert words in told[1]
     (methods,) = [line for line in told[1].splitlines() if line.startswith("methods ")]
-    assert methods.split(maxsplit=1)[1] == "auto, beo, em, mi-ue, stripes, texture"
+    assert methods.split(maxsplit=1)[1] == (
+        "ar, auto, beo, cuda, em, lsp, mi-ue, noise, pgd, pil, rem, stripes, tap, texture"
+    )
     assert "'broken' of the installed package acme-unlearnable" in told[1]
     assert "PluginError" in broken[2]
     assert "installed package acme-unlearnable (acme_unlearnable:NotThere)" in broken[2]

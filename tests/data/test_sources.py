@@ -48,12 +48,8 @@ def write_metadata(folder, **columns):
 
 
 def test_a_folder_without_labels_says_what_is_needed(flat):
-    with pytest.raises(
-        DataError,
-        match=r"without a column of type ClassLabel: image \(Image\).*one folder a class, or a "
-        r"metadata\.jsonl",
-    ):
-        quick(load_source(str(flat)))
+    with pytest.warns(DataWarning, match=r"no labels among the columns image: all images are taken as one owner's"):
+        assert len(quick(load_source(str(flat)))) == 12
 
 
 def test_labels_from_metadata(flat):
@@ -71,7 +67,7 @@ def test_labels_from_metadata(flat):
 def test_a_label_column_of_another_name(flat):
     write_metadata(flat, breed=[30, 10, 20], note=["x", "y", "z"])
     data = load_source(str(flat))
-    with pytest.raises(DataError, match=r"breed \(Value\('int64'\)\).*label_column=NAME"):
+    with pytest.warns(DataWarning, match=r"among the columns image, breed, note: .*label_column=NAME"):
         quick(data)
     protection = quick(data, label_column="breed")
     assert protection.about["classes"] == ["10", "20", "30"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 
+import numpy as np
 import pytest
 from helpers.datasets import make_dataset
+from helpers.permissions import is_private, is_public, modes
 from typer.testing import CliRunner
 
 from hf_unlearnable import EM, Protection
@@ -25,34 +26,12 @@ def umask(request):
     os.umask(before)
 
 
-def run(*words) -> str:
+def run(*words, code: int | None = 0) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 0, done.output + repr(done.exception)
+    assert done.exit_code in (0, 1) if code is None else done.exit_code == code, done.output + repr(done.exception)
     return done.output
-
-
-def modes(folder) -> dict[str, str]:
-    """Of all that is in a folder and of itself: path -> permissions."""
-    return {str(path.relative_to(folder)): oct(stat.S_IMODE(path.stat().st_mode))[2:] for path in walk(folder)}
-
-
-def walk(folder):
-    return [folder, *folder.rglob("*")]
-
-
-def is_private(folder, *, but=()) -> bool:
-    found = {name: mode for name, mode in modes(folder).items() if name not in but}
-    wrong = {name: mode for name, mode in found.items() if mode != ("700" if (folder / name).is_dir() else "600")}
-    assert wrong == {}
-    return len(found) > 1
-
-
-def is_public(folder, umask) -> bool:
-    kinds = {True: oct(0o777 & ~umask)[2:], False: oct(0o666 & ~umask)[2:]}
-    assert {name: mode for name, mode in modes(folder).items() if mode != kinds[(folder / name).is_dir()]} == {}
-    return True
 
 
 def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch):
@@ -68,6 +47,8 @@ def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch)
     run("report", out)
     run("report", out, "--public")
     run("push", out, name)
+    run("verify", out)
+    run("audit", out, code=None)
     run("pull", name, "--output", tmp_path / "pulled")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "second.json").write_bytes((out / "report" / "learnability.json").read_bytes().replace(b"0.", b"0.0"))
@@ -86,6 +67,19 @@ def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("photos", "out", "pulled", "second.json", "both.html", "both-public.html")
     }
+
+
+def test_what_import_writes(umask, small, tmp_path):
+    small.save_to_disk(tmp_path / "photos")
+    noise = np.random.default_rng(0).integers(-8, 9, (len(small), *np.shape(small[0]["image"])), dtype=np.int8)
+    np.save(tmp_path / "noise.npy", noise)
+    out = tmp_path / "out"
+    run("import", tmp_path / "noise.npy", tmp_path / "photos", "--output", out, "--budget", 8)
+    assert is_private(out / "private")
+    assert is_public(out / "dataset", umask)
+    assert {path.name for path in out.iterdir()} == {"private", "dataset"}
+    run("audit", out, code=None)
+    assert is_private(out / "report")
 
 
 def test_what_python_writes(umask, small, tmp_path, monkeypatch):

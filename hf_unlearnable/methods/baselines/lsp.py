@@ -65,7 +65,7 @@ class LSP(Batchwise, name="lsp"):
             raise RecipeError(
                 f"lsp: got mosaics of {count} squares for {classes} classes; expected at most {MOST_VALUES}, and at "
                 f"least {max(1, (classes - 1).bit_length())}. Use {'larger' if count > MOST_VALUES else 'smaller'} "
-                f"ones than patch={self.patch}"
+                f"ones: patch is {self.patch}"
             )
         shared = torch.Generator().manual_seed(self.seed)
         corners = torch.randint(0, 2, (classes, count), generator=shared)
