@@ -167,7 +167,7 @@ def test_the_image_grid_shows_the_perturbation(small, protection, tmp_path):
         (["protect", "./nowhere", "--output", "OUT"], "where there is nothing"),
         (["protect", "nobody/nothing", "--output", "OUT"], "could be loaded from the Hub"),
         (["protect", "SOURCE/disk", "--split", "every", "--output", "OUT"], "expected one of train, test"),
-        (["protect", "SOURCE/disk", "--method", "magic", "--output", "OUT"], "beo, em, mi-ue, texture"),
+        (["protect", "SOURCE/disk", "--method", "magic", "--output", "OUT"], "ar, auto, beo, cuda, em, lsp, mi-ue"),
         (["protect", "SOURCE/disk", "--budget", "0", "--output", "OUT"], "at least 1"),
         (["protect", "SOURCE/disk", "--budget", "256", "--output", "OUT"], "at most 255"),
         (["protect", "SOURCE/disk", "--budget", "lots", "--output", "OUT"], "'l2:255' or '8/255:adaptive'"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import concatenate_datasets
-from helpers.datasets import ROOT, make_dataset, pixels_of
+from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 
 from hf_unlearnable import (
@@ -27,9 +27,6 @@ from hf_unlearnable import (
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.protection.class_patterns import FILE, class_patterns
 
-sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
-from common import Noise
-
 
 class ClassWise(Method):
     """The same random signs for all images of a class: what crafting has to find again."""
@@ -41,6 +38,17 @@ class ClassWise(Method):
         shape = (len(task.images.names), *task.images.pixels.shape[1:])
         signs = torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
         task.perturbations.copy_(signs[torch.from_numpy(task.images.labels)] * task.budget.epsilon)
+
+
+class ImageWise(Method):
+    """Random signs for every image: nothing is shared."""
+
+    name = "image-wise"
+
+    def run(self, task):
+        generator = torch.Generator().manual_seed(self.seed)
+        signs = torch.randint(0, 2, task.perturbations.shape, generator=generator) * 2.0 - 1
+        task.perturbations.copy_(signs * task.budget.epsilon)
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +145,10 @@ def test_the_methods_share_patterns(method):
 
 def test_perturbations_that_share_nothing_cannot_craft(tmp_path):
     with pytest.raises(RecipeError, match=r"share -?\d+ % of their energy .* fits class patterns"):
-        Noise().fit(make_dataset(), on_unseen="craft", output_dir=tmp_path / "out", progress=False)
+        ImageWise().fit(make_dataset(), on_unseen="craft", output_dir=tmp_path / "out", progress=False)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(RecipeError, match="expected one of 'error', 'craft'"):
-        Noise().fit(make_dataset(), on_unseen="pass", progress=False)
+        ImageWise().fit(make_dataset(), on_unseen="pass", progress=False)
 
 
 def test_what_is_shared():

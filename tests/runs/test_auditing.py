@@ -152,7 +152,7 @@ def test_one_original_under_two_labels(home, tmp_path):
     rows.append({**rows[0], "label": 1})
     data = Dataset.from_list(rows, features=twice.features)
     data.save_to_disk(tmp_path / "data")
-    Texture().fit(data, labels="none", output_dir=tmp_path / "fit", progress=False)
+    Texture().fit(data, output_dir=tmp_path / "fit", progress=False)
     out = make_output(tmp_path / "out", data, Protection(tmp_path / "fit"), str(tmp_path / "data"))
     found = the(audit(out, progress=False), "copies")
     assert found.severity == "leak"

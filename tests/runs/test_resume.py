@@ -72,6 +72,7 @@ def test_the_same_command_goes_on(source, undisturbed, killed):
     assert [path.name for path in killed.parent.iterdir()] == ["out"]
     assert sorted(path.name for path in (killed / "private").iterdir()) == [
         "command.yaml",
+        "files.json",
         "intake.json",
         "origin.json",
         "protection",
