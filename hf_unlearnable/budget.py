@@ -85,7 +85,7 @@ class Budget:
         if self.radius < 1:
             raise BudgetError(
                 f"got a radius of {self.radius:g} levels; expected at least 1, since an 8-bit pixel cannot change by "
-                f"less. Budgets are counted in levels of 255: write Budget(8) or '8/255' for 8/255 = 0.031"
+                f"less. Budgets are counted in levels of 255: write 8, or '8/255', for 8/255 = 0.031"
             )
         if self.norm == "linf" and self.radius > WHITE:
             raise BudgetError(
