@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from PIL import Image
 from result_files import Experiment, ResultFile, read_results
 
 from hf_unlearnable import BEO, EM, MIUE, Auto, Budget, Method, Texture
+from hf_unlearnable.benchmark.metering import machine
 from hf_unlearnable.data.fashion_mnist import fashion_mnist
 from hf_unlearnable.data.photo_patches import photo_patches
 from hf_unlearnable.data.photographs import PHOTO_SETS
@@ -129,18 +129,6 @@ def fitted(
         method.fit(data, budget=budget, surrogate=surrogate, output_dir=folder)
         atomic_write(note, json.dumps({"fit_seconds": round(time.process_time() - started, 1)}) + "\n")
     return folder, json.loads(note.read_text())["fit_seconds"]
-
-
-def machine() -> str:
-    """The GPU, or the processor and how many threads of it are used."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.machine()
-    return f"{model}, {torch.get_num_threads()} thread(s)"
 
 
 def command() -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from hf_unlearnable.benchmark.protocol import Data, digest_of_json
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, PROTECTED
 from hf_unlearnable.evaluation.protocol import trials
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.evaluation.victims import Trial
@@ -134,7 +134,7 @@ class Cell:
 
     def __str__(self) -> str:
         what = str(self.protected) if self.protected else self.data.name
-        share = f" {self.trial.ratio:g}" if self.trial.case not in ("clean", "protected") else ""
+        share = f" {self.trial.ratio:g}" if self.trial.case not in (CLEAN, PROTECTED) else ""
         thief = f"{self.trial.thief.name}, {self.trial.thief.defence}"
         return f"{what}: {self.trial.case}{share}: {thief}: seed {self.trial.seed}"
 

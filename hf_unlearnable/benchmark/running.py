@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -222,16 +222,13 @@ class Work:
         """Whether this process alone is at a piece of work while the block runs."""
         file = self.folder / CLAIMS / name
         file.touch()
-        claim = held(file)
-        try:
-            claim.__enter__()
-        except OutputError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            claim.__exit__(None, None, None)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(file))
+                mine = True
+            except OutputError:
+                mine = False
+            yield mine
 
     def opened(self, name: str, protected: Protected | None) -> Opened:
         """The sets that a model is trained and tested on; the clean one for the protected one where there is none."""
