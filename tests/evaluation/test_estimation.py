@@ -8,7 +8,7 @@ import pytest
 from hf_unlearnable import DataError
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.evaluation.estimation import probe_accuracy, removal
-from hf_unlearnable.methods.texture import wave
+from hf_unlearnable.methods.waves import wave
 
 LABELS = np.arange(60) % 3
 NAMES = ["a", "b", "c"]

@@ -11,7 +11,7 @@ from hf_unlearnable import DataError
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.evaluation import theory as module
 from hf_unlearnable.evaluation.theory import Theory, held_out_embedding, theory
-from hf_unlearnable.methods.texture import wave
+from hf_unlearnable.methods.waves import wave
 
 NAMES = ["a", "b", "c"]
 CODES = (((0, 2),), ((2, 0),), ((2, 1),))

@@ -354,19 +354,34 @@ def test_images_that_stay_as_they_are_are_told(small):
 
 
 def test_guides_who_know_little_are_left_out():
-    """As if there had been no pull, to the byte; and the protection says so."""
+    """As if there had been no pull, from waves on, to the byte; and the protection says so."""
     data = make_dataset()
     fits = {
         accuracy: quick(MIUE, epochs=4, guide_accuracy=accuracy).fit(data, progress=False) for accuracy in (0.0, 1.0)
     }
-    unguided = quick(MIUE, epochs=4, targeted_weight=0.0).fit(data, progress=False)
+    unguided = quick(MIUE, epochs=4, targeted_weight=0.0, start="waves").fit(data, progress=False)
     assert np.array_equal(pixels_of(data.map(fits[1.0])), pixels_of(data.map(unguided)))
     assert not np.array_equal(pixels_of(data.map(fits[0.0])), pixels_of(data.map(unguided)))
     assert [fit.about["findings"]["guides"]["used"] for fit in fits.values()] == [True, False]
-    assert "(100% are needed): the images were protected without them" in describe_findings(
+    assert "(100% are needed): the images were protected without them, from waves on" in describe_findings(
         "mi-ue", fits[1.0].about["findings"]
     )
     assert "guides" not in unguided.about["findings"]
+
+
+def test_from_waves_on_no_direction_tells_the_class():
+    """Every image carries the pattern of its class with a sign of its own, and so does one that comes later."""
+    data = make_dataset(80, channels=3, side=32)
+    labels, shared = np.array(data["label"]), {}
+    for start in ("waves", "zero"):
+        protect = quick(EM, start=start, pattern_share=1, epochs=4).fit(data, on_unseen="craft", progress=False)
+        for which, some in (("fitted", data), ("later", make_dataset(80, channels=3, side=32, seed=1))):
+            change = pixels_of(some.map(protect)).astype(int) - pixels_of(some)
+            means = np.stack([change[labels == label].mean(axis=0) for label in np.unique(labels)])
+            shared[start, which] = abs(means).mean() / abs(change).mean()
+            assert abs(change).mean() > 2
+    assert shared["waves", "fitted"] < 0.2 and shared["waves", "later"] < 0.6
+    assert shared["zero", "fitted"] > 0.8 and shared["zero", "later"] > 0.8
 
 
 @pytest.mark.parametrize("schedule", ["shared", "paper"])

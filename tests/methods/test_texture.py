@@ -11,7 +11,8 @@ from PIL import Image
 from scipy.fft import dctn
 
 from hf_unlearnable import RecipeError, get_method
-from hf_unlearnable.methods.texture import BLOCK, FREQUENCIES, Texture, balanced_signs, class_codes, wave
+from hf_unlearnable.methods.texture import Texture
+from hf_unlearnable.methods.waves import BLOCK, FREQUENCIES, balanced_signs, class_codes, wave
 
 
 @pytest.mark.parametrize("frequencies", FREQUENCIES)

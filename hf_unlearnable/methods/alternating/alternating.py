@@ -34,6 +34,10 @@ class Alternating(AlternatingRecipe):
         schedule: see above.
         epochs: passes over the images, all together.
         pattern_share: of them, fit the patterns of the classes; in [0, 1], the shared schedule only.
+        start: of the patterns. ``"zero"``; or ``"waves"``: those of ``texture``, and every image has the pattern of its
+            class with a sign drawn for it (as many of each in a class), so that no direction tells the class and no
+            projection takes the pattern out. ``"auto"``: waves where there were to be guides and they know too little.
+            The shared schedule only.
         copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
             takes up may leave a victim cold.
         batch_size: images of a surrogate's step, of all processes together.
@@ -70,9 +74,10 @@ class Alternating(AlternatingRecipe):
         told = f"Small models that learned the clean images name {guides['accuracy']:.0%} of them right"
         if guides["used"]:
             return f"{told}, and show where each image is to be moved."
+        start = ", from waves on" if findings.get("start") == "waves" else ""
         return (
             f"{told}, too few to show where each image is to be moved ({guides['expected']:.0%} are needed): the "
-            f"images were protected without them."
+            f"images were protected without them{start}."
         )
 
     def parts(self) -> Mapping[str, float]:

@@ -21,6 +21,7 @@ class AlternatingRecipe(Method):
     schedule: Literal["shared", "paper"] = "shared"
     epochs: Count = 18
     pattern_share: Share = 2 / 3
+    start: Literal["auto", "waves", "zero"] = "auto"
     copies: Few = 2
     batch_size: Count = 64
     learning_rate: Rate = 0.1

@@ -19,6 +19,7 @@ from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.networks import Learner, guides_of, learners_of, targets_of
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
+from hf_unlearnable.methods.waves import MOST, balanced_signs, class_codes, private_generator, wave
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import batches, load, paired_batches, random_crop_flip
@@ -94,9 +95,7 @@ class SharedSchedule:
         self.guides = guides_of(recipe, task)
         self.learners = learners_of(recipe, task)
         self.cursor, self.steps = Cursor(recipe, task), 0
-        self.patterns = torch.zeros(
-            len(task.images.names), *task.images.pixels.shape[1:], device=task.accelerator.device
-        )
+        self.patterns, self.signs = self._start()
         self.velocity = torch.zeros_like(self.patterns)
         if (saved := task.checkpoints.keep("alternation", self.state_dict)) is not None:
             self.steps = saved["steps"]
@@ -115,6 +114,26 @@ class SharedSchedule:
             "patterns": self.patterns,
             "velocity": self.velocity,
         }
+
+    def _start(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the patterns of the classes (K, C, H, W) start, and the sign with which each image has its own (N,)."""
+        task, waves = self.task, self.recipe.start == "waves"
+        if self.recipe.start == "auto":
+            waves = bool(self.recipe.targeted_weight) and not self.guides
+        count, shape, device = len(task.images.names), task.images.pixels.shape[1:], task.accelerator.device
+        if not waves:
+            return torch.zeros(count, *shape, device=device), torch.ones(len(task.images), device=device)
+        rng = private_generator(self.recipe.seed, task)
+        codes = class_codes(min(count, MOST), rng)
+        signs = balanced_signs(task.shard.labels, rng)[task.shard.rows]
+        own = np.stack([wave(codes[label % len(codes)], *shape[1:]) for label in range(count)])
+        patterns = torch.from_numpy(own).to(device)[:, None].expand(count, *shape)
+        task.findings["start"] = "waves"
+        return task.budget.direction(patterns).clone(), torch.from_numpy(signs).to(device)
+
+    def _signed(self, rows: NDArray[np.int64], images: torch.Tensor) -> torch.Tensor:
+        """Tensors like images (B, C, H, W), with the signs of these rows."""
+        return images * self.signs[torch.from_numpy(rows).to(images.device)].view(-1, 1, 1, 1)
 
     def _epochs(self, phase: str, count: int) -> Iterator[tuple[NDArray[np.int64], float]]:
         labels, shard = self.task.images.labels, self.task.shard
@@ -136,7 +155,8 @@ class SharedSchedule:
             clean, labels = load(task.images, rows, patterns.device)
             # The gradient is taken where the clipped perturbation is and passed on as if nothing had been clipped: a
             # pattern that was once darker than black could not come back otherwise.
-            gradients = self._step(clean, task.budget.project(patterns[labels], clean), labels)
+            own = task.budget.project(self._signed(rows, patterns[labels]), clean)
+            gradients = [self._signed(rows, one) for one in self._step(clean, own, labels)]
             counts = task.shard.sum(torch.bincount(labels, minlength=len(patterns)))
             present = torch.nonzero(counts[: task.own_classes])[:, 0]  # the others have nothing to go by
             summed = [
@@ -149,11 +169,13 @@ class SharedSchedule:
         for part in chunks(len(task.images), patterns.shape[1:]):
             rows = np.arange(part.start, part.stop)
             clean, labels = load(task.images, rows, patterns.device)
-            task.store(rows, task.budget.project(patterns[labels], clean))
+            task.store(rows, task.budget.project(self._signed(rows, patterns[labels]), clean))
 
     def fit_images(self, epochs: int) -> None:
-        """The perturbation of every image, from the pattern of its class on."""
+        """The perturbation of every image, from the pattern of its class on; what later images get is told."""
         task = self.task
+        if (self.signs < 0).any():  # a mean over the images of a class says nothing of what they share
+            task.patterns.extend([self.patterns, -self.patterns])
         for rows, share in self._epochs(IMAGES, epochs):
             clean, labels, perturbations = task.load(rows)
             gradients = self._step(clean, perturbations, labels)
