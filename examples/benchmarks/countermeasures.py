@@ -40,7 +40,7 @@ from hf_unlearnable.training.run import TrainingRun
 
 SCRIPT = Path(__file__).stem
 GREY = ("fashion-mnist", TINY)
-METHODS = ("em", "mi-ue", "beo")
+METHODS = ("em", "mi-ue", "mi-ue-zero", "texture", "beo")
 PRETRAINED = "pretrained"
 DEFENCES = (
     "none",
@@ -55,6 +55,8 @@ DEFENCES = (
     "mixup",
     "cutmix",
     "orthogonal-projection",
+    "spectral-peak",
+    "principal-directions",
     "ueraser-lite",
     "ueraser-max",
     PRETRAINED,

@@ -16,6 +16,9 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.base import Correction, Defence, unit_chunks
 from hf_unlearnable.settings import Few, Levels, Range
 
+# Light, red against green, both against blue: orthogonal, each of length one.
+_OPPONENT = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]))
+MOST = 1000  # images of a class that directions are found in: more tell hardly more, and cost their square
 FEWEST = 5  # images of a class that must be flat at a pixel, or nothing is known of its pattern there
 
 
@@ -108,6 +111,59 @@ class SpectralPeak(Defence, name="spectral-peak"):
         def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
             found = _spectra(seen) * gains.to(seen.device)[named.to(seen.device)]
             return seen - torch.fft.irfft2(found, s=seen.shape[-2:])
+
+        return correct
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrincipalDirections(Defence, name="principal-directions"):
+    """Take out of every image the directions along which the images of its class vary most, once they are whitened.
+
+    A pattern that images carry with signs of their own leaves no mean, but it makes them vary along one direction far
+    more than by what they show. So every channel (of colour images: light, and two differences of colours) is divided
+    by the root of its mean power at each frequency; all images are brought to one length; the first singular vectors of
+    those of a class are removed; and what is left is multiplied back. The mean power is smoothed, so that a wave does
+    not hide in the power that it adds: its median over 3x3 frequencies, times the square of the frequency, which levels
+    the spectra of photographs. The first ``MOST`` images of a class are looked at.
+
+    Args:
+        count: directions of a class. Beyond those of its patterns they are what its images show: one too many costs a
+            photograph more than a pattern adds.
+    """
+
+    count: Few = 1
+
+    def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
+        """Find the directions."""
+        channels, height, width = images.pixels.shape[1:]
+        colours = _OPPONENT if channels == len(_OPPONENT) else torch.eye(channels)
+
+        def spectra(pixels: torch.Tensor) -> torch.Tensor:
+            return _spectra(torch.einsum("ij,bjhw->bihw", colours.to(pixels.device), pixels))
+
+        power = sum(spectra(pixels).abs().square().sum(dim=0) for pixels, _ in unit_chunks(images, 512)) / len(images)
+        down, across = torch.fft.fftfreq(height)[:, None] * height, torch.fft.rfftfreq(width) * width
+        level = (down.square() + across.square()).clamp(min=1)
+        smooth = torch.from_numpy(median_filter((power * level).numpy(), (1, 3, 3), mode="wrap")) / level
+        root = smooth.clamp(min=1e-12).sqrt()
+
+        def whitened(pixels: torch.Tensor) -> torch.Tensor:
+            return torch.fft.irfft2(spectra(pixels) / root.to(pixels.device), s=(height, width)).flatten(1)
+
+        found = torch.zeros(len(images.names), self.count, images.pixels[0].size)
+        for label in np.unique(images.labels):
+            rows = np.flatnonzero(images.labels == label)[:MOST]
+            vectors = torch.cat([F.normalize(whitened(part)) for part, _ in unit_chunks(images.select(rows), 512)])
+            # The singular vectors by the smaller of the two products: there are more values in an image than images.
+            lengths, weights = torch.linalg.eigh(vectors @ vectors.T)
+            first = (weights.T @ vectors)[-self.count :] / lengths[-self.count :, None].clamp(min=1e-12).sqrt()
+            found[label, : len(first)] = first
+
+        def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+            own = found.to(seen.device)[named.to(seen.device)]
+            part = torch.einsum("bkd,bk->bd", own, torch.einsum("bkd,bd->bk", own, whitened(seen))).view(seen.shape)
+            part = torch.fft.irfft2(torch.fft.rfft2(part) * root.to(seen.device), s=(height, width))
+            return seen - torch.einsum("ij,bihw->bjhw", colours.to(seen.device), part)
 
         return correct
 

@@ -80,6 +80,7 @@ def test_the_settings_are_those_of_the_literature(name, settings):
         "colour-floor",
         "orthogonal-projection",
         "pattern-subtraction",
+        "principal-directions",
         "spectral-peak",
     ],
 )

@@ -46,6 +46,7 @@ NAMES = {
     "pattern-subtraction",
     "pretrained",
     "probe",
+    "principal-directions",
     "spectral-peak",
     "ueraser-lite",
     "ueraser-max",
