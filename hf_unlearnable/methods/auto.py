@@ -39,7 +39,7 @@ class Auto(Method, name="auto"):
     hold_out: Share = 0.2
     thief_epochs: Count = 4
 
-    adaptive: ClassVar[str] = "spectral-peak"  # of texture, which it chooses where images are photographs
+    adaptive: ClassVar[str] = "principal-directions:2"  # of texture, which it chooses where images are photographs
     candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue")
     thieves: ClassVar[tuple[str, ...]] = ("small-resnet", "small-vgg")
 

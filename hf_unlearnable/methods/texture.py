@@ -42,7 +42,7 @@ class Texture(Method, name="texture"):
 
     uses_surrogates: ClassVar[bool] = False
     one_class: ClassVar[bool] = True
-    adaptive: ClassVar[str] = "spectral-peak"
+    adaptive: ClassVar[str] = "principal-directions:2"
     finest: ClassVar[int] = 256  # costs nothing here, and thieves of large images train at about 224
 
     def parts(self) -> Mapping[str, float]:

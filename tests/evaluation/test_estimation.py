@@ -7,7 +7,7 @@ import pytest
 
 from hf_unlearnable import DataError
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.evaluation.estimation import probe_accuracy, removal
+from hf_unlearnable.evaluation.estimation import ESTIMATORS, probe_accuracy, removal
 from hf_unlearnable.methods.waves import wave
 
 LABELS = np.arange(60) % 3
@@ -42,6 +42,8 @@ ONE_SIGN, SIGNS = np.ones(60), np.where(np.arange(60) // 3 % 2, 1, -1)
         ("pattern-subtraction", ONE_SIGN, 0.5, 1),
         ("spectral-peak", ONE_SIGN, 0.8, 1),
         ("spectral-peak", SIGNS, 0.8, 1),  # a power spectrum has no sign
+        ("principal-directions", ONE_SIGN, 0.8, 1),
+        ("principal-directions", SIGNS, 0.8, 1),  # nor has the direction along which a class varies
     ],
 )
 def test_an_estimator_takes_out_what_it_can_see(estimator, signs, least, most):
@@ -49,6 +51,16 @@ def test_an_estimator_takes_out_what_it_can_see(estimator, signs, least, most):
     found = removal(image_set(clean + waves(signs)), image_set(clean), estimator)
     assert least <= found.at_best <= most
     assert found.removed <= found.at_best + 1e-6
+
+
+def test_only_principal_directions_see_a_pattern_with_drawn_signs_that_is_no_wave():
+    """No mean, no peak in a spectrum: what is left is that a class varies along one direction."""
+    rng = np.random.default_rng(3)
+    own = rng.choice([-8, 8], (3, 3, 32, 32))[LABELS] * SIGNS[:, None, None, None]
+    clean = rng.integers(60, 190, (60, 3, 1, 1)) + rng.normal(0, 12, (60, 3, 32, 32)).round().astype(int)
+    shares = {name: removal(image_set(clean + own), image_set(clean), name).at_best for name in ESTIMATORS}
+    assert shares.pop("principal-directions") > 0.8
+    assert max(shares.values()) < 0.2
 
 
 def test_shares_are_those_of_the_change(monkeypatch):
