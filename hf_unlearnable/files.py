@@ -179,8 +179,15 @@ def home_of(place: Path) -> Path:
         return place.parent
     mounts = Path("/proc/self/mountinfo")  # also knows of mounts from the same disk
     mounted = os.path.ismount(place) or (mounts.exists() and f" {place} ".encode() in mounts.read_bytes())
-    stays = mounted or (place / WORK).exists() or place.samefile(os.curdir) or not os.access(place.parent, os.W_OK)
+    stays = mounted or (place / WORK).exists() or place.samefile(os.curdir) or not _may_replace(place)
     return place if stays else place.parent
+
+
+def _may_replace(place: Path) -> bool:
+    """Whether another folder may take the place of this one; in ``/tmp`` and its like only that of its owner may."""
+    parent, user = place.parent.stat(), getattr(os, "geteuid", int)()
+    is_kept = parent.st_mode & stat.S_ISVTX and user not in (0, parent.st_uid, place.stat().st_uid)
+    return os.access(place.parent, os.W_OK) and not is_kept
 
 
 def _entries(place: Path) -> list[Path]:

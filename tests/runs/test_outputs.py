@@ -31,7 +31,7 @@ def invoke(*words):
     return CliRunner().invoke(app, list(map(str, words)))
 
 
-@pytest.fixture(params=["mount", "current folder", "link", "foreign parent"])
+@pytest.fixture(params=["mount", "current folder", "link", "foreign parent", "sticky parent"])
 def place(request, tmp_path, monkeypatch):
     """An empty folder that stays where it is, as a user names it, and the folder itself."""
     folder = tmp_path / "big disk" / "mine"
@@ -45,6 +45,9 @@ def place(request, tmp_path, monkeypatch):
     if request.param == "foreign parent":
         real = os.access
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder.parent and real(path, mode))
+    if request.param == "sticky parent":  # that of /tmp: who is not the owner of a folder cannot rename it
+        folder.parent.chmod(0o1777)
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
     if request.param == "link":
         (tmp_path / "out").symlink_to(folder, target_is_directory=True)
         return tmp_path / "out", folder
