@@ -26,7 +26,6 @@ test-slow: lint data/fashion-mnist ## the tests that train for minutes too
 test-benchmarks: $(VENV)/.dev   ## the benchmarks in small, their files, and the pages made of these
 	$(BIN)/python -m pytest -n auto --dist worksteal examples/benchmarks/tests
 
-# Not the tests that talk to the Hub, and of the examples: nobody has seen these pass with huggingface-hub 2.2 yet.
 test-lowest: data/fashion-mnist  ## the tests on the lowest versions that pyproject.toml allows (torch: as in constraints.txt)
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
@@ -37,8 +36,7 @@ test-lowest: data/fashion-mnist  ## the tests on the lowest versions that pyproj
 	grep -vE '^(torch|triton|nvidia-|cuda-)' $(LOWEST)/all.txt > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --no-compile --requirement $(LOWEST)/torch.txt
 	$(LOWEST)/bin/python -m pip install --quiet --no-compile --no-deps --requirement $(LOWEST)/lowest.txt --editable .
-	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs --ignore tests/hub --ignore tests/test_examples.py \
-		-o filterwarnings=default
+	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs -o filterwarnings=default
 
 test-docs: $(VENV)/.dev         ## every command and every block of Python in README, the how-to pages and the notebook
 	$(BIN)/python -m pytest -n auto --dist worksteal tests/docs

@@ -67,7 +67,12 @@ def private_opener(file: str, flags: int) -> int:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder, or one that is there already, such that only its owner may read it."""
+    """Make a folder to write to, or one that is there already, such that only its owner may read it.
+
+    Raises:
+        OutputError: nothing can be made in it.
+    """
+    _require_writable(folder, folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_private(folder, inside=False)
 
@@ -150,13 +155,15 @@ def place_of(output: Path) -> Path:
     """Where an output goes, absolute: what a symbolic link points to, for one.
 
     Raises:
-        OutputError: it points to nothing.
+        OutputError: it points to nothing, or a folder on the way to it does.
     """
-    if output.is_symlink() and not output.exists():
-        raise OutputError(
-            f"got the output {str(output)!r}, a link to {str(output.readlink())!r}, where there is nothing; make that "
-            f"folder, or name another output"
-        )
+    for link in (output, *output.parents):
+        if link.is_symlink() and not link.exists():
+            way = "" if link == output else f" below {str(link)!r}"
+            raise OutputError(
+                f"got the output {str(output)!r}{way}, a link to {str(link.readlink())!r}, where there is nothing; "
+                f"make that folder, or name another output"
+            )
     place = output.resolve() if output.is_symlink() or output.name in ("", "..") else output.absolute()
     if (place / READY).is_dir():  # a process was killed while it moved what was whole
         _fill(place)
@@ -172,8 +179,15 @@ def home_of(place: Path) -> Path:
         return place.parent
     mounts = Path("/proc/self/mountinfo")  # also knows of mounts from the same disk
     mounted = os.path.ismount(place) or (mounts.exists() and f" {place} ".encode() in mounts.read_bytes())
-    stays = mounted or (place / WORK).exists() or place.samefile(os.curdir) or not os.access(place.parent, os.W_OK)
+    stays = mounted or (place / WORK).exists() or place.samefile(os.curdir) or not _may_replace(place)
     return place if stays else place.parent
+
+
+def _may_replace(place: Path) -> bool:
+    """Whether another folder may take the place of this one; in ``/tmp`` and its like only that of its owner may."""
+    parent, user = place.parent.stat(), getattr(os, "geteuid", int)()
+    is_kept = parent.st_mode & stat.S_ISVTX and user not in (0, parent.st_uid, place.stat().st_uid)
+    return os.access(place.parent, os.W_OK) and not is_kept
 
 
 def _entries(place: Path) -> list[Path]:
@@ -190,12 +204,17 @@ def require_empty(folder: Path) -> None:
     place = place_of(folder)
     if place.exists() and (not place.is_dir() or _entries(place)):
         raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
-    home = next(one for one in (home_of(place), *place.parents) if one.exists())
+    _require_writable(home_of(place), folder)
+
+
+def _require_writable(home: Path, output: Path) -> None:
+    """Find out whether something can be made in ``home``, or where it will be, for the sake of ``output``."""
+    there = next(one for one in (home, *home.absolute().parents) if one.exists())
     try:
-        os.rmdir(tempfile.mkdtemp(suffix=SCRATCH, dir=home))
+        os.rmdir(tempfile.mkdtemp(suffix=SCRATCH, dir=there))
     except OSError as error:
         raise OutputError(
-            f"got the output {str(folder)!r}, but nothing can be made in {str(home)!r} ({error.strerror}); name "
+            f"got the output {str(output)!r}, but nothing can be made in {str(there)!r} ({error.strerror}); name "
             f"another place"
         ) from error
 

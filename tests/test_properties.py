@@ -45,7 +45,8 @@ def moved(draw):
     """Images of any size from 1x1, with perturbations of any length, some values of which are zero or alike."""
     shape = draw(shapes)
     pixels = draw(arrays.arrays(np.uint8, shape))
-    values = st.one_of(st.floats(-2, 2, width=32), st.sampled_from([0.0, 1 / 255, 0.5 / 255, -8 / 255, 1e-6]))
+    alike = np.float32([0.0, 1 / 255, 0.5 / 255, -8 / 255, 1e-6]).tolist()  # hypothesis wants what float32 can hold
+    values = st.one_of(st.floats(-2, 2, width=32), st.sampled_from(alike))
     return pixels, draw(arrays.arrays(np.float32, shape, elements=values))
 
 

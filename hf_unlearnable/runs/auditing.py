@@ -102,17 +102,19 @@ def audit(
         SourceError: nothing there.
         DataError: a dataset that cannot be opened.
         RecipeError: what would be ignored.
+        OutputError: nothing can be kept in the folder.
     """
     try:
         subject = _open(run, clean, clean_split, budget, image_column, label_column)
     except PrivacyError as error:
         found = Finding(check="folder", severity="leak", says=str(error))
         return Audit(name=str(Path(run)), images=0, findings=(found,))
+    if subject.run is not None:
+        private_folder(subject.run.report_folder)  # before the work: it may not be possible
     findings = list(_looks(subject, test, test_split, also, progress))
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     audited = Audit(name=subject.name, images=subject.images, findings=tuple(findings))
     if subject.run is not None:
-        private_folder(subject.run.report_folder)
         atomic_write(subject.run.audit_file, json.dumps(audited.as_dict(), indent=2) + "\n", private=True)
     return audited
 

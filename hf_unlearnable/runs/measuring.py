@@ -70,6 +70,7 @@ def measure(
 
     Raises:
         SourceError: originals that nobody wrote down, or a dataset that is not there.
+        OutputError: nothing can be kept in the folder.
         UnlearnableError: as ``learnability`` raises them.
     """
     folder = RunFolder(run)

@@ -56,7 +56,8 @@ def test_the_version():
 
 
 @pytest.mark.parametrize("words", [["env"], ["clean"], ["verify", "OUT"], ["protect", "PHOTOS", "--output", "NEW"]])
-def test_json_is_one_document_and_all_else_goes_elsewhere(words, source, out, tmp_path):
+def test_json_is_one_document_and_all_else_goes_elsewhere(words, source, out, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_unlearnable.progress.QUIET", float("inf"))  # a busy machine would say how far it is
     places = {"OUT": out, "PHOTOS": source / "photos", "NEW": tmp_path / "new"}
     words = [places.get(word, word) for word in words] + (["--method", "texture"] if "protect" in words else [])
     done = command(*words, "--json")

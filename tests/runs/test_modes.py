@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.datasets import make_dataset
+from helpers.leaks import Secrets
+from helpers.loopback_hub import Request
 from helpers.permissions import is_private, is_public, modes
 from typer.testing import CliRunner
 
 from hf_unlearnable import EM, Protection
 from hf_unlearnable.cli.command import app
-from hf_unlearnable.files import atomic_write, private_folder, work_folders
+from hf_unlearnable.files import atomic_write, make_private, work_folders
 from hf_unlearnable.training.checkpoints import Checkpoints
 
 QUICK = EM(epochs=8, batch_size=8)
@@ -67,6 +71,36 @@ def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("photos", "out", "pulled", "second.json", "both.html", "both-public.html")
     }
+
+
+def test_what_push_and_verify_leave(umask, hub, name, small, tmp_path, monkeypatch):
+    """Nothing in the output, nothing in the folder for temporary files; what is published, in the Hub's own caches."""
+    small.save_to_disk(tmp_path / "photos")
+    out, scratch, home = tmp_path / "out", tmp_path / "temporary", Path(os.environ["HF_HOME"])
+    run("protect", tmp_path / "photos", "--output", out, "--method", "em:batch_size=8", "--epochs", 8)
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    before, cached, on_the_way = modes(out), set(home.rglob("*")), {}
+
+    class Watching(list):
+        def append(self, request):
+            on_the_way.update(modes(scratch))
+            super().append(request)
+
+    monkeypatch.setattr(hub, "received", Watching())
+    run("push", out, name)
+    assert {mode for file, mode in on_the_way.items() if file != "."} == {"600"}
+    run("verify", out)
+    run("verify", out, name)
+    run("push", out, name)
+    assert modes(out) == before
+    assert list(scratch.iterdir()) == []
+    left = {path for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"} - cached  # locks are empty
+    assert {oct(path.stat().st_mode & 0o777) for path in left} == {oct(0o666 & ~umask)}
+    private = Secrets()
+    private.add_images(small.select(range(0, len(small), 8)))
+    private.add_file("perturbations", out / "private" / "protection" / "perturbations.arrow")
+    assert private.found_in(Request("", "", {}, path.read_bytes()) for path in left) == set()
 
 
 def test_what_import_writes(umask, small, tmp_path):
@@ -133,7 +167,7 @@ def test_what_was_stricter_stays_stricter(umask, small, protection, tmp_path):
     atomic_write(file, "more")
     assert modes(tmp_path)["file"] == "600"
     (tmp_path / "narrow").mkdir(mode=0o500)
-    private_folder(tmp_path / "narrow")
+    make_private(tmp_path / "narrow")
     assert modes(tmp_path)["narrow"] == "500"
     (tmp_path / "copy").mkdir(mode=0o777)
     protection.save_pretrained(tmp_path / "copy")

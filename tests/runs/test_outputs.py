@@ -16,7 +16,7 @@ from hf_unlearnable import EM, OutputError, Protection, pull, verify
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.files import READY, SCRATCH, WORK, atomic_folder, leftovers, resumable, work_folders
 from hf_unlearnable.protection.layout import private_cache
-from hf_unlearnable.runs import protect
+from hf_unlearnable.runs import audit, measure, protect
 
 QUICK = EM(epochs=8, batch_size=8)
 
@@ -31,7 +31,7 @@ def invoke(*words):
     return CliRunner().invoke(app, list(map(str, words)))
 
 
-@pytest.fixture(params=["mount", "current folder", "link", "foreign parent"])
+@pytest.fixture(params=["mount", "current folder", "link", "foreign parent", "sticky parent"])
 def place(request, tmp_path, monkeypatch):
     """An empty folder that stays where it is, as a user names it, and the folder itself."""
     folder = tmp_path / "big disk" / "mine"
@@ -45,6 +45,9 @@ def place(request, tmp_path, monkeypatch):
     if request.param == "foreign parent":
         real = os.access
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder.parent and real(path, mode))
+    if request.param == "sticky parent":  # that of /tmp: who is not the owner of a folder cannot rename it
+        folder.parent.chmod(0o1777)
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
     if request.param == "link":
         (tmp_path / "out").symlink_to(folder, target_is_directory=True)
         return tmp_path / "out", folder
@@ -134,13 +137,15 @@ def test_a_kill_while_entries_are_moved_loses_nothing(tmp_path, monkeypatch, ste
     assert WORK not in entries(folder)
 
 
-def test_a_dangling_link_is_refused(photos, protection, tmp_path):
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_dangling_link_is_refused(photos, protection, tmp_path, below):
     (tmp_path / "out").symlink_to(tmp_path / "gone")
+    output = tmp_path / "out" / below
     for write in (
-        lambda: protect(photos, tmp_path / "out", method=QUICK),
-        lambda: protection.save_pretrained(tmp_path / "out"),
-        lambda: pull("me/nothing", tmp_path / "out"),
-        lambda: QUICK.fit(make_dataset(), output_dir=tmp_path / "out"),
+        lambda: protect(photos, output, method=QUICK),
+        lambda: protection.save_pretrained(output),
+        lambda: pull("me/nothing", output),
+        lambda: QUICK.fit(make_dataset(), output_dir=output),
     ):
         with pytest.raises(OutputError, match=r"a link to .*gone.*where there is nothing"):
             write()
@@ -255,6 +260,30 @@ def test_env_says_where_private_things_are():
     said = invoke("env").output
     assert f"{private_cache()} (" in said.replace("~", str(Path.home()))
     assert said.count("originals ") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_run_on_a_disk_that_is_read_only(photos, small, tmp_path, monkeypatch):
+    """No victim is trained, no estimator tried and no epoch done whose result has no place."""
+    protect(photos, tmp_path / "out", method=QUICK, progress=False)
+    (tmp_path / "out" / "report").mkdir()  # as an earlier measurement leaves it
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr(EM, "run", None)
+    monkeypatch.setattr("hf_unlearnable.runs.measuring.learnability", None)
+    monkeypatch.setattr("hf_unlearnable.runs.auditing._looks", None)
+    for folder, work in (
+        (tmp_path / "out", lambda: measure(tmp_path / "out", test=small)),
+        (tmp_path / "out", lambda: audit(tmp_path / "out")),
+        (tmp_path / "kept", lambda: QUICK.fit(small, checkpoint_dir=tmp_path / "kept", progress=False)),
+    ):
+        words = ("--bind", "-o", "ro", folder, folder)
+        if subprocess.run(["mount", *words], capture_output=True).returncode:
+            pytest.skip("mounting is not allowed here")
+        try:
+            with pytest.raises(OutputError, match=r"nothing can be made in .*Read-only"):
+                work()
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)  # its images are still mapped
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
