@@ -1,6 +1,12 @@
 """What a thief may do against a protection, by name: ``Defence.parse("jpeg:50")``."""
 
-from hf_unlearnable.defences.adaptive import ClassMean, ColourFloor, PatternSubtraction, PrincipalDirections, SpectralPeak
+from hf_unlearnable.defences.adaptive import (
+    ClassMean,
+    ColourFloor,
+    PatternSubtraction,
+    PrincipalDirections,
+    SpectralPeak,
+)
 from hf_unlearnable.defences.adversarial import AdversarialTraining
 from hf_unlearnable.defences.augmentation import Blur, CutMix, Cutout, Mixup, Noise
 from hf_unlearnable.defences.base import Defence, available_defences

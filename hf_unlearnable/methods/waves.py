@@ -1,4 +1,4 @@
-"""Waves that survive what happens to published images, and who gets which: where ``texture`` ends and ``mi-ue`` begins."""
+"""Waves that survive what happens to published images, and which class gets which."""
 
 from __future__ import annotations
 
