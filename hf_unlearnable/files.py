@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from typing import TYPE_CHECKING, Any
 
 from hf_unlearnable.errors import OutputError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 try:
     import fcntl
@@ -42,6 +42,8 @@ def allocate_memmap(file: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDA
     Raises:
         OSError: no room.
     """
+    import numpy as np
+
     size = math.prod(shape) * np.dtype(dtype).itemsize
     with open(file, "wb", opener=private_opener) as stream:
         if hasattr(os, "posix_fallocate"):

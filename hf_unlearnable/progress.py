@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
-from tqdm.auto import tqdm
-
 QUIET = 1.0  # seconds between two lines of a log, and before the first: what is done by then needs no word
 
 _hidden = False
@@ -61,6 +59,8 @@ class Whole:
 
     def __init__(self, what: str, parts: Mapping[str, float]) -> None:
         self._parts, self._order, self._shares = dict(parts), list(parts), dict.fromkeys(parts, 0.0)
+        from tqdm.auto import tqdm
+
         self._bar = tqdm(
             total=100.0,
             desc=what,
@@ -134,6 +134,8 @@ class Progress:
         self._whole = _whole if shown else None
         self._begun = self._said = time.monotonic()
         self._before, self._tenth = done, -1
+        from tqdm.auto import tqdm
+
         self._bar = tqdm(
             total=total,
             desc=what,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 
 __version__ = "0.1.0"
 
@@ -12,5 +11,7 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "huggingface-hub"
 
 def versions() -> dict[str, str]:
     """Python's and the main packages' versions, by name."""
+    from importlib.metadata import version  # here: it takes longer to import than all that --help needs of ours
+
     own = {"hf-unlearnable": __version__, "python": platform.python_version()}
     return {**own, **{name: version(name) for name in PACKAGES}}

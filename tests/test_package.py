@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 
 import pytest
-from helpers.datasets import ROOT
+from helpers.datasets import ROOT, make_dataset
 
 
 def test_importing_the_package_is_cheap():
@@ -20,6 +22,44 @@ def test_importing_the_package_is_cheap():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Of the packages that are installed beside this one, those that the command line itself is made of.
+COMMAND_LINE = {"annotated_doc", "attr", "click", "markdown_it", "mdurl", "pygments", "rich", "shellingham", "typer"}
+STARTED = """
+import json, sys
+from hf_unlearnable.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print()
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def modules_after(*words: object) -> set[str]:
+    """What a command has imported when it ends."""
+    done = subprocess.run([sys.executable, "-c", STARTED, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_a_command_that_does_nothing_imports_no_package(option):
+    found = {name.partition(".")[0] for name in modules_after(option)}
+    packages = {name for name in found & set(packages_distributions()) if not name.startswith("_")}  # those of site
+    assert packages <= COMMAND_LINE | {"hf_unlearnable"}
+
+
+def test_protecting_imports_nothing_that_it_does_not_use(tmp_path):
+    make_dataset(8).save_to_disk(tmp_path / "images")
+    words = ["--output", tmp_path / "out", "--method", "texture"]
+    found = modules_after("protect", tmp_path / "images", *words)
+    assert "torch" in found
+    unused = {"evaluate", "gradio", "kornia", "matplotlib", "scipy.stats", "skimage.feature", "sklearn", "tensorboard"}
+    unused |= {"hf_unlearnable.app", "hf_unlearnable.benchmark", "hf_unlearnable.reports"}
+    assert not unused & found, unused & found
 
 
 DOORS = ["", ".evaluation", ".hub", ".information", ".protection", ".runs", ".training"]

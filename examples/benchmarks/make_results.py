@@ -17,13 +17,16 @@ from pathlib import Path
 import countermeasures
 import crafted_after_fit
 import feature_information
+import fit_speed
 import kill_and_resume
 import larger_images
 import later_compression
+import map_speed
 import mixture_limit
 import other_networks
 import processes
 import scale
+import start_up
 from bayes_error_speed import sampling_table
 from bayes_error_speed import table as speed_table
 from common import ROOT
@@ -37,23 +40,26 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 WIDTH = 120
 HELD = "\0±\0"  # a mean and its spread, which belong on one line
 WITH_TABLE = {
-    one.SCRIPT: one.table
+    one.SCRIPT: one
     for one in (
         crafted_after_fit,
         feature_information,
+        fit_speed,
         larger_images,
         later_compression,
+        map_speed,
         mixture_limit,
         other_networks,
         processes,
         scale,
+        start_up,
     )
 }
 
 
-def table_of(script: str) -> str:
-    """The table that a benchmark prints itself."""
-    return WITH_TABLE[script](read_results(script))
+def table_of(script: str, table: str = "table") -> str:
+    """A table that a benchmark prints itself."""
+    return str(getattr(WITH_TABLE[script], table)(read_results(script)))
 
 
 def countermeasures_of(dataset: str) -> str:

@@ -26,10 +26,13 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "countermeasures": {"report"},
     "crafted_after_fit": {"milliseconds_an_image", "verification_of_crafted", "reports"},
     "feature_information": {"training", "rows", "versions"},
+    "fit_speed": {"fits", "losses", "profile", "versions"},
+    "gpu": {"fits", "kernel", "versions"},
     "image_kinds": {"stages", "PNG_MiB", "verification", "store_bytes_a_row", "versions"},
     "kill_and_resume": {"scenarios"},
     "later_compression": {"left", "report"},
     "larger_images": {"fit_seconds", "verification", "report"},
+    "map_speed": {"costs", "versions"},
     "mixture_ideas": STRENGTH,
     "mixture_limit": {"victims"},
     "other_networks": {"cells", "versions"},
@@ -38,6 +41,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "protection_strength": STRENGTH,
     "scale": {"stages"},
     "soak": {"minutes", "rounds", "full_disks", "undisturbed_seconds", "counts", "problems", "versions"},
+    "start_up": {"costs", "packages", "versions"},
 }
 SHORT = {"fashion-mnist": "fm", "photo-patches": "pp", "photo-patches-2": "pp2", "photo-patches-20": "pp20"}
 

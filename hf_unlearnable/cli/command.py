@@ -1,6 +1,6 @@
 """The command ``hf-unlearnable``: its parts in the files beside this one, ``env``, and how errors are told.
 
-The heavy packages are imported inside the commands, so that ``--help`` answers at once.
+Whatever takes a while to import is imported inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations

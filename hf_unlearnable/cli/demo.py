@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli.measure import measure_and_tell
 from hf_unlearnable.cli.shared import Epochs
 from hf_unlearnable.cli.telling import protect_and_tell
@@ -25,6 +24,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
 ) -> None:
     """Protect a part of Fashion-MNIST with MI-UE and show that models trained on it fail on real images."""
+    from hf_unlearnable.budget import Budget
     from hf_unlearnable.data.fashion_mnist import fashion_mnist
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import MIUE

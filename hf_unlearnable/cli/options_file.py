@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from hf_unlearnable.errors import RecipeError, SourceError, first_line
 from hf_unlearnable.files import atomic_write
@@ -30,6 +29,8 @@ def read_options(context: typer.Context, file: Path | None) -> Path | None:
     """
     if file is None:
         return None
+    import yaml
+
     try:
         given = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
@@ -62,6 +63,8 @@ def read_options(context: typer.Context, file: Path | None) -> Path | None:
 
 def keep_options(context: typer.Context, folder: Path) -> None:
     """Write the options of a command to a private file, since seeds and paths of originals are among them."""
+    import yaml
+
     told: dict[str, Any] = {COMMAND: context.info_name}
     for one in context.command.params:
         value = context.params.get(str(one.name))

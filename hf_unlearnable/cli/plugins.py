@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from hf_unlearnable.registry import load_plugin
-
 
 def _load(modules: list[str] | None) -> list[str] | None:
     """Import them before the command reads any name; modules may lie in the folder where the command is given."""
-    if modules and (here := str(Path.cwd())) not in sys.path:
+    if not modules:
+        return modules
+    from hf_unlearnable.registry import load_plugin
+
+    if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last, so that no file there takes the place of an installed package
-    for module in modules or []:
+    for module in modules:
         load_plugin(module)
     return modules
 

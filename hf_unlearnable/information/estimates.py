@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 from hf_unlearnable.information.posterior import bandwidth, kernel_posterior
 
@@ -48,6 +47,8 @@ def bayes_error_estimates(
         For each embedding its name, sigma, and the estimates ``clean``, ``protected`` (with ``interval``, a percentile
         bootstrap over rows at 95 %) and ``mixture``, where a random half of the rows is protected.
     """
+    from scipy.stats import bootstrap  # here, so that a command that needs none of it starts quickly
+
     results = []
     for name, (before, after) in features.items():
         classes = torch.from_numpy(labels).to(before.device)

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
-from scipy.special import digamma
 from torch import nn
 from torch.nn import functional as F
 
@@ -83,6 +81,9 @@ def ksg_mutual_information(
         raise DataError(
             f"got {len(x)} rows for {neighbours} neighbours; expected more rows than neighbours, at least 1"
         )
+    from scipy.spatial import cKDTree
+    from scipy.special import digamma
+
     rng = np.random.default_rng(seed)
     x, y = (_scaled(_reduced(one, components)) for one in (x, y))
     x, y = (one + 1e-10 * rng.standard_normal(one.shape) for one in (x, y))

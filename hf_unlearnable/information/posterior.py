@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.information.kernel import OBJECTIVES, KernelScores, MeanObjective, at_least_float32, references
@@ -138,6 +137,8 @@ def bandwidth(
     """
     if rule not in ("likelihood", "median") or (rule == "median" and kernel != "rbf"):
         raise RecipeError(f"got the rule {rule!r} for the kernel {kernel!r}; expected 'likelihood', or 'median' (rbf)")
+    from scipy.optimize import minimize_scalar  # here, so that a command that needs none of it starts quickly
+
     features = at_least_float32(features)
     keys, key_labels, self_index = references(features, labels, reference, self_index)
     chosen = torch.linspace(0, len(features) - 1, min(sample, len(features)), device=features.device).round().long()

@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from numpy.typing import NDArray
-from skimage.feature import hog
 
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
@@ -292,5 +291,7 @@ def _embedding(labels: Labels, seed: int, device: torch.device) -> Callable[[Ima
 
 def gradients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Histograms of oriented gradients (Dalal & Triggs 2005) of the brightness of an image (C, H, W): cells of 8x8."""
+    from skimage.feature import hog  # here, so that a command that needs none of it starts quickly
+
     found: NDArray[np.float64] = hog(pixels.mean(axis=0), pixels_per_cell=(8, 8), cells_per_block=(2, 2))
     return found

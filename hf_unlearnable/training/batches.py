@@ -35,14 +35,10 @@ def random_crop_flip(images: torch.Tensor, generator: torch.Generator, padding: 
     rows = offsets[0] + torch.arange(height)
     columns = torch.arange(width).expand(count, width)
     columns = offsets[1] + torch.where(mirrored, width - 1 - columns, columns)
-    rows, columns = rows.to(images.device), columns.to(images.device)
-    padded = F.pad(images, (padding,) * 4)
-    return padded[
-        torch.arange(count, device=images.device)[:, None, None, None],
-        torch.arange(channels, device=images.device)[None, :, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
+    padded = F.pad(images, (padding,) * 4).flatten(2)
+    places = (rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]).to(images.device).flatten(1)
+    # Not by four indices, which takes four times as long, and its gradient too.
+    return padded.gather(2, places[:, None].expand(-1, channels, -1)).view(count, channels, height, width)
 
 
 def strong_augmentation(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -12,6 +12,9 @@ import pytest
 from datasets import DatasetDict
 from helpers.datasets import ROOT, make_dataset
 from helpers.environment import HUB
+from typer.testing import CliRunner
+
+from hf_unlearnable.cli import app
 
 PLUGIN = '''
 """Methods of Acme."""
@@ -145,13 +148,13 @@ def test_an_installed_package_is_used_by_name(source, tmp_path, name):
     assert "pip uninstall acme-unlearnable" in broken[2]
 
     # Where it is not installed any more, what it made can still be looked at.
-    (reported,) = run(["report", out], path=tmp_path)
-    assert reported[0] == 0, reported
+    reported = CliRunner().invoke(app, ["report", str(out)])
+    assert reported.exit_code == 0, reported.output
     assert "stripes" in (page := (out / "report" / "report.html").read_text())
     assert "Stripes of 3 pixels." not in page
 
 
-def test_a_file_is_used_by_name_in_several_processes(source, tmp_path):
+def test_a_file_is_used_by_name_in_several_processes_that_speak_and_write_once(source, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN + '\n\nregister_victim("tiny-net")(tiny_net)\n')
     out, configuration = tmp_path / "out", ROOT / "examples" / "accelerate" / "cpu.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
@@ -160,7 +163,9 @@ def test_a_file_is_used_by_name_in_several_processes(source, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Stripes of 2 pixels.") == 1
+    for words in ("Protecting 24 images", "24 images, 0 unchanged, 0 outside", "Stripes of 2 pixels."):
+        assert done.stdout.count(words) == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["mine.py", "out"]
     short = ["--seeds", 1, "--epochs", 1, "--ratios", "1"]
     measured, nowhere, wrong = run(
         ["measure", out, "--plugin", "mine.py", "--victim", "tiny-net", "--defences", "flip", *short],

@@ -19,19 +19,14 @@ CONFIGURATION = ROOT / "examples" / "accelerate" / "cpu.yaml"
 DATA = make_dataset(62)
 
 
-def start(*words: object) -> subprocess.CompletedProcess[str]:
-    """A script or module in two processes."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
-    command += ["--main_process_port", "0", *map(str, words)]
-    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-
-
 def launch(folder: Path, *names: str, check: bool = True) -> dict:
     """Run parts of ``in_processes`` in two processes."""
     if not (folder / "data").exists():
         DATA.save_to_disk(folder / "data")
-    done = start("-m", "helpers.in_processes", folder, *names)
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
+    command += ["--main_process_port", "0", "-m", "helpers.in_processes", str(folder), *names]
+    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0 or not check, done.stderr[-3000:]
     return json.loads((folder / "said.json").read_text()) if done.returncode == 0 else {"stderr": done.stderr}
 
@@ -88,15 +83,6 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_next_start_goes_on(tmp_pa
     resumed = launch(tmp_path, "killed", "alone")
     assert resumed["killed"]["digest"] == resumed["alone"]["digest"]
     assert resumed["killed"]["ticks"] < 24  # of 6 epochs of 4 batches and the guide's: it did not begin anew
-
-
-def test_the_command_speaks_and_writes_once(tmp_path):
-    DATA.save_to_disk(tmp_path / "data")
-    options = ["--method", "em", "--epochs", 2, "--output", tmp_path / "out"]
-    done = start("-m", "hf_unlearnable", "protect", tmp_path / "data", *options)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Protecting 62 images") == done.stdout.count("62 images, 0 unchanged, 0 outside") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])

@@ -18,6 +18,8 @@ IN_THIS_PROCESS = {
     "mixture_limit": "",
     "other_networks": "",
     "image_kinds": "--large",
+    "map_speed": "",
+    "fit_speed": "",
     "owner": "--class 1 --owner-images 12 --victim knn",
 }
 IN_OTHERS = (
@@ -26,6 +28,8 @@ IN_OTHERS = (
     "kill_and_resume",
     "soak",
     "bayes_error_speed",
+    "start_up",
+    "gpu",
 )  # which start Python anew for every part
 
 
@@ -41,7 +45,7 @@ def test_in_small(script, arguments, scratch, monkeypatch, capsys):
     results = read_results(script)
     assert len(results) == (3 if script == "mixture_limit" else 1)
     assert results[0].experiment.command == f"python {script}.py --tiny {arguments}".strip()
-    if script not in ("image_kinds", "other_networks"):
+    if script not in ("image_kinds", "map_speed", "other_networks"):
         assert results[0].experiment.dataset == "tiny"
     for table in capsys.readouterr().out.strip().split("\n\n"):
         rows = [line for line in table.splitlines() if line.startswith("|")]
