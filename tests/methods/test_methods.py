@@ -369,6 +369,14 @@ def test_guides_who_know_little_are_left_out():
     assert "guides" not in unguided.about["findings"]
 
 
+def test_waves_need_room_on_both_sides():
+    """On flat black half of a wave would be cut off: patterns start from zero there, as if nothing had been said."""
+    data = make_dataset()
+    dark = data.map(lambda row: {"image": row["image"].point(lambda value: value if value > 110 else 0)})
+    told = [quick(MIUE, guide_accuracy=1.0).fit(some, progress=False).about["findings"] for some in (data, dark)]
+    assert [findings.get("start") for findings in told] == ["waves", None]
+
+
 def test_from_waves_on_no_direction_tells_the_class():
     """Every image carries the pattern of its class with a sign of its own, and so does one that comes later."""
     data = make_dataset(80, channels=3, side=32)

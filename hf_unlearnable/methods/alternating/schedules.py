@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from hf_unlearnable.budget import WHITE
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.networks import Learner, guides_of, learners_of, targets_of
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
@@ -25,6 +26,7 @@ from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import batches, load, paired_batches, random_crop_flip
 from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
+ROOM = 2 / 3  # of all values: photographs have 0.9 and more, clothes on black 0.4
 PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases of the shared schedule
 
 
@@ -96,7 +98,7 @@ class SharedSchedule:
         self.learners = learners_of(recipe, task)
         self.cursor, self.steps = Cursor(recipe, task), 0
         self.waves = recipe.start == "waves" or (
-            recipe.start == "auto" and bool(recipe.targeted_weight) and not self.guides
+            recipe.start == "auto" and bool(recipe.targeted_weight) and not self.guides and self._have_room()
         )
         self.patterns, self.signs = self._start()
         self.velocity = torch.zeros_like(self.patterns)
@@ -117,6 +119,14 @@ class SharedSchedule:
             "patterns": self.patterns,
             "velocity": self.velocity,
         }
+
+    def _have_room(self) -> bool:
+        """Whether waves fit into most of the images: where a value is nearly black or white they are cut off."""
+        task = self.task
+        pixels, least = task.images.pixels, WHITE * task.budget.epsilon if task.budget.norm == "linf" else 1.0
+        parts = (pixels[part] for part in chunks(len(pixels), pixels.shape[1:]))
+        inside = sum(int(((part >= least) & (part <= WHITE - least)).sum()) for part in parts)
+        return task.shard.mean(inside / pixels.size) >= ROOM
 
     def _start(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the patterns of the classes (K, C, H, W) start, and the sign with which each image has its own (N,)."""
