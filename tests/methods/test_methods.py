@@ -28,6 +28,7 @@ from hf_unlearnable import (
 )
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
 from hf_unlearnable.methods import describe_findings, find_paper
+from hf_unlearnable.methods.alternating import schedules
 from hf_unlearnable.methods.alternating.networks import Learner
 from hf_unlearnable.methods.alternating.schedules import PaperSchedule
 from hf_unlearnable.training.batches import paired_batches
@@ -375,6 +376,21 @@ def test_waves_need_room_on_both_sides():
     dark = data.map(lambda row: {"image": row["image"].point(lambda value: value if value > 110 else 0)})
     told = [quick(MIUE, guide_accuracy=1.0).fit(some, progress=False).about["findings"] for some in (data, dark)]
     assert [findings.get("start") for findings in told] == ["waves", None]
+
+
+def test_small_sets_are_passed_more_often_from_waves_on(monkeypatch):
+    """Until patterns have made so many steps, in up to four times the passes."""
+    asked, epochs = [], schedules.SharedSchedule._epochs
+
+    def listening(self, phase, count):
+        asked.append(count)
+        return epochs(self, phase, count)
+
+    monkeypatch.setattr(schedules.SharedSchedule, "_epochs", listening)
+    for steps, start in ((1, "waves"), (3, "waves"), (750, "waves"), (750, "zero")):
+        monkeypatch.setattr(schedules, "WAVE_STEPS", steps)
+        quick(EM, start=start, epochs=2, pattern_share=1, batch_size=48).fit(make_dataset(48), progress=False)
+    assert asked == [2, 3, 8, 2, 0]
 
 
 def test_from_waves_on_no_direction_tells_the_class():

@@ -26,6 +26,9 @@ from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import batches, load, paired_batches, random_crop_flip
 from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
+# After a tenth of these steps patterns have left the waves that they began as, and are nothing yet: small sets are passed
+# more often.
+WAVE_STEPS, MOST_TIMES = 750, 4
 ROOM = 2 / 3  # of all values: photographs have 0.9 and more, clothes on black 0.4
 PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases of the shared schedule
 
@@ -162,6 +165,9 @@ class SharedSchedule:
         recipe, task, patterns = self.recipe, self.task, self.patterns
         if self.cursor.phase == IMAGES:
             return  # done, by the process that this one goes on from
+        if self.waves:
+            wanted = math.ceil(WAVE_STEPS * recipe.batch_size / len(task.shard.labels))
+            epochs = max(epochs, min(wanted, MOST_TIMES * epochs))
         for rows, share in self._epochs(PATTERNS, epochs):
             clean, labels = load(task.images, rows, patterns.device)
             # The gradient is taken where the clipped perturbation is and passed on as if nothing had been clipped: a
