@@ -36,10 +36,10 @@ class Alternating(AlternatingRecipe):
         pattern_share: of them, fit the patterns of the classes; in [0, 1], the shared schedule only.
         start: of the patterns. ``"zero"``; or ``"waves"``: those of ``texture``, and every image has the pattern of its
             class with a sign drawn for it (as many of each in a class), so that no direction tells the class and no
-            projection takes the pattern out; the passes that would fit single images are left out, and small sets are passed up to four times as often, until
-            patterns have made 750 steps. ``"auto"``: waves
-            where there were to be guides and they know too little, if two thirds of all values are far enough from
-            black and white for a wave. The shared schedule only.
+            projection takes the pattern out; the passes that would fit single images are left out, and small sets are
+            passed up to four times as often, until patterns have made 750 steps. ``"auto"``: waves where there were to
+            be guides and they know too little, if two thirds of all values are far enough from black and white for a
+            wave. The shared schedule only.
         copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
             takes up may leave a victim cold.
         batch_size: images of a surrogate's step, of all processes together.

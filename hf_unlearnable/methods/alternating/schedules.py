@@ -26,8 +26,7 @@ from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import batches, load, paired_batches, random_crop_flip
 from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
-# After a tenth of these steps patterns have left the waves that they began as, and are nothing yet: small sets are passed
-# more often.
+# After a few steps patterns have left the waves that they began as, and are nothing yet: small sets take more passes.
 WAVE_STEPS, MOST_TIMES = 750, 4
 ROOM = 2 / 3  # of all values: photographs have 0.9 and more, clothes on black 0.4
 PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases of the shared schedule
