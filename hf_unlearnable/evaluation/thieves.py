@@ -40,6 +40,7 @@ _STANDARD = (
     ("small-resnet", "sgd", "colour-floor:8"),
     ("small-resnet", "sgd", "pattern-subtraction"),
     ("small-resnet", "sgd", "spectral-peak"),
+    ("small-resnet", "sgd", "principal-directions"),
     ("small-resnet", "sgd", "orthogonal-projection"),
 )
 _FULL = (
