@@ -111,6 +111,14 @@ class Work:
             return None
         return record
 
+    def made(self, one: Protected) -> bool:
+        """Whether a set needs no fit: it is finished, and its images are there as long as a cell needs them."""
+        if self.finished(self.set_file(one), SetRecord) is None:
+            return False
+        if isinstance(one.method, Elsewhere) or self.run_folder(one).is_complete:
+            return True
+        return all(self.finished(self.cell_file(cell), CellRecord) for cell in self._grouped[name_of(one)])
+
     @property
     def _groups(self) -> list[Protected | Sets]:
         """What shares images to train on: what has none that are protected, and every protected set."""
@@ -128,7 +136,7 @@ class Work:
     def open_work(self) -> tuple[list[Protected], list[Cell]]:
         """What is not finished."""
         return (
-            [one for one in self.protected if self.finished(self.set_file(one), SetRecord) is None],
+            [one for one in self.protected if not self.made(one)],
             [cell for cell in self.cells if self.finished(self.cell_file(cell), CellRecord) is None],
         )
 
@@ -181,11 +189,11 @@ class Work:
         protected = group if isinstance(group, Protected) else None
         data = group.data
         did = False
-        if protected is not None and self.finished(self.set_file(protected), SetRecord) is None:
+        if protected is not None and not self.made(protected):
             with self._claimed(protected.digest) as mine:
                 if not mine:
                     return True, False
-                if self.finished(self.set_file(protected), SetRecord) is None:
+                if not self.made(protected):
                     self._protect(protected, accelerator, progress)
                     did = True
         opened: Opened | None = None

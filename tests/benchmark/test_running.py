@@ -123,6 +123,21 @@ def test_damaged_documents_are_measured_again_and_nothing_else(runs):
     assert figures(folder) == before
 
 
+def test_a_set_whose_images_are_gone_is_fitted_again_where_a_cell_needs_it(runs, tmp_path):
+    """Documents travel without the images that they are of: a leaderboard is a folder of them."""
+    text, folder = write_comparison(runs), tmp_path / "documents"
+    for part in ("cells", "sets"):
+        shutil.copytree(runs / "one" / part, folder / part)
+    begun = []
+    run(Config.parse(text), folder, text=text, progress=False, say=begun.append)
+    assert begun == []
+    gone = next(cell for cell in read_all(folder / "cells", CellRecord) if cell.set)
+    (folder / "cells" / f"{gone.digest}.json").unlink()
+    run(Config.parse(text), folder, text=text, progress=False, say=begun.append)
+    assert len(begun) == 2  # the fit, and the cell
+    assert figures(folder) == figures(runs / "one")
+
+
 def test_an_estimate_is_made_of_finished_cells_or_of_probes(runs, tmp_path):
     config = Config.parse(write_comparison(runs))
     nothing = estimate(Work.plan(config, tmp_path))
