@@ -56,7 +56,7 @@ def test_a_row_tells_what_the_protocol_reports(frozen, tmp_path):
     assert row.range_over_thieves == pytest.approx((0.35, 0.6))
     assert row.mixture["clean part alone"].mean == pytest.approx(0.9)
     assert math.isnan(row.spread_over_fits(row.measured[0]))
-    assert [(attack.victim, attack.defence) for attack in row.attacks] == [("small-resnet", "spectral-peak:4")]
+    assert [(attack.victim, attack.defence) for attack in row.attacks] == [("small-resnet", "principal-directions:2")]
     page = write_pages([tmp_path], tmp_path / "pages")[1].read_text()
     for cell in read_all(tmp_path / "cells", CellRecord):
         if cell.identity["case"] == "protected":
