@@ -53,7 +53,7 @@ RECIPES: dict[str, Method] = {
     "rem": REM(),
     "em": EM(),
     "mi-ue": MIUE(),
-    "mi-ue-zero": MIUE(start="zero"),  # as on clothes; what photographs got before waves
+    "mi-ue-waves": MIUE(start="waves"),
     "mi-ue-untargeted": MIUE(targeted_weight=0.0),
     "beo": BEO(),
     "beo-self": BEO(mode="self"),

@@ -40,7 +40,7 @@ from hf_unlearnable.training.run import TrainingRun
 
 SCRIPT = Path(__file__).stem
 GREY = ("fashion-mnist", TINY)
-METHODS = ("em", "mi-ue", "mi-ue-zero", "texture", "beo")
+METHODS = ("em", "mi-ue", "mi-ue-waves", "texture", "beo")
 PRETRAINED = "pretrained"
 DEFENCES = (
     "none",

@@ -355,27 +355,19 @@ def test_images_that_stay_as_they_are_are_told(small):
 
 
 def test_guides_who_know_little_are_left_out():
-    """As if there had been no pull, from waves on, to the byte; and the protection says so."""
+    """As if there had been no pull, to the byte; and the protection says so."""
     data = make_dataset()
     fits = {
         accuracy: quick(MIUE, epochs=4, guide_accuracy=accuracy).fit(data, progress=False) for accuracy in (0.0, 1.0)
     }
-    unguided = quick(MIUE, epochs=4, targeted_weight=0.0, start="waves").fit(data, progress=False)
+    unguided = quick(MIUE, epochs=4, targeted_weight=0.0).fit(data, progress=False)
     assert np.array_equal(pixels_of(data.map(fits[1.0])), pixels_of(data.map(unguided)))
     assert not np.array_equal(pixels_of(data.map(fits[0.0])), pixels_of(data.map(unguided)))
     assert [fit.about["findings"]["guides"]["used"] for fit in fits.values()] == [True, False]
-    assert "(100% are needed): the images were protected without them, from waves on" in describe_findings(
+    assert "(100% are needed): the images were protected without them" in describe_findings(
         "mi-ue", fits[1.0].about["findings"]
     )
     assert "guides" not in unguided.about["findings"]
-
-
-def test_waves_need_room_on_both_sides():
-    """On flat black half of a wave would be cut off: patterns start from zero there, as if nothing had been said."""
-    data = make_dataset()
-    dark = data.map(lambda row: {"image": row["image"].point(lambda value: value if value > 110 else 0)})
-    told = [quick(MIUE, guide_accuracy=1.0).fit(some, progress=False).about["findings"] for some in (data, dark)]
-    assert [findings.get("start") for findings in told] == ["waves", None]
 
 
 def test_small_sets_are_passed_more_often_from_waves_on(monkeypatch):

@@ -36,10 +36,9 @@ class Alternating(AlternatingRecipe):
         pattern_share: of them, fit the patterns of the classes; in [0, 1], the shared schedule only.
         start: of the patterns. ``"zero"``; or ``"waves"``: those of ``texture``, and every image has the pattern of its
             class with a sign drawn for it (as many of each in a class), so that no direction tells the class and no
-            projection takes the pattern out; the passes that would fit single images are left out, and small sets are
-            passed up to four times as often, until patterns have made 750 steps. ``"auto"``: waves where there were to
-            be guides and they know too little, if two thirds of all values are far enough from black and white for a
-            wave. The shared schedule only.
+            projection takes the pattern out; but neither do networks see it that start with something linear on
+            patches. There are no guides then, the passes that would fit single images are left out, and small sets are
+            passed up to four times as often, until patterns have made 750 steps. The shared schedule only.
         copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
             takes up may leave a victim cold.
         batch_size: images of a surrogate's step, of all processes together.
@@ -76,22 +75,21 @@ class Alternating(AlternatingRecipe):
         told = f"Small models that learned the clean images name {guides['accuracy']:.0%} of them right"
         if guides["used"]:
             return f"{told}, and show where each image is to be moved."
-        start = ", from waves on" if findings.get("start") == "waves" else ""
         return (
             f"{told}, too few to show where each image is to be moved ({guides['expected']:.0%} are needed): the "
-            f"images were protected without them{start}."
+            f"images were protected without them."
         )
 
     def parts(self) -> Mapping[str, float]:
         """Guides of one surrogate, class patterns and perturbations; nothing for the paper's schedule."""
         if self.schedule != "shared":
             return {}
-        guides = self.guides if self.targeted_weight else 0
+        guides = self.guides if self.guided else 0
         patterns = round(self.pattern_share * self.epochs)
         return {
             **{f"{self.name}: guide {number + 1}": float(self.guide_epochs) for number in range(guides)},
             f"{self.name}: class patterns": PASS * patterns,
-            f"{self.name}: perturbations": PASS * (self.epochs - patterns),
+            f"{self.name}: perturbations": PASS * (self.epochs - patterns) * (self.start != "waves"),
         }
 
     def run(self, task: Task) -> None:

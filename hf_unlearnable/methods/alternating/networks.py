@@ -102,7 +102,7 @@ def guides_of(recipe: AlternatingRecipe, task: Task) -> list[Network]:
     """Classifiers of the clean images, trained and frozen; none where nothing is to be guided."""
     training = Training(epochs=recipe.guide_epochs, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate)
     guides: list[Network] = []
-    wanted = recipe.guides * len(task.surrogates) if recipe.targeted_weight else 0
+    wanted = recipe.guides * len(task.surrogates) if recipe.guided else 0
     for number in range(wanted):
         surrogate, seed = task.surrogates[number % len(task.surrogates)], recipe.seed + GUIDE_SEED + number
         guides.append(task.train(surrogate, task.images, training, seed, f"{recipe.name}: guide {number + 1}"))

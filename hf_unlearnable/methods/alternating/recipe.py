@@ -21,7 +21,7 @@ class AlternatingRecipe(Method):
     schedule: Literal["shared", "paper"] = "shared"
     epochs: Count = 18
     pattern_share: Share = 2 / 3
-    start: Literal["auto", "waves", "zero"] = "auto"
+    start: Literal["zero", "waves"] = "zero"
     copies: Few = 2
     batch_size: Count = 64
     learning_rate: Rate = 0.1
@@ -37,6 +37,11 @@ class AlternatingRecipe(Method):
     inner_steps: Count = 1
     perturbation_batch_size: Count = 512
     gather_features: bool = False
+
+    @property
+    def guided(self) -> bool:
+        """Whether guides are asked for; patterns with drawn signs cannot be drawn towards another class."""
+        return self.targeted_weight > 0 and self.start != "waves"
 
     @abstractmethod
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

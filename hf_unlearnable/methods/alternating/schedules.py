@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from hf_unlearnable.budget import WHITE
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.networks import Learner, guides_of, learners_of, targets_of
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
@@ -28,7 +27,6 @@ from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
 # After a few steps patterns have left the waves that they began as, and are nothing yet: small sets take more passes.
 WAVE_STEPS, MOST_TIMES = 750, 4
-ROOM = 2 / 3  # of all values: photographs have 0.9 and more, clothes on black 0.4
 PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases of the shared schedule
 
 
@@ -99,9 +97,7 @@ class SharedSchedule:
         self.guides = guides_of(recipe, task)
         self.learners = learners_of(recipe, task)
         self.cursor, self.steps = Cursor(recipe, task), 0
-        self.waves = recipe.start == "waves" or (
-            recipe.start == "auto" and bool(recipe.targeted_weight) and not self.guides and self._have_room()
-        )
+        self.waves = recipe.start == "waves"
         self.patterns, self.signs = self._start()
         self.velocity = torch.zeros_like(self.patterns)
         if (saved := task.checkpoints.keep("alternation", self.state_dict)) is not None:
@@ -122,14 +118,6 @@ class SharedSchedule:
             "velocity": self.velocity,
         }
 
-    def _have_room(self) -> bool:
-        """Whether waves fit into most of the images: where a value is nearly black or white they are cut off."""
-        task = self.task
-        pixels, least = task.images.pixels, WHITE * task.budget.epsilon if task.budget.norm == "linf" else 1.0
-        parts = (pixels[part] for part in chunks(len(pixels), pixels.shape[1:]))
-        inside = sum(int(((part >= least) & (part <= WHITE - least)).sum()) for part in parts)
-        return task.shard.mean(inside / pixels.size) >= ROOM
-
     def _start(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the patterns of the classes (K, C, H, W) start, and the sign with which each image has its own (N,)."""
         task = self.task
@@ -141,7 +129,6 @@ class SharedSchedule:
         signs = balanced_signs(task.shard.labels, rng)[task.shard.rows]
         own = np.stack([wave(codes[label % len(codes)], *shape[1:]) for label in range(count)])
         patterns = torch.from_numpy(own).to(device)[:, None].expand(count, *shape)
-        task.findings["start"] = "waves"
         return task.budget.direction(patterns).clone(), torch.from_numpy(signs).to(device)
 
     def _signed(self, rows: NDArray[np.int64], images: torch.Tensor) -> torch.Tensor:
