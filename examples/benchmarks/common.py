@@ -70,6 +70,11 @@ def kept(name: str) -> Path:
     return folder
 
 
+def from_here(path: Path) -> str:
+    """A path relative to the working folder where it lies below: names of victims and commands are made of it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def load(name: str, images: int) -> tuple[Dataset, Dataset]:
     """The training and the test part of a set.
 
@@ -161,7 +166,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         scratch = tempfile.mkdtemp(prefix="benchmarks-")
         os.environ.setdefault("BENCHMARK_RESULTS", scratch)
         os.environ.setdefault("BENCHMARK_DATA", scratch)
-        tiny = {"set": [TINY], "images": IMAGES[TINY], "epochs": 1, "seeds": 1}
+        tiny = {"set": [TINY], "images": IMAGES[TINY], "epochs": 1, "imagenet_epochs": 1, "seeds": 1}
         vars(arguments).update({name: value for name, value in tiny.items() if name in vars(arguments)})
     return arguments
 

@@ -10,21 +10,36 @@ what a file has already is not measured again. A file that was begun on another 
 which rows are of another fit, since another processor rounds differently and the same recipe ends with other bytes.
 
 A model that was pre-trained on other data is one of the countermeasures: for Fashion-MNIST one of the photo patches,
-for the patches one of Fashion-MNIST.
+for the patches one of Fashion-MNIST. ``imagenet-probe`` and ``imagenet-fine-tune`` start from a network that was really
+pre-trained on ImageNet (``imagenet.py``). It is large and has learned before: they have epochs of their own, and files.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import imagenet
 import numpy as np
 from accelerate import Accelerator
-from common import ALL_SETS, IMAGES, SETS, TINY, command, fitted, kept, load, machine, options, parse, victim_seeds
+from common import (
+    ALL_SETS,
+    IMAGES,
+    SETS,
+    TINY,
+    command,
+    fitted,
+    from_here,
+    kept,
+    load,
+    machine,
+    options,
+    parse,
+    victim_seeds,
+)
 from datasets import Image
 from result_files import Experiment, ResultFile, place, read_results, results_folder
 from tables import NONE, markdown, percent
@@ -60,6 +75,7 @@ DEFENCES = (
     "ueraser-lite",
     "ueraser-max",
     PRETRAINED,
+    *imagenet.DEFENCES,
     "adversarial:4",
     "adversarial:8",
 )
@@ -79,11 +95,23 @@ def pretrained(name: str, channels: int) -> str:
         folder.parent.mkdir(exist_ok=True)
         with atomic_folder(folder) as scratch:
             run.finish().model.save_pretrained(scratch)
-    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
+    return from_here(folder)
 
 
 def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -> None:
-    """Measure one method on one set with the countermeasures that its file does not have yet."""
+    """Measure one method on one set with all countermeasures."""
+    by_epochs: dict[int, list[str]] = {}
+    for one in arguments.defence:
+        epochs = arguments.imagenet_epochs if one in imagenet.DEFENCES else arguments.epochs
+        by_epochs.setdefault(epochs, []).append(one)
+    for epochs, defences in by_epochs.items():
+        measure(name, recipe, budget, defences, epochs, arguments)
+
+
+def measure(
+    name: str, recipe: str, budget: Budget, defences: Sequence[str], epochs: int, arguments: argparse.Namespace
+) -> None:
+    """Measure one method on one set with the countermeasures that the file of so many epochs does not have yet."""
     data, test = load(name, IMAGES[name])
     channels = 1 if name in GREY else 3
     experiment = Experiment(
@@ -94,7 +122,7 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
         recipe=recipe,
         budget=str(budget),
         ratios=(0.0, 1.0),
-        epochs=arguments.epochs,
+        epochs=epochs,
         victims=("small-resnet",),
         seeds=tuple(victim_seeds(arguments)),
         fit=1,
@@ -105,20 +133,27 @@ def run(name: str, recipe: str, budget: Budget, arguments: argparse.Namespace) -
     if file.exists():
         stored = ResultFile.read(file)
         experiment, before = stored.experiment, stored.report
+        if experiment.command:  # else an early file, which does not tell how its rows came there
+            experiment = replace(experiment, command=f"{experiment.command} && {command()}")
     there = {_name(one) for one in before.defences} if before else set()
-    names = [one for one in arguments.defence if one not in there and (one != "grayscale" or channels == 3)]
+    names = [one for one in defences if one not in there and (one != "grayscale" or channels == 3)]
     if not names:
         return
     names = list(dict.fromkeys(["none", *names]))  # the row that all others are seen against, and that tells fits apart
-    victim = f"{PRETRAINED}:{pretrained(other(name), channels)}" if PRETRAINED in names else ""
+
+    def known(one: str) -> str:
+        if one == PRETRAINED:
+            return f"{PRETRAINED}:{pretrained(other(name), channels)}"
+        return imagenet.defence(one, tiny=arguments.tiny)
+
     report = learnability(
         data.map(Protection.from_pretrained(fitted(name, recipe, budget, data)[0])),
         clean=data,
         test=test,
         victims="small-resnet",
-        defences=[victim if one == PRETRAINED else one for one in names],
+        defences=[known(one) for one in names],
         ratios=[0, 1],
-        training=Training(epochs=arguments.epochs),
+        training=Training(epochs=epochs),
         seeds=victim_seeds(arguments),
         keep_in=kept("victims"),
     )
@@ -159,8 +194,8 @@ def joined(before: Report, found: Report) -> Report:
 
 def _name(defence: str) -> str:
     """What a countermeasure of a report is called here."""
-    known = {str(Defence.parse(one)): one for one in DEFENCES if one != PRETRAINED}
-    return known.get(defence, defence.partition(":")[0])
+    known = {str(Defence.parse(one)): one for one in DEFENCES if one not in (PRETRAINED, *imagenet.DEFENCES)}
+    return known.get(defence) or imagenet.named(defence) or defence.partition(":")[0]
 
 
 def page(results: Sequence[ResultFile]) -> Path:
@@ -186,23 +221,40 @@ def table(results: Sequence[ResultFile]) -> str:
     """One set, as Markdown: the ceiling of clean images, then each method, with the peak epoch in brackets.
 
     A star stands where the file says that a countermeasure was measured on another fit than the first row, and ``of``
-    where the clean images of that very run gave another figure than the one in their column.
+    where the clean images of that very run gave another figure than the one in their column. Rows of fewer epochs than
+    the first say how many.
     """
-    reports = {one.experiment.recipe or "": one.report for one in results}
     dataset, lines = results[0].experiment.dataset or "", []
-    for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
-        ceiling = next(report for report in reports.values() if defence in report.defences)
-        cells = [percent(ceiling, None, CLEAN, defence=defence)]
-        for report in reports.values():
-            best = report.accuracy(PROTECTED, None, "peak", defence=defence)
-            mean = percent(report, None, PROTECTED, defence=defence)
-            star = "*" if _name(defence) in elsewhere(report) else ""
-            own = percent(report, None, CLEAN, defence=defence)
-            star += f", of {own}" if own not in (cells[0], NONE) else ""
-            cells.append(mean if math.isnan(best) else f"{mean} ({100 * best:.1f}){star}")
-        words = f"start from a model of {other(dataset)}" if _name(defence) == PRETRAINED else defence
-        lines.append([words, *cells])
-    return markdown([dataset, "clean", *reports], lines)
+    recipes = dict.fromkeys(one.experiment.recipe or "" for one in results)
+    first, *others = by_epochs(results)
+    for files in (first, *others):
+        reports = {one.experiment.recipe or "": one.report for one in files}
+        epochs = "" if files is first else f", {files[0].experiment.epochs} epochs"
+        for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
+            ceiling = next(report for report in reports.values() if defence in report.defences)
+            clean = percent(ceiling, None, CLEAN, defence=defence)
+            cells = [_cell(reports.get(recipe), defence, clean) for recipe in recipes]
+            words = f"start from a model of {other(dataset)}" if _name(defence) == PRETRAINED else defence
+            lines.append([imagenet.in_words(words) + epochs, clean, *cells])
+    return markdown([dataset, "clean", *recipes], lines)
+
+
+def by_epochs(results: Sequence[ResultFile]) -> list[list[ResultFile]]:
+    """The files whose victims trained equally long, the longest first."""
+    found: dict[int, list[ResultFile]] = {}
+    for one in results:
+        found.setdefault(one.experiment.epochs or 0, []).append(one)
+    return [found[epochs] for epochs in sorted(found, reverse=True)]
+
+
+def _cell(report: Report | None, defence: str, clean: str) -> str:
+    """What protected images give with a countermeasure; ``clean`` is what stands in the column of clean ones."""
+    if report is None or defence not in report.defences:
+        return NONE
+    best = report.accuracy(PROTECTED, None, "peak", defence=defence)
+    own = percent(report, None, CLEAN, defence=defence)
+    mark = ("*" if _name(defence) in elsewhere(report) else "") + (f", of {own}" if own != clean else "")
+    return f"{percent(report, None, PROTECTED, defence=defence)} ({100 * best:.1f}){mark}"
 
 
 def elsewhere(report: Report) -> list[str]:
@@ -215,6 +267,9 @@ def main() -> None:
     parser.add_argument("--set", choices=ALL_SETS, action="append", help=f"default: {' and '.join(SETS)}")
     parser.add_argument("--method", choices=METHODS, action="append", help="default: all")
     parser.add_argument("--defence", choices=DEFENCES, action="append", help="default: all")
+    parser.add_argument(
+        "--imagenet-epochs", type=int, default=3, help=f"of those who have {' or '.join(imagenet.DEFENCES)}"
+    )
     parser.add_argument("--budget", default="8/255")
     parser.add_argument("--page", action="store_true", help="write the pages anew from what is there, and stop")
     arguments = parse(parser)
@@ -225,8 +280,9 @@ def main() -> None:
                 run(name, one, Budget.parse(arguments.budget), arguments)
     found = by_set(read_results(SCRIPT))
     for results in found.values() if not arguments.table else ():
-        if len(results) > 1:
-            print(f"{page(results).name} written", flush=True)
+        longest = by_epochs(results)[0]  # victims of other trainings do not compare
+        if len(longest) > 1:
+            print(f"{page(longest).name} written", flush=True)
     print(*(table(results) for results in found.values()), sep="\n\n")
 
 

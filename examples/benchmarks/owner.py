@@ -4,6 +4,9 @@
     python examples/benchmarks/owner.py --class 3 --owner-images 30       # some of them; he has no others
     python examples/benchmarks/owner.py --labels clusters:10              # all images are the owner's, without labels
 
+``--defence`` says what the thieves do against it, as the package does, or as ``imagenet.py`` names it:
+``--defence imagenet-probe --victim small-resnet --epochs 3``, where the network takes the place of the victim.
+
 With ``--class`` the images of one class are protected as those of a folder without labels; the other classes are clean.
 With ``--labels`` the whole set is protected by labels that are made, or by its own (``auto``); the thief has its own.
 """
@@ -15,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import common
+import imagenet
 from datasets import ClassLabel, Dataset
 from result_files import Experiment, ResultFile, place, read_results
 
-from hf_unlearnable import Budget, Method, Training, learnability
+from hf_unlearnable import Budget, Defence, Method, Training, learnability
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 
 VICTIMS = ("small-resnet", "strided-resnet", "random-features")
@@ -47,7 +51,8 @@ def protect(data: Dataset, method: str, labels: str, folder: Path) -> Dataset:
 
 def table() -> str:
     """Recall of the owner's clean images, or accuracy, and the peak; beside it the accuracy on the others."""
-    names = ("what is protected", "thief", "clean", "protected (peak)", "others, clean", "others, protected")
+    names = ("what is protected", "thief", "countermeasure", "clean", "protected (peak)")
+    names += ("others, clean", "others, protected")
     lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     for result in read_results("owner"):
         settings, report = result.experiment.settings, result.report
@@ -56,7 +61,7 @@ def table() -> str:
         for victim, defence in report.pairs:
             found = {line.case.key: line for line in report.table(victim, defence)}
             clean, protected = found[CLEAN], found[PROTECTED]
-            cells = [name, victim, f"{100 * clean.last.mean:.1f}"]
+            cells = [name, victim, imagenet.in_words(defence), f"{100 * clean.last.mean:.1f}"]
             cells += [f"{100 * protected.last.mean:.1f} ({100 * protected.peak.mean:.1f})"]
             cells += [f"{100 * line.others.mean:.1f}" if line.others else "-" for line in (clean, protected)]
             lines.append(f"| {' | '.join(cells)} |")
@@ -72,10 +77,12 @@ def main() -> None:
     parser.add_argument("--labels", action="append", default=[], help="auto, none or clusters:K; may be repeated")
     parser.add_argument("--method", default="texture")
     parser.add_argument("--victim", action="append", help=f"default: {', '.join(VICTIMS)}")
+    parser.add_argument("--defence", action="append", default=[], help="of the thieves; may be repeated; default: none")
     arguments = common.parse(parser)
     if arguments.table:
         print(table())
         return
+    arguments.known = [str(Defence.parse(imagenet.defence(one, tiny=arguments.tiny))) for one in arguments.defence]
     for name in arguments.set:
         train, test = common.load(name, common.size(name, arguments))
         for label in arguments.classes:
@@ -107,7 +114,7 @@ def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, se
         epochs=arguments.epochs,
         victims=victims,
         seeds=tuple(common.victim_seeds(arguments)),
-        settings=settings,
+        settings=settings | ({"defences": arguments.defence} if arguments.defence else {}),
         machine=common.machine(),
         command=common.command(),
     )
@@ -118,6 +125,7 @@ def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, se
             protect(sets["clean"], arguments.method, labels, Path(scratch)),
             **sets,
             victims=victims,
+            defences=arguments.known or None,
             ratios=(0.0, 1.0),
             training=Training(epochs=arguments.epochs),
             seeds=experiment.seeds or (),

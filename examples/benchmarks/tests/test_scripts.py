@@ -10,7 +10,7 @@ from result_files import read_results
 IN_THIS_PROCESS = {
     "protection_strength": "--recipe em --victim small-resnet --sequential",
     "mixture_ideas": "--recipe no-stages",
-    "countermeasures": "--method em --defence none --defence jpeg:10",
+    "countermeasures": "--method em --defence none --defence jpeg:10 --defence imagenet-fine-tune",
     "larger_images": "--scale 2",
     "later_compression": "--recipe texture",
     "crafted_after_fit": "",
@@ -20,7 +20,7 @@ IN_THIS_PROCESS = {
     "image_kinds": "--large",
     "map_speed": "",
     "fit_speed": "",
-    "owner": "--class 1 --owner-images 12 --victim knn",
+    "owner": "--class 1 --owner-images 12 --victim knn --victim small-resnet --defence none --defence imagenet-probe",
 }
 IN_OTHERS = (
     "processes",
@@ -50,6 +50,18 @@ def test_in_small(script, arguments, scratch, monkeypatch, capsys):
     for table in capsys.readouterr().out.strip().split("\n\n"):
         rows = [line for line in table.splitlines() if line.startswith("|")]
         assert len({row.count("|") for row in rows}) <= 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # a few made-up images are little to learn from
+def test_countermeasures_that_join_a_file_say_so_in_its_command(scratch, monkeypatch, capsys):
+    for defence in ("jpeg:10", "imagenet-probe"):
+        run("countermeasures", f"--method texture --defence {defence}", monkeypatch)
+    (result,) = read_results("countermeasures")
+    network = f"probe:{scratch}/imagenet/efficientnet-lite0-tiny"
+    assert result.report.defences == ["none", "jpeg:10", network]
+    typed = "python countermeasures.py --tiny --method texture --defence"
+    assert result.experiment.command == f"{typed} jpeg:10 && {typed} imagenet-probe"
+    assert "| a new head on EfficientNet-Lite0 of ImageNet |" in capsys.readouterr().out
 
 
 @pytest.mark.slow

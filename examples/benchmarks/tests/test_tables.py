@@ -127,3 +127,28 @@ def test_countermeasures_measured_later_join_those_that_are_there():
     assert "| blur | 72.0 | 30.0 (40.0) | 30.0 (40.0)*, of 70.0 |" in lines
     with pytest.raises(RecipeError, match="got iterations of 552 in the file and 100 now"):
         countermeasures.joined(before, with_defences({"none": {CLEAN: 0.8}}, iterations=100))
+
+
+def test_countermeasures_of_fewer_epochs_are_rows_that_say_so():
+    probe, fit = "probe:data/imagenet/efficientnet-lite0", "pretrained:data/imagenet/efficientnet-lite0"
+    long = with_defences({"none": {CLEAN: 0.8, PROTECTED: 0.3}, "blur": {CLEAN: 0.7, PROTECTED: 0.3}})
+    short = with_defences({"none": {CLEAN: 0.5, PROTECTED: 0.2}, probe: {CLEAN: 0.6, PROTECTED: 0.25}})
+    other = with_defences({fit: {CLEAN: 0.9, PROTECTED: 0.4}, probe: {CLEAN: 0.61, PROTECTED: 0.1}})
+    given = (("em", 12, long), ("em", 3, short), ("texture", 3, other))
+    results = [
+        ResultFile(
+            made_experiment(script="countermeasures", dataset="photo-patches", recipe=recipe, epochs=epochs),
+            {"report": report.as_dict()},
+        )
+        for recipe, epochs, report in given
+    ]
+    (of_set,) = countermeasures.by_set(results).values()
+    assert countermeasures.table(of_set).splitlines() == [
+        "| photo-patches | clean | em | texture |",
+        "| --- | --- | --- | --- |",
+        "| none | 80.0 | 30.0 (40.0) | - |",
+        "| blur | 70.0 | 30.0 (40.0) | - |",
+        "| none, 3 epochs | 50.0 | 20.0 (30.0) | - |",
+        "| a new head on EfficientNet-Lite0 of ImageNet, 3 epochs | 60.0 | 25.0 (35.0) | 10.0 (20.0), of 61.0 |",
+        "| fine-tuning of EfficientNet-Lite0 of ImageNet, 3 epochs | 90.0 | - | 40.0 (50.0) |",
+    ]
