@@ -84,7 +84,8 @@ class EfficientNetLiteForImageClassification(EfficientNetForImageClassification)
     def switch_squeezing_off(self) -> None:
         """Let squeeze-and-excite multiply by sigmoid(100), which is 1 in floats, with a slope of 0."""
         for block in self.efficientnet.encoder.blocks:
-            block.squeeze_excite.expand.weight.zero_()
+            for parameter in block.squeeze_excite.parameters():
+                parameter.zero_()
             block.squeeze_excite.expand.bias.fill_(100)
 
 
