@@ -31,8 +31,8 @@ class Texture(Method, name="texture"):
 
     In colour images red and green carry the wave with a sign drawn for every image, so that no linear model finds a
     direction that tells the class, and no projection takes it out; blue carries the wave of another class with one
-    sign, for models that see nothing but directions. Greyscale images carry the wave with one sign, and so do those of a
-    single class, in all channels: among the clean images of others one class of ten is all that shows the wave, and
+    sign, for models that see nothing but directions. Greyscale images carry the wave with one sign, and so do those of
+    a single class, in all channels: among the clean images of others one class of ten is all that shows the wave, and
     networks take it up in time only if it is as simple as can be. More classes than there are frequencies get sets of
     them, which take turns from block to block.
 
