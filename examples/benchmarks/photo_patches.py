@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from hf_unlearnable.data.photo_patches import SIDE, build_dataset
+from hf_unlearnable.data.photo_patches import build_dataset
 from hf_unlearnable.data.photographs import PHOTO_SETS
 
 
@@ -23,10 +23,11 @@ def contact_sheet(data: Dataset, columns: int = 24) -> Image.Image:
     """Look at a set: one row of patches for each class."""
     names, rows = data.features["label"].names, data.with_format(None)
     labels = np.array(rows["label"])
-    sheet = Image.new("RGB", (columns * (SIDE + 2), len(names) * (SIDE + 2)), "white")
+    step = rows[0]["image"].width + 2
+    sheet = Image.new("RGB", (columns * step, len(names) * step), "white")
     for label in range(len(names)):
         for place, row in enumerate(np.flatnonzero(labels == label)[:columns]):
-            sheet.paste(rows[int(row)]["image"], (place * (SIDE + 2), label * (SIDE + 2)))
+            sheet.paste(rows[int(row)]["image"], (place * step, label * step))
     return sheet
 
 
@@ -36,8 +37,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder of the DatasetDict")
     parser.add_argument("--contact-sheet", type=Path, help="a PNG with some patches of every class")
     parser.add_argument("--photographs", type=Path, help="folder with CLASS.jpg of every class (default: the packages)")
-    parser.add_argument("--train", type=int, help="patches; default: 400 of each photograph")
-    parser.add_argument("--test", type=int, help="patches; default: 200 of each photograph")
+    parser.add_argument("--train", type=int, help="patches; default: those of the set")
+    parser.add_argument("--test", type=int, help="patches; default: those of the set")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     data = build_dataset(arguments.set, arguments.train, arguments.test, arguments.seed, arguments.photographs)

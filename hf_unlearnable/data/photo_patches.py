@@ -1,10 +1,10 @@
 """Small colour data sets cut from photographs in Debian's packages.
 
 Fashion-MNIST's black background clips half of every perturbation, so nothing should be judged on it alone. These sets
-behave like natural images and need no network beyond Debian's packages: 32x32 RGB patches, the class being the
-photograph that a patch was cut from.
+behave like natural images and need no network beyond Debian's packages: RGB patches, 32x32 where nothing else is said,
+the class being the photograph that a patch was cut from.
 
-* Patches are cut at several scales (24 to 64 source pixels a side) and only where there is texture.
+* Patches are cut at several scales (32x32 from 24 to 64 source pixels a side) and only where there is texture.
 * Hue, saturation and contrast are jittered per patch, so that a colour histogram does not tell the class.
 * Training and test patches come from disjoint cells of a grid laid over each photograph.
 
@@ -21,13 +21,10 @@ from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_unlearnable.data.photographs import PHOTO_SETS, photographs
+from hf_unlearnable.data.photographs import PHOTO_SETS, PhotoSet, photographs
 from hf_unlearnable.errors import DataError, SourceError
 from hf_unlearnable.files import atomic_folder
 
-SIDE = 32  # pixels of a patch
-CELL = 160  # source pixels of a train or test cell: wider than the largest patch
-SCALES = (24, 32, 48, 64)  # source pixels that become one patch
 MIN_STD = 16.0  # of the luminance in 8-bit levels: smooth sky tells nothing
 
 
@@ -44,15 +41,15 @@ def _jitter(patch: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
 
 
 def _cut(
-    photo: Image.Image, cells: list[tuple[int, int]], count: int, rng: np.random.Generator
+    kind: PhotoSet, photo: Image.Image, cells: list[tuple[int, int]], count: int, rng: np.random.Generator
 ) -> list[NDArray[np.uint8]]:
     patches: list[NDArray[np.uint8]] = []
     for _ in range(count * 100):
         column, row = cells[rng.integers(len(cells))]
-        side = int(rng.choice(SCALES))
-        x = column * CELL + int(rng.integers(CELL - side + 1))
-        y = row * CELL + int(rng.integers(CELL - side + 1))
-        patch = photo.crop((x, y, x + side, y + side)).resize((SIDE, SIDE), Image.Resampling.BOX)
+        side = int(rng.choice(kind.scales))
+        x = column * kind.cell + int(rng.integers(kind.cell - side + 1))
+        y = row * kind.cell + int(rng.integers(kind.cell - side + 1))
+        patch = photo.crop((x, y, x + side, y + side)).resize((kind.side, kind.side), Image.Resampling.BOX)
         pixels = np.asarray(patch, dtype=np.float64)
         if pixels.mean(axis=2).std() >= MIN_STD:
             patches.append(np.clip(np.rint(_jitter(pixels, rng)), 0, 255).astype(np.uint8))
@@ -64,19 +61,20 @@ def _cut(
 
 
 def build(
-    photos: dict[str, Image.Image], train: int, test: int, seed: int = 0
+    kind: PhotoSet, photos: dict[str, Image.Image], train: int, test: int, seed: int = 0
 ) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Cut the patches.
 
     Returns:
-        ``{"train": (images, labels), "test": ...}``: uint8 (N, 32, 32, 3) and int64 (N,), shuffled, classes balanced.
+        ``{"train": (images, labels), "test": ...}``: uint8 (N, side, side, 3) and int64 (N,), shuffled, classes
+        balanced.
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}
     for photo in photos.values():
-        train_cells, test_cells = split_cells(photo, rng)
-        parts["test"] += _cut(photo, test_cells, test // len(photos), rng)
-        parts["train"] += _cut(photo, train_cells, train // len(photos), rng)
+        train_cells, test_cells = split_cells(photo, kind.cell, rng)
+        parts["test"] += _cut(kind, photo, test_cells, test // len(photos), rng)
+        parts["train"] += _cut(kind, photo, train_cells, train // len(photos), rng)
     result = {}
     for name, patches in parts.items():
         labels = np.repeat(np.arange(len(photos)), len(patches) // len(photos))
@@ -85,9 +83,11 @@ def build(
     return result
 
 
-def split_cells(photo: Image.Image, rng: np.random.Generator) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def split_cells(
+    photo: Image.Image, cell: int, rng: np.random.Generator
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Deal out the cells of a photograph: two thirds for training patches, the others for test patches."""
-    cells = [(c, r) for c in range(photo.width // CELL) for r in range(photo.height // CELL)]
+    cells = [(c, r) for c in range(photo.width // cell) for r in range(photo.height // cell)]
     rng.shuffle(cells)
     held_out = max(1, len(cells) // 3)
     return cells[held_out:], cells[:held_out]
@@ -114,7 +114,7 @@ def build_dataset(
         DataError: they have too little texture.
     """
     own, photos = PHOTO_SETS[name], photographs(name, folder)
-    parts = build(photos, own.train if train is None else train, own.test if test is None else test, seed)
+    parts = build(own, photos, own.train if train is None else train, own.test if test is None else test, seed)
     features = Features({"image": ImageFeature(), "label": ClassLabel(names=list(photos))})
     return DatasetDict(
         {

@@ -3,7 +3,8 @@
 ``photo-patches`` (ten photographs of mate-backgrounds) is what recipes were tuned on. Held back are
 ``photo-patches-2``, ten photographs of Plasma's and Lomiri's packages, and ``photo-patches-20``, these and ten more:
 judge on them, tune nothing on them. A hundred classes cannot be had like this, since most of Debian's wallpapers are
-drawn; photographs without colour are left out, since the want of it would tell the class.
+drawn; photographs without colour are left out, since the want of it would tell the class. ``photo-patches-224`` are
+large patches of the photographs of ``photo-patches``.
 """
 
 from __future__ import annotations
@@ -39,19 +40,33 @@ class Photograph:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photographs, and how many patches are cut from all of them together."""
+    """Photographs, and what is cut from them.
+
+    Attributes:
+        photographs: the classes.
+        side: pixels of a patch.
+        cell: source pixels of a train or test cell, no narrower than the largest patch.
+        scales: source pixels that become one patch.
+        train_each: training patches of a photograph.
+        test_each: test patches of a photograph.
+    """
 
     photographs: tuple[Photograph, ...]
+    side: int = 32
+    cell: int = 160
+    scales: tuple[int, ...] = (24, 32, 48, 64)
+    train_each: int = 400
+    test_each: int = 200
 
     @property
     def train(self) -> int:
-        """Training patches."""
-        return 400 * len(self.photographs)
+        """Training patches of all photographs together."""
+        return self.train_each * len(self.photographs)
 
     @property
     def test(self) -> int:
-        """Test patches."""
-        return 200 * len(self.photographs)
+        """Test patches of all photographs together."""
+        return self.test_each * len(self.photographs)
 
 
 def _mate(*names: str) -> tuple[Photograph, ...]:
@@ -95,6 +110,7 @@ PHOTO_SETS = {
     "photo-patches": PhotoSet(FIRST),
     "photo-patches-2": PhotoSet(SECOND),
     "photo-patches-20": PhotoSet(SECOND + THIRD),
+    "photo-patches-224": PhotoSet(FIRST, side=224, cell=320, scales=(224, 272, 320), train_each=100, test_each=50),
 }
 
 

@@ -31,8 +31,10 @@ class Texture(Method, name="texture"):
 
     In colour images red and green carry the wave with a sign drawn for every image, so that no linear model finds a
     direction that tells the class, and no projection takes it out; blue carries the wave of another class with one
-    sign, for models that see nothing but directions. Greyscale images carry the wave with one sign. More classes than
-    there are frequencies get sets of them, which take turns from block to block.
+    sign, for models that see nothing but directions. Greyscale images carry the wave with one sign, and so do those of
+    a single class, in all channels: among the clean images of others one class of ten is all that shows the wave, and
+    networks take it up in time only if it is as simple as can be. More classes than there are frequencies get sets of
+    them, which take turns from block to block.
 
     Which class gets which wave, and the signs, are drawn from the seed and from the clean images themselves, so that no
     two owners share them; a thief who compares the spectra of the classes can still find the waves. There is no
@@ -53,23 +55,23 @@ class Texture(Method, name="texture"):
         """Write the waves."""
         labels, count = task.shard.labels, len(task.images.names)
         rng = private_generator(self.seed, task)
-        codes = class_codes(max(count, 2), rng)  # a single class carries a second wave in blue
+        codes = class_codes(count, rng)
         signs = balanced_signs(labels, rng)[task.shard.rows]
         _, channels, height, width = task.images.pixels.shape
         waves = torch.from_numpy(np.stack([wave(code, height, width) for code in codes]))
         own = waves[:, None].expand(-1, channels, -1, -1).clone()
-        if channels > 1:
+        variants = [own]
+        drawn = channels > 1 and count > 1
+        if drawn:
             own[:, -1] = waves.roll(-1, dims=0)
-        variants = [own[:count]]
-        if channels > 1:
-            variants.append(own[:count] * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))
+            variants.append(own * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))
         task.patterns.extend(map(task.budget.direction, variants))
         with Progress(f"{self.name}: waves", len(task.images), unit="image", enabled=task.progress) as bar:
             for part in chunks(len(task.images), task.images.pixels.shape[1:]):
                 rows = np.arange(part.start, part.stop)
                 clean, classes = load(task.images, rows, torch.device("cpu"))
                 signed = own[classes]
-                if channels > 1:
+                if drawn:
                     signed[:, :-1] *= torch.from_numpy(signs[rows]).view(-1, 1, 1, 1)
                 task.store(rows, task.budget.project(task.budget.direction(signed), clean))
                 bar.advance(len(rows))

@@ -58,6 +58,17 @@ def test_signs_are_balanced_and_no_direction_tells_the_class():
     assert (means[:, 2] > 5).all()  # blue does not
 
 
+def test_a_single_class_carries_one_wave_with_one_sign_in_all_channels():
+    """Among clean images of others only the simplest pattern is taken up in time."""
+    data = make_dataset(30, classes=1, channels=3, side=32)
+    protect = Texture().fit(data, labels="none", progress=False)
+    change = pixels_of(data.map(protect)).astype(int) - pixels_of(data)
+    means = change.mean(axis=0)
+    assert abs(means).mean() > 5  # of 8 levels: nothing cancels
+    signs = np.sign(means)
+    assert (signs == signs[..., :1]).all()
+
+
 def test_the_wave_survives_jpeg():
     data = make_dataset(40, channels=3, side=32)
     protected = data.map(Texture().fit(data, progress=False))

@@ -9,8 +9,8 @@ from photo_patches import contact_sheet, main
 from PIL import Image
 
 from hf_unlearnable import DataError, SourceError
-from hf_unlearnable.data.photo_patches import CELL, MIN_STD, build, build_dataset, split_cells
-from hf_unlearnable.data.photographs import PHOTO_SETS, WIDTH, Photograph, photographs
+from hf_unlearnable.data.photo_patches import MIN_STD, build, build_dataset, split_cells
+from hf_unlearnable.data.photographs import PHOTO_SETS, WIDTH, Photograph, PhotoSet, photographs
 
 
 @pytest.fixture(scope="module")
@@ -41,43 +41,52 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "classes"), [("photo-patches", 10), ("photo-patches-2", 10), ("photo-patches-20", 20)]
+    ("name", "classes", "side", "train", "test"),
+    [
+        ("photo-patches", 10, 32, 4000, 2000),
+        ("photo-patches-2", 10, 32, 4000, 2000),
+        ("photo-patches-20", 20, 32, 8000, 4000),
+        ("photo-patches-224", 10, 224, 1000, 500),
+    ],
 )
-def test_every_set(name, classes, folder):
+def test_every_set(name, classes, side, train, test, folder):
     data = build_dataset(name, 2 * classes, classes, folder=folder)
     names = data["train"].features["label"].names
     assert names == [one.name for one in PHOTO_SETS[name].photographs]
     assert len(set(names)) == classes
     assert np.bincount(data["train"]["label"]).tolist() == [2] * classes
     assert np.bincount(data["test"]["label"]).tolist() == [1] * classes
-    assert (PHOTO_SETS[name].train, PHOTO_SETS[name].test) == (400 * classes, 200 * classes)
+    assert {image.size for image in data["train"]["image"]} == {(side, side)}
+    assert (PHOTO_SETS[name].train, PHOTO_SETS[name].test) == (train, test)
     again = build_dataset(name, 2 * classes, classes, folder=folder)
     assert [image.tobytes() for image in again["test"]["image"]] == [one.tobytes() for one in data["test"]["image"]]
-    assert contact_sheet(data["train"], columns=2).size == (2 * 34, classes * 34)
+    assert contact_sheet(data["train"], columns=2).size == (2 * (side + 2), classes * (side + 2))
 
 
 def test_held_back_sets_share_no_photograph_with_the_one_that_recipes_were_tuned_on():
-    tuned, second, twenty = ({one.file for one in photos.photographs} for photos in PHOTO_SETS.values())
+    tuned, second, twenty, large = ({one.file for one in photos.photographs} for photos in PHOTO_SETS.values())
     assert not tuned & (second | twenty)
     assert second < twenty
+    assert large == tuned
 
 
 def test_train_and_test_patches_come_from_disjoint_cells():
     """Each cell of the photograph has a brightness of its own, and its patches must not be found in both parts."""
-    levels = np.arange(16).reshape(4, 4) * 12 + 30
+    levels, kind = np.arange(16).reshape(4, 4) * 12 + 30, PhotoSet(())
     rng = np.random.default_rng(0)
-    stripes = 40 * (np.indices((4 * CELL, 4 * CELL))[1] // 6 % 2)
-    photo = Image.fromarray((np.kron(levels, np.ones((CELL, CELL))) + stripes).astype(np.uint8)).convert("RGB")
-    train, test = split_cells(photo, rng)
+    stripes = 40 * (np.indices((4 * kind.cell, 4 * kind.cell))[1] // 6 % 2)
+    pixels = np.kron(levels, np.ones((kind.cell, kind.cell))) + stripes
+    photo = Image.fromarray(pixels.astype(np.uint8)).convert("RGB")
+    train, test = split_cells(photo, kind.cell, rng)
     assert sorted(map(tuple, [*train, *test])) == [(column, row) for column in range(4) for row in range(4)]
     assert len(test) == 16 // 3
-    parts = build({"cells": photo}, train=60, test=30)
+    parts = build(kind, {"cells": photo}, train=60, test=30)
     assert all(image.mean(axis=2).std() >= 0.5 * MIN_STD for images, _ in parts.values() for image in images)
 
 
 def test_a_photograph_without_texture_is_refused():
     with pytest.raises(DataError, match=r"too little texture for 2 patches \(0 found\)"):
-        build({"sky": Image.new("RGB", (480, 480), "blue")}, train=2, test=2)
+        build(PhotoSet(()), {"sky": Image.new("RGB", (480, 480), "blue")}, train=2, test=2)
 
 
 def test_large_photographs_are_reduced(tmp_path):
