@@ -205,7 +205,7 @@ def wheel() -> Path:
 def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
     folder, here = network(), from_here(Path(__file__).absolute().parent)
-    print(f"PYTHONPATH={here} hf-unlearnable measure … --plugin {Path(__file__).stem} --defence probe:{folder}")
+    print(f"PYTHONPATH={here} hf-unlearnable measure … --plugin {Path(__file__).stem} --defences probe:{folder}")
 
 
 if __name__ == "__main__":
