@@ -35,7 +35,8 @@ from torch.nn import functional as F
 
 from hf_unlearnable import MIUE, Budget, Method, Surrogate, Texture
 from hf_unlearnable.information import contrastive_loss, distance_loss
-from hf_unlearnable.training.batches import batches, random_crop_flip
+from hf_unlearnable.modeling.augmentation import random_crop_flip
+from hf_unlearnable.training.batches import batches
 from hf_unlearnable.version import versions
 
 SCRIPT = Path(__file__).stem
@@ -55,7 +56,7 @@ PARTS = {  # of the default fit: functions by file and name; none of them calls 
     "forward": [("modeling/surrogate.py", "forward")],
     "backward": [("autograd/graph.py", "_engine_run_backward")],
     "losses": [("mi_ue.py", "perturbation_loss"), ("nn/functional.py", "cross_entropy")],
-    "augmentation": [("training/batches.py", "random_crop_flip")],
+    "augmentation": [("modeling/augmentation.py", "random_crop_flip")],
     "loading": [("training/batches.py", "load")],
     "sign and clip": [("budget.py", "direction"), ("budget.py", "project")],
     "optimiser": [("optim/sgd.py", "step"), ("optim/optimizer.py", "zero_grad")],

@@ -46,6 +46,7 @@ _STANDARD = (
 _FULL = (
     *_STANDARD,
     ("svm", "", "none"),
+    ("simclr", "", "none"),
     ("small-resnet", "adamw", "none"),
     ("small-resnet", "long", "none"),
     ("small-resnet", "short", "jpeg:10"),

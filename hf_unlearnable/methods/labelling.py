@@ -14,16 +14,21 @@ from accelerate import Accelerator
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from hf_unlearnable.budget import to_unit
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
+from hf_unlearnable.modeling.classical import SelfSupervised
+from hf_unlearnable.modeling.contrastive import contrastive_features
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.processes import broadcast
 
 AUTO, NONE, CLUSTERS = "auto", "none", "clusters"
+
+SIMCLR = SelfSupervised.name  # in the place of a model
 
 SIDE = 32  # pixels a side at which images are looked at without a model
 
@@ -46,8 +51,9 @@ class Labels:
             its labels.
         count: of clusters.
         column: that ``"largest"`` or ``"frequent"`` derives classes from; empty for the only one there is.
-        model: folder or Hub id of an image classifier, whose features are clustered; empty for features that nothing
-            was trained for, see ``gradients``.
+        model: what gives the features that are clustered: folder or Hub id of an image classifier; ``"simclr"`` for a
+            network that learns them from the images themselves, see ``contrastive_features``; empty for features that
+            nothing was trained for, see ``gradients``.
     """
 
     kind: str = AUTO
@@ -273,7 +279,7 @@ def clusters(
 
 
 def _side(labels: Labels) -> int:
-    return Surrogate(labels.model).image_size if labels.model else SIDE
+    return Surrogate(labels.model).image_size if labels.model not in ("", SIMCLR) else SIDE
 
 
 def _embedding(labels: Labels, seed: int, device: torch.device) -> Callable[[ImageSet], NDArray[np.float64]]:
@@ -286,7 +292,11 @@ def _embedding(labels: Labels, seed: int, device: torch.device) -> Callable[[Ima
     def untrained(images: ImageSet) -> NDArray[np.float64]:
         return np.stack([gradients(pixels) for pixels in images.pixels])
 
-    return trained if labels.model else untrained
+    def self_taught(images: ImageSet) -> NDArray[np.float64]:
+        seen = to_unit(torch.from_numpy(np.ascontiguousarray(images.pixels)))
+        return contrastive_features(seen, seed=seed, progress=True)(seen).double().numpy()
+
+    return {"": untrained, SIMCLR: self_taught}.get(labels.model, trained)
 
 
 def gradients(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

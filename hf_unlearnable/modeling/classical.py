@@ -1,4 +1,4 @@
-"""Victims that are no networks: they are fitted to the pixels in one go, as people did before, and as probes still do.
+"""Victims that are fitted in one go: linear models and neighbours on pixels, or on features that saw no labels.
 
 What misleads a network need not mislead them: a neighbour is near with a perturbation, too.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.lazy import require_extra
+from hf_unlearnable.modeling.contrastive import contrastive_features
 
 Predict = Callable[[torch.Tensor], NDArray[np.int64]]
 
@@ -184,8 +185,23 @@ class Gradients(Classical):
         return ridge(features, images, labels)
 
 
+class SelfSupervised(Classical):
+    """Ridge regression on features that a network learned from the same images without their labels (SimCLR).
+
+    Labels come last, so what a pattern says about them helps as little to learn the features as they do. Two minutes
+    for 4,000 images on one core.
+    """
+
+    name = "simclr"
+    seeded = True
+
+    def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
+        """Learn the features, then fit."""
+        return ridge(contrastive_features(images, seed=seed), images, labels)
+
+
 CLASSICAL: dict[str, type[Classical]] = {
-    kind.name: kind for kind in (NearestNeighbours, SupportVectors, RandomFeatures, Gradients)
+    kind.name: kind for kind in (NearestNeighbours, SupportVectors, RandomFeatures, Gradients, SelfSupervised)
 }
 
 

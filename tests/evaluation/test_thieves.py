@@ -22,12 +22,12 @@ from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_w
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.hub.cards import _row
 from hf_unlearnable.modeling import public_names
+from hf_unlearnable.modeling.augmentation import strong_augmentation
 from hf_unlearnable.modeling.classical import CLASSICAL
 from hf_unlearnable.modeling.public_names import public_name
 from hf_unlearnable.reports.charts import accuracy_chart
 from hf_unlearnable.reports.public import public_reports
 from hf_unlearnable.reports.run_page import PageFacts, page
-from hf_unlearnable.training.batches import strong_augmentation
 from hf_unlearnable.training.processes import default_accelerator
 from hf_unlearnable.training.run import TRAININGS, TrainingRun
 

@@ -20,9 +20,10 @@ from hf_unlearnable.methods.alternating.networks import Learner, guides_of, lear
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.methods.waves import MOST, balanced_signs, class_codes, private_generator, wave
+from hf_unlearnable.modeling.augmentation import random_crop_flip
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.training.batches import batches, load, paired_batches, random_crop_flip
+from hf_unlearnable.training.batches import batches, load, paired_batches
 from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
 # After a few steps patterns have left the waves that they began as, and are nothing yet: small sets take more passes.
