@@ -3,6 +3,7 @@
     python examples/benchmarks/owner.py --class 3 --class 7               # every image of a class is the owner's
     python examples/benchmarks/owner.py --class 3 --owner-images 30       # some of them; he has no others
     python examples/benchmarks/owner.py --labels clusters:10              # all images are the owner's, without labels
+    python examples/benchmarks/owner.py --class 5 --set photo-patches-224 --resolution 112   # large, thieves shrink
 
 ``--defence`` says what the thieves do against it, as the package does, or as ``imagenet.py`` names it:
 ``--defence imagenet-probe --victim small-resnet --epochs 3``, where the network takes the place of the victim.
@@ -49,19 +50,40 @@ def protect(data: Dataset, method: str, labels: str, folder: Path) -> Dataset:
     return data.map(protection, keep_in_memory=True)
 
 
+def order(result: ResultFile) -> tuple[str, int, int, str]:
+    """How rows follow each other in the table."""
+    experiment, settings = result.experiment, result.experiment.settings
+    made = settings.get("labels", "")
+    return experiment.dataset or "", settings.get("class", -1), settings.get("owner images", 0), str((made, settings))
+
+
+def named(experiment: Experiment) -> str:
+    """What is protected, and how thieves see it, in words."""
+    settings = experiment.settings
+    words = f"all, labels {settings['labels']}" if "labels" in settings else ""
+    words = words or f"{settings['owner images']} images of class {settings['class']}"
+    words += "" if experiment.recipe == "texture" else f", {experiment.recipe}"
+    words += "" if experiment.dataset == "photo-patches" else f", {experiment.dataset}"
+    return words + (f", seen at {settings['resolution']} px" if "resolution" in settings else "")
+
+
 def table() -> str:
     """Recall of the owner's clean images, or accuracy, and the peak; beside it the accuracy on the others."""
-    names = ("what is protected", "thief", "countermeasure", "clean", "protected (peak)")
+    names = ("what is protected", "thief", "epochs", "countermeasure", "clean", "protected (peak)")
     names += ("others, clean", "others, protected")
     lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
-    for result in read_results("owner"):
-        settings, report = result.experiment.settings, result.report
-        images = f"{settings.get('owner images')} images of class {settings.get('class')}"
-        name = images if "class" in settings else f"all, labels {settings['labels']}"
+    for result in sorted(read_results("owner"), key=order):
+        experiment, report = result.experiment, result.report
         for victim, defence in report.pairs:
             found = {line.case.key: line for line in report.table(victim, defence)}
             clean, protected = found[CLEAN], found[PROTECTED]
-            cells = [name, victim, imagenet.in_words(defence), f"{100 * clean.last.mean:.1f}"]
+            cells = [
+                named(experiment),
+                victim,
+                str(experiment.epochs),
+                imagenet.in_words(defence),
+                f"{100 * clean.last.mean:.1f}",
+            ]
             cells += [f"{100 * protected.last.mean:.1f} ({100 * protected.peak.mean:.1f})"]
             cells += [f"{100 * line.others.mean:.1f}" if line.others else "-" for line in (clean, protected)]
             lines.append(f"| {' | '.join(cells)} |")
@@ -77,6 +99,7 @@ def main() -> None:
     parser.add_argument("--labels", action="append", default=[], help="auto, none or clusters:K; may be repeated")
     parser.add_argument("--method", default="texture")
     parser.add_argument("--victim", action="append", help=f"default: {', '.join(VICTIMS)}")
+    parser.add_argument("--resolution", type=int, help="pixels a side at which thieves train (default: the images')")
     parser.add_argument("--defence", action="append", default=[], help="of the thieves; may be repeated; default: none")
     arguments = common.parse(parser)
     if arguments.table:
@@ -114,7 +137,9 @@ def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, se
         epochs=arguments.epochs,
         victims=victims,
         seeds=tuple(common.victim_seeds(arguments)),
-        settings=settings | ({"defences": arguments.defence} if arguments.defence else {}),
+        settings=settings
+        | ({"defences": arguments.defence} if arguments.defence else {})
+        | ({"resolution": arguments.resolution} if arguments.resolution else {}),
         machine=common.machine(),
         command=common.command(),
     )
@@ -129,6 +154,7 @@ def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, se
             ratios=(0.0, 1.0),
             training=Training(epochs=arguments.epochs),
             seeds=experiment.seeds or (),
+            resolution=arguments.resolution,
             keep_in=common.kept("victims"),
         )
     ResultFile(experiment, {"report": report.as_dict()}).write()
