@@ -24,6 +24,7 @@ import later_compression
 import map_speed
 import mixture_limit
 import other_networks
+import owner
 import processes
 import scale
 import start_up
@@ -50,6 +51,7 @@ WITH_TABLE = {
         map_speed,
         mixture_limit,
         other_networks,
+        owner,
         processes,
         scale,
         start_up,
