@@ -25,7 +25,9 @@ import map_speed
 import mixture_limit
 import other_networks
 import processes
+import run_speed
 import scale
+import speed_trials
 import start_up
 from bayes_error_speed import sampling_table
 from bayes_error_speed import table as speed_table
@@ -51,7 +53,9 @@ WITH_TABLE = {
         mixture_limit,
         other_networks,
         processes,
+        run_speed,
         scale,
+        speed_trials,
         start_up,
     )
 }
