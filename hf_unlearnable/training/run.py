@@ -233,8 +233,7 @@ class TrainingRun:
                 seen, named = pixels[part], labels[part]
                 if self.defence.acts_on_batches:
                     seen, named = self.defence.batch(seen, named, self.network, self._generator)
-                if not self.network.model.training:  # as loaded, or since it was tested; telling all modules takes time
-                    self._model.train()
+                self._model.train()
                 with self._micro_batches.gathering(self._model, last=number == parts):
                     logits = self._model(seen)[0].float()
                     # Of classes, or of their probabilities.

@@ -77,28 +77,6 @@ def test_the_learning_rate_falls_by_a_cosine_or_in_steps(small):
     assert steps == pytest.approx([0.1] * 4 + [0.01] * 4 + [0.001] * 2)
 
 
-@pytest.mark.parametrize("loaded", [False, True])
-def test_modules_are_told_that_they_are_trained_only_when_they_were_not(loaded, small, tmp_path, monkeypatch):
-    surrogate = Surrogate("small-resnet")
-    if loaded:  # transformers loads models in evaluation mode
-        surrogate.build(3, 1, 0).model.save_pretrained(tmp_path)
-        surrogate = Surrogate(tmp_path)
-    images = ImageSet.read(small, Columns("image", "label"))
-    options = {"iterations": 6, "seed": 1, "accelerator": default_accelerator()}
-    run = TrainingRun(surrogate, images, Training(batch_size=16), **options)
-    told, train = [], type(run.network).train
-    monkeypatch.setattr(
-        type(run.network), "train", lambda network, mode=True: told.append(mode) or train(network, mode)
-    )
-    modes = []
-    for _ in run:
-        modes.append(run.network.model.training)
-        if run.done == 3:
-            run.network.eval()
-    assert modes == [True] * 6
-    assert told == [True] * loaded + [False, True, False]
-
-
 def test_milestones_are_shares_of_the_training():
     with pytest.raises(RecipeError, match=r"\(40, 80\); expected shares"):
         Training(epochs=100, milestones=(40, 80))
