@@ -24,6 +24,7 @@ import later_compression
 import map_speed
 import mixture_limit
 import other_networks
+import owner
 import processes
 import run_speed
 import scale
@@ -52,6 +53,7 @@ WITH_TABLE = {
         map_speed,
         mixture_limit,
         other_networks,
+        owner,
         processes,
         run_speed,
         scale,

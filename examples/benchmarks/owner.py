@@ -3,6 +3,7 @@
     python examples/benchmarks/owner.py --class 3 --class 7               # every image of a class is the owner's
     python examples/benchmarks/owner.py --class 3 --owner-images 30       # some of them; he has no others
     python examples/benchmarks/owner.py --labels clusters:10              # all images are the owner's, without labels
+    python examples/benchmarks/owner.py --class 5 --set photo-patches-224 --resolution 112   # large, thieves shrink
 
 ``--defence`` says what the thieves do against it, as the package does, or as ``imagenet.py`` names it:
 ``--defence imagenet-probe --victim small-resnet --epochs 3``, where the network takes the place of the victim.
@@ -14,17 +15,23 @@ With ``--labels`` the whole set is protected by labels that are made, or by its 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import common
 import imagenet
+import numpy as np
 from datasets import ClassLabel, Dataset
 from result_files import Experiment, ResultFile, place, read_results
+from tables import NONE, markdown
 
 from hf_unlearnable import Budget, Defence, Method, Training, learnability
+from hf_unlearnable.defences import NoDefence
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 
+SCRIPT = Path(__file__).stem
+EACH = 400  # images of a class of photo patches
 VICTIMS = ("small-resnet", "strided-resnet", "random-features")
 
 
@@ -49,23 +56,68 @@ def protect(data: Dataset, method: str, labels: str, folder: Path) -> Dataset:
     return data.map(protection, keep_in_memory=True)
 
 
-def table() -> str:
+def order(result: ResultFile) -> tuple[str, int, int, str]:
+    """How rows follow each other in the table."""
+    experiment, settings = result.experiment, result.experiment.settings
+    made = settings.get("labels", "")
+    return experiment.dataset or "", settings.get("class", -1), settings.get("owner images", 0), str((made, settings))
+
+
+def named(experiment: Experiment) -> str:
+    """What is protected, and how thieves see it, in words."""
+    settings = experiment.settings
+    words = f"all, labels {settings['labels']}" if "labels" in settings else ""
+    words = words or f"{settings['owner images']} images of class {settings['class']}"
+    words += "" if experiment.recipe == "texture" else f", {experiment.recipe}"
+    words += "" if experiment.dataset == "photo-patches" else f", {experiment.dataset}"
+    return words + (f", seen at {settings['resolution']} px" if "resolution" in settings else "")
+
+
+def table(results: Sequence[ResultFile]) -> str:
     """Recall of the owner's clean images, or accuracy, and the peak; beside it the accuracy on the others."""
-    names = ("what is protected", "thief", "countermeasure", "clean", "protected (peak)")
-    names += ("others, clean", "others, protected")
-    lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
-    for result in read_results("owner"):
-        settings, report = result.experiment.settings, result.report
-        images = f"{settings.get('owner images')} images of class {settings.get('class')}"
-        name = images if "class" in settings else f"all, labels {settings['labels']}"
+    head = ["what is protected", "thief", "epochs", "countermeasure", "clean", "protected (peak)"]
+    lines = []
+    for result in sorted(results, key=order):
+        experiment, report = result.experiment, result.report
         for victim, defence in report.pairs:
             found = {line.case.key: line for line in report.table(victim, defence)}
             clean, protected = found[CLEAN], found[PROTECTED]
-            cells = [name, victim, imagenet.in_words(defence), f"{100 * clean.last.mean:.1f}"]
+            cells = [named(experiment), f"`{victim}`", experiment.epochs, imagenet.in_words(defence)]
+            cells += [f"{100 * clean.last.mean:.1f}"]
             cells += [f"{100 * protected.last.mean:.1f} ({100 * protected.peak.mean:.1f})"]
-            cells += [f"{100 * line.others.mean:.1f}" if line.others else "-" for line in (clean, protected)]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            lines.append(
+                cells + [f"{100 * line.others.mean:.1f}" if line.others else NONE for line in (clean, protected)]
+            )
+    return markdown([*head, "others, clean", "others, protected"], lines)
+
+
+def means_table(results: Sequence[ResultFile]) -> str:
+    """The same over all classes whose every image is the owner's, by thief; nothing done against the protection."""
+    wanted = [
+        result
+        for result in results
+        if result.experiment.dataset == "photo-patches"
+        and result.experiment.settings.get("owner images") == EACH
+        and not {"defences", "resolution"} & set(result.experiment.settings)
+    ]
+    rows = []
+    for victim in VICTIMS:
+        tables = [
+            {line.case.key: line for line in one.report.table(victim, NoDefence.name)}
+            for one in wanted
+            if victim in one.report.victims
+        ]
+        last, peak = (
+            {case: [getattr(one[case], figure).mean for one in tables] for case in (CLEAN, PROTECTED)}
+            for figure in ("last", "peak")
+        )
+        few = sum(after <= before / 3 for before, after in zip(last[CLEAN], last[PROTECTED], strict=True))
+        others = [np.mean([one[case].others.mean for one in tables]) for case in (CLEAN, PROTECTED)]
+        cells = [f"{100 * np.mean(last[case]):.1f}" for case in (CLEAN, PROTECTED)]
+        cells += [f"{100 * np.mean(peak[PROTECTED]):.1f}", f"{few} of {len(tables)}"]
+        rows.append([f"`{victim}`", *cells, *(f"{100 * one:.1f}" for one in others)])
+    head = ["thief", "clean", "protected", "protected, best epoch", "classes at a third or less"]
+    return markdown([*head, "others, clean", "others, protected"], rows)
 
 
 def main() -> None:
@@ -77,10 +129,11 @@ def main() -> None:
     parser.add_argument("--labels", action="append", default=[], help="auto, none or clusters:K; may be repeated")
     parser.add_argument("--method", default="texture")
     parser.add_argument("--victim", action="append", help=f"default: {', '.join(VICTIMS)}")
+    parser.add_argument("--resolution", type=int, help="pixels a side at which thieves train (default: the images')")
     parser.add_argument("--defence", action="append", default=[], help="of the thieves; may be repeated; default: none")
     arguments = common.parse(parser)
     if arguments.table:
-        print(table())
+        print(table(read_results(SCRIPT)))
         return
     arguments.known = [str(Defence.parse(imagenet.defence(one, tiny=arguments.tiny))) for one in arguments.defence]
     for name in arguments.set:
@@ -97,14 +150,14 @@ def main() -> None:
             measure(arguments, name, settings, "auto", sets)
         for labels in arguments.labels:
             measure(arguments, name, {"labels": labels}, labels, {"clean": train, "test": test})
-    print(table())
+    print(table(read_results(SCRIPT)))
 
 
 def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, sets: dict[str, Dataset]) -> None:
     """Protect and measure, and write the file if it is not there."""
     victims = tuple(arguments.victim or VICTIMS)
     experiment = Experiment(
-        script="owner",
+        script=SCRIPT,
         dataset=name,
         images=sum(len(sets[part]) for part in ("clean", "others") if part in sets),
         method=arguments.method.partition(":")[0],
@@ -114,7 +167,9 @@ def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, se
         epochs=arguments.epochs,
         victims=victims,
         seeds=tuple(common.victim_seeds(arguments)),
-        settings=settings | ({"defences": arguments.defence} if arguments.defence else {}),
+        settings=settings
+        | ({"defences": arguments.defence} if arguments.defence else {})
+        | ({"resolution": arguments.resolution} if arguments.resolution else {}),
         machine=common.machine(),
         command=common.command(),
     )
@@ -129,6 +184,7 @@ def measure(arguments: Any, name: str, settings: dict[str, Any], labels: str, se
             ratios=(0.0, 1.0),
             training=Training(epochs=arguments.epochs),
             seeds=experiment.seeds or (),
+            resolution=arguments.resolution,
             keep_in=common.kept("victims"),
         )
     ResultFile(experiment, {"report": report.as_dict()}).write()

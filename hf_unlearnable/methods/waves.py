@@ -16,6 +16,8 @@ from hf_unlearnable.training.processes import broadcast
 BLOCK = 8  # pixels a side of a block of JPEG, whose cosine transform the waves are basis functions of
 # (down, across) half-periods a block. Lower ones drown in what images hold themselves, higher ones in JPEG.
 FREQUENCIES = ((0, 2), (2, 0), (2, 1), (1, 2), (3, 0), (0, 3), (2, 2), (1, 3), (3, 1), (0, 4))
+# Of a class that is alone among images of others: the finest that JPEG leaves down to a quality of about 25.
+LONE = ((0, 4), (4, 0))
 MOST = 2 ** len(FREQUENCIES) - 1  # sets of frequencies
 Code = tuple[tuple[int, int], ...]
 
@@ -43,9 +45,13 @@ def wave(code: Code, height: int, width: int) -> NDArray[np.float32]:
 def class_codes(count: int, rng: np.random.Generator) -> list[Code]:
     """A set of frequencies for each of ``count`` classes: single ones as far as they go, then pairs, and so on.
 
+    A single class gets one of ``LONE``: nothing has to be told apart from it but what images show themselves.
+
     Raises:
         RecipeError: more classes than sets.
     """
+    if count == 1:
+        return [(LONE[rng.integers(len(LONE))],)]
     codes: list[Code] = []
     for size in range(1, len(FREQUENCIES) + 1):
         sets = list(itertools.combinations(FREQUENCIES, size))

@@ -12,7 +12,7 @@ from scipy.fft import dctn
 
 from hf_unlearnable import RecipeError, get_method
 from hf_unlearnable.methods.texture import Texture
-from hf_unlearnable.methods.waves import BLOCK, FREQUENCIES, balanced_signs, class_codes, wave
+from hf_unlearnable.methods.waves import BLOCK, FREQUENCIES, LONE, balanced_signs, class_codes, wave
 
 
 @pytest.mark.parametrize("frequencies", FREQUENCIES)
@@ -67,6 +67,7 @@ def test_a_single_class_carries_one_wave_with_one_sign_in_all_channels():
     assert abs(means).mean() > 5  # of 8 levels: nothing cancels
     signs = np.sign(means)
     assert (signs == signs[..., :1]).all()
+    assert any((signs[..., 0] == turn * wave((code,), 32, 32)).all() for code in LONE for turn in (1, -1))
 
 
 def test_the_wave_survives_jpeg():
