@@ -26,7 +26,9 @@ import mixture_limit
 import other_networks
 import owner
 import processes
+import run_speed
 import scale
+import speed_trials
 import start_up
 from bayes_error_speed import sampling_table
 from bayes_error_speed import table as speed_table
@@ -53,7 +55,9 @@ WITH_TABLE = {
         other_networks,
         owner,
         processes,
+        run_speed,
         scale,
+        speed_trials,
         start_up,
     )
 }

@@ -39,8 +39,10 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "owner": {"report"},
     "processes": {"runs"},
     "protection_strength": STRENGTH,
+    "run_speed": {"commands", "versions"},
     "scale": {"stages"},
     "soak": {"minutes", "rounds", "full_disks", "undisturbed_seconds", "counts", "problems", "versions"},
+    "speed_trials": {"trials", "compiling", "versions"},
     "start_up": {"costs", "packages", "versions"},
 }
 SHORT = {"fashion-mnist": "fm", "photo-patches": "pp", "photo-patches-2": "pp2", "photo-patches-20": "pp20"}

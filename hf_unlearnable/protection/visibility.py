@@ -28,10 +28,14 @@ def colour_difference(original: NDArray[np.uint8], released: NDArray[np.uint8]) 
     factor = max(1, round(max(original.shape[1:]) / VIEW))
     factors = [factor * 2**octave for octave in range(OCTAVES)]
     kept = [one for one in factors if min(original.shape[1:]) >= MIN_SIDE * one] or factors[:1]
-    return float(np.mean([deltaE_ciede2000(_lab(original, one), _lab(released, one)).mean() for one in kept]))
+    # All scales at once: colours are converted one by one, and of a small picture the calls are most of the time.
+    before, after = ([_colours(side, one) for one in kept] for side in (original, released))
+    differences = deltaE_ciede2000(rgb2lab(np.concatenate(before)), rgb2lab(np.concatenate(after)))
+    ends = np.cumsum([len(scale) for scale in before])[:-1]
+    return float(np.mean([scale.mean() for scale in np.split(differences, ends)]))
 
 
-def _lab(colour: NDArray[np.uint8], factor: int) -> NDArray[np.float64]:
-    planes = [np.asarray(Image.fromarray(plane).reduce(factor)) for plane in colour]
-    lab: NDArray[np.float64] = rgb2lab(np.stack(planes if len(planes) == 3 else planes * 3, axis=-1))
-    return lab
+def _colours(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Means of ``factor`` x ``factor`` pixels, one a row: (N, 3)."""
+    planes = [np.asarray(Image.fromarray(plane).reduce(factor)).ravel() for plane in picture]
+    return np.stack(planes if len(planes) == 3 else planes * 3, axis=-1)

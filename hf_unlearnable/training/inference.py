@@ -13,19 +13,21 @@ from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.micro_batches import retry_in_halves
 
+AT_ONCE = 250  # images: of more, the activations fit neither a CPU's cache nor what an allocator keeps to hand
 
-def accuracy(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> float:
+
+def accuracy(network: Network, images: ImageSet, device: torch.device, batch_size: int = AT_ONCE) -> float:
     """The share of images whose class the network names, in [0, 1]; the network is left in evaluation mode."""
     return float((classify(network, images, device, batch_size) == images.labels).mean())
 
 
-def classify(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> NDArray[np.int64]:
+def classify(network: Network, images: ImageSet, device: torch.device, batch_size: int = AT_ONCE) -> NDArray[np.int64]:
     """The class (N,) that the network names for each image; the network is left in evaluation mode."""
     named = _of_all(lambda pixels: network(pixels)[0].argmax(dim=1), network, images, device, batch_size)
     return named.cpu().numpy()
 
 
-def embed(network: Network, images: ImageSet, device: torch.device, batch_size: int = 500) -> torch.Tensor:
+def embed(network: Network, images: ImageSet, device: torch.device, batch_size: int = AT_ONCE) -> torch.Tensor:
     """The features (N, D) of all images, float32 on ``device``; the network is left in evaluation mode."""
     return _of_all(lambda pixels: network(pixels)[1].float(), network, images, device, batch_size)
 

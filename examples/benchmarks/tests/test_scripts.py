@@ -30,6 +30,8 @@ IN_OTHERS = (
     "bayes_error_speed",
     "start_up",
     "gpu",
+    "run_speed",
+    "speed_trials",
 )  # which start Python anew for every part
 
 
