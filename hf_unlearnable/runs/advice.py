@@ -16,6 +16,7 @@ def few(count: int) -> str | None:
     if count >= FEW:
         return None
     return (
-        f"{count} pictures of one owner are few: they get the same pattern as many would, but for so few no effect was "
-        f"shown. Of 30 among 3,600 of others a model learned nothing from clean ones either."
+        f"{count} pictures of one owner are few: they get the same pattern as many would, but models see it too seldom to "
+        f"rely on it. Of 100 among 3,600 of others a small network still recognised 18 % instead of 29; of 30 it learned "
+        f"nothing from clean ones either."
     )
