@@ -90,7 +90,8 @@ def protect(
         str,
         typer.Option(
             help="auto (a label column; else as below, or one owner), none (one owner), clusters:10 (of images that "
-            "look alike), largest:COLUMN (object or mask), frequent:COLUMN (of several labels)."
+            "look alike), captions:10,MODEL (of texts), largest:COLUMN (object or mask), frequent:COLUMN (of several "
+            "labels)."
         ),
     ] = "auto",
     craft: Annotated[

@@ -167,7 +167,9 @@ class Method(ABC):
             labels: where the classes come from. ``"auto"``: from the label column; where there is none, all images are
                 one owner's and one class, which only a method with ``one_class`` can protect. ``"none"``: one class,
                 whatever columns there are. ``"clusters:10"``: ten classes of images that look alike, by their oriented
-                gradients; ``"clusters:10,MODEL"``: by those of an image classifier, a folder or Hub id.
+                gradients; ``"clusters:10,MODEL"``: by the features of an image classifier, a folder or Hub id;
+                ``"clusters:10,simclr"``: by those that a small network learns from the images themselves.
+                ``"captions:10,MODEL"``: by what a text model makes of the column of captions.
                 ``"largest:objects"``: by the category of the largest object of an image, in a column of boxes and
                 categories, or of masks: by the value with the most pixels. ``"frequent:tags"``: by the label that an
                 image has most often, and of several the one that most images have. Without a label column ``"auto"``

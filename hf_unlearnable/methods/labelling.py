@@ -19,6 +19,7 @@ from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_ca
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
+from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
 from hf_unlearnable.modeling.classical import SelfSupervised
 from hf_unlearnable.modeling.contrastive import contrastive_features
@@ -35,7 +36,8 @@ SIDE = 32  # pixels a side at which images are looked at without a model
 COMPONENTS = 32  # principal components of the features that clusters are sought in
 
 FORMS = (
-    f"{AUTO}, {NONE}, {CLUSTERS}:K or {CLUSTERS}:K,MODEL, {LARGEST} or {LARGEST}:COLUMN, {FREQUENT} or "
+    f"{AUTO}, {NONE}, {CLUSTERS}:K or {CLUSTERS}:K,MODEL, {CAPTIONS}:K,MODEL or {CAPTIONS}:K,MODEL,COLUMN, "
+    f"{LARGEST} or {LARGEST}:COLUMN, {FREQUENT} or "
     f"{FREQUENT}:COLUMN"
 )
 
@@ -46,14 +48,15 @@ class Labels:
 
     Attributes:
         kind: ``"auto"``: the label column; where there is none, derived from objects or several labels; and one class
-            where there is nothing of that. ``"none"``: one class; ``"clusters"``; ``"largest"``: the category of the
-            largest object of an image, or of what has the most pixels in its mask; ``"frequent"``: the most frequent of
-            its labels.
+            where there is nothing of that. ``"none"``: one class; ``"clusters"`` of images, or of their
+            ``"captions"``; ``"largest"``: the category of the largest object of an image, or of what has the most
+            pixels in its mask; ``"frequent"``: the most frequent of its labels.
         count: of clusters.
-        column: that ``"largest"`` or ``"frequent"`` derives classes from; empty for the only one there is.
+        column: that ``"largest"`` or ``"frequent"`` derives classes from, or of the captions; empty for the only one
+            there is.
         model: what gives the features that are clustered: folder or Hub id of an image classifier; ``"simclr"`` for a
             network that learns them from the images themselves, see ``contrastive_features``; empty for features that
-            nothing was trained for, see ``gradients``.
+            nothing was trained for, see ``gradients``. Of captions a text model, which has to be named.
     """
 
     kind: str = AUTO
@@ -63,7 +66,7 @@ class Labels:
 
     @classmethod
     def parse(cls, text: str | Labels) -> Labels:
-        """Read ``auto``, ``none``, ``clusters:10``, ``clusters:10,MODEL``, ``largest:COLUMN`` or ``frequent:COLUMN``.
+        """Read ``auto``, ``none``, ``clusters:10``, ``clusters:10,MODEL``, ``captions:10,MODEL``, ``largest:COLUMN``, …
 
         Raises:
             RecipeError: anything else, or fewer than two clusters.
@@ -72,22 +75,31 @@ class Labels:
             return text
         kind, _, rest = text.strip().partition(":")
         number, _, model = rest.partition(",")
+        model, _, column = model.partition(",") if kind == CAPTIONS else (model, "", "")
         if kind in (AUTO, NONE) and not rest:
             return cls(kind)
         if kind in (LARGEST, FREQUENT):
             return cls(kind, column=rest)
-        if kind != CLUSTERS or not number.isdecimal() or int(number) < 2:
+        if kind not in (CLUSTERS, CAPTIONS) or not number.isdecimal() or int(number) < 2:
             raise RecipeError(f"got the labels {text!r}; expected {FORMS}, K from 2 on")
-        return cls(kind, int(number), model)
+        return cls(kind, int(number), model, column)
 
     def found_in(self, dataset: Dataset, label_column: str | None = None) -> Labels:
         """The same where it is clear what is meant: ``"auto"`` without labels and with something to derive them from.
 
         Raises:
             DataError: no such column.
+            RecipeError: captions without a model.
         """
         if self.kind in (LARGEST, FREQUENT):
             return replace(self, column=source_of(dataset, self.kind, self.column))
+        if self.kind == CAPTIONS and not self.model:
+            raise RecipeError(
+                f"got {option('labels', str(self))}; expected a text model too, a folder or Hub id: "
+                f"{option('labels', f'{self},MODEL')}"
+            )
+        if self.kind == CAPTIONS:
+            return replace(self, column=caption_column(dataset, self.column))
         if self.kind != AUTO or label_column is not None or label_candidates(dataset):
             return self
         chosen = automatic(dataset)
@@ -98,6 +110,7 @@ class Labels:
         """What tells the classes apart, in words for people."""
         return {
             CLUSTERS: f"{self.count} clusters of images that look alike",
+            CAPTIONS: f"{self.count} clusters of images whose captions are alike",
             LARGEST: f"the category of what is largest in an image, in the column {self.column}",
             FREQUENT: f"the most frequent label of an image, in the column {self.column}",
             NONE: "nothing: all images are one owner's",
@@ -106,9 +119,9 @@ class Labels:
     def __str__(self) -> str:
         if self.kind in (LARGEST, FREQUENT) and self.column:
             return f"{self.kind}:{self.column}"
-        if self.kind != CLUSTERS:
+        if self.kind not in (CLUSTERS, CAPTIONS):
             return self.kind
-        return f"{CLUSTERS}:{self.count}{f',{self.model}' if self.model else ''}"
+        return f"{self.kind}:{','.join(filter(None, (str(self.count), self.model, self.column)))}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +209,7 @@ def label(
         )
     if labels.kind == NONE:
         return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), NONE)
-    if labels.kind != CLUSTERS:
+    if labels.kind not in (CLUSTERS, CAPTIONS):
         derived = derive(dataset, labels.kind, labels.column)
         if given.kind == AUTO and accelerator.is_main_process:
             rest = f"; {derived.rest} images without one, or alone with theirs, are one more" if derived.rest else ""
@@ -246,7 +259,7 @@ def is_one_class(
 def clusters(
     dataset: Dataset, columns: Columns, labels: Labels, *, seed: int, scratch: Path, device: torch.device
 ) -> NDArray[np.int64]:
-    """Sort images by what they look like: k-means on the leading principal components of their features.
+    """Sort images by what they look like or their captions say: k-means on the leading components of their features.
 
     Returns:
         (N,) from 0 to K - 1, the largest cluster first, each with two images or more.
@@ -262,7 +275,11 @@ def clusters(
         raise RecipeError(
             "labels from clusters need scikit-learn; install it: pip install 'hf-unlearnable[thieves]'"
         ) from error
-    features = _embedding(labels, seed, device)(ImageSet.read(dataset, columns, size=_side(labels), scratch=scratch))
+    if labels.kind == CAPTIONS:
+        features = embed_captions(dataset, labels.column, labels.model, device)
+    else:
+        images = ImageSet.read(dataset, columns, size=_side(labels), scratch=scratch)
+        features = _embedding(labels, seed, device)(images)
     centred = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
     components = min(COMPONENTS, *centred.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(centred)

@@ -16,7 +16,7 @@ def few(count: int) -> str | None:
     if count >= FEW:
         return None
     return (
-        f"{count} pictures of one owner are few: they get the same pattern as many would, but models see it too seldom to "
-        f"rely on it. Of 100 among 3,600 of others a small network still recognised 18 % instead of 29; of 30 it learned "
-        f"nothing from clean ones either."
+        f"{count} pictures of one owner are few: they get the same pattern as many would, but models see it too "
+        f"seldom to rely on it. Of 100 among 3,600 of others a small network still recognised 18 % instead of 29; of "
+        f"30 it learned nothing from clean ones either."
     )

@@ -1,0 +1,91 @@
+"""What captions say, as numbers: embeddings of a text model, by which images can be told apart that have no labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, LargeList, List, Value
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from hf_unlearnable.errors import DataError, SourceError, first_line, option
+from hf_unlearnable.progress import Progress
+
+CAPTIONS = "captions"
+
+BATCH = 64
+TOKENS = 128  # of a caption at most, where the model takes more: what comes later hardly changes what it is about
+
+
+def caption_column(dataset: Dataset, column: str = "") -> str:
+    """The column of captions: of texts, or of several texts an image.
+
+    Args:
+        dataset: with it.
+        column: that somebody named; the only one there is when left out.
+
+    Raises:
+        DataError: there is none, or several, or another kind of column was named.
+    """
+    possible = [name for name, feature in dataset.features.items() if _is_text(feature)]
+    if column in possible:
+        return column
+    if not column and len(possible) == 1:
+        return possible[0]
+    got = f"the column {column!r}" if column else f"{len(possible)} columns of text"
+    named = f"one of {', '.join(possible)}: {option('labels', f'{CAPTIONS}:10,MODEL,COLUMN')}" if possible else "texts"
+    raise DataError(f"got {got} among {', '.join(dataset.features)} for clusters of captions; expected {named}")
+
+
+def embed_captions(dataset: Dataset, column: str, model: str, device: torch.device) -> NDArray[np.float64]:
+    """The mean over the tokens of what a text model makes of each caption, at length one.
+
+    Args:
+        dataset: N rows.
+        column: of captions; several of a row are read as one text, and none is an empty one.
+        model: folder or Hub id of an encoder of texts, with its tokenizer; of one for images and texts (CLIP) the
+            half for texts is used.
+        device: to compute on.
+
+    Returns:
+        (N, D).
+
+    Raises:
+        SourceError: no such model.
+    """
+    from transformers import AutoModel, AutoTokenizer  # here: few need them
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        loaded = AutoModel.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"got the text model {model!r}, neither a folder with a model and its tokenizer nor reachable on the Hub "
+            f"({first_line(error)}); expected the folder or Hub id of an encoder of texts"
+        ) from error
+    encoder = getattr(loaded, "text_model", loaded).to(device).eval()
+    texts, found = [_text(one) for one in dataset.with_format(None)[column]], []
+    most = min(TOKENS, tokenizer.model_max_length)
+    with Progress("embeddings of captions", len(texts), unit="caption") as bar, torch.no_grad():
+        for start in range(0, len(texts), BATCH):
+            part = texts[start : start + BATCH]
+            tokens = tokenizer(part, padding=True, truncation=True, max_length=most, return_tensors="pt").to(device)
+            states = encoder(**tokens).last_hidden_state
+            weights = tokens["attention_mask"].unsqueeze(2).to(states)
+            means = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+            found.append(F.normalize(means.double(), dim=1).cpu())
+            bar.advance(len(part))
+    return torch.cat(found).numpy()
+
+
+def _is_text(feature: Any) -> bool:
+    if isinstance(feature, (List, LargeList)):
+        feature = feature.feature
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def _text(caption: Any) -> str:
+    texts = caption if isinstance(caption, list) else [caption]
+    return " ".join(one for one in texts if one)
