@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from hf_unlearnable.budget import to_unit
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
@@ -24,10 +23,13 @@ from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive
 from hf_unlearnable.modeling.classical import SelfSupervised
 from hf_unlearnable.modeling.contrastive import contrastive_features
 from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.processes import broadcast
 
 AUTO, NONE, CLUSTERS = "auto", "none", "clusters"
+
+CLUSTERED = (CLUSTERS, CAPTIONS)  # made by k-means
 
 SIMCLR = SelfSupervised.name  # in the place of a model
 
@@ -80,7 +82,7 @@ class Labels:
             return cls(kind)
         if kind in (LARGEST, FREQUENT):
             return cls(kind, column=rest)
-        if kind not in (CLUSTERS, CAPTIONS) or not number.isdecimal() or int(number) < 2:
+        if kind not in CLUSTERED or not number.isdecimal() or int(number) < 2:
             raise RecipeError(f"got the labels {text!r}; expected {FORMS}, K from 2 on")
         return cls(kind, int(number), model, column)
 
@@ -119,7 +121,7 @@ class Labels:
     def __str__(self) -> str:
         if self.kind in (LARGEST, FREQUENT) and self.column:
             return f"{self.kind}:{self.column}"
-        if self.kind not in (CLUSTERS, CAPTIONS):
+        if self.kind not in CLUSTERED:
             return self.kind
         return f"{self.kind}:{','.join(filter(None, (str(self.count), self.model, self.column)))}"
 
@@ -209,7 +211,7 @@ def label(
         )
     if labels.kind == NONE:
         return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), NONE)
-    if labels.kind not in (CLUSTERS, CAPTIONS):
+    if labels.kind not in CLUSTERED:
         derived = derive(dataset, labels.kind, labels.column)
         if given.kind == AUTO and accelerator.is_main_process:
             rest = f"; {derived.rest} images without one, or alone with theirs, are one more" if derived.rest else ""
@@ -310,7 +312,7 @@ def _embedding(labels: Labels, seed: int, device: torch.device) -> Callable[[Ima
         return np.stack([gradients(pixels) for pixels in images.pixels])
 
     def self_taught(images: ImageSet) -> NDArray[np.float64]:
-        seen = to_unit(torch.from_numpy(np.ascontiguousarray(images.pixels)))
+        seen, _ = load(images, np.arange(len(images)), torch.device("cpu"))
         return contrastive_features(seen, seed=seed, progress=True)(seen).double().numpy()
 
     return {"": untrained, SIMCLR: self_taught}.get(labels.model, trained)

@@ -53,16 +53,16 @@ class Texture(Method, name="texture"):
 
     def run(self, task: Task) -> None:
         """Write the waves."""
-        labels, count = task.shard.labels, len(task.images.names)
+        count = len(task.images.names)
         rng = private_generator(self.seed, task)
         codes = class_codes(count, rng)
-        signs = balanced_signs(labels, rng)[task.shard.rows]
         _, channels, height, width = task.images.pixels.shape
         waves = torch.from_numpy(np.stack([wave(code, height, width) for code in codes]))
         own = waves[:, None].expand(-1, channels, -1, -1).clone()
         variants = [own]
         drawn = channels > 1 and count > 1
         if drawn:
+            signs = balanced_signs(task.shard.labels, rng)[task.shard.rows]
             own[:, -1] = waves.roll(-1, dims=0)
             variants.append(own * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))
         task.patterns.extend(map(task.budget.direction, variants))

@@ -202,7 +202,7 @@ def test_a_set_without_labels_is_one_class(tmp_path):
     Dataset.from_list(shared, features=data.features).save_to_disk(tmp_path / "shared")
     protection = Texture().fit(data, labels="none", output_dir=tmp_path / "fit", progress=False)
     make_output(tmp_path / "out", data, protection, str(tmp_path / "train"))
-    # The wave has a sign of its own in every image, so that no mean holds it, but all vary along it.
+    # What all images share is found along the direction in which they vary most, once they are whitened.
     for which in ("shared", "out"):
         audited = audit(tmp_path / which, clean=str(tmp_path / "train"), test=str(tmp_path / "test"), progress=False)
         found = the(audited, "class patterns")
