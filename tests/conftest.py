@@ -30,6 +30,7 @@ LONGEST = (
     "runs/test_modes.py",
     "methods/test_beo.py",
     "app/test_page.py",
+    "evaluation/test_theory.py",
     "cli/test_plugins.py",
     "runs/test_main_job.py",
     "methods/test_baselines.py",
