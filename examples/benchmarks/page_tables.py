@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import targets
 from result_files import ResultFile
 from selection import by_fit, many, mean, only, share
 from tables import NONE, differences, markdown, percent, told
@@ -161,5 +162,10 @@ def _large_stem() -> list[str]:
     return [told([one[figure] for one in chosen]) for figure in ("clean, last", "protected, last", "protected, peak")]
 
 
-TABLES: dict[str, Callable[..., str]] = {"strength": strength, "mixtures": mixtures, "ideas": ideas}
+TABLES: dict[str, Callable[..., str]] = {
+    "strength": strength,
+    "mixtures": mixtures,
+    "ideas": ideas,
+    "targets": targets.table,
+}
 __all__ = ["TABLES", "mean", "readme"]
