@@ -15,7 +15,7 @@ def train_and_test(fashion, images, tests):
 
 @pytest.mark.parametrize(
     "method",
-    [MIUE(epochs=4, guides=1, guide_epochs=3), pytest.param(EM(epochs=6), marks=pytest.mark.slow)],
+    [MIUE(epochs=6, guides=1, guide_epochs=3), pytest.param(EM(epochs=6), marks=pytest.mark.slow)],
     ids=lambda method: method.name,
 )
 def test_victims_fail_on_real_images(method, fashion, tmp_path):
@@ -29,7 +29,7 @@ def test_victims_fail_on_real_images(method, fashion, tmp_path):
         published,
         clean=train,
         test=test,
-        training=Training(epochs=6, batch_size=32),
+        training=Training(epochs=10, batch_size=32),
         seeds=(101,),
         ratios=(0, 1),
         progress=False,
