@@ -1,4 +1,4 @@
-"""Choose between methods by what short thieves learn: the owner has clean images to ask."""
+"""Choose between methods by what short thieves learn of each: the owner has clean images to test them on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.image_set import draw_by_class
+from hf_unlearnable.defences import Defence
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.methods.base import Method, get_method
 from hf_unlearnable.methods.task import Task
@@ -27,9 +28,10 @@ class Auto(Method, name="auto"):
     """Run each candidate, let short thieves train on what it protects, and keep the one whose best thief learns least.
 
     A share of the images of every class is held out from the thieves, and its clean form is what they are tested on.
-    Which method protects best depends on the images: photographs are full of texture, graphics of flat colour.
-    The figures of all candidates stay in the findings. The cost is that of all candidates, and of a training of every
-    thief for each.
+    Which method protects best depends on the images: photographs are full of texture, graphics of flat colour. The
+    thieves are two networks, a model that sees nothing but directions, and somebody who knows the method and has the
+    best attack on it (``Method.adaptive``). The worst of them decides. The figures of all candidates stay in the
+    findings. The cost is that of all candidates, and of a training of every thief for each.
 
     Args:
         hold_out: the share of every class that the thieves are tested on, in [0, 1]; at least one image each.
@@ -39,9 +41,9 @@ class Auto(Method, name="auto"):
     hold_out: Share = 0.2
     thief_epochs: Count = 4
 
-    adaptive: ClassVar[str] = "principal-directions:2"  # of texture, which it chooses where images are photographs
+    adaptive: ClassVar[str] = "orthogonal-projection"  # of mi-ue, which it chose on photographs
     candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue")
-    thieves: ClassVar[tuple[str, ...]] = ("small-resnet", "small-vgg")
+    thieves: ClassVar[tuple[tuple[str, str], ...]] = (("small-resnet", "sgd"), ("small-vgg", "sgd"), ("mlp", "adamw"))
 
     def run(self, task: Task) -> None:
         """Try all, keep the best."""
@@ -78,15 +80,29 @@ class Auto(Method, name="auto"):
         if task.own_classes is not None:  # what they learn of other people's images is not asked
             held &= task.images.labels < task.own_classes
         protected, clean = task.protected().select(np.flatnonzero(~held)), task.images.select(np.flatnonzero(held))
-        training, device = Training(epochs=self.thief_epochs), task.accelerator.device
+        base, device = Training(epochs=self.thief_epochs), task.accelerator.device
         figures = {}
-        for number, thief in enumerate(self.thieves):
-            what = f"{self.name}: {thief} tries {name}"
-            network = task.train(Surrogate(thief), protected, training, self.seed + THIEF_SEED + number, what)
+        for number, (thief, model, training, defence) in enumerate(self._tried(name)):
+            network = task.train(
+                Surrogate(model),
+                protected,
+                Training.named(training, base),
+                self.seed + THIEF_SEED + number,
+                f"{self.name}: {thief} tries {name}",
+                Defence.parse(defence),
+            )
             right = torch.tensor([accuracy(network, clean, device) * len(clean), len(clean)], device=device)
             named, asked = task.shard.sum(right).tolist()
             figures[thief] = named / asked
         return figures
+
+    def _tried(self, name: str) -> list[tuple[str, str, str, str]]:
+        """What each thief of a candidate is called, its model, its training, and what it does against the method."""
+        attack = get_method(name).adaptive
+        return [
+            *((model, model, training, "none") for model, training in self.thieves),
+            *((f"{model} with {attack}", model, training, attack) for model, training in self.thieves[:1] if attack),
+        ]
 
     def _held_out(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows (N,) the thieves do not see."""
@@ -101,7 +117,7 @@ class Auto(Method, name="auto"):
         found: dict[str, float] = {}
         for name in self.candidates:
             found |= get_method(name)().parts()
-            found |= {f"{self.name}: {thief} tries {name}": self.thief_epochs for thief in self.thieves}
+            found |= {f"{self.name}: {thief} tries {name}": self.thief_epochs for thief, *_ in self._tried(name)}
         return found
 
     @classmethod

@@ -187,7 +187,7 @@ def beside():
 @pytest.mark.parametrize("method", ["em", "mi-ue:guides=1,guide_epochs=1", "beo:steps=1,robust=false", "auto"])
 def test_methods_that_tell_classes_apart_protect_one_owner_among_others(method, own, beside, monkeypatch):
     monkeypatch.setattr(Auto, "candidates", ("texture",))
-    monkeypatch.setattr(Auto, "thieves", ("small-vgg",))
+    monkeypatch.setattr(Auto, "thieves", (("small-vgg", "sgd"),))
     recipe = Method.parse(method)
     recipe = replace(recipe, epochs=1, batch_size=16) if hasattr(recipe, "epochs") else replace(recipe, thief_epochs=1)
     seen = {}

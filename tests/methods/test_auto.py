@@ -1,0 +1,45 @@
+"""Choosing a method by what short thieves learn: the worst thief decides, and one of them knows the method."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.datasets import make_dataset, pixels_of
+
+from hf_unlearnable import get_method
+from hf_unlearnable.methods import auto
+from hf_unlearnable.methods.auto import Auto
+from hf_unlearnable.training.run import TrainingRun
+
+
+@pytest.mark.parametrize(("attacked", "chosen"), [(0.9, "noise"), (0.3, "texture")])
+def test_the_worst_thief_decides_and_one_knows_the_method(attacked, chosen, monkeypatch):
+    """`texture` misleads whoever is ordinary; what remains of it under its best attack is what counts."""
+    monkeypatch.setattr(Auto, "candidates", ("texture", "noise"))
+    learned = iter([0.1, 0.1, 0.1, attacked, 0.5, 0.4, 0.4, 0.4])
+    monkeypatch.setattr(auto, "accuracy", lambda network, images, device: next(learned))
+    defences, begin = [], TrainingRun.__init__
+
+    def note(self, *args, **options):
+        defences.append(str(options["defence"]))
+        begin(self, *args, **options)
+
+    monkeypatch.setattr(TrainingRun, "__init__", note)
+    data = make_dataset(30, channels=3, side=16, classes=3)
+    protect = Auto(thief_epochs=1).fit(data, progress=False)
+
+    assert next(learned, None) is None
+    assert [one for one in defences if one != "none"] == ["principal-directions:2", "blur:3"]
+    found = protect.description.findings["auto"]
+    assert found["chosen"] == chosen
+    assert list(found["thieves"]["texture"]) == [
+        "small-resnet",
+        "small-vgg",
+        "mlp",
+        "small-resnet with principal-directions:2",
+    ]
+    assert found["thieves"]["texture"]["small-resnet with principal-directions:2"] == pytest.approx(attacked)
+    alone = get_method(chosen)().fit(data, progress=False)
+    assert (pixels_of(data.map(protect)) == pixels_of(data.map(alone))).all()
+    told = Auto.describe(protect.description.findings)
+    assert f"{chosen} (chosen)" in told
+    assert f"small-resnet with principal-directions:2 {attacked:.1%}" in told
