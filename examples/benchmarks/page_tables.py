@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import targets
 from result_files import ResultFile
 from selection import by_fit, many, mean, only, share
 from tables import NONE, differences, markdown, percent, told
@@ -18,6 +20,7 @@ CALLED = {
     "mi-ue": "`MIUE()`",
     "mi-ue-waves": '`MIUE(start="waves")`',
     "mi-ue-paper": "`MIUE.paper(epochs=15, inner_steps=5)`",
+    "mi-ue-short": "`MIUE(epochs=6)`",
     "mi-ue-untargeted": "`MIUE(targeted_weight=0)`",
     "em": "`EM()`",
     "beo": "`BEO()`",
@@ -60,6 +63,31 @@ def strength() -> str:
             cells = [share(one, CLEAN, victim), share(one, PROTECTED, victim), share(one, PROTECTED, victim, "peak")]
             first = [data(one), budget(one), called(one), one.experiment.fit, f"`{victim}`"]
             rows.append([*first, *cells, f"{one.figures['fit_seconds']:.0f}"])
+    return markdown(head, rows)
+
+
+def compute() -> str:
+    """What a fit costs and what it reaches, beside the authors' recipe: means over fits and victims."""
+    head = ["data", "recipe", "fits", "processor time of a fit, s", "of the authors' recipe", "protected", "peak epoch"]
+    rows = []
+    for dataset, images in ((FASHION, 3000), (PATCHES, 4000)):
+        found = {
+            recipe: many(
+                "protection_strength", dataset=dataset, images=images, recipe=recipe, budget="linf:8", epochs=12
+            )
+            for recipe in ("mi-ue-paper", "mi-ue", "mi-ue-short", "em", "texture")
+        }
+        seconds = {
+            recipe: float(np.mean([one.figures["fit_seconds"] for one in results]))
+            for recipe, results in found.items()
+            if results
+        }
+        for recipe, spent in seconds.items():
+            results = found[recipe]
+            part = f"{spent / seconds['mi-ue-paper']:.2f}" if "mi-ue-paper" in seconds else NONE
+            reached = [by_fit(results, PROTECTED, figure)[0] for figure in ("last", "peak")]
+            fits = len({one.experiment.fit for one in results})
+            rows.append([data(results[0]), called(results[0]), fits, f"{spent:.0f}", part, *reached])
     return markdown(head, rows)
 
 
@@ -161,5 +189,11 @@ def _large_stem() -> list[str]:
     return [told([one[figure] for one in chosen]) for figure in ("clean, last", "protected, last", "protected, peak")]
 
 
-TABLES: dict[str, Callable[..., str]] = {"strength": strength, "mixtures": mixtures, "ideas": ideas}
+TABLES: dict[str, Callable[..., str]] = {
+    "strength": strength,
+    "mixtures": mixtures,
+    "ideas": ideas,
+    "targets": targets.table,
+    "compute": compute,
+}
 __all__ = ["TABLES", "mean", "readme"]

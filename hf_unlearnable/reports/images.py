@@ -22,6 +22,8 @@ from hf_unlearnable.reports.charts import new_figure
 
 MAX_CLASSES = 20  # shown in one grid
 
+GRID_TILE = 0.92  # the longer side of an image in a grid, as a share of its cell
+
 TILE, TILES_ACROSS = 128, 5  # pixels of one image on a contact sheet, and images in a line
 
 DETAIL = 256  # pixels a side: of larger images the smoothest part is shown too, where a change is seen first
@@ -52,17 +54,20 @@ def image_grid(
     """
     shown = samples(protected, find_columns(clean, image_column, label_column, needs_label=False), clean)
     figure = new_figure(1.1 * len(shown) + 1.2, 4.2)
-    axes = figure.subplots(3, len(shown), squeeze=False)
+    axis = figure.subplots()  # one for all: a pair of axes takes ten times as long as the image in it
     for column, sample in enumerate(shown):
-        pictures = {"clean": sample.clean, "protected": sample.protected, "perturbation,\namplified": sample.amplified}
-        for axis, (title, content) in zip(axes[:, column], pictures.items(), strict=True):
+        for row, content in enumerate((sample.clean, sample.protected, sample.amplified)):
             assert content is not None  # the originals are known
-            axis.imshow(Image.open(io.BytesIO(content)).convert("RGBA"), interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if column == 0:
-                axis.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
-        axes[0, column].set_title(sample.name, fontsize=8, parse_math=False)
+            image = Image.open(io.BytesIO(content)).convert("RGBA")
+            width, height = (GRID_TILE * side / max(image.size) for side in image.size)
+            left, right, bottom, top = column - width / 2, column + width / 2, row + height / 2, row - height / 2
+            axis.imshow(image, interpolation="nearest", extent=(left, right, bottom, top))
+            axis.plot([left, right, right, left, left], [top, top, bottom, bottom, top], "black", linewidth=0.8)
+    axis.set(xlim=(-0.5, len(shown) - 0.5), ylim=(2.5, -0.5), aspect="equal")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
+    axis.set_xticks(range(len(shown)), [sample.name for sample in shown], parse_math=False)
+    axis.set_yticks(range(3), ["clean", "protected", "perturbation,\namplified"])
     figure.savefig(file, format="png", dpi=150)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from helpers.comparisons import write_comparison
+from helpers.comparisons import work, write_comparison
 from helpers.datasets import ROOT
+from helpers.forked import start
 from helpers.permissions import is_private, modes
 
 from hf_unlearnable import EM, DataError, OutputError
@@ -23,27 +24,24 @@ from hf_unlearnable.benchmark.running import Work
 from hf_unlearnable.errors import UnlearnableError
 
 
-def start(folder: Path, output: str, worker: int = 0) -> subprocess.Popen[str]:
+def start_work(folder: Path, output: str, worker: int = 0) -> BaseProcess:
     """A process that works at a comparison."""
-    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "helpers.comparisons", str(folder), output, str(worker)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    return start(work, folder, output, worker, said=folder / f"said by {worker}")
 
 
-def start_working(folder: Path, output: str, worker: int = 0) -> subprocess.Popen[str]:
+def start_working(folder: Path, output: str, worker: int = 0) -> BaseProcess:
     """The same, which has taken up some of the work."""
     begun = folder / output / "claims"
     before = len(list(begun.glob("*")))
-    process = start(folder, output, worker)
-    while process.poll() is None and len(list(begun.glob("*"))) == before:
+    process = start_work(folder, output, worker)
+    while process.is_alive() and len(list(begun.glob("*"))) == before:
         time.sleep(0.01)
     return process
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, said[-3000:]
+def end(process: BaseProcess, folder: Path, worker: int = 0) -> None:
+    process.join(300)
+    assert process.exitcode == 0, (folder / f"said by {worker}").read_text()[-3000:]
 
 
 def kill(folder: Path, output: str, kills: int) -> None:
@@ -54,7 +52,7 @@ def kill(folder: Path, output: str, kills: int) -> None:
         process = start_working(folder, output)
         time.sleep(rng.uniform(0, 0.5))
         process.kill()
-        process.communicate()
+        process.join()
         for kind in ("cells", "sets"):  # so that the next one, too, has something to do
             for file in sorted((folder / output / kind).glob("*.json"))[::2]:
                 file.unlink()
@@ -100,7 +98,7 @@ def test_two_processes_that_go_on_after_a_kill_give_the_table_of_one(runs, tmp_p
     kill(runs, "two", 1)
     other, text = start_working(runs, "two", 1), write_comparison(runs)
     run(Config.parse(text), runs / "two", text=text, progress=False)  # this one is the second
-    end(other)
+    end(other, runs, 1)
     assert figures(runs / "two") == figures(runs / "one")
     assert table(runs / "two", tmp_path / "two") == table(runs / "one", tmp_path / "one")
 
@@ -184,7 +182,7 @@ def test_another_comparison_does_not_get_the_same_folder(runs):
 @pytest.mark.slow
 def test_twenty_kills(runs):
     kill(runs, "killed often", 20)
-    end(start(runs, "killed often"))
+    end(start_work(runs, "killed often"), runs)
     assert figures(runs / "killed often") == figures(runs / "one")
 
 

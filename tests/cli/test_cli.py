@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from datasets import DatasetDict, load_from_disk
 from helpers.datasets import make_dataset, pixels_of
+from helpers.forked import command, start
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -229,26 +229,20 @@ def test_a_full_disk_says_what_is_left(command, left, monkeypatch, capsys):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_kill_end_cleanly(source, tmp_path, sent):
-    command = [sys.executable, "-m", "hf_unlearnable", "protect", str(source / "disk"), "--epochs", "100000"]
-    process = subprocess.Popen(
-        [*command, "--output", str(tmp_path / "out")],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    said = ""
-    while "mi-ue" not in said:  # the bar of the optimisation
-        said += process.stderr.read(1)
+    said, output = tmp_path / "said", tmp_path / "scratch" / "out"
+    output.parent.mkdir()
+    process = start(command, "protect", source / "disk", "--epochs", 100000, "--output", output, said=said)
+    while not (said.exists() and "mi-ue" in said.read_text()):  # the bar of the optimisation
+        assert process.is_alive(), said.read_text()
+        time.sleep(0.01)
     time.sleep(0.5)
-    process.send_signal(sent)
-    _, rest = process.communicate(timeout=300)
-    assert process.returncode == 130
+    os.kill(process.pid, sent)
+    process.join(300)
+    assert process.exitcode == 130
+    rest = said.read_text()
     assert "Stopped; nothing was left" in rest
     assert "Traceback" not in rest
-    assert list(tmp_path.iterdir()) == []
+    assert list(output.parent.iterdir()) == []
 
 
 def test_env_names_the_versions():

@@ -12,6 +12,7 @@ import pytest
 from datasets import DatasetDict
 from helpers.datasets import ROOT, make_dataset
 from helpers.environment import HUB
+from helpers.forked import call, invoke
 from typer.testing import CliRunner
 
 from hf_unlearnable.cli import app
@@ -75,17 +76,6 @@ flip = acme_unlearnable:Flip
 [hf_unlearnable.victims]
 tiny-net = acme_unlearnable:tiny_net
 """
-# All commands in one process: most of their time is the import of torch.
-COMMANDS = """
-import json, sys
-from typer.testing import CliRunner
-from hf_unlearnable.cli import app
-outputs = []
-for words in json.loads(sys.argv[1]):
-    done = CliRunner().invoke(app, words)
-    outputs.append([done.exit_code, done.output, repr(done.exception)])
-print(json.dumps(outputs))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +86,8 @@ def source(tmp_path_factory) -> Path:
 
 
 def run(*commands: list[object], path: Path) -> list[tuple[int, str, str]]:
-    words = json.dumps([[str(word) for word in command] for command in commands])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)])}
-    started = subprocess.run(
-        [sys.executable, "-c", COMMANDS, words], capture_output=True, text=True, env=environment, cwd=path
-    )
-    assert started.returncode == 0, started.stderr
-    return [tuple(output) for output in json.loads(started.stdout.splitlines()[-1])]
+    """Exit status, output and exception of each, of a process that finds packages in ``path`` too."""
+    return call(invoke, [[str(word) for word in command] for command in commands], path)
 
 
 def test_an_installed_package_is_used_by_name(source, tmp_path, name):

@@ -17,9 +17,11 @@ NAMES = ["a", "b", "c"]
 CODES = (((0, 2),), ((2, 0),), ((2, 1),))
 
 
-@pytest.fixture(autouse=True)
-def short_trainings(monkeypatch):
-    monkeypatch.setattr(module, "LEAST_STEPS", 20)
+@pytest.fixture(scope="module", autouse=True)
+def short_trainings():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEAST_STEPS", 20)
+        yield
 
 
 def image_set(pixels, labels):
@@ -47,17 +49,33 @@ def waves(clean):
     return 8 * np.stack([wave(CODES[label], side, side)[None] for label in clean.labels])
 
 
-def test_what_a_class_shares_is_all_of_a_pattern_and_nothing_of_noise():
+@pytest.fixture(scope="module")
+def same():
+    """What is found of images that were not changed."""
+    return theory(clean_set(), clean_set())
+
+
+@pytest.fixture(scope="module")
+def patterns():
+    """What is found of patterns of the classes."""
+    return theory(moved(clean_set(), waves(clean_set())), clean_set())
+
+
+@pytest.fixture(scope="module")
+def random():
+    """What is found of noise."""
+    return theory(moved(clean_set(), noise(clean_set())), clean_set())
+
+
+def test_what_a_class_shares_is_all_of_a_pattern_and_nothing_of_noise(patterns, random):
     clean = clean_set()
-    assert theory(moved(clean, waves(clean)), clean).class_share == pytest.approx(1)
-    assert theory(moved(clean, noise(clean)), clean).class_share == pytest.approx(0, abs=0.02)
+    assert patterns.class_share == pytest.approx(1)
+    assert random.class_share == pytest.approx(0, abs=0.02)
     half = np.where(np.random.default_rng(2).random(clean.pixels.shape) < 0.75, 1, -1) * waves(clean)
     assert theory(moved(clean, half), clean).class_share == pytest.approx(0.25, abs=0.03)  # correlation 0.5, squared
 
 
-def test_linear_models_name_patterns_and_learn_noise_by_heart():
-    clean = clean_set()
-    patterns, random = theory(moved(clean, waves(clean)), clean), theory(moved(clean, noise(clean)), clean)
+def test_linear_models_name_patterns_and_learn_noise_by_heart(patterns, random):
     assert patterns.linear_separability == patterns.linear_separability_held_out == 1
     assert random.linear_separability == 1  # 120 rows of 256 values: as documented
     assert random.linear_separability_held_out < 0.55  # of three classes
@@ -68,29 +86,27 @@ def test_more_noise_than_values_is_not_learned_by_heart():
     assert theory(moved(clean, noise(clean)), clean).linear_separability < 0.75
 
 
-def test_features_that_hold_the_class_alone_say_less_of_the_images():
+def test_features_that_hold_the_class_alone_say_less_of_the_images(same):
     """Where each image is released as the pattern of its class on grey, only the class is left to share."""
     clean = clean_set()
-    same = theory(clean, clean)
     rng = np.random.default_rng(0)
     gone = theory(image_set(128 + waves(clean) + rng.integers(-2, 3, clean.pixels.shape), clean.labels), clean)
     assert gone.mutual_information_histogram < same.mutual_information_histogram
     assert gone.mutual_information_ksg < same.mutual_information_ksg
 
 
-def test_a_bayes_error_rises_where_the_classes_are_mixed_up():
+def test_a_bayes_error_rises_where_the_classes_are_mixed_up(same):
     """Images exchanged at random between labels: neighbours contradict one another in every embedding."""
     clean = clean_set()
     shuffled = image_set(clean.pixels[np.random.default_rng(0).permutation(len(clean))], clean.labels)
-    same, mixed = theory(clean, clean), theory(shuffled, clean)
+    mixed = theory(shuffled, clean)
     assert same.bayes_error_clean == same.bayes_error_held_out == mixed.bayes_error_clean < 0.1
     assert mixed.bayes_error_held_out > 0.1
     assert mixed.bayes_error_own > 0.3
 
 
-def test_what_cannot_be_computed_is_none():
+def test_what_cannot_be_computed_is_none(same):
     clean = clean_set()
-    same = theory(clean, clean)
     assert same.linear_separability is same.linear_separability_held_out is same.class_share is None
     few = clean.select(np.arange(3))  # one of each class: nobody is left to be asked
     found = dataclasses.asdict(theory(moved(few, waves(few)), few))

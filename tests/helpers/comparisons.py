@@ -1,8 +1,7 @@
-"""A comparison that takes seconds; as a module, a process that works at it."""
+"""A comparison that takes seconds."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from helpers.datasets import make_dataset
@@ -30,7 +29,7 @@ def write_comparison(folder: Path, text: str = TEXT) -> str:
     return text.replace("TRAIN", str(folder / "train")).replace("TEST", str(folder / "test"))
 
 
-if __name__ == "__main__":  # a process that does its share: FOLDER OUTPUT WORKER
-    folder, output, worker = sys.argv[1:]
-    text = write_comparison(Path(folder))
-    run(Config.parse(text), Path(folder) / output, text=text, worker=int(worker), progress=False)
+def work(folder: Path, output: str, worker: int) -> None:
+    """What a process does that does its share."""
+    text = write_comparison(folder)
+    run(Config.parse(text), folder / output, text=text, worker=worker, progress=False)

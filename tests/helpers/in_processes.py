@@ -1,4 +1,4 @@
-"""What ``test_processes`` starts as a module in two processes: every method held to the contract, measured, killed."""
+"""What ``test_processes`` starts in two processes: every method held to the contract, measured, killed."""
 
 from __future__ import annotations
 
@@ -152,8 +152,21 @@ def gathering(data, folder: Path) -> dict:
     }
 
 
-if __name__ == "__main__":
-    where = Path(sys.argv[1])
-    result = {name: globals()[name](load_from_disk(str(where / "data")), where) for name in sys.argv[2:]}
+def work(folder: Path, *names: str) -> None:
+    """Do parts of this module, and keep what the main process has to say."""
+    result = {name: globals()[name](load_from_disk(str(folder / "data")), folder) for name in names}
     if default_accelerator().is_main_process:
-        (where / "said.json").write_text(json.dumps(result))
+        (folder / "said.json").write_text(json.dumps(result))
+
+
+def rank(number: int, count: int, rendezvous: Path, folder: Path, *names: str) -> None:
+    """``work`` as one of several processes, with what ``accelerate launch`` tells each."""
+    place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
+    torch.distributed.init_process_group("gloo", init_method=rendezvous.as_uri(), rank=number, world_size=count)
+    work(folder, *names)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), *sys.argv[2:])

@@ -16,7 +16,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.projection import softmax_regression
 from hf_unlearnable.methods import AR, CUDA, LSP, PGD, PIL, REM, TAP, Noise
 from hf_unlearnable.methods.baselines import pil
-from hf_unlearnable.methods.baselines.ar import CROP, autoregressive
+from hf_unlearnable.methods.baselines.ar import CROP, autoregressive, processes
 from hf_unlearnable.methods.baselines.batchwise import of_length, random_start
 from hf_unlearnable.methods.baselines.cuda import convolved
 from hf_unlearnable.methods.task import Task
@@ -94,7 +94,7 @@ def test_mosaics_that_cannot_be_drawn(recipe, side, classes, message):
 def test_ar_noise_follows_the_process_of_its_class_alone(monkeypatch):
     noise, _, labels = made(AR(), monkeypatch=monkeypatch)
     assert noise.flatten(1).norm(dim=1).tolist() == pytest.approx([1.0] * len(noise), rel=1e-3)  # 0.575 is rounded
-    filters, _ = AR().processes(3, 3, 32)
+    filters = processes(0, 3, 3, 32)[0].clone()
     assert filters.sum(dim=(-2, -1)).flatten().tolist() == pytest.approx([1.0] * 9, abs=1e-4)
     filters[..., -1, -1] = -1
     # A channel each: the noise of a class gives zero for its own filters.
@@ -109,7 +109,9 @@ def test_ar_noise_follows_the_process_of_its_class_alone(monkeypatch):
 
 def test_ar_processes_are_told_apart():
     """By their filters, in noise that is drawn anew, far better than processes that are drawn at random."""
-    chosen, apart = AR().processes(6, 3, 32)
+    chosen, apart = processes(0, 6, 3, 32)
+    again, _ = processes.__wrapped__(0, 6, 3, 32)
+    assert torch.equal(again, chosen)  # drawn anew, not kept
     for number, own in enumerate(chosen):
         noise = autoregressive(own.expand(20, -1, -1, -1), 32, 32, generator(number))
         noise = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -118,7 +120,7 @@ def test_ar_processes_are_told_apart():
             matched[..., -1, -1] = -1
             assert F.conv2d(noise, matched[None]).relu().sum(dim=(1, 2, 3)).mean() > 0.8 * apart
     assert apart > 4.5  # that of the processes that the authors published
-    assert AR().processes(40, 1, 32)[0].shape == (40, 1, 3, 3)
+    assert processes(0, 40, 1, 32)[0].shape == (40, 1, 3, 3)
     found = quick(AR).fit(make_dataset(30), progress=False).about["findings"]
     assert f"at least {found['ar']['least_response']:.1f}" in AR.describe(found)
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 
@@ -205,8 +204,7 @@ for name in ("small-resnet", "small-vgg"):
         logits, features = network(torch.rand(count, 1, 12, 12, requires_grad=True))
         (logits.logsumexp(1).mean() + features.mean()).backward()
 """
-    # Threads that wait for one another by spinning take ten times as long where other tests have the cores.
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["of a known kind", "of a kind of its own"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
 from helpers.datasets import make_dataset, pixels_of
+from helpers.forked import command, start
 from typer.testing import CliRunner
 
 from hf_unlearnable import CheckpointError, OutputError, Protection, UnlearnableError
@@ -49,12 +48,13 @@ def undisturbed(source, tmp_path_factory):
 def killed(source, tmp_path) -> Path:
     """The output of a command that was killed (SIGKILL) when it had kept something."""
     words = ["protect", source, "--output", tmp_path / "out", *OPTIONS, "--epochs", 12]
-    process = subprocess.Popen([sys.executable, "-m", "hf_unlearnable", *map(str, words)], stderr=subprocess.DEVNULL)
+    process = start(command, *words)
     kept = work_folders(tmp_path / "out")[1] / "checkpoint.json"
-    while process.poll() is None and not kept.exists():
+    while process.is_alive() and not kept.exists():
         time.sleep(0.01)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     return tmp_path / "out"
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import in_processes
 from helpers.datasets import ROOT, make_dataset
+from helpers.forked import start
 
 from hf_unlearnable import Training, available_methods, learnability
 from hf_unlearnable.training.processes import owners
@@ -19,23 +21,23 @@ CONFIGURATION = ROOT / "examples" / "accelerate" / "cpu.yaml"
 DATA = make_dataset(62)
 
 
-def launch(folder: Path, *names: str, check: bool = True) -> dict:
-    """Run parts of ``in_processes`` in two processes."""
-    if not (folder / "data").exists():
-        DATA.save_to_disk(folder / "data")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
-    command += ["--main_process_port", "0", "-m", "helpers.in_processes", str(folder), *names]
-    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 0 or not check, done.stderr[-3000:]
-    return json.loads((folder / "said.json").read_text()) if done.returncode == 0 else {"stderr": done.stderr}
+def work(folder: Path, *names: str) -> dict:
+    """What two processes have to say that do parts of ``in_processes``."""
+    DATA.save_to_disk(folder / "data")
+    (folder / "rendezvous").unlink(missing_ok=True)
+    ranks = [
+        start(in_processes.rank, number, 2, folder / "rendezvous", folder, *names, said=folder / f"said by {number}")
+        for number in range(2)
+    ]
+    for number, process in enumerate(ranks):
+        process.join()
+        assert process.exitcode == 0, (folder / f"said by {number}").read_text()[-3000:]
+    return json.loads((folder / "said.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    """What two processes have to say, in one go: starting them takes longer than the work."""
-    folder = tmp_path_factory.mktemp("processes")
-    return launch(folder, "contract", "measured", "faults", "gathering") | {"folder": folder}
+    return work(tmp_path_factory.mktemp("processes"), "contract", "measured", "faults", "gathering", "alone")
 
 
 @pytest.mark.parametrize("name", available_methods())
@@ -77,12 +79,18 @@ def test_what_processes_tell_one_another(said):
     assert told["mean"] == pytest.approx(np.mean(owners(np.array(DATA["label"]), 2)))
 
 
-def test_a_rank_that_is_killed_ends_the_others_and_the_next_start_goes_on(tmp_path):
-    assert "stderr" in launch(tmp_path, "killed", check=False)
+def test_a_rank_that_is_killed_ends_the_others_and_the_next_start_goes_on(said, tmp_path):
+    DATA.save_to_disk(tmp_path / "data")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION)]
+    command += ["--main_process_port", "0", "-m", "helpers.in_processes", str(tmp_path), "killed"]
+    path = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode != 0
     assert (tmp_path / "died").exists()
-    resumed = launch(tmp_path, "killed", "alone")
-    assert resumed["killed"]["digest"] == resumed["alone"]["digest"]
-    assert resumed["killed"]["ticks"] < 24  # of 6 epochs of 4 batches and the guide's: it did not begin anew
+    assert not (tmp_path / "said.json").exists()
+    resumed = work(tmp_path, "killed")["killed"]
+    assert resumed["digest"] == said["alone"]["digest"]
+    assert resumed["ticks"] < 24  # of 6 epochs of 4 batches and the guide's: it did not begin anew
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # what all benchmarks share 
 
 from against_models import Onto, Robust, Stages
 from against_thieves import Along, BestResponse
+from combined import Halves, SurvivingBEO
 from protection_strength import main as measure
 
 from hf_unlearnable import BEO, Method
@@ -37,6 +38,8 @@ IDEAS: dict[str, Method] = {
     "best-response-eot": BestResponse(augment=True, momentum=0.9),
     "opposing": BestResponse(opposing=True),
     "along": Along(),
+    "beo-surviving": SurvivingBEO(),
+    "texture-and-beo": Halves(),
 }
 
 

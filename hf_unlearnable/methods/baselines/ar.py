@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -70,7 +71,7 @@ class AR(Batchwise, name="ar"):
     def maker(self, task: Task) -> Make:
         """Find the processes, alike in every process."""
         classes, (channels, height, width) = len(task.images.names), task.images.pixels.shape[1:]
-        coefficients, apart = self.processes(classes, channels, max(height, width))
+        coefficients, apart = processes(self.seed, classes, channels, max(PUBLISHED_SIDE, height, width))
         if classes > 1:
             task.findings["ar"] = {"least_response": apart}
 
@@ -90,36 +91,39 @@ class AR(Batchwise, name="ar"):
             f"{found['least_response']:.1f}, and by 0 to that of their own."
         )
 
-    def processes(self, classes: int, channels: int, side: int) -> tuple[torch.Tensor, float]:
-        """Processes that keep apart.
 
-        Args:
-            classes: K.
-            channels: C.
-            side: of the images, in pixels.
+@lru_cache(maxsize=8)  # a second for each, and the same for every fit of images like these
+def processes(seed: int, classes: int, channels: int, side: int) -> tuple[torch.Tensor, float]:
+    """Processes that keep apart.
 
-        Returns:
-            Coefficients (K, C, 3, 3), of which the last one of each window is zero; and the least response of the
-            filter of one class to the noise of another one.
-        """
-        generator = torch.Generator().manual_seed(self.seed)
-        candidates = torch.empty(0, channels, WINDOW, WINDOW)
-        while len(candidates) < classes:
-            candidates = torch.cat([candidates, _steady(channels, side, generator)])
-        noise = autoregressive(candidates, PUBLISHED_SIDE, PUBLISHED_SIDE, generator)
-        noise = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        filters = candidates.clone()
-        filters[..., -1, -1] = -1
-        chosen, least = [0], torch.full((len(candidates),), torch.inf)
-        apart = torch.inf
-        while len(chosen) < classes:
-            newest = chosen[-1:]
-            least = torch.minimum(least, F.conv2d(noise, filters[newest]).relu().sum(dim=(1, 2, 3)))
-            least = torch.minimum(least, F.conv2d(noise[newest], filters).relu().sum(dim=(0, 2, 3)))
-            least[chosen] = -1
-            chosen.append(int(least.argmax()))
-            apart = min(apart, float(least.max()))
-        return candidates[chosen], apart
+    Args:
+        seed: of the draws.
+        classes: K.
+        channels: C.
+        side: of the images, in pixels.
+
+    Returns:
+        Coefficients (K, C, 3, 3), of which the last one of each window is zero, not to be changed: others get them too;
+        and the least response of the filter of one class to the noise of another one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    candidates = torch.empty(0, channels, WINDOW, WINDOW)
+    while len(candidates) < classes:
+        candidates = torch.cat([candidates, _steady(channels, side, generator)])
+    noise = autoregressive(candidates, PUBLISHED_SIDE, PUBLISHED_SIDE, generator)
+    noise = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    filters = candidates.clone()
+    filters[..., -1, -1] = -1
+    chosen, least = [0], torch.full((len(candidates),), torch.inf)
+    apart = torch.inf
+    while len(chosen) < classes:
+        newest = chosen[-1:]
+        least = torch.minimum(least, F.conv2d(noise, filters[newest]).relu().sum(dim=(1, 2, 3)))
+        least = torch.minimum(least, F.conv2d(noise[newest], filters).relu().sum(dim=(0, 2, 3)))
+        least[chosen] = -1
+        chosen.append(int(least.argmax()))
+        apart = min(apart, float(least.max()))
+    return candidates[chosen], apart
 
 
 def _steady(channels: int, side: int, generator: torch.Generator) -> torch.Tensor:

@@ -1,0 +1,74 @@
+"""Ideas that bring BEO and waves together: its steps where JPEG leaves them, or half of the budget for each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from hf_unlearnable import BEO, Budget, Method
+from hf_unlearnable.methods import Task
+from hf_unlearnable.methods.beo.ascent import Ascent
+from hf_unlearnable.methods.texture import Texture
+from hf_unlearnable.methods.waves import BLOCK
+
+KEPT = 4  # the largest sum of a pair of frequencies; JPEG at quality 10 rounds most of what is beyond to nothing
+
+
+def surviving(images: torch.Tensor) -> torch.Tensor:
+    """What JPEG keeps longest of (B, C, H, W): low frequencies of blocks of 8x8 without their mean, of the light."""
+    height, width = images.shape[-2:]
+    light = F.pad(images.mean(dim=1), (0, -width % BLOCK, 0, -height % BLOCK))
+    places, frequencies = torch.arange(BLOCK), torch.arange(BLOCK)
+    basis = torch.cos((2 * places + 1) * frequencies[:, None] * math.pi / (2 * BLOCK))
+    basis = basis / basis.norm(dim=1, keepdim=True)
+    total = frequencies[:, None] + frequencies
+    kept = ((total > 0) & (total <= KEPT)).to(images)
+    blocks = light.view(len(light), light.shape[1] // BLOCK, BLOCK, light.shape[2] // BLOCK, BLOCK)
+    found = torch.einsum("ui,vj,naibj->naubv", basis, basis, blocks) * kept[:, None, :]
+    back = torch.einsum("ui,vj,naubv->naibj", basis, basis, found)
+    return back.reshape(light.shape)[:, None, :height, :width].expand_as(images)
+
+
+class SurvivingAscent(Ascent):
+    """Steps along what survives of the gradient; what leaves it by the sign is taken out again."""
+
+    def step(self, rows: NDArray[np.int64], gradient: torch.Tensor, step: int) -> None:
+        """One step up."""
+        super().step(rows, surviving(gradient), step)
+        images, _, perturbations = self.task.load(rows)
+        self.task.store(rows, self.task.budget.project(surviving(perturbations), images))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivingBEO(BEO):
+    """``BEO`` in its reference mode, within the low frequencies of the blocks of JPEG, the same in all channels."""
+
+    name = "beo-surviving"
+
+    def run(self, task: Task) -> None:
+        """As ``BEO``, with other steps."""
+        with mock.patch("hf_unlearnable.methods.beo.beo.Ascent", SurvivingAscent):
+            super().run(task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves(Method):
+    """Half of the budget for ``texture``, where all is protected, half for ``BEO``, for mixtures; the sum of both."""
+
+    name = "texture-and-beo"
+
+    def run(self, task: Task) -> None:
+        """One after the other, and add."""
+        half = replace(task, budget=Budget(task.budget.radius / 2, task.budget.norm))
+        Texture(seed=self.seed).run(half)
+        waves = task.perturbations.clone()
+        task.perturbations.zero_()
+        task.patterns.clear()
+        BEO(seed=self.seed).run(half)
+        task.perturbations.add_(waves)

@@ -1,0 +1,132 @@
+"""What the protection of photographs was to reach against each thief, and what it reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from common import ROOT
+from numpy.typing import NDArray
+from selection import many
+from tables import NONE, markdown, told
+
+from hf_unlearnable.benchmark.rows import tables_of
+from hf_unlearnable.defences import Defence
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import Report
+
+CHANCE = 0.1
+RECIPES = ("texture", "mi-ue")
+LEADERBOARD, SET = ROOT / "docs" / "leaderboard", "photo-patches-4000"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a thief was to learn at most of 4,000 photo patches at 8/255, in shares of the clean test images.
+
+    Attributes:
+        thief: in words.
+        victim: with the name of its training, as reports have it.
+        defence: as ``Defence.parse`` reads it.
+        most: at the last epoch.
+        most_at_peak: at the best one, if that was asked for.
+        half: at most half of the way from chance to what clean images teach the same thief, instead of ``most``.
+        below: at least so much below what clean images teach, instead of ``most``.
+    """
+
+    thief: str
+    victim: str = "small-resnet"
+    defence: str = "none"
+    most: float = 1.0
+    most_at_peak: float = 1.0
+    half: bool = False
+    below: float = 0.0
+
+    @property
+    def asked(self) -> str:
+        """In words."""
+        if self.half:
+            return "half of the way"
+        if self.below:
+            return f"{100 * self.below:.0f} below clean"
+        if self.most == 1:
+            return "to be told"
+        return f"{100 * self.most:.0f}" + (f" ({100 * self.most_at_peak:.0f})" if self.most_at_peak < 1 else "")
+
+    def met(self, last: float, peak: float, clean: float) -> bool:
+        """Whether figures are as low as was asked for."""
+        most = CHANCE + (clean - CHANCE) / 2 if self.half else clean - self.below if self.below else self.most
+        return last <= most and peak <= self.most_at_peak
+
+
+PLAIN = {"most": 0.18, "most_at_peak": 0.30}
+TARGETS = (
+    Target("small ResNet", **PLAIN),
+    Target("small VGG", "small-vgg", **PLAIN),
+    Target("ResNet with a 7x7 stem", "strided-resnet", **PLAIN),
+    Target("a short training by AdamW", "small-resnet, short", **PLAIN),
+    Target("four times as long", "small-resnet, long", **PLAIN),
+    Target("JPEG at quality 10", defence="jpeg:10", most=0.20),
+    Target("JPEG at quality 50", defence="jpeg:50", most=0.20),
+    Target("greyscale", defence="grayscale", most=0.20),
+    Target("blur", defence="blur", most=0.20),
+    Target("noise", defence="noise", most=0.20),
+    Target("small ViT", "small-vit, adamw", most=0.25),
+    Target("MLP", "mlp, adamw", most=0.30),
+    Target("two bits of depth", defence="bitdepth:2", half=True),
+    Target("orthogonal projection", defence="orthogonal-projection", half=True),
+    Target("UEraser's light form", defence="ueraser-lite", half=True),
+    Target("adversarial training", defence="adversarial:4", below=0.10),
+    Target("random features and ridge", "random-features"),
+    Target("five nearest neighbours", "knn"),
+)
+
+
+def reports_of(recipe: str) -> list[list[Report]]:
+    """What measured a recipe: a list of the fits of each source, the most thorough source first."""
+    wanted = {"dataset": "photo-patches", "recipe": recipe, "budget": "linf:8", "epochs": 12}
+    fits: dict[object, Report] = {}
+    for one in many("protection_strength", **wanted):
+        key = one.experiment.fit or 1, one.experiment.victims  # of those that were measured again, the larger one
+        fits[key] = max(one.report, fits.get(key, one.report), key=lambda report: len(report.seeds))
+    board = [
+        row.report
+        for table in tables_of([LEADERBOARD])
+        if table.dataset["name"] == SET
+        for row in table.rows
+        if row.sets[0].identity["method"]["name"] == recipe and row.budget == "linf:8"
+    ]
+    return [list(fits.values()), [one.report for one in many("countermeasures", **wanted)][-1:], board]
+
+
+def values_of(reports: list[Report], case: str, target: Target, figure: str) -> NDArray[np.float64]:
+    """The accuracies of all fits and victims."""
+    defence = str(Defence.parse(target.defence))
+    return np.concatenate([one.values(case, target.victim, figure, defence=defence) for one in reports] or [[]])
+
+
+def table() -> str:
+    """One row for each thief; in bold what is as low as was asked for."""
+    rows = []
+    sources = {recipe: reports_of(recipe) for recipe in RECIPES}
+    for target in TARGETS:
+        cells, ceilings = [], []
+        for recipe in RECIPES:
+            counted = [
+                (len(values_of(one, PROTECTED, target, "last")), -place) for place, one in enumerate(sources[recipe])
+            ]
+            most, place = max(counted)
+            reports = sources[recipe][-place]
+            last, peak = (values_of(reports, PROTECTED, target, figure) for figure in ("last", "peak"))
+            clean = values_of(reports, CLEAN, target, "last")
+            if not most:
+                cells.append(NONE)
+                continue
+            ceilings.append(clean)
+            told_so = f"{told(last)} ({100 * peak.mean():.1f})"
+            met = target.most < 1 or target.half or target.below
+            met = met and target.met(last.mean(), peak.mean(), clean.mean())
+            cells.append(f"{f'**{told_so}**' if met else told_so}, {most}")
+        ceiling = told(max(ceilings, key=len)) if ceilings else NONE
+        rows.append([target.thief, target.asked, ceiling, *cells])
+    return markdown(["thief", "asked for", "clean", "`texture`", "`MIUE()`"], rows)

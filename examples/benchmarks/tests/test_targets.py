@@ -1,0 +1,26 @@
+"""What was aimed at is judged by what was asked for."""
+
+from __future__ import annotations
+
+import pytest
+from targets import TARGETS, Target
+
+
+@pytest.mark.parametrize(
+    ("asked", "figures", "met"),
+    [
+        ({"most": 0.18, "most_at_peak": 0.30}, (0.18, 0.30, 0.6), True),
+        ({"most": 0.18, "most_at_peak": 0.30}, (0.17, 0.31, 0.6), False),
+        ({"most": 0.18, "most_at_peak": 0.30}, (0.19, 0.20, 0.6), False),
+        ({"half": True}, (0.35, 0.90, 0.6), True),
+        ({"half": True}, (0.36, 0.36, 0.6), False),
+        ({"below": 0.10}, (0.50, 0.60, 0.6), True),
+        ({"below": 0.10}, (0.51, 0.51, 0.6), False),
+    ],
+)
+def test_a_target_is_met_at_the_last_epoch_and_at_the_peak_if_that_was_asked(asked, figures, met):
+    assert Target("one", **asked).met(*figures) is met
+
+
+def test_every_thief_is_named_once():
+    assert len({(one.victim, one.defence) for one in TARGETS}) == len(TARGETS)

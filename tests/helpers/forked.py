@@ -1,0 +1,66 @@
+"""Processes that begin where torch is imported already.
+
+They are forked from one that has done nothing else: importing takes longer than what tests let them do. Each has
+signals, an exit status and memory of its own, as the one has that a user starts. The module of a function that they
+begin with must not import ``helpers.environment``: theirs is that of the tests already.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["hf_unlearnable.hub.publish", "hf_unlearnable.runs.measuring"])
+
+
+def start(
+    function: Callable[..., Any], *arguments: Any, said: str | os.PathLike[str] = os.devnull, **environment: str
+) -> BaseProcess:
+    """Begin a function of a module in a process of its own; what it says goes to a file."""
+    process = CONTEXT.Process(target=_run, args=(function, arguments, said, environment), daemon=True)
+    process.start()
+    return process
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of a module returns in a process of its own."""
+    with CONTEXT.Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def command(*words: object) -> None:
+    """The command line, for ``start``."""
+    from hf_unlearnable.cli import main
+
+    sys.argv = ["hf-unlearnable", *map(str, words)]
+    main()
+
+
+def invoke(commands: list[list[str]], path: Path) -> list[tuple[int, str, str]]:
+    """Exit status, output and exception of each command, where packages are found in ``path`` too; for ``call``."""
+    from hf_unlearnable.cli import app
+
+    os.chdir(path)
+    sys.path.insert(0, str(path))
+    outputs = [CliRunner().invoke(app, words) for words in commands]
+    return [(done.exit_code, done.output, repr(done.exception)) for done in outputs]
+
+
+def _run(
+    function: Callable[..., Any], arguments: tuple[Any, ...], said: str | os.PathLike[str], environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
+    with Path(said).open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    function(*arguments)
