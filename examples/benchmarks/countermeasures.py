@@ -72,6 +72,8 @@ DEFENCES = (
     "orthogonal-projection",
     "spectral-peak",
     "principal-directions",
+    "staged",
+    "recovery",
     "ueraser-lite",
     "ueraser-max",
     PRETRAINED,
@@ -221,30 +223,36 @@ def table(results: Sequence[ResultFile]) -> str:
     """One set, as Markdown: the ceiling of clean images, then each method, with the peak epoch in brackets.
 
     A star stands where the file says that a countermeasure was measured on another fit than the first row, and ``of``
-    where the clean images of that very run gave another figure than the one in their column. Rows of fewer epochs than
-    the first say how many.
+    where the clean images of that very run gave another figure than the one in their column. Rows of fewer epochs or
+    victims than the first say how many.
     """
     dataset, lines = results[0].experiment.dataset or "", []
     recipes = dict.fromkeys(one.experiment.recipe or "" for one in results)
-    first, *others = by_epochs(results)
+    first, *others = by_effort(results)
     for files in (first, *others):
         reports = {one.experiment.recipe or "": one.report for one in files}
-        epochs = "" if files is first else f", {files[0].experiment.epochs} epochs"
+        told = "".join(f", {words}" for words in _effort(files[0]) if words not in _effort(first[0]))
         for defence in dict.fromkeys(one for report in reports.values() for one in report.defences):
             ceiling = next(report for report in reports.values() if defence in report.defences)
             clean = percent(ceiling, None, CLEAN, defence=defence)
             cells = [_cell(reports.get(recipe), defence, clean) for recipe in recipes]
             words = f"start from a model of {other(dataset)}" if _name(defence) == PRETRAINED else defence
-            lines.append([imagenet.in_words(words) + epochs, clean, *cells])
+            lines.append([imagenet.in_words(words) + told, clean, *cells])
     return markdown([dataset, "clean", *recipes], lines)
 
 
-def by_epochs(results: Sequence[ResultFile]) -> list[list[ResultFile]]:
-    """The files whose victims trained equally long, the longest first."""
-    found: dict[int, list[ResultFile]] = {}
+def by_effort(results: Sequence[ResultFile]) -> list[list[ResultFile]]:
+    """The files of as many victims that trained equally long: the longest first, of these the most."""
+    found: dict[tuple[int, int], list[ResultFile]] = {}
     for one in results:
-        found.setdefault(one.experiment.epochs or 0, []).append(one)
-    return [found[epochs] for epochs in sorted(found, reverse=True)]
+        found.setdefault((one.experiment.epochs or 0, len(one.experiment.seeds or ())), []).append(one)
+    return [found[effort] for effort in sorted(found, reverse=True)]
+
+
+def _effort(result: ResultFile) -> tuple[str, str]:
+    """How long victims trained and how many there were, in words."""
+    victims = len(result.experiment.seeds or ())
+    return f"{result.experiment.epochs} epochs", f"{victims} victim{'s' * (victims != 1)}"
 
 
 def _cell(report: Report | None, defence: str, clean: str) -> str:
@@ -280,7 +288,7 @@ def main() -> None:
                 run(name, one, Budget.parse(arguments.budget), arguments)
     found = by_set(read_results(SCRIPT))
     for results in found.values() if not arguments.table else ():
-        longest = by_epochs(results)[0]  # victims of other trainings do not compare
+        longest = by_effort(results)[0]  # victims of other trainings do not compare
         if len(longest) > 1:
             print(f"{page(longest).name} written", flush=True)
     print(*(table(results) for results in found.values()), sep="\n\n")

@@ -167,7 +167,7 @@ def readme() -> str:
         (FASHION, "adversarial:8", "who trains adversarially"),
         (PATCHES, "orthogonal-projection:20", "who projects class patterns out"),
     ):
-        one = only("countermeasures", dataset=dataset, recipe="mi-ue", epochs=12)
+        one = only("countermeasures", dataset=dataset, recipe="mi-ue", epochs=12, seeds=[101, 102, 103])
         rows.append([data(one), "8/255", words, *_cells(one, "small-resnet", defence=defence)])
     return markdown(["data", "budget", "thief", "clean", "protected, last epoch", "peak epoch"], rows)
 

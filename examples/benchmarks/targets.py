@@ -96,7 +96,7 @@ def reports_of(recipe: str) -> list[list[Report]]:
         for row in table.rows
         if row.sets[0].identity["method"]["name"] == recipe and row.budget == "linf:8"
     ]
-    return [list(fits.values()), [one.report for one in many("countermeasures", **wanted)][-1:], board]
+    return [list(fits.values()), *([one.report] for one in many("countermeasures", **wanted)), board]
 
 
 def values_of(reports: list[Report], case: str, target: Target, figure: str) -> NDArray[np.float64]:

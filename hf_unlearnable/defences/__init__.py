@@ -12,6 +12,8 @@ from hf_unlearnable.defences.augmentation import Blur, CutMix, Cutout, Mixup, No
 from hf_unlearnable.defences.base import Defence, available_defences
 from hf_unlearnable.defences.compression import JPEG, BitDepth, Grayscale
 from hf_unlearnable.defences.projection import OrthogonalProjection
+from hf_unlearnable.defences.recovery import Recovery
+from hf_unlearnable.defences.staged import Staged
 from hf_unlearnable.defences.training import EarlyStopping, NoDefence, PretrainedStart, Probe
 from hf_unlearnable.defences.ueraser import UEraserLite, UEraserMax
 
@@ -35,7 +37,9 @@ __all__ = [
     "PretrainedStart",
     "PrincipalDirections",
     "Probe",
+    "Recovery",
     "SpectralPeak",
+    "Staged",
     "UEraserLite",
     "UEraserMax",
     "available_defences",

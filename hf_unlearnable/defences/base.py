@@ -1,4 +1,4 @@
-"""What every defence is: a frozen recipe that acts at up to five places of a thief's training."""
+"""What every defence is: a frozen recipe that acts at up to six places of a thief's training."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
+from hf_unlearnable.defences.course import Course
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.modeling.surrogate import Network, Surrogate
 from hf_unlearnable.registry import DEFENCES, Recipes
@@ -189,6 +190,28 @@ class Defence(ABC):
         ]
         return ImageSet(torch.cat(pixels).numpy(), images.labels, images.names)
 
+    def course(
+        self,
+        network: Network,
+        optimiser: torch.optim.Optimizer,
+        images: ImageSet,
+        clean: ImageSet | None,
+        *,
+        steps: int,
+        seed: int,
+    ) -> Course | None:
+        """Once, before training: what goes along with it and may remember something, where ``batch`` may not.
+
+        Args:
+            network: as it starts, before it is moved to its device.
+            optimiser: of one group of weights, without a schedule yet; the course may part the group.
+            images: the training set, as ``prepare`` left it.
+            clean: the ``clean_images`` that the thief has; None if it needs none.
+            steps: of the training.
+            seed: of random draws.
+        """
+        return None
+
     def start(self, victim: Surrogate) -> Surrogate:
         """Once, before training: the weights that the victim starts from."""
         return victim
@@ -210,6 +233,11 @@ class Defence(ABC):
         return images, targets
 
     @property
+    def clean_images(self) -> int:
+        """How many clean labelled images the thief has of those that were protected: ``course`` is given them."""
+        return 0
+
+    @property
     def acts_on_images(self) -> bool:
         """Whether ``image`` does anything."""
         return type(self).image is not Defence.image
@@ -227,7 +255,8 @@ class Defence(ABC):
     @property
     def needs_network(self) -> bool:
         """Whether it acts on the training of a network, so that what is fitted in one go cannot use it."""
-        return self.acts_on_batches or type(self).start is not Defence.start or self.figure == "peak"
+        acts = any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in ("start", "batch", "course"))
+        return acts or self.figure == "peak"
 
     def require(self) -> None:
         """See that all is installed that it needs, before anything is trained; nothing more, if not overridden.
@@ -240,7 +269,7 @@ class Defence(ABC):
     @property
     def acts(self) -> bool:
         """Whether anything of the training is another for it; else only ``figure`` may be."""
-        hooks = ("image", "prepare", "correction", "start", "batch")
+        hooks = ("image", "prepare", "correction", "course", "start", "batch")
         return self.frozen or any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in hooks)
 
     @classmethod

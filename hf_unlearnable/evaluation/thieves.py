@@ -59,6 +59,8 @@ _FULL = (
     ("small-resnet", "sgd", "cutmix"),
     ("small-resnet", "sgd", "ueraser-lite"),
     ("small-resnet", "sgd", "ueraser-max"),
+    ("small-resnet", "sgd", "staged"),
+    ("small-resnet", "sgd", "recovery"),
     ("small-resnet", "sgd", "adversarial:4"),
     ("small-resnet", "sgd", "adversarial:8"),
 )
@@ -119,8 +121,8 @@ def thieves_of_suite(name: str, training: Training = Training()) -> list[Thief]:
 
     ``quick`` holds one of each kind: an ordinary training, another architecture, a short training, JPEG compression,
     and features that nothing was trained for. ``standard`` adds further networks, recipes and classical models, and
-    thieves who look for the perturbation. ``full`` adds the slow ones. The last two need the extras ``thieves`` and
-    ``thieves,defences``.
+    thieves who look for the perturbation. ``full`` adds the slow ones, and one who has a hundred clean images. The
+    last two need the extras ``thieves`` and ``thieves,defences``.
 
     Args:
         name: of the suite.

@@ -161,6 +161,17 @@ class Victims:
         drawn = split(self.clean.labels, 1 - cell.ratio, cell.seed)
         return drawn if self.owner is None else drawn | (self.clean.labels != self.owner)
 
+    def _clean_at_hand(self, cell: Trial) -> ImageSet | None:
+        """The clean images that the thief has beside the training set; None where the defence needs none.
+
+        Drawn class by class, one at least of each; where the owner is left out, none of these.
+        """
+        wanted = cell.thief.defence.clean_images
+        if not wanted:
+            return None
+        drawn = split(self.clean.labels, min(1.0, wanted / len(self.clean)), cell.seed, least=1)
+        return self.clean.select(np.flatnonzero(drawn & ((cell.case != LEFT_OUT) | (self.clean.labels != self.owner))))
+
     def _prepared(self, defence: Defence) -> bool:
         """Whether the defence has acted on the images of ``_sets`` already."""
         return self._reread is not None and defence.acts_on_images
@@ -202,6 +213,7 @@ class Victims:
             seed=cell.seed,
             accelerator=self.accelerator,
             defence=cell.thief.defence,
+            clean=self._clean_at_hand(cell),
             prepared=self._prepared(cell.thief.defence),
         )
         reached: list[Figures] = []
@@ -246,7 +258,8 @@ class Victims:
             told += [str(self.accelerator.device), self.accelerator.mixed_precision]
         told += [] if self.owner is None else ["owner", self.owner]
         hashed.update(json.dumps(told).encode())
-        for images in (*sets, self.test):
+        at_hand = self._clean_at_hand(cell)
+        for images in (*sets, self.test, *([at_hand] if at_hand else [])):
             hashed.update(images.digest)
         hashed.update(self._drawn_clean(cell).tobytes())
         if isinstance(victim, Surrogate):
@@ -264,6 +277,6 @@ def _kept(file: Path, read: Callable[[Path], T]) -> T | None:
         return None
 
 
-def split(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """Draw ``share`` of the rows of every class, rounded to the nearest row: (N,) of whether a row was drawn."""
-    return draw_by_class(labels, lambda members: round(share * members), np.random.default_rng(seed))
+def split(labels: NDArray[np.int64], share: float, seed: int, least: int = 0) -> NDArray[np.bool_]:
+    """Draw ``share`` of the rows of every class, rounded to the nearest row, but ``least``: (N,) of whether it was."""
+    return draw_by_class(labels, lambda members: max(least, round(share * members)), np.random.default_rng(seed))

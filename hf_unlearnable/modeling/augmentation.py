@@ -47,7 +47,26 @@ def strong_augmentation(images: torch.Tensor, generator: torch.Generator) -> tor
     crops[:, 0, 2], crops[:, 1, 2] = (2 * drawn[3] - 1) * (1 - width), (2 * drawn[4] - 1) * (1 - height)
     grid = F.affine_grid(crops, list(images.shape), align_corners=False).to(images.device)
     images = F.grid_sample(images, grid, align_corners=False, padding_mode="reflection")
-    brightness, contrast, saturation = (0.6 + 0.8 * drawn[5:]).view(3, count, 1, 1, 1).to(images.device)
+    return _jittered(images, 0.6 + 0.8 * drawn[5:])
+
+
+def grey_or_jitter(images: torch.Tensor, generator: torch.Generator, grey: float = 0.2) -> torch.Tensor:
+    """A share of the images without colour, on average, and the others with the colour jitter of strong augmentation.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        generator: on the CPU, whatever the device of the images, so that devices draw alike.
+        grey: how likely an image is to lose its colour.
+    """
+    drawn = torch.rand(4, len(images), generator=generator)
+    factors = 0.6 + 0.8 * drawn[1:]
+    factors[2] = torch.where(drawn[0] < grey, 0, factors[2])
+    return _jittered(images, factors)
+
+
+def _jittered(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Multiply the brightness, the contrast and the saturation of each image by its column of ``factors`` (3, B)."""
+    brightness, contrast, saturation = factors.view(3, len(images), 1, 1, 1).to(images.device)
     images = brightness * images
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = contrast * (images - mean) + mean

@@ -145,6 +145,7 @@ class TrainingRun:
         seed: of the weights, the order and the augmentation.
         accelerator: device and precision.
         defence: what is done to the images, the batches and the starting weights on top of ``training``.
+        clean: the clean images that the thief has, for a defence with ``clean_images``.
         prepared: ``images`` are what the defence makes of a training set already.
         together: the processes of ``accelerator`` train one network, each on a part of every batch; else each its own.
         micro_batches: in how many parts batches are passed through; its own if left out.
@@ -164,6 +165,7 @@ class TrainingRun:
         seed: int,
         accelerator: Accelerator,
         defence: Defence = NoDefence(),
+        clean: ImageSet | None = None,
         prepared: bool = False,
         together: bool = False,
         micro_batches: MicroBatches | None = None,
@@ -177,6 +179,7 @@ class TrainingRun:
         if defence.frozen:
             network.freeze_body()
         self._optimiser: Any = training.new_optimiser(network.parameters())
+        self._course = defence.course(network, self._optimiser, self.images, clean, steps=iterations, seed=seed)
         self._schedule = training.schedule(self._optimiser, iterations)
         alone = accelerator.num_processes > 1 and not together
         # Accelerate does not synchronise a model that it takes for one that is only evaluated.
@@ -197,6 +200,8 @@ class TrainingRun:
                     continue  # before the state that was loaded
                 loss = self._step(rows)
                 self.done, self._position = self.done + 1, number + 1
+                if self._course is not None:
+                    self._course.after_step(self.done)
                 yield loss
                 if self.done == self.iterations:
                     break
@@ -233,6 +238,8 @@ class TrainingRun:
                 seen, named = pixels[part], labels[part]
                 if self.defence.acts_on_batches:
                     seen, named = self.defence.batch(seen, named, self.network, self._generator)
+                if self._course is not None:
+                    seen = self._course.images(seen, self._generator)
                 self._model.train()
                 with self._micro_batches.gathering(self._model, last=number == parts):
                     logits = self._model(seen)[0].float()
@@ -263,6 +270,7 @@ class TrainingRun:
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
+            "course": self._course.state_dict() if self._course is not None else {},
             "drawn": self._drawn,
             "position": self._position,
             "generator": self._generator.get_state(),
@@ -274,5 +282,7 @@ class TrainingRun:
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
+        if self._course is not None:
+            self._course.load_state_dict(state["course"])
         self._rng.bit_generator.state = state["drawn"]
         self._generator.set_state(state["generator"])

@@ -47,7 +47,9 @@ NAMES = {
     "pretrained",
     "probe",
     "principal-directions",
+    "recovery",
     "spectral-peak",
+    "staged",
     "ueraser-lite",
     "ueraser-max",
 }

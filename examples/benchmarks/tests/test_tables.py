@@ -152,3 +152,18 @@ def test_countermeasures_of_fewer_epochs_are_rows_that_say_so():
         "| a new head on EfficientNet-Lite0 of ImageNet, 3 epochs | 60.0 | 25.0 (35.0) | 10.0 (20.0), of 61.0 |",
         "| fine-tuning of EfficientNet-Lite0 of ImageNet, 3 epochs | 90.0 | - | 40.0 (50.0) |",
     ]
+
+
+def test_countermeasures_of_fewer_victims_are_rows_that_say_so():
+    many = with_defences({"none": {CLEAN: 0.8, PROTECTED: 0.3}})
+    one = with_defences({"none": {CLEAN: 0.7, PROTECTED: 0.2}, "blur": {CLEAN: 0.6, PROTECTED: 0.1}})
+    results = [
+        ResultFile(made_experiment(script="countermeasures", recipe="em", seeds=seeds), {"report": report.as_dict()})
+        for seeds, report in (((101,), one), ((101, 102), many))
+    ]
+    lines = countermeasures.table(results).splitlines()
+    assert lines[2:] == [
+        "| none | 80.0 | 30.0 (40.0) |",
+        "| none, 1 victim | 70.0 | 20.0 (30.0) |",
+        "| blur, 1 victim | 60.0 | 10.0 (20.0) |",
+    ]
