@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import imagenet
 import numpy as np
 from common import ROOT
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class Target:
         most_at_peak: at the best one, if that was asked for.
         half: at most half of the way from chance to what clean images teach the same thief, instead of ``most``.
         below: at least so much below what clean images teach, instead of ``most``.
+        epochs: of an ordinary training of the measurement.
     """
 
     thief: str
@@ -41,6 +43,17 @@ class Target:
     most_at_peak: float = 1.0
     half: bool = False
     below: float = 0.0
+    epochs: int = 12
+
+    @property
+    def called(self) -> str:
+        """The defence, as it is compared."""
+        return self.defence if self.defence in imagenet.DEFENCES else str(Defence.parse(self.defence))
+
+    @property
+    def wants(self) -> bool:
+        """Whether anything was asked for."""
+        return self.half or self.below > 0 or self.most < 1
 
     @property
     def asked(self) -> str:
@@ -49,7 +62,7 @@ class Target:
             return "half of the way"
         if self.below:
             return f"{100 * self.below:.0f} below clean"
-        if self.most == 1:
+        if not self.wants:
             return "to be told"
         return f"{100 * self.most:.0f}" + (f" ({100 * self.most_at_peak:.0f})" if self.most_at_peak < 1 else "")
 
@@ -65,7 +78,7 @@ TARGETS = (
     Target("small VGG", "small-vgg", **PLAIN),
     Target("ResNet with a 7x7 stem", "strided-resnet", **PLAIN),
     Target("a short training by AdamW", "small-resnet, short", **PLAIN),
-    Target("four times as long", "small-resnet, long", **PLAIN),
+    Target("four times as long", epochs=48, **PLAIN),
     Target("JPEG at quality 10", defence="jpeg:10", most=0.20),
     Target("JPEG at quality 50", defence="jpeg:50", most=0.20),
     Target("greyscale", defence="grayscale", most=0.20),
@@ -73,6 +86,7 @@ TARGETS = (
     Target("noise", defence="noise", most=0.20),
     Target("small ViT", "small-vit, adamw", most=0.25),
     Target("MLP", "mlp, adamw", most=0.30),
+    Target("a new head on a network of ImageNet, 3 epochs", defence="imagenet-probe", epochs=3, most=0.22),
     Target("two bits of depth", defence="bitdepth:2", half=True),
     Target("orthogonal projection", defence="orthogonal-projection", half=True),
     Target("UEraser's light form", defence="ueraser-lite", half=True),
@@ -82,9 +96,9 @@ TARGETS = (
 )
 
 
-def reports_of(recipe: str) -> list[list[Report]]:
-    """What measured a recipe: a list of the fits of each source, the most thorough source first."""
-    wanted = {"dataset": "photo-patches", "recipe": recipe, "budget": "linf:8", "epochs": 12}
+def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
+    """What measured a recipe with victims of so many epochs: a list for each source, of the reports of its fits."""
+    wanted = {"dataset": "photo-patches", "recipe": recipe, "budget": "linf:8", "epochs": epochs}
     fits: dict[object, Report] = {}
     for one in many("protection_strength", **wanted):
         key = one.experiment.fit or 1, one.experiment.victims  # of those that were measured again, the larger one
@@ -92,7 +106,7 @@ def reports_of(recipe: str) -> list[list[Report]]:
     board = [
         row.report
         for table in tables_of([LEADERBOARD])
-        if table.dataset["name"] == SET
+        if table.dataset["name"] == SET and table.dataset["epochs"] == epochs
         for row in table.rows
         if row.sets[0].identity["method"]["name"] == recipe and row.budget == "linf:8"
     ]
@@ -101,32 +115,34 @@ def reports_of(recipe: str) -> list[list[Report]]:
 
 def values_of(reports: list[Report], case: str, target: Target, figure: str) -> NDArray[np.float64]:
     """The accuracies of all fits and victims."""
-    defence = str(Defence.parse(target.defence))
-    return np.concatenate([one.values(case, target.victim, figure, defence=defence) for one in reports] or [[]])
+    found = [
+        one.values(case, target.victim, figure, defence=defence)
+        for one in reports
+        for defence in one.defences
+        if (imagenet.named(defence) or defence) == target.called
+    ]
+    return np.concatenate(found or [[]])
+
+
+def cell(recipe: str, target: Target) -> tuple[str, NDArray[np.float64]]:
+    """What the table says of one recipe against one thief, and what clean images teach that thief."""
+    sources = reports_of(recipe, target.epochs)
+    reports = max(sources, key=lambda one: len(values_of(one, PROTECTED, target, "last")))
+    last, peak = (values_of(reports, PROTECTED, target, figure) for figure in ("last", "peak"))
+    clean = values_of(reports, CLEAN, target, "last")
+    if not len(last):
+        return NONE, clean[:0]
+    figures = f"{told(last)} ({100 * peak.mean():.1f})"
+    met = target.wants and target.met(last.mean(), peak.mean(), clean.mean())
+    return f"{figures}, {len(last)}{', met' if met else ''}", clean
 
 
 def table() -> str:
-    """One row for each thief; in bold what is as low as was asked for."""
+    """One row for each thief."""
     rows = []
-    sources = {recipe: reports_of(recipe) for recipe in RECIPES}
     for target in TARGETS:
-        cells, ceilings = [], []
-        for recipe in RECIPES:
-            counted = [
-                (len(values_of(one, PROTECTED, target, "last")), -place) for place, one in enumerate(sources[recipe])
-            ]
-            most, place = max(counted)
-            reports = sources[recipe][-place]
-            last, peak = (values_of(reports, PROTECTED, target, figure) for figure in ("last", "peak"))
-            clean = values_of(reports, CLEAN, target, "last")
-            if not most:
-                cells.append(NONE)
-                continue
-            ceilings.append(clean)
-            told_so = f"{told(last)} ({100 * peak.mean():.1f})"
-            met = target.most < 1 or target.half or target.below
-            met = met and target.met(last.mean(), peak.mean(), clean.mean())
-            cells.append(f"{f'**{told_so}**' if met else told_so}, {most}")
-        ceiling = told(max(ceilings, key=len)) if ceilings else NONE
-        rows.append([target.thief, target.asked, ceiling, *cells])
+        cells = [cell(recipe, target) for recipe in RECIPES]
+        rows.append(
+            [target.thief, target.asked, told(max((clean for _, clean in cells), key=len)), *(one for one, _ in cells)]
+        )
     return markdown(["thief", "asked for", "clean", "`texture`", "`MIUE()`"], rows)
