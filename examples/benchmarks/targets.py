@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import imagenet
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from selection import many
 from tables import NONE, markdown, told
 
-from hf_unlearnable.benchmark.rows import tables_of
+from hf_unlearnable.benchmark.rows import Table, tables_of
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.report import Report
@@ -96,6 +97,12 @@ TARGETS = (
 )
 
 
+@cache
+def leaderboard() -> list[Table]:
+    """Its tables, read once."""
+    return tables_of([LEADERBOARD])
+
+
 def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
     """What measured a recipe with victims of so many epochs: a list for each source, of the reports of its fits."""
     wanted = {"dataset": "photo-patches", "recipe": recipe, "budget": "linf:8", "epochs": epochs}
@@ -105,7 +112,7 @@ def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
         fits[key] = max(one.report, fits.get(key, one.report), key=lambda report: len(report.seeds))
     board = [
         row.report
-        for table in tables_of([LEADERBOARD])
+        for table in leaderboard()
         if table.dataset["name"] == SET and table.dataset["epochs"] == epochs
         for row in table.rows
         if row.sets[0].identity["method"]["name"] == recipe and row.budget == "linf:8"
@@ -124,9 +131,8 @@ def values_of(reports: list[Report], case: str, target: Target, figure: str) -> 
     return np.concatenate(found or [[]])
 
 
-def cell(recipe: str, target: Target) -> tuple[str, NDArray[np.float64]]:
+def cell(sources: list[list[Report]], target: Target) -> tuple[str, NDArray[np.float64]]:
     """What the table says of one recipe against one thief, and what clean images teach that thief."""
-    sources = reports_of(recipe, target.epochs)
     reports = max(sources, key=lambda one: len(values_of(one, PROTECTED, target, "last")))
     last, peak = (values_of(reports, PROTECTED, target, figure) for figure in ("last", "peak"))
     clean = values_of(reports, CLEAN, target, "last")
@@ -140,8 +146,10 @@ def cell(recipe: str, target: Target) -> tuple[str, NDArray[np.float64]]:
 def table() -> str:
     """One row for each thief."""
     rows = []
+    lengths = {target.epochs for target in TARGETS}
+    sources = {(recipe, epochs): reports_of(recipe, epochs) for recipe in RECIPES for epochs in lengths}
     for target in TARGETS:
-        cells = [cell(recipe, target) for recipe in RECIPES]
+        cells = [cell(sources[recipe, target.epochs], target) for recipe in RECIPES]
         rows.append(
             [target.thief, target.asked, told(max((clean for _, clean in cells), key=len)), *(one for one, _ in cells)]
         )
