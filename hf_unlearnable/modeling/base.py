@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -97,3 +98,12 @@ class NormalisedConv(nn.Sequential):
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
         return F.conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), shift, conv.stride, conv.padding)
+
+
+def weighted_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """What holds weights, in the order in which it was made; a convolution with its norm is one."""
+    if isinstance(module, NormalisedConv) or next(module.parameters(recurse=False), None) is not None:
+        yield module
+    if not isinstance(module, NormalisedConv):
+        for child in module.children():
+            yield from weighted_layers(child)

@@ -29,7 +29,7 @@ from transformers import (
 from transformers.image_processing_base import ImageProcessingMixin
 
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
-from hf_unlearnable.modeling.base import NormalisedConv, SmallImageClassifier
+from hf_unlearnable.modeling.base import SmallImageClassifier, weighted_layers
 from hf_unlearnable.modeling.small_mlp import SmallMLPConfig, SmallMLPForImageClassification
 from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
 from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
@@ -358,11 +358,8 @@ class Network(nn.Module):
         return self
 
     def layers(self) -> list[nn.Module]:
-        """What holds weights, the head left out, in the order in which it was made; a convolution with its norm is one.
-
-        That is the order in which images pass in nearly all models.
-        """
-        return [layer for layer in _layers(self.model) if layer is not self._head[0]]
+        """What holds weights, the head left out; in nearly all models images pass in this order."""
+        return [layer for layer in weighted_layers(self.model) if layer is not self._head[0]]
 
     def feed(self, hashed: hashlib.blake2b) -> None:
         """Update a hash with the names and values of all weights and statistics."""
@@ -394,14 +391,6 @@ class Network(nn.Module):
         finally:
             hook.remove()
         return logits, entered[-1].flatten(1)
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    if isinstance(module, NormalisedConv) or next(module.parameters(recurse=False), None) is not None:
-        yield module
-    if not isinstance(module, NormalisedConv):
-        for child in module.children():
-            yield from _layers(child)
 
 
 def _fixed_side(model: PreTrainedModel) -> int | None:
