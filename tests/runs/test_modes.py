@@ -47,7 +47,7 @@ def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch)
     out = tmp_path / "out"
     words = ["protect", tmp_path / "photos", "--output", out, "--method", "em:batch_size=8", "--epochs", 8]
     run(*words, "--craft-unseen", "--num-proc", 2)
-    run("measure", out, "--victim", "small-resnet", "--seeds", 1, "--epochs", 1, "--sequential")
+    run("measure", out, "--seeds", 1, "--epochs", 1, "--sequential")
     run("report", out)
     run("report", out, "--public")
     run("push", out, name)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from helpers.datasets import make_dataset
@@ -17,9 +15,7 @@ from helpers.methods import QUICK, methods, quick
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, Surrogate
-from hf_unlearnable.training import checkpoints
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
-from hf_unlearnable.training.processes import Shard, default_accelerator
 
 DATA = make_dataset(30)
 
@@ -225,15 +221,22 @@ def test_a_damaged_checkpoint_is_refused(killed, harm):
         fit(EM(**QUICK_EM), killed)
 
 
-def test_a_damaged_description_is_refused_by_an_optimised_python_too(tmp_path, monkeypatch):
-    """``python -O`` drops every ``assert``."""
+def test_a_damaged_description_is_refused_by_an_optimised_python_too(tmp_path):
     (tmp_path / DESCRIPTION).write_text('{"number": 1, "digests": []}')
-    optimised = ModuleType(checkpoints.__name__)
-    monkeypatch.setitem(sys.modules, checkpoints.__name__, optimised)  # its dataclasses look there
-    source = Path(checkpoints.__file__).read_text()
-    exec(compile(source, checkpoints.__file__, "exec", optimize=1), vars(optimised))
-    with pytest.raises(CheckpointError, match=r"checkpoint\.json without identity"):
-        optimised.Checkpoints(tmp_path, {}, Shard(default_accelerator(), np.arange(4) % 2), 0)
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from hf_unlearnable.errors import CheckpointError
+from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training.processes import Shard, default_accelerator
+try:
+    Checkpoints(Path(sys.argv[1]), {}, Shard(default_accelerator(), np.arange(4) % 2), 0)
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-O", "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert "checkpoint.json without identity" in done.stdout, done.stderr
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(killed, monkeypatch):
