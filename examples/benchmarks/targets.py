@@ -108,8 +108,9 @@ def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
     wanted = {"dataset": "photo-patches", "recipe": recipe, "budget": "linf:8", "epochs": epochs}
     fits: dict[object, Report] = {}
     for one in many("protection_strength", **wanted):
-        key = one.experiment.fit or 1, one.experiment.victims  # of those that were measured again, the larger one
-        fits[key] = max(one.report, fits.get(key, one.report), key=lambda report: len(report.seeds))
+        key, report = (one.experiment.fit or 1, one.experiment.victims), one.report
+        if key not in fits or len(report.seeds) > len(fits[key].seeds):  # some were measured again, with more victims
+            fits[key] = report
     board = [
         row.report
         for table in leaderboard()

@@ -71,7 +71,7 @@ class Defence(ABC):
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if all(getattr(cls, hook) is not getattr(Defence, hook) for hook in ("image", "prepare")):
+        if cls._overrides("image") and cls._overrides("prepare"):
             raise RecipeError(f"got a defence with both image and prepare: {cls}; expected one of them")
         if name is not None:
             _defences.add(name, cls)
@@ -102,7 +102,7 @@ class Defence(ABC):
         """
         if (
             not self.acts_on_images
-            and type(self).prepare is Defence.prepare
+            and not self._overrides("prepare")
             and not self.corrects
             and type(self) is not _defences.get("none")
         ):
@@ -240,23 +240,22 @@ class Defence(ABC):
     @property
     def acts_on_images(self) -> bool:
         """Whether ``image`` does anything."""
-        return type(self).image is not Defence.image
+        return self._overrides("image")
 
     @property
     def acts_on_batches(self) -> bool:
         """Whether ``batch`` does anything."""
-        return type(self).batch is not Defence.batch
+        return self._overrides("batch")
 
     @property
     def corrects(self) -> bool:
         """Whether ``correction`` does anything."""
-        return type(self).correction is not Defence.correction
+        return self._overrides("correction")
 
     @property
     def needs_network(self) -> bool:
         """Whether it acts on the training of a network, so that what is fitted in one go cannot use it."""
-        acts = any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in ("start", "batch", "course"))
-        return acts or self.figure == "peak"
+        return self._overrides("start", "batch", "course") or self.figure == "peak"
 
     def require(self) -> None:
         """See that all is installed that it needs, before anything is trained; nothing more, if not overridden.
@@ -269,8 +268,12 @@ class Defence(ABC):
     @property
     def acts(self) -> bool:
         """Whether anything of the training is another for it; else only ``figure`` may be."""
-        hooks = ("image", "prepare", "correction", "course", "start", "batch")
-        return self.frozen or any(getattr(type(self), hook) is not getattr(Defence, hook) for hook in hooks)
+        return self.frozen or self._overrides("image", "prepare", "correction", "course", "start", "batch")
+
+    @classmethod
+    def _overrides(cls, *hooks: str) -> bool:
+        """Whether the class does anything at one of these places."""
+        return any(getattr(cls, hook) is not getattr(Defence, hook) for hook in hooks)
 
     @classmethod
     def parse(cls, text: str | Defence) -> Defence:

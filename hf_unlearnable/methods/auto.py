@@ -98,11 +98,11 @@ class Auto(Method, name="auto"):
 
     def _tried(self, name: str) -> list[tuple[str, str, str, str]]:
         """What each thief of a candidate is called, its model, its training, and what it does against the method."""
-        attack = get_method(name).adaptive
-        return [
-            *((model, model, training, "none") for model, training in self.thieves),
-            *((f"{model} with {attack}", model, training, attack) for model, training in self.thieves[:1] if attack),
-        ]
+        tried = [(model, model, training, "none") for model, training in self.thieves]
+        if attack := get_method(name).adaptive:
+            model, training = self.thieves[0]
+            tried.append((f"{model} with {attack}", model, training, attack))
+        return tried
 
     def _held_out(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows (N,) the thieves do not see."""
