@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import datasets
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
-from helpers.datasets import COLUMNS, FASHION_MNIST, ROOT, make_dataset
+from helpers.datasets import COLUMNS, FASHION_MNIST, make_dataset
 from helpers.loopback_hub import USER, LoopbackHub
 
 from hf_unlearnable import EM, Budget, Protection, Surrogate
@@ -19,28 +19,6 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.modeling.surrogate import Network
 
 datasets.disable_progress_bars()
-
-
-# Whoever took up one of these last would be waited for; from the one that takes longest (65 s of processor time) on.
-LONGEST = (
-    "methods/test_methods.py",
-    "runs/test_damage.py",
-    "training/test_checkpoints.py",
-    "training/test_processes.py",
-    "runs/test_modes.py",
-    "methods/test_beo.py",
-    "app/test_page.py",
-    "evaluation/test_theory.py",
-    "cli/test_plugins.py",
-    "runs/test_main_job.py",
-    "methods/test_baselines.py",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest."""
-    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture
