@@ -29,19 +29,24 @@ def demo(
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import MIUE
     from hf_unlearnable.runs import Origin, RunFolder
+    from hf_unlearnable.training.processes import default_accelerator
 
     allowance = Budget.parse(budget)
+    accelerator = default_accelerator()
     require_empty(output)
-    typer.echo("Getting Fashion-MNIST.")
+    if accelerator.is_main_process:
+        typer.echo("Getting Fashion-MNIST.")
     splits = fashion_mnist(data)
     train = splits["train"].select(range(min(images, len(splits["train"]))))
     test = splits["test"].select(range(min(images, len(splits["test"]))))
     method = MIUE(seed=seed) if epochs is None else MIUE(seed=seed, epochs=epochs)
     origin = Origin.at(data, rows=len(train))
-    if not protect_and_tell(train, output, lambda _: method, budget=allowance, origin=origin):
-        return
+    protect_and_tell(train, output, lambda _: method, budget=allowance, origin=origin)
+    accelerator.wait_for_everyone()  # the main process writes what all measure
     run = RunFolder(output)
     report = measure_and_tell(run, clean=train, test=test, victims=["small-resnet"], seeds=seeds, epochs=12)
+    if not accelerator.is_main_process:
+        return
     typer.echo(
         f"\nA model that learned from the clean images names {100 * report.accuracy('clean'):.0f} of 100 new real "
         f"images correctly, one that learned from the protected images {100 * report.accuracy('protected'):.0f}. "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +15,13 @@ import numpy as np
 import torch
 from datasets import load_from_disk
 
+from helpers.datasets import FASHION_MNIST
 from helpers.methods import quick
 from hf_unlearnable import EM, MIUE, DataError, Training, available_methods, learnability
+from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.methods import Task
 from hf_unlearnable.training.checkpoints import Checkpoints
-from hf_unlearnable.training.processes import Shard, default_accelerator, run_on_all
+from hf_unlearnable.training.processes import Shard, default_accelerator, gather_objects, run_on_all
 
 
 def brief(name: str, **changes):
@@ -150,6 +154,14 @@ def gathering(data, folder: Path) -> dict:
         "mean": shard.mean(float(shard.rank)),
         "largest": shard.largest(shard.rank),
     }
+
+
+def shown(data, folder: Path) -> dict:
+    """The demo, of which only the main process speaks."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        demo(folder / "demo", FASHION_MNIST, images=60, budget="8/255", seeds=1, epochs=1, seed=0)
+    return {"said": gather_objects(default_accelerator(), said.getvalue())}
 
 
 def work(folder: Path, *names: str) -> None:

@@ -37,7 +37,7 @@ def work(folder: Path, *names: str) -> dict:
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    return work(tmp_path_factory.mktemp("processes"), "contract", "measured", "faults", "gathering", "alone")
+    return work(tmp_path_factory.mktemp("processes"), "contract", "measured", "faults", "gathering", "alone", "shown")
 
 
 @pytest.mark.parametrize("name", available_methods())
@@ -64,6 +64,13 @@ def test_measuring_is_shared_out_and_gives_what_one_process_gives(said, tmp_path
     with pytest.warns(UserWarning, match="identical"):
         report = learnability(DATA, clean=DATA, test=DATA, keep_in=tmp_path, progress=False, **options)
     assert json.loads(json.dumps(report.as_dict())) == said["measured"]
+
+
+def test_the_demo_is_shared_out_and_told_by_one(said):
+    main, other = said["shown"]["said"]
+    assert main.count("Getting Fashion-MNIST.") == 1
+    assert "A model that learned from the clean images" in main
+    assert other == ""
 
 
 def test_an_error_of_one_is_raised_by_all(said):
