@@ -12,6 +12,7 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 from helpers.datasets import COLUMNS, FASHION_MNIST, make_dataset
+from helpers.forked import begin
 from helpers.loopback_hub import USER, LoopbackHub
 
 from hf_unlearnable import EM, Budget, Protection, Surrogate
@@ -19,6 +20,12 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.modeling.surrogate import Network
 
 datasets.disable_progress_bars()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> None:
+    """Before any test: where the app starts that process, all that is forked later keeps files in the app's folder."""
+    begin()
 
 
 @pytest.fixture

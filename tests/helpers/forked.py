@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ def start(
     process = CONTEXT.Process(target=_run, args=(function, arguments, said, environment), daemon=True)
     process.start()
     return process
+
+
+def begin() -> None:
+    """Start the one from which all are forked, with the environment of now."""
+    forkserver.ensure_running()
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
