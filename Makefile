@@ -8,6 +8,8 @@ LOWEST := $(VENV)-lowest
 export PYTHONDONTWRITEBYTECODE :=
 # Compiling every module of torch and transformers at install takes longer than compiling the few that are used.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+# A test to whichever worker is idle.
+SHARED := -n auto --dist worksteal
 
 .PHONY: demo benchmark test test-slow test-benchmarks test-lowest test-docs lint bench results docs build clean
 
@@ -18,13 +20,13 @@ benchmark: $(VENV)/.defences    ## compare methods by the frozen protocol in two
 	$(BIN)/accelerate launch --config_file examples/accelerate/cpu.yaml -m hf_unlearnable benchmark --suite cpu-quick --output cpu-quick
 
 test: lint data/fashion-mnist   ## lint, types and the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/docs
+	$(BIN)/python -m pytest $(SHARED) --ignore tests/docs
 
 test-slow: lint data/fashion-mnist ## the tests that train for minutes too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 test-benchmarks: $(VENV)/.dev   ## the benchmarks in small, their files, and the pages made of these
-	$(BIN)/python -m pytest -n auto --dist worksteal examples/benchmarks/tests
+	$(BIN)/python -m pytest $(SHARED) examples/benchmarks/tests
 
 test-lowest: data/fashion-mnist  ## the tests on the lowest versions that pyproject.toml allows (torch: as in constraints.txt)
 	rm -rf $(LOWEST)
@@ -36,10 +38,10 @@ test-lowest: data/fashion-mnist  ## the tests on the lowest versions that pyproj
 	grep -vE '^(torch|triton|nvidia-|cuda-)' $(LOWEST)/all.txt > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --no-compile --requirement $(LOWEST)/torch.txt
 	$(LOWEST)/bin/python -m pip install --quiet --no-compile --no-deps --requirement $(LOWEST)/lowest.txt --editable .
-	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/docs -o filterwarnings=default
+	$(LOWEST)/bin/python -m pytest $(SHARED) --ignore tests/docs -o filterwarnings=default
 
 test-docs: $(VENV)/.dev         ## every command and every block of Python in README, the how-to pages and the notebook
-	$(BIN)/python -m pytest -n auto --dist worksteal tests/docs
+	$(BIN)/python -m pytest $(SHARED) tests/docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
