@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from datasets import DatasetDict
-from helpers.datasets import ROOT, make_dataset
+from helpers.datasets import make_dataset
 from helpers.environment import HUB
-from helpers.forked import call, invoke
+from helpers.forked import call, command, invoke, together
 from typer.testing import CliRunner
 
 from hf_unlearnable.cli import app
@@ -139,17 +136,13 @@ def test_an_installed_package_is_used_by_name(source, tmp_path, name):
     assert "Stripes of 3 pixels." not in page
 
 
-def test_a_file_is_used_by_name_in_several_processes_that_speak_and_write_once(source, tmp_path):
+def test_a_file_is_used_by_name_in_several_processes_that_speak_and_write_once(source, tmp_path, tmp_path_factory):
     (tmp_path / "mine.py").write_text(PLUGIN + '\n\nregister_victim("tiny-net")(tiny_net)\n')
-    out, configuration = tmp_path / "out", ROOT / "examples" / "accelerate" / "cpu.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
-    command += ["--main_process_port", "0", "-m", "hf_unlearnable", "protect", str(source), "--output", str(out)]
-    command += ["--plugin", "mine.py", "--method", "stripes", "--surrogate", "tiny-net"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    out, told = tmp_path / "out", tmp_path_factory.mktemp("told")
+    words = ["--plugin", tmp_path / "mine.py", "--method", "stripes", "--surrogate", "tiny-net"]
+    said = together(2, told, command, "protect", source, "--output", out, *words)
     for words in ("Protecting 24 images", "24 images, 0 unchanged, 0 outside", "Stripes of 2 pixels."):
-        assert done.stdout.count(words) == 1
+        assert said.count(words) == 1
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["mine.py", "out"]
     short = ["--seeds", 1, "--epochs", 1, "--ratios", "1"]
     measured, nowhere, wrong = run(

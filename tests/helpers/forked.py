@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Callable
@@ -43,6 +44,26 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.apply(function, arguments)
 
 
+def together(count: int, folder: Path, function: Callable[..., Any], *arguments: Any) -> str:
+    """What several processes say, one after the other, that do a function together; they keep files in the folder."""
+    (folder / "rendezvous").unlink(missing_ok=True)
+    told = [folder / f"said by {number}" for number in range(count)]
+    ranks = [
+        start(_rank, number, count, folder / "rendezvous", function, *arguments, said=said)
+        for number, said in enumerate(told)
+    ]
+    for process, said in zip(ranks, told, strict=True):
+        process.join()
+        assert process.exitcode == 0, said.read_text()[-3000:]
+    return "".join(said.read_text() for said in told)
+
+
+def script(file: Path, *words: object) -> None:
+    """A script, for ``start``."""
+    sys.argv = [str(file), *map(str, words)]
+    runpy.run_path(str(file), run_name="__main__")
+
+
 def command(*words: object) -> None:
     """The command line, for ``start``."""
     from hf_unlearnable.cli import main
@@ -59,6 +80,17 @@ def invoke(commands: list[list[str]], path: Path) -> list[tuple[int, str, str]]:
     sys.path.insert(0, str(path))
     outputs = [CliRunner().invoke(app, words) for words in commands]
     return [(done.exit_code, done.output, repr(done.exception)) for done in outputs]
+
+
+def _rank(number: int, count: int, rendezvous: Path, function: Callable[..., Any], *arguments: Any) -> None:
+    """A function as one of several processes does it, with what ``accelerate launch`` tells each."""
+    import torch
+
+    place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
+    torch.distributed.init_process_group("gloo", init_method=rendezvous.as_uri(), rank=number, world_size=count)
+    function(*arguments)
+    torch.distributed.destroy_process_group()
 
 
 def _run(

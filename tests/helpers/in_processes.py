@@ -171,14 +171,5 @@ def work(folder: Path, *names: str) -> None:
         (folder / "said.json").write_text(json.dumps(result))
 
 
-def rank(number: int, count: int, rendezvous: Path, folder: Path, *names: str) -> None:
-    """``work`` as one of several processes, with what ``accelerate launch`` tells each."""
-    place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
-    torch.distributed.init_process_group("gloo", init_method=rendezvous.as_uri(), rank=number, world_size=count)
-    work(folder, *names)
-    torch.distributed.destroy_process_group()
-
-
 if __name__ == "__main__":
     work(Path(sys.argv[1]), *sys.argv[2:])

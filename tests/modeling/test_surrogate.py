@@ -204,7 +204,9 @@ for name in ("small-resnet", "small-vgg"):
         logits, features = network(torch.rand(count, 1, 12, 12, requires_grad=True))
         (logits.logsumexp(1).mean() + features.mean()).backward()
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    process = start(exec, code, {})
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["of a known kind", "of a kind of its own"])

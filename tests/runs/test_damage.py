@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
             target = home / "photos" / split / f"class {row['label']}"
             target.mkdir(parents=True, exist_ok=True)
             row["image"].save(target / f"{index:03}.png")
-    method = EM(epochs=8, batch_size=8)
+    method = EM(epochs=4, batch_size=8)
     run = protect(home / "photos", home / "out", method=method, on_unseen="craft", progress=False)
     options = {"victims": "small-resnet", "training": Training(epochs=1), "seeds": SEEDS[:1], "sequential": True}
     measure(run, progress=False, ratios=(0, 0.5, 1), **options)

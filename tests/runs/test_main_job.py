@@ -29,7 +29,7 @@ def test_victims_fail_on_real_images(method, fashion, tmp_path):
         published,
         clean=train,
         test=test,
-        training=Training(epochs=10, batch_size=32),
+        training=Training(epochs=5, batch_size=32),
         seeds=(101,),
         ratios=(0, 1),
         progress=False,

@@ -20,7 +20,7 @@ from hf_unlearnable.cli.command import app
 from hf_unlearnable.files import atomic_write, make_private, work_folders
 from hf_unlearnable.training.checkpoints import Checkpoints
 
-QUICK = EM(epochs=8, batch_size=8)
+QUICK = EM(epochs=2, batch_size=8)
 
 
 @pytest.fixture(params=[0o022, 0o000], ids=["022", "000"])
@@ -45,7 +45,7 @@ def test_every_file_that_commands_write(umask, hub, name, tmp_path, monkeypatch)
             target.mkdir(parents=True, exist_ok=True)
             row["image"].save(target / f"{index:03}.png")
     out = tmp_path / "out"
-    words = ["protect", tmp_path / "photos", "--output", out, "--method", "em:batch_size=8", "--epochs", 8]
+    words = ["protect", tmp_path / "photos", "--output", out, "--method", "em:batch_size=8", "--epochs", 2]
     run(*words, "--craft-unseen", "--num-proc", 2)
     run("measure", out, "--seeds", 1, "--epochs", 1, "--sequential")
     run("report", out)
@@ -77,7 +77,7 @@ def test_what_push_and_verify_leave(umask, hub, name, small, tmp_path, monkeypat
     """Nothing in the output, nothing in the folder for temporary files; what is published, in the Hub's own caches."""
     small.save_to_disk(tmp_path / "photos")
     out, scratch, home = tmp_path / "out", tmp_path / "temporary", Path(os.environ["HF_HOME"])
-    run("protect", tmp_path / "photos", "--output", out, "--method", "em:batch_size=8", "--epochs", 8)
+    run("protect", tmp_path / "photos", "--output", out, "--method", "em:batch_size=8", "--epochs", 2)
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     before, cached, on_the_way = modes(out), set(home.rglob("*")), {}

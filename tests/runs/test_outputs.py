@@ -18,7 +18,7 @@ from hf_unlearnable.files import READY, SCRATCH, WORK, atomic_folder, leftovers,
 from hf_unlearnable.protection.layout import private_cache
 from hf_unlearnable.runs import audit, measure, protect
 
-QUICK = EM(epochs=8, batch_size=8)
+QUICK = EM(epochs=2, batch_size=8)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import in_processes
 from helpers.datasets import ROOT, make_dataset
-from helpers.forked import start
+from helpers.forked import together
 
 from hf_unlearnable import Training, available_methods, learnability
 from hf_unlearnable.training.processes import owners
@@ -24,14 +24,7 @@ DATA = make_dataset(62)
 def work(folder: Path, *names: str) -> dict:
     """What two processes have to say that do parts of ``in_processes``."""
     DATA.save_to_disk(folder / "data")
-    (folder / "rendezvous").unlink(missing_ok=True)
-    ranks = [
-        start(in_processes.rank, number, 2, folder / "rendezvous", folder, *names, said=folder / f"said by {number}")
-        for number in range(2)
-    ]
-    for number, process in enumerate(ranks):
-        process.join()
-        assert process.exitcode == 0, (folder / f"said by {number}").read_text()[-3000:]
+    together(2, folder, in_processes.work, folder, *names)
     return json.loads((folder / "said.json").read_text())
 
 
