@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.datasets import make_dataset
+from helpers.forked import start
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForImageClassification,

@@ -12,7 +12,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, Texture
 from hf_unlearnable.data.pixels import to_array
-from hf_unlearnable.protection.visibility import colour_difference
+from hf_unlearnable.protection.visibility import colour_differences
 
 QUICK = {"mi-ue": MIUE(epochs=2, guides=1, guide_epochs=1), "em": EM(epochs=2), "beo": BEO(steps=2, epochs=1)}
 QUICK["texture"] = Texture()
@@ -30,6 +30,11 @@ def photographs(side: int, count: int = 6) -> Dataset:
     return Dataset.from_dict({"image": images, "label": [row % 2 for row in range(count)]}, features=features)
 
 
+def colour_difference(original: np.ndarray, released: np.ndarray) -> float:
+    (found,) = colour_differences([(original, released)])
+    return found
+
+
 def test_the_colour_difference_is_ciede2000():
     one, other = np.full((3, 20, 20), 100, np.uint8), np.full((3, 20, 20), 100, np.uint8)
     other[2] = 120
@@ -37,6 +42,8 @@ def test_the_colour_difference_is_ciede2000():
     assert colour_difference(one, other) == pytest.approx(deltaE_ciede2000(*colours).mean())
     assert colour_difference(one, one) == 0
     assert colour_difference(one[:1], one[:1] + 9) > 1
+    pairs = [(one, other), (one[:1, :7], one[:1, :7] + 9), (one, one), (other[:, :, :17], one[:, :, :17])]
+    assert colour_differences(pairs) == [colour_difference(*pair) for pair in pairs]
 
 
 def test_blotches_count_more_than_grain_of_the_same_strength():

@@ -272,7 +272,7 @@ def killed(request, whole, tmp_path, monkeypatch):
         if len(ticks) == 8 or request.param == "after the fit":
             raise Killed
 
-    words = ["protect", whole.parent / "photos", "--output", tmp_path / "out", "--method", "em:batch_size=8"]
+    words = ["protect", whole.parent / "photos", "--output", tmp_path / "out", "--method", "em:batch_size=16"]
     words += ["--epochs", 3, "--checkpoint-every", 0]
     with monkeypatch.context() as patch:
         where = (Checkpoints, "finish") if request.param == "after the fit" else (Checkpoints, "tick")
@@ -282,7 +282,7 @@ def killed(request, whole, tmp_path, monkeypatch):
             protect(
                 whole.parent / "photos",
                 tmp_path / "out",
-                method=EM(batch_size=8, epochs=3),
+                method=EM(batch_size=16, epochs=3),
                 checkpoint_every=0,
                 progress=False,
             )
