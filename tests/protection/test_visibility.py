@@ -12,6 +12,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, Texture
 from hf_unlearnable.data.pixels import to_array
+from hf_unlearnable.protection.verification import compare
 from hf_unlearnable.protection.visibility import colour_differences
 
 QUICK = {"mi-ue": MIUE(epochs=2, guides=1, guide_epochs=1), "em": EM(epochs=2), "beo": BEO(steps=2, epochs=1)}
@@ -44,6 +45,13 @@ def test_the_colour_difference_is_ciede2000():
     assert colour_difference(one[:1], one[:1] + 9) > 1
     pairs = [(one, other), (one[:1, :7], one[:1, :7] + 9), (one, one), (other[:, :, :17], one[:, :, :17])]
     assert colour_differences(pairs) == [colour_difference(*pair) for pair in pairs]
+
+
+def test_the_mean_of_a_set_counts_every_image_once():
+    """However many are computed at once."""
+    pairs = [(np.full((1, 12, 12), 100, np.uint8), np.full((1, 12, 12), 100 + number, np.uint8)) for number in range(80)]
+    expected = np.mean([colour_difference(*pair) for pair in pairs])
+    assert compare(pairs, Budget(8)).delta_e == pytest.approx(expected, rel=1e-12)
 
 
 def test_blotches_count_more_than_grain_of_the_same_strength():

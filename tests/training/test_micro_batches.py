@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -36,6 +38,7 @@ def test_parts_add_up_to_the_gradient_of_the_batch(steps, parts):
 @pytest.fixture
 def little_memory(monkeypatch):
     """A device on which a network takes no more than fifteen images."""
+    gc.freeze()  # garbage is collected whenever memory runs out: what is imported need not be looked at each time
     features = SmallResNetForImageClassification.features
 
     def limited(self, pixel_values):
@@ -44,6 +47,8 @@ def little_memory(monkeypatch):
         return features(self, pixel_values)
 
     monkeypatch.setattr(SmallResNetForImageClassification, "features", limited)
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(
