@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from tqdm.auto import tqdm
 
 from hf_unlearnable.errors import UnlearnableError, command_line_words, first_line, worded
 from hf_unlearnable.evaluation.opening import Opened
@@ -29,7 +31,7 @@ from hf_unlearnable.registry import load_plugin, loaded_plugins
 MOST = 8  # processes that are chosen where nobody says how many: each imports torch and holds the images
 MEMORY = 2 * 2**30  # bytes of images that they hold together then
 LARGE = 10**8  # pixels to train on, from which on the seconds that they take to start are worth it
-OFTEN = 0.2  # seconds between two words of a process about its progress
+OFTEN = 1.0  # seconds between two words of a process about its progress
 
 Group = list[tuple[int, Trial, bool]]  # what one process does in order: place among all, trial, whether to keep weights
 
@@ -59,7 +61,7 @@ class Bench:
         """What this process has."""
         return cls(
             groups,
-            opened,
+            replace(opened, progress=False),
             folder,
             cpu=accelerator.device.type == "cpu",
             mixed_precision=accelerator.mixed_precision,
@@ -76,7 +78,8 @@ def chosen_count(opened: Opened, images: int, groups: int, accelerator: Accelera
         groups: how many pieces the work has.
         accelerator: one of several processes, or with a GPU, has no use for more.
     """
-    if accelerator.num_processes > 1 or accelerator.device.type != "cpu":
+    may_start_some = not multiprocessing.current_process().daemon
+    if accelerator.num_processes > 1 or accelerator.device.type != "cpu" or not may_start_some:
         return 1
     if images * opened.size[0] * opened.size[1] < LARGE:
         return 1
@@ -95,8 +98,8 @@ def side_by_side(bench: Bench, count: int, bar: Progress) -> dict[int, Result]:
     found: dict[int, Result] = {}
     waiting = iter(range(len(bench.groups)))
     told = _packed(bench)
-    try:
-        with _started(count) as workers:
+    with _started(count) as workers:
+        try:
             for connection in workers:
                 connection.send(loaded_plugins())
                 connection.send_bytes(told)
@@ -113,13 +116,25 @@ def side_by_side(bench: Bench, count: int, bar: Progress) -> dict[int, Result]:
                         warnings.warn(value, stacklevel=3)
                     elif kind == "error":
                         raise value
-    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-        raise UnlearnableError(
-            f"one of the {count} processes that train was killed; expected all to come to their end. What is finished "
-            f"is kept where there is a folder for it, and the same call goes on. Where memory is short use fewer: a "
-            f"smaller {worded(python='num_proc', shell='--num-proc')}"
-        ) from error
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            raise _ended(list(workers.values())) from error
     return found
+
+
+def _ended(workers: list[SpawnProcess]) -> UnlearnableError:
+    """What to say where one does not answer any more."""
+    for process in workers:
+        process.join(1)
+    if any((process.exitcode or 0) > 0 for process in workers):  # its own words stand above
+        return UnlearnableError(
+            f"one of the {len(workers)} processes that train could not begin; expected a script that starts several "
+            f'from below `if __name__ == "__main__":`, since each of them imports it. Or use one process'
+        )
+    return UnlearnableError(
+        f"one of the {len(workers)} processes that train was killed; expected all to come to their end. What is "
+        f"finished is kept where there is a folder for it, and the same call goes on. Where memory is short use fewer: "
+        f"a smaller {worded(python='num_proc', shell='--num-proc')}"
+    )
 
 
 def _packed(bench: Bench) -> bytes:
@@ -173,12 +188,11 @@ def _for_children(**environment: str) -> Iterator[None]:
 
 def _work(connection: Connection) -> None:
     """Train what is asked for: after plugins and bench every message is the number of a group."""
-    try:
-        _answer(connection)
-    except (EOFError, ConnectionError):  # the one that waits has ended, or was killed
-        pass
-    except Exception as error:
-        connection.send(("error", _sendable(error)))
+    with suppress(BrokenPipeError, ConnectionResetError):  # the one that waits has ended, or was killed
+        try:
+            _answer(connection)
+        except Exception as error:
+            connection.send(("error", _sendable(error)))
 
 
 def _answer(connection: Connection) -> None:
@@ -186,6 +200,7 @@ def _answer(connection: Connection) -> None:
         connection.send(("warning", str(message)))
 
     warnings.showwarning = told  # type: ignore[assignment]
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of all processes, which one that is ended leaves behind
     for plugin in connection.recv():  # first: the bench may hold something of theirs
         load_plugin(plugin)
     bench: Bench = pickle.loads(connection.recv_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -102,6 +103,17 @@ def test_one_that_is_killed_is_told(small, protection):
     with pytest.raises(UnlearnableError, match=r"one of the 2 processes that train was killed.*smaller num_proc"):
         learnability(small.map(protection), num_proc=2, **sets, **SHORT)
     with command_line_words(), pytest.raises(UnlearnableError, match="a smaller --num-proc"):
+        learnability(small.map(protection), num_proc=2, **sets, **SHORT)
+
+
+def test_a_script_that_is_imported_again_is_told_how_to_begin(small, protection, tmp_path, monkeypatch):
+    """One without the line that keeps its processes from doing all that it does."""
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit(1)")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    sets = {"clean": small, "test": make_dataset(seed=1)}
+    with pytest.raises(UnlearnableError, match=r'could not begin.*if __name__ == "__main__"'):
         learnability(small.map(protection), num_proc=2, **sets, **SHORT)
 
 
