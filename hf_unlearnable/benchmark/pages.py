@@ -133,7 +133,7 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
 def _lines(table: Table, row: Row) -> list[dict[str, Any]]:
     """What every thief of the table did with a row; what was not measured is a gap."""
     found = []
-    for victim, defence in dict.fromkeys([*table.pairs, *table.common]):
+    for victim, defence in table.pairs:
         measured = (victim, defence) in row.measured
         if not measured and (victim, defence) not in table.common:
             continue  # an attack on another method, which nobody has to try on this one
