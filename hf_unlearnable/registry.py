@@ -254,6 +254,14 @@ def _options(hint: Any) -> Iterator[Any]:
         yield hint
 
 
+_loaded: dict[str, None] = {}  # in order, each once
+
+
+def loaded_plugins() -> list[str]:
+    """What ``load_plugin`` has imported, as it takes it: for processes that are to know the same names."""
+    return list(_loaded)
+
+
 def load_plugin(module: str | PathLike[str]) -> types.ModuleType:
     """Import a module that defines methods, defences or victims, which can be used by name from then on.
 
@@ -271,7 +279,9 @@ def load_plugin(module: str | PathLike[str]) -> types.ModuleType:
     if file is not None and not file.is_file():
         raise PluginError(f"got the plugin {text!r}, where there is no file; expected a .py file or a module's name")
     try:
-        return import_module(text) if file is None else _import_file(file)
+        loaded = import_module(text) if file is None else _import_file(file)
+        _loaded.setdefault(text if file is None else str(file))
+        return loaded
     except Exception as error:  # whatever somebody else's code raises
         if isinstance(error, ModuleNotFoundError) and file is None and _is_below(text, error.name):
             here = f"; there is a file of that name here, write {text}.py" if Path(f"{text}.py").is_file() else ""

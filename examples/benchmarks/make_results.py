@@ -22,6 +22,7 @@ import kill_and_resume
 import larger_images
 import later_compression
 import map_speed
+import measure_speed
 import mixture_limit
 import other_networks
 import owner
@@ -51,6 +52,7 @@ WITH_TABLE = {
         larger_images,
         later_compression,
         map_speed,
+        measure_speed,
         mixture_limit,
         other_networks,
         owner,

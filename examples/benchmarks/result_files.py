@@ -33,6 +33,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "later_compression": {"left", "report"},
     "larger_images": {"fit_seconds", "verification", "report"},
     "map_speed": {"costs", "versions"},
+    "measure_speed": {"costs", "versions"},
     "mixture_ideas": STRENGTH,
     "mixture_limit": {"victims"},
     "other_networks": {"cells", "versions"},

@@ -154,7 +154,7 @@ def plots_of(table: Table) -> list[Plot]:
             y = np.array([math.nan if verdict is None else verdict.regained for verdict in verdicts])
             known = ~(np.isnan(x) | np.isnan(y))
             if known.any():
-                names = [f"{row.name} {row.budget}" for row in table.rows]
+                names = [row.name for row in table.rows]
                 spans = [_span(side[known]) for side in (x, y)]
                 points = tuple(
                     Point(

@@ -88,6 +88,7 @@ def _shown(number: int, table: Table) -> dict[str, Any]:
         "number": number,
         "of": table,
         "name": table.dataset["name"],
+        "budget": table.budget,
         "chance": report.chance,
         "ceiling": report.ceiling(),
         "images": report.images,
@@ -95,20 +96,21 @@ def _shown(number: int, table: Table) -> dict[str, Any]:
         "untold": report.untold(),
         "victims": list(dict.fromkeys(victim for victim, _ in table.pairs)),
         "defences": list(dict.fromkeys(defence for _, defence in table.pairs)),
-        "rows": [_row(row) for row in table.rows],
+        "rows": [_row(table, row) for row in table.rows],
         "lines": [line for row in table.rows for line in _lines(table, row)],
         "gaps": table.gaps,
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(table: Table, row: Row) -> dict[str, Any]:
     best, attack = row.best, max(row.attacks, key=lambda one: one.regained, default=None)
     memory = [one.peak_memory for one in row.sets if one.peak_memory]
     mixture = row.mixture
     return {
         "of": row,
         "name": row.name,
-        "budget": row.budget,
+        "tried": len(row.measured),
+        "missing": len(table.missing(row)),
         "elsewhere": row.sets[0].elsewhere,
         "best": best,
         "thief": "" if best is None else thief_name(best.victim, best.defence),

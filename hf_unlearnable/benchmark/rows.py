@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from hf_unlearnable.benchmark.protocol import DATASETS, VERSION, thieves_of
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord, read_all
+from hf_unlearnable.budget import Budget
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import UnlearnableError
 from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX, PROTECTED
@@ -121,16 +123,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that may be compared: one version of the protocol, one dataset.
+    """Rows that may be compared: one version of the protocol, one dataset, one budget.
 
     Attributes:
         version: of the protocol.
         dataset: what identifies it.
+        budget: of every row.
         rows: the one whose best thief gets least comes first; those without a share last.
     """
 
     version: str
     dataset: dict[str, Any]
+    budget: str
     rows: tuple[Row, ...]
 
     @property
@@ -145,27 +149,42 @@ class Table:
 
     @cached_property
     def common(self) -> list[Pair]:
-        """Those among them that were sent against every row, and not only as an attack on some."""
+        """The thieves that every row has to meet: those of the protocol, and who was sent to all and not only to some.
+
+        An attack that the author of one method named is sent to that method alone.
+        """
         sent = {
             (cell.victim, cell.defence)
             for row in self.rows
             for cell in (*row.cells, *row.clean)
             if cell.place is not None
         }
-        return [pair for pair in self.pairs if pair in sent]
+        data = DATASETS.get(self.dataset["name"]) if self.version == VERSION else None
+        frozen = [(thief.name, str(thief.defence)) for thief in thieves_of(data)] if data else []
+        return list(dict.fromkeys([*(pair for pair in self.pairs if pair in sent), *frozen]))
+
+    def missing(self, row: Row) -> list[Pair]:
+        """Those among them that have not tried a row, whose share may be larger therefore."""
+        return [pair for pair in self.common if pair not in row.measured]
 
     @property
     def gaps(self) -> list[str]:
-        """What was measured for some rows and not for others, a sentence each."""
-        found = [
-            f"{row.name} at {row.budget}: not tried by {', '.join(thief_name(*pair) for pair in missing)}"
+        """What was not measured, or for some rows only, a sentence each."""
+        nobody = [pair for pair in self.common if pair not in self.pairs]
+        found = [f"no row was tried by {_listed(nobody)}"] * bool(nobody)
+        found += [
+            f"{row.name}: not tried by {_listed(missing)}"
             for row in self.rows
-            if (missing := [pair for pair in self.common if pair not in row.measured])
+            if (missing := [pair for pair in self.missing(row) if pair not in nobody])
         ]
         fits, seeds = {len(row.sets) for row in self.rows}, {len(row.report.seeds) for row in self.rows}
         found += [f"rows have {min(fits)} to {max(fits)} fits"] * (len(fits) > 1)
         found += [f"rows have {min(seeds)} to {max(seeds)} victims of each kind"] * (len(seeds) > 1)
         return found
+
+
+def _listed(pairs: Iterable[Pair]) -> str:
+    return "; ".join(thief_name(*pair) for pair in pairs)  # a thief may have a comma
 
 
 def thief_name(victim: str, defence: str) -> str:
@@ -207,9 +226,17 @@ def tables_of(folders: Iterable[Path]) -> list[Table]:
         groups.setdefault(_table_of(cell), []).append(cell)
     found = []
     for (version, _), members in sorted(groups.items(), key=lambda item: item[1][0].dataset["name"]):
-        if rows := _rows(members, sets):
-            found.append(Table(version, dict(members[0].dataset), tuple(rows)))
+        rows = _rows(members, sets)
+        for budget in sorted({row.budget for row in rows}, key=_by_radius):
+            own = tuple(row for row in rows if row.budget == budget)
+            found.append(Table(version, dict(members[0].dataset), budget, own))
     return found
+
+
+def _by_radius(budget: str) -> tuple[str, float, str]:
+    """Budgets of one norm beside each other, the smallest first."""
+    parsed = Budget.parse(budget)
+    return parsed.norm, parsed.radius, budget
 
 
 def _table_of(record: CellRecord | SetRecord) -> tuple[str, str]:

@@ -65,6 +65,10 @@ def measure(
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Victims of each kind.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each victim.")] = 12,
+    num_proc: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that train side by side (default: on a CPU one a core, if it pays)."),
+    ] = None,
     image_column: Images = None,
     label_column: Labels = None,
     max_pixels: MaxPixels = None,
@@ -98,6 +102,7 @@ def measure(
         sequential=sequential,
         seeds=seeds,
         epochs=epochs,
+        num_proc=num_proc,
         image_column=image_column,
         label_column=label_column,
     )
@@ -128,6 +133,7 @@ def measure_and_tell(
     *,
     seeds: int,
     epochs: int,
+    num_proc: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     **options: Any,
@@ -172,6 +178,7 @@ def measure_and_tell(
         accelerator=accelerator,
         training=training,
         seeds=numbers,
+        num_proc=num_proc,
         image_column=image_column,
         label_column=label_column,
     )

@@ -19,12 +19,13 @@ from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.report import Report
+from hf_unlearnable.evaluation.side_by_side import Bench, Group, chosen_count, side_by_side
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
 from hf_unlearnable.evaluation.victims import Trial, split
 from hf_unlearnable.modeling.classical import Classical
 from hf_unlearnable.modeling.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.settings import Seed, Share, Side, check_arguments
+from hf_unlearnable.settings import Count, Seed, Share, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator, gather_objects
 from hf_unlearnable.training.run import Training
 from hf_unlearnable.version import versions
@@ -55,6 +56,7 @@ def learnability(
     label_column: str | None = None,
     accelerator: Accelerator | None = None,
     keep_in: str | PathLike[str] | None = None,
+    num_proc: Count | None = 1,
     progress: bool = True,
 ) -> Report:
     """Train fresh victims and test them on clean images.
@@ -102,12 +104,18 @@ def learnability(
         keep_in: a folder in which the result of every victim is kept as soon as it is there, under a digest of all that
             it depends on. What lies there already is not trained again: a stopped measurement goes on, and measurements
             with the same clean data share their baselines. Sequential trainings keep the weights that they go on from.
+        num_proc: processes that train side by side on this machine, each with its share of the threads: on a CPU two of
+            one thread do 1.7 times as much as one of two. Each imports torch and holds the images. None for as many as
+            there are threads, but one on a GPU or for a minute's work. A script that asks for more than one starts from
+            ``if __name__ == "__main__":``, since each process imports it. The last digits of a figure may depend on
+            the number of threads that a victim has.
         progress: show a bar, of the main process.
 
     Raises:
         DataError: data sets that do not belong together.
         RecipeError: an unknown name, a ratio out of range, something that is not installed, or nothing to do.
         DivergenceError: a victim's loss left the finite numbers.
+        UnlearnableError: one of several processes was killed.
 
     Warns:
         UserWarning: the protected images are the clean ones, or most of them look like other images than those; or test
@@ -116,6 +124,11 @@ def learnability(
     accelerator = accelerator or default_accelerator()
     ratios = ratios_of(ratios, owner=others is not None)
     thieves, left_out = chosen_thieves(victims, defences, trainings, suite, training)
+    if num_proc is not None and num_proc > 1 and accelerator.num_processes > 1:
+        raise RecipeError(
+            f"got {option('num_proc', num_proc)} in each of {accelerator.num_processes} processes that share the work "
+            f"already; expected one or the other"
+        )
     for name, given in (("ratios", ratios), ("seeds", seeds)):
         if not given:
             raise RecipeError(f"got no {name}; expected at least one")
@@ -155,18 +168,24 @@ def learnability(
         thieves = [thief for thief in thieves if thief.defence not in idle]
     for doubt in doubts if accelerator.is_main_process else []:
         warnings.warn(doubt, stacklevel=2)
+    cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
+    groups = _assigned(cells, accelerator)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = opened.victims(accelerator, Path(keep_in or scratch).absolute())
-        cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
-        own = _assigned(cells, accelerator)
-        total = sum(bench.steps(cells[index]) for index in own)
+        folder = Path(keep_in or scratch).absolute()
+        bench = opened.victims(accelerator, folder)
+        total = sum(bench.steps(cell) for group in groups for _, cell, _ in group)
+        count = num_proc or chosen_count(opened, total * training.batch_size, len(groups), accelerator)
         with Progress("victims", total, enabled=progress and accelerator.is_main_process) as bar:
-            found = {
-                index: bench.result(cells[index], bar, keep_weights=sequential and cells[index].case == CLEAN_PART)
-                for index in own
-            }
-        everything = {index: result for part in gather_objects(accelerator, found) for index, result in part.items()}
-        results = tuple(everything[index] for index in range(len(cells)))
+            if count > 1:
+                found = side_by_side(Bench.of(groups, opened, folder, accelerator), min(count, len(groups)), bar)
+            else:
+                found = {
+                    place: bench.result(cell, bar, keep_weights=keep_weights)
+                    for group in groups
+                    for place, cell, keep_weights in group
+                }
+        everything = {place: result for part in gather_objects(accelerator, found) for place, result in part.items()}
+        results = tuple(everything[place] for place in range(len(cells)))
     classical = [thief.victim for thief in thieves if isinstance(thief.victim, Classical)]
     used = {name: text for victim in classical for name, text in victim.packages().items()}
     return Report(
@@ -267,12 +286,14 @@ def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, flo
                 yield SEQUENTIAL, ratio
 
 
-def _assigned(cells: Sequence[Trial], accelerator: Accelerator) -> list[int]:
-    """Which cells this process trains, each by itself, so that their number changes no result.
+def _assigned(cells: Sequence[Trial], accelerator: Accelerator) -> list[Group]:
+    """What this process trains, each by itself, so that the number of processes changes no result.
 
     A clean part and what goes on from it belong together.
     """
-    groups = [replace(cell, case=CLEAN_PART) if cell.case == SEQUENTIAL else cell for cell in cells]
-    order = list(dict.fromkeys(groups))
-    count, rank = accelerator.num_processes, accelerator.process_index
-    return [index for index, group in enumerate(groups) if order.index(group) % count == rank]
+    together: dict[Trial, Group] = {}
+    goes_on = {replace(cell, case=CLEAN_PART) for cell in cells if cell.case == SEQUENTIAL}
+    for place, cell in enumerate(cells):
+        start = replace(cell, case=CLEAN_PART) if cell.case == SEQUENTIAL else cell
+        together.setdefault(start, []).append((place, cell, cell in goes_on))
+    return list(together.values())[accelerator.process_index :: accelerator.num_processes]

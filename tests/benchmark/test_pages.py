@@ -15,6 +15,7 @@ from helpers.pages import CHROMIUM, NEEDS_CHROMIUM
 from hf_unlearnable import DataError
 from hf_unlearnable.benchmark import write_pages
 from hf_unlearnable.benchmark.correlations import plots_of, spearman
+from hf_unlearnable.benchmark.protocol import THIEVES
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
 from hf_unlearnable.benchmark.rows import tables_of
 
@@ -73,28 +74,50 @@ def test_rows_of_two_versions_or_of_other_images_never_share_a_table(frozen, tmp
     tables = tables_of([tmp_path / name for name in ("v1", "v0", "changed", "other")])
     assert [len(table.rows) for table in tables] == [1, 1, 1, 1]
     text = write_pages([tmp_path / "v1", tmp_path / "v0"], tmp_path / "pages")[0].read_text()
-    assert text.count("## squares, protocol") == 2
+    assert text.count("## squares at linf:8, protocol") == 2
+
+
+def method(name: str, **changed) -> dict:
+    """What ``copy`` changes to make the row of another method."""
+    return {"identity": {"method": {"name": name, "seed": 0}, **changed}, "sets": {"name": name}}
 
 
 def test_the_best_thief_decides_the_order_and_gaps_are_shown(frozen, tmp_path):
     copy(frozen, tmp_path / "a", epochs=learned)
-    copy(
-        frozen,
-        tmp_path / "b",
-        epochs=lambda cell: [0.4, 0.4] if cell.set else learned(cell),
-        identity={"budget": "linf:16"},
-    )
+    copy(frozen, tmp_path / "b", epochs=lambda cell: [0.4, 0.4] if cell.set else learned(cell), **method("other"))
     for file in (tmp_path / "b" / "cells").glob("*.json"):
         stored = json.loads(file.read_text())
         if stored["set"] and stored["victim"].startswith("linear"):
             file.unlink()
     (table,) = tables_of([tmp_path / "a", tmp_path / "b"])
-    assert [row.budget for row in table.rows] == ["linf:16", "linf:8"]
-    assert table.gaps == ["texture at linf:16: not tried by linear, adamw"]
+    assert [row.name for row in table.rows] == ["other", "texture"]
+    assert table.gaps == ["other: not tried by linear, adamw"]
     markdown, page, *_ = (file.read_text() for file in write_pages([tmp_path / "a", tmp_path / "b"], tmp_path / "p"))
-    assert "Gap: texture at linf:16: not tried by linear, adamw" in markdown
+    assert "Gap: other: not tried by linear, adamw" in markdown
+    assert re.search(r"^\| other \| \*\*≥ 12 %\*\* .* \| 2, 1 missing \|", markdown, re.MULTILINE)
+    assert re.search(r"^\| texture \| \*\*47 %\*\* .* \| 3 \|", markdown, re.MULTILINE)
     assert page.count('<span class="badge not-measured">not measured</span>') >= 1
-    assert page.index("<small>linf:16") < page.index("<small>linf:8")
+    assert (page.count("<b>≥ 12 %</b>"), page.count("<b>≥ 47 %</b>")) == (1, 0)
+    assert page.index('"row">other') < page.index('"row">texture')
+
+
+def test_a_thief_of_the_protocol_whom_nobody_met_is_a_gap_of_all(frozen, tmp_path, monkeypatch):
+    copy(frozen, tmp_path / "a", epochs=learned)
+    monkeypatch.setitem(THIEVES, "tiny", (*THIEVES["tiny"], ("knn", "", "none")))
+    (table,) = tables_of([tmp_path / "a"])
+    assert table.gaps == ["no row was tried by knn"]
+    markdown, page, *_ = (file.read_text() for file in write_pages([tmp_path / "a"], tmp_path / "p"))
+    assert "**≥ 47 %**" in markdown
+    assert "<li>no row was tried by knn</li>" in page
+
+
+def test_every_budget_has_a_table(frozen, tmp_path):
+    runs = [tmp_path / str(radius) for radius in (16, 8, 4)]
+    for run in runs:
+        copy(frozen, run, epochs=learned, identity={"budget": f"linf:{run.name}"})
+    tables = tables_of(runs)
+    assert [table.budget for table in tables] == ["linf:4", "linf:8", "linf:16"]
+    assert [row.best.protected for table in tables for row in table.rows] == pytest.approx([0.6] * 3)
 
 
 def test_names_that_others_chose_are_escaped(frozen, tmp_path):
@@ -134,15 +157,11 @@ def test_rank_correlations_with_intervals_and_none_of_too_few():
 
 
 def test_theory_stands_beside_the_figures(frozen, tmp_path):
-    for budget, value in ((4, 3.0), (8, 2.0), (16, 1.0)):
-        copy(
-            frozen,
-            tmp_path / str(budget),
-            epochs=learned,
-            identity={"budget": f"linf:{budget}"},
-            sets={"theory": {"mutual_information_ksg": value, "bayes_error_own": None}},
-        )
-    runs = [tmp_path / str(budget) for budget in (4, 8, 16)]
+    runs = [tmp_path / name for name in ("a", "b", "c")]
+    for run, value in zip(runs, (3.0, 2.0, 1.0), strict=True):
+        told = method(run.name)
+        told["sets"]["theory"] = {"mutual_information_ksg": value, "bayes_error_own": None}
+        copy(frozen, run, epochs=learned, **told)
     (table,) = tables_of(runs)
     plots = plots_of(table)
     assert {plot.quantity.key for plot in plots} == {"mutual_information_ksg"}
@@ -159,14 +178,14 @@ def test_who_filters_by_a_thief_gets_its_worst_case_and_sorts_by_any_column(froz
     from playwright.sync_api import sync_playwright
 
     runs = {}
-    for budget, protected in ((8, 0.4), (16, 0.7)):
-        runs[budget] = tmp_path / str(budget)
+    for name, protected in (("a", 0.4), ("b", 0.7)):
+        runs[name] = tmp_path / name
 
         def told(cell, protected=protected):
             second = cell.victim.startswith("linear")
             return [0.9] if not cell.set else [1.05 - protected] if second else [protected]
 
-        copy(frozen, runs[budget], epochs=told, identity={"budget": f"linf:{budget}"})
+        copy(frozen, runs[name], epochs=told, **method(name))
     page = write_pages(runs.values(), tmp_path / "pages")[1]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
@@ -178,13 +197,11 @@ def test_who_filters_by_a_thief_gets_its_worst_case_and_sorts_by_any_column(froz
 
         def worst():
             rows = tab.locator("tr[data-name]").all()
-            return [
-                (row.locator("th small").inner_text()[:7], row.locator("[data-of=last]").inner_text()) for row in rows
-            ]
+            return [(row.locator("th").inner_text()[0], row.locator("[data-of=last]").inner_text()) for row in rows]
 
         assert [text.strip() for _, text in worst()] == ["65.0", "70.0"]
         tab.locator("select").first.select_option("small-resnet")
-        assert [(name.strip(), text) for name, text in worst()] == [("linf:8", "40.0"), ("linf:16", "70.0")]
+        assert worst() == [("a", "40.0"), ("b", "70.0")]
         tab.get_by_role("button", name="it reaches").click()
         tab.get_by_role("button", name="it reaches").click()
         assert [text for _, text in worst()] == ["70.0", "40.0"]

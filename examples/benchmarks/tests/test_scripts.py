@@ -31,6 +31,7 @@ IN_OTHERS = (
     "start_up",
     "gpu",
     "run_speed",
+    "measure_speed",
     "speed_trials",
 )  # which start Python anew for every part
 
