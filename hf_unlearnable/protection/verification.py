@@ -37,9 +37,9 @@ class Verification:
             that is left after both sides were downsized to it (bilinear, antialiased), as a share of the change before;
             None where nothing was resampled.
         budget: as text.
-        delta_e: mean of ``colour_differences``, 0 for equal images; None in what an earlier version wrote, which had the
-            structural similarity instead. That falls with the fineness of a pattern: it called the coarsest blotches
-            the least visible.
+        delta_e: mean of ``colour_differences``, 0 for equal images; None in what an earlier version wrote, which had
+            the structural similarity instead. That falls with the fineness of a pattern: it called the coarsest
+            blotches the least visible.
     """
 
     images: int

@@ -49,7 +49,9 @@ def test_the_colour_difference_is_ciede2000():
 
 def test_the_mean_of_a_set_counts_every_image_once():
     """However many are computed at once."""
-    pairs = [(np.full((1, 12, 12), 100, np.uint8), np.full((1, 12, 12), 100 + number, np.uint8)) for number in range(80)]
+    pairs = [
+        (np.full((1, 12, 12), 100, np.uint8), np.full((1, 12, 12), 100 + number, np.uint8)) for number in range(80)
+    ]
     expected = np.mean([colour_difference(*pair) for pair in pairs])
     assert compare(pairs, Budget(8)).delta_e == pytest.approx(expected, rel=1e-12)
 
