@@ -1,9 +1,9 @@
 """How long ``measure`` takes when victims are trained one after the other, or side by side in processes.
 
-    python examples/benchmarks/measure_speed.py            # ten minutes of two idle cores
+    python examples/benchmarks/measure_speed.py            # seven minutes of two idle cores
     python examples/benchmarks/measure_speed.py --table    # only print what is there
 
-Two thousand photo patches are protected with ``texture``, which trains no network; then ``measure`` with the suite
+Four thousand photo patches are protected with ``texture``, which trains no network; then ``measure`` with the suite
 ``quick`` and one seed, ``--num-proc 1`` and as many processes as there are threads in turn, nothing of the round before
 being kept. Here seconds that go by count, so the machine has to be idle.
 """
@@ -29,7 +29,7 @@ from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.version import versions
 
 SCRIPT = Path(__file__).stem
-SET, IMAGES, TEST_IMAGES = "photo-patches", 2000, 1000
+SET, IMAGES, TEST_IMAGES = "photo-patches", 4000, 2000
 
 
 def measure(name: str, images: int, test_images: int, rounds: int, epochs: int) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def table(results: Sequence[ResultFile]) -> str:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6, help="of the thieves")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=12, help="of the thieves")
     arguments = parse(parser)
     name, images, test_images = (TINY, 48, 12) if arguments.tiny else (SET, IMAGES, TEST_IMAGES)
     rounds, epochs = (1, 1) if arguments.tiny else (arguments.rounds, arguments.epochs)

@@ -110,8 +110,8 @@ def test_a_script_that_is_imported_again_is_told_how_to_begin(small, protection,
     """One without the line that keeps its processes from doing all that it does."""
     script = tmp_path / "script.py"
     script.write_text("raise SystemExit(1)")
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
     sets = {"clean": small, "test": make_dataset(seed=1)}
     with pytest.raises(UnlearnableError, match=r'could not begin.*if __name__ == "__main__"'):
         learnability(small.map(protection), num_proc=2, **sets, **SHORT)
