@@ -105,10 +105,10 @@ def learnability(
             it depends on. What lies there already is not trained again: a stopped measurement goes on, and measurements
             with the same clean data share their baselines. Sequential trainings keep the weights that they go on from.
         num_proc: processes that train side by side on this machine, each with its share of the threads: on a CPU two of
-            one thread take about three quarters of the time of one of two. Each imports torch and holds the images. None for as many as
-            there are threads, but one on a GPU or for a minute's work. A script that asks for more than one starts from
-            ``if __name__ == "__main__":``, since each process imports it. The last digits of a figure may depend on
-            the number of threads that a victim has.
+            one thread take about three quarters of the time of one of two. Each imports torch and holds the images.
+            None for as many as there are threads, but one on a GPU or for a minute's work. A script that asks for more
+            than one starts from ``if __name__ == "__main__":``, since each process imports it. The last digits of a
+            figure may depend on the number of threads that a victim has.
         progress: show a bar, of the main process.
 
     Raises:

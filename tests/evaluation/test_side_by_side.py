@@ -66,9 +66,9 @@ def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side.multiprocessing, "get_context", lambda kind: CONTEXT)
 
 
-@pytest.mark.usefixtures("_plugin")
+@pytest.mark.usefixtures("_plugin", "_forked")
 def test_the_results_are_those_of_one_process(small, protection, tmp_path, monkeypatch):
-    """Processes as users have them; the clean part and what goes on from it are done by one of them."""
+    """The clean part and what goes on from it are done by one of them. (Documents measure in processes of users.)"""
     monkeypatch.setattr(side_by_side, "OFTEN", 0.0)
     options = {"clean": small, "test": make_dataset(seed=1), "sequential": True, **SHORT}
     options |= {"victims": ["side-net", "knn"], "ratios": (0.5, 1)}
