@@ -8,10 +8,12 @@ import pickle
 import signal
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -173,6 +175,7 @@ def _started(count: int) -> Iterator[dict[Connection, SpawnProcess]]:
 def _for_children(**environment: str) -> Iterator[None]:
     """Start processes with an environment, and deaf to Ctrl-C: the one that waits for them ends them."""
     before = {name: os.environ.get(name) for name in environment}
+    resource_tracker.ensure_running()  # which the first of them would start, and that lets signals through again
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(environment)
     try:
@@ -192,6 +195,7 @@ def _work(connection: Connection) -> None:
         try:
             _answer(connection)
         except Exception as error:
+            error.add_note(f"in one of the processes that train:\n{traceback.format_exc()}")  # pickled, it has no lines
             connection.send(("error", _sendable(error)))
 
 

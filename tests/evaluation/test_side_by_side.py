@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from multiprocessing import resource_tracker
 from types import SimpleNamespace
 
 import pytest
@@ -37,6 +39,12 @@ class Murmur(Defence, name="murmur"):
     def prepare(self, images, *, seed):
         warnings.warn(f"seed {seed} murmurs")
         return images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrong(Defence, name="wrong"):
+    def prepare(self, images, *, seed):
+        return 255 - images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,25 @@ def test_an_error_is_the_one_of_the_victim(small, protection):
     wild = SHORT | {"training": Training(epochs=2, batch_size=16, learning_rate=1e30)}
     with pytest.raises(DivergenceError, match=r"victim small-resnet, seed [12]"):
         learnability(small.map(protection), clean=small, test=make_dataset(seed=1), num_proc=2, **wild)
+
+
+@pytest.mark.usefixtures("_plugin", "_forked")
+def test_an_error_of_somebody_elses_code_names_its_line(small, protection):
+    sets = {"clean": small, "test": make_dataset(seed=1)}
+    with pytest.raises(TypeError) as raised:
+        learnability(small.map(protection), defences="wrong", victims="side-net", num_proc=2, **sets, **SHORT)
+    assert "return 255 - images" in "".join(raised.value.__notes__)
+
+
+def test_they_are_deaf_to_ctrl_c_though_the_first_of_them_starts_a_tracker(monkeypatch):
+    tracker = resource_tracker._resource_tracker
+    for name in ("_fd", "_pid"):  # as before anything of multiprocessing was used
+        monkeypatch.setattr(tracker, name, None)
+    with side_by_side._for_children():
+        tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    tracker._stop()
+    assert signal.SIGINT in blocked
 
 
 @pytest.mark.usefixtures("_plugin", "_forked")
