@@ -110,7 +110,7 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
         "of": row,
         "name": row.name,
         "tried": len(row.measured),
-        "missing": len(table.missing(row)),
+        "missing": table.missing(row),
         "elsewhere": row.sets[0].elsewhere,
         "best": best,
         "thief": "" if best is None else thief_name(best.victim, best.defence),

@@ -154,14 +154,14 @@ class Table:
         An attack that the author of one method named is sent to that method alone.
         """
         sent = {
-            (cell.victim, cell.defence)
+            (cell.victim, cell.defence): None
             for row in self.rows
             for cell in (*row.cells, *row.clean)
             if cell.place is not None
         }
         data = DATASETS.get(self.dataset["name"]) if self.version == VERSION else None
         frozen = [(thief.name, str(thief.defence)) for thief in thieves_of(data)] if data else []
-        return list(dict.fromkeys([*(pair for pair in self.pairs if pair in sent), *frozen]))
+        return list(dict.fromkeys([*(pair for pair in self.pairs if pair in sent), *sent, *frozen]))
 
     def missing(self, row: Row) -> list[Pair]:
         """Those among them that have not tried a row, whose share may be larger therefore."""

@@ -23,7 +23,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from hf_unlearnable.errors import UnlearnableError, command_line_words, first_line, worded
+from hf_unlearnable.errors import RecipeError, UnlearnableError, command_line_words, first_line, option, worded
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.victims import Trial
@@ -95,10 +95,16 @@ def side_by_side(bench: Bench, count: int, bar: Progress) -> dict[int, Result]:
     What one of them finishes is kept, as ``Victims.result`` does it, whatever becomes of the others.
 
     Raises:
-        UnlearnableError: as a victim raises it; something cannot be pickled; or a process was killed.
+        RecipeError: this process may start no other.
+        UnlearnableError: as a victim raises it; something cannot be sent to a process; or one ended too early.
     """
+    if multiprocessing.current_process().daemon:
+        raise RecipeError(
+            f"got {option('num_proc', count)} in a daemonic process, which may start no other; expected one process"
+        )
     found: dict[int, Result] = {}
     waiting = iter(range(len(bench.groups)))
+    begun: set[Connection] = set()
     told = _packed(bench)
     with _started(count) as workers:
         try:
@@ -108,6 +114,7 @@ def side_by_side(bench: Bench, count: int, bar: Progress) -> dict[int, Result]:
             while len(found) < sum(map(len, bench.groups)):
                 for connection in cast("list[Connection]", wait(list(workers))):
                     kind, value = connection.recv()
+                    begun.add(connection)
                     if kind == "ready" and (number := next(waiting, None)) is not None:
                         connection.send(number)
                     elif kind == "steps":
@@ -119,23 +126,27 @@ def side_by_side(bench: Bench, count: int, bar: Progress) -> dict[int, Result]:
                     elif kind == "error":
                         raise value
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise _ended(list(workers.values())) from error
+            raise _ended(workers, begun) from error
     return found
 
 
-def _ended(workers: list[SpawnProcess]) -> UnlearnableError:
+def _ended(workers: dict[Connection, SpawnProcess], begun: set[Connection]) -> UnlearnableError:
     """What to say where one does not answer any more."""
-    for process in workers:
+    for process in workers.values():
         process.join(1)
-    if any((process.exitcode or 0) > 0 for process in workers):  # its own words stand above
+    which = f"one of the {len(workers)} processes that train"
+    by_itself = {connection for connection, process in workers.items() if (process.exitcode or 0) > 0}
+    if by_itself - begun:  # its own words stand above
         return UnlearnableError(
-            f"one of the {len(workers)} processes that train could not begin; expected a script that starts several "
-            f'from below `if __name__ == "__main__":`, since each of them imports it. Or use one process'
+            f"{which} could not begin; expected a script in a file that starts several from below "
+            f'`if __name__ == "__main__":`, since each of them imports it. Or use one process'
         )
+    kept = "What is finished is kept where there is a folder for it, and the same call goes on"
+    if by_itself:
+        return UnlearnableError(f"{which} ended by itself; expected all to come to their end. {kept}")
     return UnlearnableError(
-        f"one of the {len(workers)} processes that train was killed; expected all to come to their end. What is "
-        f"finished is kept where there is a folder for it, and the same call goes on. Where memory is short use fewer: "
-        f"a smaller {worded(python='num_proc', shell='--num-proc')}"
+        f"{which} was killed; expected all to come to their end. {kept}. Where memory is short use fewer: a smaller "
+        f"{worded(python='num_proc', shell='--num-proc')}"
     )
 
 
@@ -143,10 +154,22 @@ def _packed(bench: Bench) -> bytes:
     try:
         return pickle.dumps(bench)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UnlearnableError(
-            f"got several processes for something that cannot be sent to another ({first_line(error)}); expected "
-            f"images and thieves that can be pickled, or one process"
-        ) from error
+        raise _not_sent(error) from error
+
+
+def _unpacked(told: bytes) -> Bench:
+    try:
+        return cast("Bench", pickle.loads(told))
+    except (AttributeError, ImportError) as error:  # of a class that only the first process knows
+        raise _not_sent(error) from error
+
+
+def _not_sent(error: Exception) -> UnlearnableError:
+    return UnlearnableError(
+        f"got several processes for something that cannot be sent to another ({first_line(error)}); expected images "
+        f"and thieves that can be pickled, whose classes stand in a module or in a file that is loaded as a plugin. Or "
+        f"use one process"
+    )
 
 
 @contextmanager
@@ -207,7 +230,7 @@ def _answer(connection: Connection) -> None:
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of all processes, which one that is ended leaves behind
     for plugin in connection.recv():  # first: the bench may hold something of theirs
         load_plugin(plugin)
-    bench: Bench = pickle.loads(connection.recv_bytes())
+    bench = _unpacked(connection.recv_bytes())
     with command_line_words() if bench.at_the_command_line else nullcontext():
         accelerator = Accelerator(cpu=bench.cpu, mixed_precision=bench.mixed_precision)
         victims = bench.opened.victims(accelerator, bench.folder)

@@ -111,6 +111,16 @@ def test_a_thief_of_the_protocol_whom_nobody_met_is_a_gap_of_all(frozen, tmp_pat
     assert "<li>no row was tried by knn</li>" in page
 
 
+def test_without_a_protocol_a_thief_who_has_met_clean_images_alone_is_a_gap(frozen, tmp_path):
+    copy(frozen, tmp_path, epochs=learned, identity={"protocol": "none"})
+    for file in (tmp_path / "cells").glob("*.json"):
+        stored = json.loads(file.read_text())
+        if stored["set"] and stored["victim"].startswith("linear"):
+            file.unlink()
+    (table,) = tables_of([tmp_path])
+    assert table.gaps == ["no row was tried by linear, adamw"]
+
+
 def test_every_budget_has_a_table(frozen, tmp_path):
     runs = [tmp_path / str(radius) for radius in (16, 8, 4)]
     for run in runs:
@@ -205,5 +215,26 @@ def test_who_filters_by_a_thief_gets_its_worst_case_and_sorts_by_any_column(froz
         tab.get_by_role("button", name="it reaches").click()
         tab.get_by_role("button", name="it reaches").click()
         assert [text for _, text in worst()] == ["70.0", "40.0"]
+        for file in (runs["a"] / "cells").glob("*.json"):  # the pages made again, where one thief has not tried one row
+            stored = json.loads(file.read_text())
+            if stored["set"] and stored["victim"].startswith("linear"):
+                file.unlink()
+        tab.goto(write_pages(runs.values(), tmp_path / "others")[1].as_uri())
+
+        def shares():
+            rows = tab.locator("tr[data-name]").all()
+            return {
+                row.locator("th").inner_text()[0]: row.locator("[data-of=share]").inner_text().split() for row in rows
+            }
+
+        first = shares()
+        assert first["a"] == ["≥", "12", "%"]  # nobody says that it holds
+        assert first["b"][0] != "≥"
+        tab.locator("select").first.select_option("small-resnet")
+        assert (shares()["a"], shares()["b"][0]) == (["12", "%", "holds"], "65")
+        tab.locator("select").first.select_option("linear, adamw")
+        assert shares()["a"][:3] == ["–", "not", "measured"]
+        tab.locator("select").first.select_option("")
+        assert shares() == first
         assert faults == []
         browser.close()

@@ -157,6 +157,30 @@ def test_what_cannot_be_sent_is_refused(small, protection):
         _defences.remove("local")
 
 
+@pytest.mark.usefixtures("_forked")
+def test_a_class_that_only_this_process_knows_is_refused(small, protection, monkeypatch):
+    """As one of a notebook: it can be pickled here, and is not there in another process."""
+
+    class Own(Defence, name="own-one"):
+        __module__ = "__main__"
+        __qualname__ = "Own"
+
+    monkeypatch.setattr(sys.modules["__main__"], "Own", Own, raising=False)
+    sets = {"clean": small, "test": make_dataset(seed=1)}
+    try:
+        with pytest.raises(UnlearnableError, match=r"cannot be sent to another.*Own.*loaded as a plugin"):
+            learnability(small.map(protection), defences=Own(), num_proc=2, **sets, **SHORT)
+    finally:
+        _defences.remove("own-one")
+
+
+def test_a_process_that_may_start_none_says_so(small, protection, monkeypatch):
+    monkeypatch.setattr(side_by_side.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    sets = {"clean": small, "test": make_dataset(seed=1)}
+    with pytest.raises(RecipeError, match="num_proc=2 in a daemonic process"):
+        learnability(small.map(protection), num_proc=2, **sets, **SHORT)
+
+
 def test_several_in_each_of_several_are_refused(small):
     one_of_two = SimpleNamespace(num_processes=2, is_main_process=True)
     with pytest.raises(RecipeError, match="num_proc=2 in each of 2 processes"):

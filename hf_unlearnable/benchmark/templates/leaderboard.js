@@ -1,5 +1,5 @@
 // Sorts a table by the column whose head is pressed, and filters by thief and defence: the worst case is then that of
-// the thieves who are left.
+// the thieves who are left, and a lower bound where some of them have not tried a row.
 "use strict";
 const number = cell => cell.dataset.value === undefined ? NaN : parseFloat(cell.dataset.value);
 function sortBy(head, downwards) {
@@ -25,13 +25,17 @@ function filter(section) {
   for (const line of section.querySelectorAll("tr[data-row]")) {
     line.hidden = (victim && line.dataset.victim !== victim) || (defence && line.dataset.defence !== defence);
     const share = parseFloat(line.dataset.share), row = line.dataset.row;
-    if (!line.hidden && !isNaN(share) && !(best.has(row) && best.get(row).share >= share)) best.set(row, {share, line});
+    if (!line.hidden && !(best.has(row) && (isNaN(share) || best.get(row).share >= share))) best.set(row, {share, line});
   }
   for (const row of section.querySelectorAll("tr[data-name]")) {
     const found = best.get(row.dataset.name), cells = row.querySelectorAll("[data-of]");
+    const bound = JSON.parse(row.dataset.missing).some(([v, d]) => (!victim || v === victim) && (!defence || d === defence));
     for (const cell of cells) {
       const from = found && found.line.querySelector(`[data-is="${cell.dataset.of}"]`);
       cell.innerHTML = from ? from.innerHTML : "– <span class=\"badge not-measured\">not measured</span>";
+      if (cell.dataset.of === "share" && bound) {  // others may do better: a lower bound, of which nobody says that it holds
+        cell.innerHTML = cell.innerHTML.replace("<b>", "<b>≥ ").replace(/<span class="badge (holds|leaks)">.*?<\/span>/, "");
+      }
       if ("value" in cell.dataset) cell.dataset.value = from ? from.dataset.value : NaN;
     }
   }
