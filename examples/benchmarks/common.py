@@ -94,6 +94,14 @@ def load(name: str, images: int) -> tuple[Dataset, Dataset]:
     return splits["train"], splits["test"]
 
 
+def save_shuffled(name: str, images: int, test_images: int, folder: Path) -> tuple[Path, Path]:
+    """Write so many images of both parts of a set, drawn from all of it, which may be in the order of classes."""
+    places = folder / "data", folder / "test"
+    for part, count, place in zip(load(name, images), (images, test_images), places, strict=True):
+        part.shuffle(0).select(range(count)).save_to_disk(place)
+    return places
+
+
 def made_up(count: int, seed: int) -> Dataset:
     """Images of 12x12 pixels whose class is the place of a bright square on noise."""
     labels = np.arange(count) % 3

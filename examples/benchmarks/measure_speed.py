@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from alternation import alternate
-from common import ROOT, TINY, command, load, machine, options, parse
+from common import ROOT, TINY, command, machine, options, parse, save_shuffled
 from result_files import Experiment, ResultFile, place, read_results
 from tables import markdown
 
@@ -36,11 +36,8 @@ def measure(name: str, images: int, test_images: int, rounds: int, epochs: int) 
     """Both ways in turn: medians of seconds that went by, and of processor time."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory(prefix="measure-speed-") as scratch:
-        folder = Path(scratch)
-        train, test = load(name, images)
-        train.shuffle(0).select(range(images)).save_to_disk(folder / "data")  # else of one class
-        test.shuffle(0).select(range(test_images)).save_to_disk(folder / "test")
-        out = folder / "out"
+        out = Path(scratch) / "out"
+        data, test = save_shuffled(name, images, test_images, Path(scratch))
 
         def call(*words: object) -> None:
             typed = [sys.executable, "-m", "hf_unlearnable", *map(str, words)]
@@ -49,9 +46,9 @@ def measure(name: str, images: int, test_images: int, rounds: int, epochs: int) 
         def work(count: int) -> None:
             shutil.rmtree(RunFolder(out).victims, ignore_errors=True)  # else they are not trained again
             how = ["--suite", "quick", "--seeds", 1, "--epochs", epochs, "--num-proc", count]
-            call("measure", out, "--test", folder / "test", *how)
+            call("measure", out, "--test", test, *how)
 
-        call("protect", folder / "data", "--output", out, "--method", "texture")
+        call("protect", data, "--output", out, "--method", "texture")
         counts = sorted({1, max(2, torch.get_num_threads())})
         return alternate({str(count): lambda count=count: work(count) for count in counts}, rounds)  # type: ignore[misc]
 

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, TINY, command, load, machine, options, parse
+from common import ROOT, TINY, command, machine, options, parse, save_shuffled
 from result_files import Experiment, ResultFile, place, read_results
 from tables import markdown
 
@@ -97,10 +97,8 @@ class Run:
 
     def __init__(self, name: str, images: int, test_images: int, folder: Path) -> None:
         self.folder, self.output, self.hub = folder, folder / "out", LoopbackHub().start()
-        train, test = load(name, images)
-        train.shuffle(0).select(range(images)).save_to_disk(folder / "data")  # else of one class
-        test.shuffle(0).select(range(test_images)).save_to_disk(folder / "test")
-        self.sampled("protect", str(folder / "data"), "--output", str(self.output), "--method", "texture")
+        data, self.test = save_shuffled(name, images, test_images, folder)
+        self.sampled("protect", str(data), "--output", str(self.output), "--method", "texture")
 
     def sampled(self, *words: str) -> Counter[str]:
         """Run a command; its seconds of processor time by part."""
@@ -132,7 +130,7 @@ class Run:
         if command == "measure":
             shutil.rmtree(RunFolder(self.output).victims, ignore_errors=True)  # else they are not trained again
             how = ["--suite", "quick", "--seeds", "1", "--epochs", str(epochs)]
-            return [command, out, "--test", str(self.folder / "test"), *how]
+            return [command, out, "--test", str(self.test), *how]
         return [command, out] if command == "verify" else [command, out, f"{USER}/round-{number}"]
 
 

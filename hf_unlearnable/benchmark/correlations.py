@@ -89,19 +89,21 @@ def spearman(some: NDArray[np.float64], others: NDArray[np.float64], seed: int =
     """
     known = ~(np.isnan(some) | np.isnan(others))
     some, others = some[known], others[known]
-    if len(some) < FEWEST or math.isnan(value := _spearman(some, others)):
+    if len(some) < FEWEST or math.isnan(value := float(_spearman(some, others))):
         return Correlation(len(some))
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(some), (RESAMPLES, len(some)))
-    found = np.array([_spearman(some[rows], others[rows]) for rows in drawn])
+    found = _spearman(some[drawn], others[drawn])
     low, high = np.quantile(found[~np.isnan(found)], [(1 - COVERED) / 2, (1 + COVERED) / 2])
     return Correlation(len(some), value, float(low), float(high))
 
 
-def _spearman(some: NDArray[np.float64], others: NDArray[np.float64]) -> float:
-    ranks = [rankdata(side) - (len(side) + 1) / 2 for side in (some, others)]
-    size = math.sqrt(float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float((ranks[0] * ranks[1]).sum()) / size if size else math.nan
+def _spearman(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., N) twice -> (...); not a number where all of one side are equal."""
+    ranks = [rankdata(side, axis=-1) - (side.shape[-1] + 1) / 2 for side in (some, others)]
+    size = np.sqrt((ranks[0] ** 2).sum(-1) * (ranks[1] ** 2).sum(-1))
+    products = (ranks[0] * ranks[1]).sum(-1)
+    return np.divide(products, size, out=np.full_like(products, math.nan), where=size > 0)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Row:
         """A measurement for each fit."""
         return [report_of([*self.clean, *(cell for cell in self.cells if cell.set == one.digest)]) for one in self.sets]
 
-    @property
+    @cached_property
     def measured(self) -> list[Pair]:
         """The thieves that tried the protected images."""
         return [pair for pair in self.report.pairs if len(self.report.values(PROTECTED, pair[0], defence=pair[1]))]
@@ -63,7 +63,7 @@ class Row:
         """What a thief regains, the mean over fits and seeds."""
         return Verdict.of(self.report, *pair)
 
-    @property
+    @cached_property
     def best(self) -> Verdict | None:
         """The best thief; None where no share can be told."""
         return worst(map(self.verdict, self.measured))
@@ -137,7 +137,7 @@ class Table:
     budget: str
     rows: tuple[Row, ...]
 
-    @property
+    @cached_property
     def pairs(self) -> list[Pair]:
         """All thieves that tried any of its rows, in the order of the first."""
         return list(dict.fromkeys(pair for row in self.rows for pair in row.measured))

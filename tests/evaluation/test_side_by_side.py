@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers.datasets import make_dataset
 from helpers.forked import CONTEXT
 from typer.testing import CliRunner
@@ -74,11 +75,17 @@ def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side.multiprocessing, "get_context", lambda kind: CONTEXT)
 
 
+@pytest.fixture
+def sets(small: Dataset) -> dict[str, Dataset]:
+    """What a protected set is measured beside."""
+    return {"clean": small, "test": make_dataset(seed=1)}
+
+
 @pytest.mark.usefixtures("_plugin", "_forked")
-def test_the_results_are_those_of_one_process(small, protection, tmp_path, monkeypatch):
+def test_the_results_are_those_of_one_process(small, protection, tmp_path, monkeypatch, sets):
     """The clean part and what goes on from it are done by one of them. (Documents measure in processes of users.)"""
     monkeypatch.setattr(side_by_side, "OFTEN", 0.0)
-    options = {"clean": small, "test": make_dataset(seed=1), "sequential": True, **SHORT}
+    options = {**sets, "sequential": True, **SHORT}
     options |= {"victims": ["side-net", "knn"], "ratios": (0.5, 1)}
     protected, threads = small.map(protection), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -92,22 +99,20 @@ def test_the_results_are_those_of_one_process(small, protection, tmp_path, monke
 
 
 @pytest.mark.usefixtures("_plugin", "_forked")
-def test_what_one_of_them_says_is_heard(small, protection):
-    sets = {"clean": small, "test": make_dataset(seed=1)}
+def test_what_one_of_them_says_is_heard(small, protection, sets):
     with pytest.warns(UserWarning, match=r"seed [12] murmurs"):
         learnability(small.map(protection), defences="murmur", victims="side-net", num_proc=2, **sets, **SHORT)
 
 
 @pytest.mark.usefixtures("_forked")
-def test_an_error_is_the_one_of_the_victim(small, protection):
+def test_an_error_is_the_one_of_the_victim(small, protection, sets):
     wild = SHORT | {"training": Training(epochs=2, batch_size=16, learning_rate=1e30)}
     with pytest.raises(DivergenceError, match=r"victim small-resnet, seed [12]"):
-        learnability(small.map(protection), clean=small, test=make_dataset(seed=1), num_proc=2, **wild)
+        learnability(small.map(protection), num_proc=2, **sets, **wild)
 
 
 @pytest.mark.usefixtures("_plugin", "_forked")
-def test_an_error_of_somebody_elses_code_names_its_line(small, protection):
-    sets = {"clean": small, "test": make_dataset(seed=1)}
+def test_an_error_of_somebody_elses_code_names_its_line(small, protection, sets):
     with pytest.raises(TypeError) as raised:
         learnability(small.map(protection), defences="wrong", victims="side-net", num_proc=2, **sets, **SHORT)
     assert "return 255 - images" in "".join(raised.value.__notes__)
@@ -125,31 +130,29 @@ def test_they_are_deaf_to_ctrl_c_though_the_first_of_them_starts_a_tracker(monke
 
 
 @pytest.mark.usefixtures("_plugin", "_forked")
-def test_one_that_is_killed_is_told(small, protection):
-    sets = {"clean": small, "test": make_dataset(seed=1), "victims": "side-net", "defences": ["none", "struck"]}
+def test_one_that_is_killed_is_told(small, protection, sets):
+    sets = {**sets, "victims": "side-net", "defences": ["none", "struck"]}
     with pytest.raises(UnlearnableError, match=r"one of the 2 processes that train was killed.*smaller num_proc"):
         learnability(small.map(protection), num_proc=2, **sets, **SHORT)
     with command_line_words(), pytest.raises(UnlearnableError, match="a smaller --num-proc"):
         learnability(small.map(protection), num_proc=2, **sets, **SHORT)
 
 
-def test_a_script_that_is_imported_again_is_told_how_to_begin(small, protection, tmp_path, monkeypatch):
+def test_a_script_that_is_imported_again_is_told_how_to_begin(small, protection, tmp_path, monkeypatch, sets):
     """One without the line that keeps its processes from doing all that it does."""
     script = tmp_path / "script.py"
     script.write_text("raise SystemExit(1)")
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
-    sets = {"clean": small, "test": make_dataset(seed=1)}
     with pytest.raises(UnlearnableError, match=r'could not begin.*if __name__ == "__main__"'):
         learnability(small.map(protection), num_proc=2, **sets, **SHORT)
 
 
 @pytest.mark.usefixtures("_forked")
-def test_what_cannot_be_sent_is_refused(small, protection):
+def test_what_cannot_be_sent_is_refused(small, protection, sets):
     class Local(Defence, name="local"):
         """Of a function, where no other process finds it."""
 
-    sets = {"clean": small, "test": make_dataset(seed=1)}
     try:
         with pytest.raises(UnlearnableError, match=r"several processes for something that cannot be sent.*Local"):
             learnability(small.map(protection), defences=Local(), num_proc=2, **sets, **SHORT)
@@ -158,7 +161,7 @@ def test_what_cannot_be_sent_is_refused(small, protection):
 
 
 @pytest.mark.usefixtures("_forked")
-def test_a_class_that_only_this_process_knows_is_refused(small, protection, monkeypatch):
+def test_a_class_that_only_this_process_knows_is_refused(small, protection, monkeypatch, sets):
     """As one of a notebook: it can be pickled here, and is not there in another process."""
 
     class Own(Defence, name="own-one"):
@@ -166,7 +169,6 @@ def test_a_class_that_only_this_process_knows_is_refused(small, protection, monk
         __qualname__ = "Own"
 
     monkeypatch.setattr(sys.modules["__main__"], "Own", Own, raising=False)
-    sets = {"clean": small, "test": make_dataset(seed=1)}
     try:
         with pytest.raises(UnlearnableError, match=r"cannot be sent to another.*Own.*loaded as a plugin"):
             learnability(small.map(protection), defences=Own(), num_proc=2, **sets, **SHORT)
@@ -174,9 +176,8 @@ def test_a_class_that_only_this_process_knows_is_refused(small, protection, monk
         _defences.remove("own-one")
 
 
-def test_a_process_that_may_start_none_says_so(small, protection, monkeypatch):
+def test_a_process_that_may_start_none_says_so(small, protection, monkeypatch, sets):
     monkeypatch.setattr(side_by_side.multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
-    sets = {"clean": small, "test": make_dataset(seed=1)}
     with pytest.raises(RecipeError, match="num_proc=2 in a daemonic process"):
         learnability(small.map(protection), num_proc=2, **sets, **SHORT)
 
