@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -214,23 +215,34 @@ def tables_of(folders: Iterable[Path]) -> list[Table]:
         folders: of runs.
 
     Warns:
-        UserWarning: a damaged document, which is left out.
+        UserWarning: a damaged document, which is left out; or a set that an earlier run made otherwise, since another
+            processor or version rounds otherwise. What was trained on that is left out too: it is no part of its row.
     """
     cells: dict[str, CellRecord] = {}
     sets: dict[str, SetRecord] = {}
     for folder in folders:
-        cells |= {cell.digest: cell for cell in read_all(folder / CELLS, CellRecord)}
-        sets |= {one.digest: one for one in read_all(folder / SETS, SetRecord)}
+        found = {one.digest: one for one in read_all(folder / SETS, SetRecord)}
+        other = {digest for digest, one in found.items() if one.released != sets.get(digest, one).released}
+        for digest in other:
+            one = found.pop(digest)
+            warnings.warn(
+                f"{str(folder)!r} holds other images of {one.name} (fit {one.seed}, {one.identity['budget']}) than a "
+                f"run before it, and is left out there: another processor or version rounds otherwise. Fit with "
+                f"another seed, and both count",
+                stacklevel=2,
+            )
+        sets |= found
+        cells |= {cell.digest: cell for cell in read_all(folder / CELLS, CellRecord) if cell.set not in other}
     groups: dict[tuple[str, str], list[CellRecord]] = {}
     for cell in cells.values():
         groups.setdefault(_table_of(cell), []).append(cell)
-    found = []
+    tables = []
     for (version, _), members in sorted(groups.items(), key=lambda item: item[1][0].dataset["name"]):
         rows = _rows(members, sets)
         for budget in sorted({row.budget for row in rows}, key=_by_radius):
             own = tuple(row for row in rows if row.budget == budget)
-            found.append(Table(version, dict(members[0].dataset), budget, own))
-    return found
+            tables.append(Table(version, dict(members[0].dataset), budget, own))
+    return tables
 
 
 def _by_radius(budget: str) -> tuple[str, float, str]:

@@ -16,21 +16,18 @@ from datasets import Dataset
 
 from hf_unlearnable.benchmark.cells import Cell, Elsewhere, Protected, cells_of
 from hf_unlearnable.benchmark.config import Config
-from hf_unlearnable.benchmark.datasets import Sets, digest_of, open_sets
+from hf_unlearnable.benchmark.datasets import Sets, open_sets
+from hf_unlearnable.benchmark.fits import digest_released, fit, fit_again, verified
 from hf_unlearnable.benchmark.metering import Meter
 from hf_unlearnable.benchmark.protocol import protocol_digest
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, Record, SetRecord, kept
-from hf_unlearnable.data.columns import find_columns
-from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import BudgetError, OutputError, UnlearnableError
+from hf_unlearnable.errors import OutputError, UnlearnableError
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write, held, private_folder
 from hf_unlearnable.progress import Progress
-from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.protecting import protect
 from hf_unlearnable.training.processes import default_accelerator
 
 R = TypeVar("R", bound=Record)
@@ -276,58 +273,36 @@ class Work:
         )
 
     def _protect(self, one: Protected, accelerator: Accelerator, progress: bool) -> None:
-        """Fit, release, read back, compare, and keep what was found; a fit that was killed goes on."""
+        """Fit, release, read back, compare, and keep what was found; a fit that was killed goes on.
+
+        Raises:
+            BudgetError: released images outside the budget.
+            DataError: images of other rows; or it was finished before, its images are gone, and others came of it now.
+        """
         sets = self.sets[one.data.name]
         self.say(f"fit {one}")
         meter = Meter()
-        if not isinstance(one.method, Elsewhere) and not self.run_folder(one).is_complete:
-            protect(
-                sets.train,
-                self.folder / PROTECTED / one.digest,
-                method=one.method,
-                budget=one.budget,
-                image_column=one.data.image_column,
-                label_column=one.data.label_column,
-                image_files=False,
-                checkpoint_every=60.0,
-                accelerator=accelerator,
-                progress=progress,
-            )
+        earlier = self.finished(self.set_file(one), SetRecord)
+        if earlier is not None:  # its images are gone
+            fit_again(self.run_folder(one), one, earlier, sets.train, accelerator, progress)
+            return
+        fit(self.run_folder(one), one, sets.train, accelerator, progress)
         took = meter.read()
         released = self.released(one)
-        verification = self.verified(one, released)
         record = SetRecord(
             identity=one.identity,
             protocol=protocol_digest(self.config.protocol),
             name=one.name,
             seed=None if isinstance(one.method, Elsewhere) else one.method.seed,
             adaptive=one.adaptive,
-            released=digest_of(released, find_columns(released, one.data.image_column, one.data.label_column)),
+            released=digest_released(one, released),
             images=len(released),
-            verification=verification.as_dict(),
+            verification=verified(one, sets.train, released).as_dict(),
             theory=self._theory(one) if self.config.theory else {},
             elsewhere=isinstance(one.method, Elsewhere),
             **took,
         )
         record.write(self.folder / SETS)
-
-    def verified(self, one: Protected, released: Dataset) -> Verification:
-        """Compare released images with their originals.
-
-        Raises:
-            DataError: they are not of the same rows.
-            BudgetError: some leave the budget.
-        """
-        train = self.sets[one.data.name].train
-        columns = find_columns(train, one.data.image_column, one.data.label_column)
-        verification = compare(aligned_pairs(train, released, columns), one.budget)
-        if verification.violations:
-            raise BudgetError(
-                f"got {verification.violations} of {verification.images} images of {one.name} outside the budget "
-                f"{one.budget} (the largest change is {verification.max_perturbation:g}); expected none. Name the "
-                f"budget that they keep"
-            )
-        return verification
 
     def _theory(self, one: Protected) -> dict[str, float | None]:
         from hf_unlearnable.evaluation.theory import theory

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from hf_unlearnable.benchmark.cells import Cell, Elsewhere, Protected
 from hf_unlearnable.benchmark.config import Config
-from hf_unlearnable.benchmark.datasets import digest_of
+from hf_unlearnable.benchmark.fits import digest_released, verified
 from hf_unlearnable.benchmark.protocol import NONE, protocol_digest
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord
 from hf_unlearnable.benchmark.running import CONFIG, Work
-from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.errors import DataError, SourceError, UnlearnableError
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -130,10 +129,9 @@ def _of_set(work: Work, one: Protected, faults: list[str]) -> bool:
         record = SetRecord.read(work.set_file(one))
         _same_protocol(work, record.protocol)
         released = work.released(one)
-        columns = find_columns(released, one.data.image_column, one.data.label_column)
-        if digest_of(released, columns) != record.released:
+        if digest_released(one, released) != record.released:
             faults.append(f"{file}: the released images are not those that it was made of")
-        found = work.verified(one, released).as_dict()
+        found = verified(one, work.sets[one.data.name].train, released).as_dict()
         if (found["violations"], found["images"]) != (0, record.images) or found != record.verification:
             faults.append(f"{file}: the released images compare otherwise with their originals than it tells")
         if isinstance(one.method, Elsewhere) and not one.method.public:

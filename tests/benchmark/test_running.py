@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hf_unlearnable import EM, DataError, OutputError
 from hf_unlearnable.benchmark import Config, run, write_pages
 from hf_unlearnable.benchmark.estimate import estimate
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
+from hf_unlearnable.benchmark.rows import tables_of
 from hf_unlearnable.benchmark.running import Work
 from hf_unlearnable.errors import UnlearnableError
 
@@ -134,6 +136,36 @@ def test_a_set_whose_images_are_gone_is_fitted_again_where_a_cell_needs_it(runs,
     run(Config.parse(text), folder, text=text, progress=False, say=begun.append)
     assert len(begun) == 2  # the fit, and the cell
     assert figures(folder) == figures(runs / "one")
+
+
+def documents_of_elsewhere(runs: Path, folder: Path) -> Path:
+    """The same run as a machine that rounds otherwise would have it, without the images."""
+    for part in ("cells", "sets"):
+        shutil.copytree(runs / "one" / part, folder / part)
+    (one,) = read_all(folder / "sets", SetRecord)
+    replace(one, released="0" * 32, machine="another").write(folder / "sets")
+    return folder
+
+
+def test_cells_of_one_set_are_never_trained_on_two_sets_of_images(runs, tmp_path):
+    text, folder = write_comparison(runs), documents_of_elsewhere(runs, tmp_path / "elsewhere")
+    gone = next(cell for cell in read_all(folder / "cells", CellRecord) if cell.set)
+    (folder / "cells" / f"{gone.digest}.json").unlink()
+    before = figures(folder)
+    for _ in range(2):  # the second time, the images of the first are there
+        with pytest.raises(UnlearnableError, match=r"\(then: another\)\. Go on .*another seed: texture:seed=1"):
+            run(Config.parse(text), folder, text=text, progress=False)
+        assert figures(folder) == before
+
+
+def test_a_leaderboard_of_two_runs_takes_no_cells_of_other_images(runs, tmp_path):
+    folder = documents_of_elsewhere(runs, tmp_path / "elsewhere")
+    for first, second in [(runs / "one", folder), (folder, runs / "one")]:
+        (alone,) = tables_of([first])
+        with pytest.warns(UserWarning, match=r"other images of texture \(fit 0, linf:8\) than a run before it") as told:
+            (both,) = tables_of([first, second])
+        assert str(second) in str(told[0].message)
+        assert both == alone
 
 
 def test_an_estimate_is_made_of_finished_cells_or_of_probes(runs, tmp_path):
