@@ -44,11 +44,14 @@ def demo(
     protect_and_tell(train, output, lambda _: method, budget=allowance, origin=origin)
     accelerator.wait_for_everyone()  # the main process writes what all measure
     run = RunFolder(output)
-    report = measure_and_tell(run, clean=train, test=test, victims=["small-resnet"], seeds=seeds, epochs=12)
+    report = measure_and_tell(
+        run, clean=train, test=test, victims=["small-resnet"], ratios=[0.0, 1.0], seeds=seeds, epochs=12
+    )
     if not accelerator.is_main_process:
         return
     typer.echo(
         f"\nA model that learned from the clean images names {100 * report.accuracy('clean'):.0f} of 100 new real "
         f"images correctly, one that learned from the protected images {100 * report.accuracy('protected'):.0f}. "
-        f"Look at {run.beside('images.png')} and {run.beside('accuracy.png')}."
+        f"Look at {run.beside('images.png')} and {run.beside('accuracy.png')}. It is one kind of model: hf-unlearnable "
+        f"measure {output} sends others, and mixes protected images with clean ones."
     )

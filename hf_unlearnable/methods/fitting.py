@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import operator
@@ -26,21 +25,19 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.reading import NAMED, Survey, image_mode
-from hf_unlearnable.errors import CheckpointError, DataWarning, DivergenceError, SourceError
+from hf_unlearnable.errors import DataWarning, DivergenceError
 from hf_unlearnable.files import (
     allocate_memmap,
     chunks,
     home_of,
     private_folder,
-    put,
-    require_empty,
     scratch_folder,
 )
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.others import OTHERS, OtherImages
+from hf_unlearnable.methods.outcome import Outcome, share_copies
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
-from hf_unlearnable.protection.class_patterns import write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.layout import private_cache
 from hf_unlearnable.protection.protection import Protection
@@ -50,8 +47,6 @@ from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
 from hf_unlearnable.version import versions
-
-STORED = 256  # perturbations in one record batch of the store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +89,7 @@ class Fitting:
     def protection(self) -> Protection:
         """Fit, or go on, or open what was fitted before; raises and warns like ``Method.fit``."""
         if self.checkpoints is None:
-            self._check_output()
+            self._outcome.check_free()
         check_classes(self._shard.labels, self._names, self.one_class)
         crafts = self._labelled.crafts(self.on_unseen, self.one_class)
         with self._scratch() as scratch, _same_threads():
@@ -109,9 +104,9 @@ class Fitting:
             kept = Checkpoints(
                 self.checkpoints, self._conditions(description, everything), self._shard, self.checkpoint_every
             )
-            if (done := self._done(kept)) is not None:
+            if (done := self._outcome.finished(kept)) is not None:
                 return done
-            self._check_output()
+            self._outcome.check_free()
             task = self._task(images, kept, scratch)
             with torch.random.fork_rng(devices=_gpus(self.accelerator)):  # of what a model draws, such as dropout
                 torch.manual_seed(self.seed + self._shard.rank)
@@ -131,9 +126,9 @@ class Fitting:
             if levels is not None:
                 levels = levels[: len(self.dataset)]
                 if self.duplicates == "share":
-                    self._share(levels, originals)
+                    share_copies(levels, originals)
                 description = replace(description, verification=self._verify(levels, survey))
-                folder = self._write(levels, originals, description, patterns, scratch, kept)
+                folder = self._outcome.write(levels, originals, description, patterns, scratch, kept)
             folder = broadcast(self.accelerator, folder)
             assert folder is not None
             protection = Protection(folder)
@@ -174,9 +169,9 @@ class Fitting:
             numbers = np.concatenate([numbers, len(self._labelled.classes.names) + self._beside.numbers])
         return Shard(self.accelerator, numbers)
 
-    def _check_output(self) -> None:
-        if self.output is not None:
-            require_empty(self.output)
+    @property
+    def _outcome(self) -> Outcome:
+        return Outcome(self.output, self.checkpoints)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -261,6 +256,15 @@ class Fitting:
                 f"perturbation of its own, and the mean of two copies takes about a third of the change out. Keep one "
                 f"copy of each, or give all the same perturbation: duplicates='share'"
             )
+
+    def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
+        verified = compare_sample(self.dataset, self.columns, levels, self.budget, survey)
+        if verified.unchanged:
+            self._warn(
+                f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
+                f"perturbations round to zero levels. Use more epochs or a larger budget"
+            )
+        return verified
 
     @staticmethod
     def _warn(message: str) -> None:
@@ -347,78 +351,6 @@ class Fitting:
             scale = kept.keep("scaler", scaler.state_dict)
             if scale is not None:
                 scaler.load_state_dict(scale)
-
-    @staticmethod
-    def _share(levels: NDArray[Any], originals: Originals) -> None:
-        """Give the copies of an image the perturbation of the first one, whatever their labels."""
-        first = originals.first_copies
-        for row in np.flatnonzero(first != np.arange(len(first))):
-            levels[row] = levels[first[row]]
-
-    def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
-        verified = compare_sample(self.dataset, self.columns, levels, self.budget, survey)
-        if verified.unchanged:
-            self._warn(
-                f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
-                f"perturbations round to zero levels. Use more epochs or a larger budget"
-            )
-        return verified
-
-    def _write(
-        self,
-        levels: NDArray[Any],
-        originals: Originals,
-        description: Description,
-        patterns: tuple[torch.Tensor, float] | None,
-        scratch: Path,
-        kept: Checkpoints,
-    ) -> Path:
-        """Write the result, and move it to where it stays: it is there as a whole or not at all."""
-        written = scratch / "protection"
-        written.mkdir(mode=0o700)
-        if patterns is not None:
-            description = replace(description, patterns=write_patterns(written, *patterns, self.budget))
-        parts = (slice(start, start + STORED) for start in range(0, len(levels), STORED))
-        fitted = Protection.write(written, ((originals.digests[part], levels[part]) for part in parts), description)
-        folder = self.output or private_cache() / fitted.digest
-        self._check_output()
-        kept.announce(fitted.digest)
-        if self.output is not None or not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                put(written, folder, private=True)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                fitted.save_pretrained(folder)  # checkpoints on another disk than the output
-        return folder
-
-    def _done(self, kept: Checkpoints) -> Protection | None:
-        """The result of an earlier process that came to its end, or was killed just before it had noted that.
-
-        Raises:
-            CheckpointError: it is not there any more, damaged, or there is another one.
-        """
-        digest = kept.finished or kept.announced
-        if digest is None:
-            return None
-        folder = self.output or private_cache() / digest
-        if kept.finished is None and not folder.exists():
-            return None
-        try:
-            protection = Protection(folder)
-        except SourceError as error:
-            raise CheckpointError(
-                f"the fit in {str(self.checkpoints)!r} came to its end, but its result is not there any more: {error}. "
-                f"Start afresh with --overwrite, or remove {str(self.checkpoints)!r}"
-            ) from error
-        if protection.digest != digest:
-            raise CheckpointError(
-                f"got {str(folder)!r}, which holds another protection than the one that was fitted; expected the "
-                f"digest {digest}. Remove {str(self.checkpoints)!r} to fit again"
-            )
-        kept.finish(digest)
-        return protection
 
 
 def _gpus(accelerator: Accelerator) -> list[torch.device]:

@@ -9,17 +9,29 @@ against the frozen surrogate from there on made it worse: 38 % accuracy of a vic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.errors import RecipeError, SourceError, first_line, option, worded
+from hf_unlearnable.data.pixels import conversion, digest
+from hf_unlearnable.errors import (
+    DataError,
+    DataWarning,
+    RecipeError,
+    SourceError,
+    UnseenImageError,
+    first_line,
+    option,
+    worded,
+)
 from hf_unlearnable.files import file_digest, known_digest
 
 if TYPE_CHECKING:
@@ -133,3 +145,41 @@ def read_patterns(folder: Path, digest: str, shape: tuple[int, ...]) -> NDArray[
     if patterns.shape[:1] + patterns.shape[2:] != shape or not patterns.shape[1]:
         raise SourceError(f"got patterns of {patterns.shape} in {str(folder / FILE)!r}; expected {shape}. Fit again")
     return patterns
+
+
+def pattern_for(
+    image: Any, pixels: NDArray[np.uint8], label: int, patterns: NDArray[Any], names: Sequence[str]
+) -> NDArray[Any]:
+    """The pattern that an image gets which ``fit`` has not seen: of the variants of its class always the same one.
+
+    Args:
+        image: a Pillow image.
+        pixels: its (C, H, W).
+        label: the number of its class.
+        patterns: (K, S, C, H, W).
+        names: of the classes.
+
+    Raises:
+        DataError: an array instead of an image.
+        UnseenImageError: ``fit`` saw no image of the class.
+
+    Warns:
+        DataWarning: an image that is converted.
+    """
+    if not isinstance(image, Image.Image):
+        # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
+        raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
+    if change := conversion(image):
+        warnings.warn(
+            f"an image that cannot be released in its mode, depth or colour profile is converted: {change}",
+            DataWarning,
+            stacklevel=3,
+        )
+    variants = patterns[label]
+    pattern: NDArray[Any] = variants[digest(pixels, label)[0] % len(variants)]
+    if not pattern.any():
+        raise UnseenImageError(
+            f"got an unseen image of the class {names[label]!r}, of which fit saw no image; expected a class that it "
+            f"saw. Fit again with images of it"
+        )
+    return pattern

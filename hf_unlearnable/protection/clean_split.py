@@ -13,7 +13,8 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.data.columns import image_feature
 from hf_unlearnable.data.pixels import colour_profile, digest, encode, file_name, to_array, to_image
 from hf_unlearnable.errors import DataError, PrivacyError
-from hf_unlearnable.protection.protection import ROOM, Protection
+from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.releasing import ROOM
 
 
 class CleanSplit:

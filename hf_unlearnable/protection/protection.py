@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
-from datasets import Image as ImageFeature
+from datasets import Dataset
 from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Classes, Columns, find_columns, image_feature, is_missing
+from hf_unlearnable.data.columns import Classes, Columns, find_columns, is_missing
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import (
     check_format,
     colour_profile,
-    conversion,
     digest,
-    encode,
-    file_name,
     to_array,
     to_image,
 )
@@ -38,22 +34,19 @@ from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
 from hf_unlearnable.files import atomic_folder, home_of, known_digest, make_private, require_empty, scratch_folder
-from hf_unlearnable.progress import Progress, counted
+from hf_unlearnable.progress import counted
 from hf_unlearnable.protection.arrays import Layout, Noise, Per, Scale, described
-from hf_unlearnable.protection.class_patterns import FILE, check_patterns, read_patterns
+from hf_unlearnable.protection.class_patterns import FILE, check_patterns, pattern_for, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.layout import PROTECTION, private_cache
 from hf_unlearnable.protection.lookup import describe_image, fitted_label, why_unseen
+from hf_unlearnable.protection.releasing import AnyDataset, as_file, protect_as_it_came, release
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
 
 STORE = "perturbations.arrow"
-
-ROOM = 1 << 28  # bytes of released images that ``Protection.release`` holds in memory before it writes them
-
-AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset, IterableDatasetDict)
 
 
 class Protection:
@@ -84,7 +77,7 @@ class Protection:
         check_format(image_format)
         self.folder = Path(folder).absolute()
         self.image_format = image_format
-        self._count: Callable[[], None] = lambda: None  # called for every file; stays behind where it is pickled
+        self.count: Callable[[], object] = lambda: None  # called for every file; stays behind where it is pickled
         try:
             stored = read_json(self.folder / DESCRIPTION)
             self.description = Description.of(stored, repr(str(self.folder / DESCRIPTION)))
@@ -273,9 +266,9 @@ class Protection:
                 f"protection was fitted to. Rename it with dataset.rename_column"
             )
         images, labels, single = values_of(row, image, label)
-        released = [self._protect_any(*pair) for pair in zip(images, labels, strict=True)]
+        released = [protect_as_it_came(self, *pair) for pair in zip(images, labels, strict=True)]
         if is_table(row):
-            return with_files(row, image, [self._as_file(each) for each in released])
+            return with_files(row, image, [as_file(each, self.image_format) for each in released])
         return {image: released[0] if single else released}
 
     def release(
@@ -304,58 +297,8 @@ class Protection:
             UnseenImageError: likewise.
             RecipeError: another image format.
         """
-        if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
-            splits = {
-                name: self.release(split, image_format=image_format, num_proc=num_proc, progress=progress, **options)
-                for name, split in dataset.items()
-            }
-            return type(dataset)(splits)
-        column, features = self.columns.image, dataset.features
-        feature = image_feature(dataset, column)
-        if features is None or feature is None:
-            raise DataError(
-                f"got a dataset whose column {column!r} is not known to hold images; expected an Image column. Use "
-                f"dataset.cast_column({column!r}, datasets.Image())"
-            )
         protect = Protection(self.folder, image_format=image_format or self.image_format)
-        files = dataset.with_format(None).cast_column(column, ImageFeature(mode=feature.mode, decode=False))
-        if isinstance(dataset, IterableDataset):
-            # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
-            released = files.map(protect, **options).cast(Features({**features, column: feature}))
-            return released if dataset._formatting is None else released.with_format(dataset._formatting.format_type)
-        largest = 4 * self.description.largest_image
-        rows = max(1, min(1000, ROOM // largest))
-        # In batches: of small images, datasets spends a third of the time on handing over single rows.
-        options = {"batched": True, "batch_size": rows, "writer_batch_size": rows, "num_proc": num_proc, **options}
-        shown = progress and (num_proc or 1) == 1
-        with Progress("protecting images", len(dataset), unit="image", enabled=shown) as bar:
-            protect._count = bar.advance
-            released = files.map(protect, **options).cast_column(column, feature)
-        released.set_format(**dataset.format)
-        return released
-
-    def _protect_any(self, image: Any, label: Any) -> Any:
-        """One image, decoded or as a file, as it came."""
-        if isinstance(image, bytes):
-            return self._protect_any({"bytes": image, "path": None}, label)["bytes"]
-        if image is None or (isinstance(image, Mapping) and not any(image.values())):
-            raise DataError(
-                f"got a row (label {label}) without an image, neither bytes nor a path; expected one. Leave the row out"
-            )
-        if not isinstance(image, Mapping):
-            return self.protect(image, label)
-        stored = {"bytes": image.get("bytes"), "path": image.get("path")}
-        released = self.protect(ImageFeature(mode=self.description.image_mode).decode_example(stored), label)
-        content, ending = encode(released, self.image_format)
-        self._count()
-        written = {"bytes": content, "path": file_name(stored["path"], ending)}
-        return {name: written[name] for name in image}
-
-    def _as_file(self, released: Any) -> Any:
-        """What a table can hold, which is files only."""
-        if isinstance(released, Image.Image):
-            return {"bytes": encode(released, self.image_format)[0], "path": None}
-        return released
+        return release(protect, dataset, num_proc=num_proc, progress=progress, **options)
 
     def protect(self, image: Image.Image | NDArray[np.uint8], label: Any = None) -> Image.Image:
         """Add its perturbation to one image.
@@ -382,7 +325,7 @@ class Protection:
                 f"to; expected the same pixels and label. {why_unseen(image)}"
             )
         crafted = levels is None
-        levels = self._craft(image, pixels, number) if levels is None else levels
+        levels = pattern_for(image, pixels, number, self._patterns, self.classes.names) if levels is None else levels
         released = resample_and_apply(pixels, levels, self.budget)
         if np.array_equal(released, pixels):
             self._meet_unchanged(label, crafted)
@@ -404,25 +347,6 @@ class Protection:
                 f"{str(self.folder)!r} from a copy, or fit again"
             )
         warnings.warn(told, DataWarning, stacklevel=2)  # a sample was looked at, and this one was not in it
-
-    def _craft(self, image: Any, pixels: NDArray[np.uint8], label: int) -> NDArray[Any]:
-        if not isinstance(image, Image.Image):
-            # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
-            raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
-        if change := conversion(image):
-            warnings.warn(
-                f"an image that cannot be released in its mode, depth or colour profile is converted: {change}",
-                DataWarning,
-                stacklevel=2,
-            )
-        variants = self._patterns[label]
-        pattern = variants[digest(pixels, label)[0] % len(variants)]  # always the same one for the same image
-        if not pattern.any():
-            raise UnseenImageError(
-                f"got an unseen image of the class {self.classes.names[label]!r}, of which fit saw no image; expected "
-                f"a class that it saw. Fit again with images of it"
-            )
-        return pattern
 
     @cached_property
     def _patterns(self) -> NDArray[Any]:
