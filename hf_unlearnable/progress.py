@@ -146,6 +146,11 @@ class Progress:
             dynamic_ncols=True,
         )
 
+    def begin(self) -> None:
+        """Count the time from now on: what went before, such as starting processes, says nothing of the time left."""
+        self._begun = self._said = time.monotonic()
+        self._bar.unpause()
+
     def advance(self, count: int = 1, **figures: float) -> None:
         """Count ``count`` units as done and show ``figures`` behind the bar."""
         self._done += count

@@ -32,6 +32,15 @@ def test_ten_lines_in_a_log(clock, capsys):
     assert said[-1] == "fitting: 100 % (1000 of 1000 images)"
 
 
+def test_what_goes_before_is_no_part_of_the_time_left(clock, capsys):
+    with Progress("victims", 1000, unit="step") as bar:
+        clock[0] += 30  # processes that start
+        bar.begin()
+        clock[0] += 2
+        bar.advance(100)
+    assert capsys.readouterr().err.splitlines() == ["victims: 10 % (100 of 1000 steps), 18 s left"]
+
+
 def test_nothing_of_short_work_and_none_more_often_than_each_second(clock, capsys):
     work(clock, 100, 0.009)
     assert capsys.readouterr().err == ""

@@ -114,6 +114,8 @@ def side_by_side(bench: Bench, count: int, bar: Progress) -> dict[int, Result]:
             while len(found) < sum(map(len, bench.groups)):
                 for connection in cast("list[Connection]", wait(list(workers))):
                     kind, value = connection.recv()
+                    if not begun:
+                        bar.begin()
                     begun.add(connection)
                     if kind == "ready" and (number := next(waiting, None)) is not None:
                         connection.send(number)
