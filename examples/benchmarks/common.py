@@ -60,6 +60,8 @@ RECIPES: dict[str, Method] = {
     "beo-self-frozen": BEO(mode="self", refresh="never"),  # one embedding, as the prototypes had it
     "untargeted-pgd": BEO(objective="cross-entropy"),
     "mi-ue-short": MIUE(epochs=6),  # a third of the passes
+    "mi-ue-long": MIUE(epochs=36),
+    "em-long": EM(epochs=36),
     "mi-ue-paper": MIUE.paper(epochs=15, inner_steps=5),  # the authors' 100 epochs of 10 steps cost 13 times as much
 }
 

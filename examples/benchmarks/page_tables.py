@@ -21,6 +21,8 @@ CALLED = {
     "mi-ue-waves": '`MIUE(start="waves")`',
     "mi-ue-paper": "`MIUE.paper(epochs=15, inner_steps=5)`",
     "mi-ue-short": "`MIUE(epochs=6)`",
+    "mi-ue-long": "`MIUE(epochs=36)`",
+    "em-long": "`EM(epochs=36)`",
     "mi-ue-untargeted": "`MIUE(targeted_weight=0)`",
     "em": "`EM()`",
     "beo": "`BEO()`",
@@ -75,7 +77,7 @@ def compute() -> str:
             recipe: many(
                 "protection_strength", dataset=dataset, images=images, recipe=recipe, budget="linf:8", epochs=12
             )
-            for recipe in ("mi-ue-paper", "mi-ue", "mi-ue-short", "em", "texture")
+            for recipe in ("mi-ue-paper", "mi-ue", "mi-ue-short", "mi-ue-long", "em", "em-long", "texture")
         }
         seconds = {
             recipe: float(np.mean([one.figures["fit_seconds"] for one in results]))

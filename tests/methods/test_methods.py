@@ -354,6 +354,13 @@ def test_images_that_stay_as_they_are_are_told(small):
         EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
 
 
+def test_a_change_that_its_own_models_have_not_learned_is_told():
+    found = quick(EM, epochs=1).fit(make_dataset(60), progress=False).about["findings"]
+    assert 0 <= found["surrogates"]["accuracy"] < 0.9
+    assert "More passes protect better: epochs=2." in describe_findings("em", found)
+    assert EM.describe({"surrogates": {"accuracy": 0.99, "epochs": 1}}) == ""
+
+
 def test_guides_who_know_little_are_left_out():
     """As if there had been no pull, to the byte; and the protection says so."""
     data = make_dataset()

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hf_unlearnable.errors import option
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.alternating.schedules import PaperSchedule, SharedSchedule
 from hf_unlearnable.methods.task import Task
 
+LEARNED = 0.98  # of the protected images
 PASS = 4 / 3  # how long a pass of the alternation takes, in epochs of training: by the clock, at 64 pixels a side
 
 
@@ -68,7 +70,11 @@ class Alternating(AlternatingRecipe):
 
     @classmethod
     def describe(cls, findings: Mapping[str, Any]) -> str:
-        """Whether the guides know enough of the clean images to guide."""
+        """Whether the guides know enough of the clean images to guide, and the surrogates the protected ones."""
+        return " ".join(filter(None, [cls._of_guides(findings), cls._of_surrogates(findings)]))
+
+    @staticmethod
+    def _of_guides(findings: Mapping[str, Any]) -> str:
         guides = findings.get("guides")
         if guides is None:
             return ""
@@ -78,6 +84,18 @@ class Alternating(AlternatingRecipe):
         return (
             f"{told}, too few to show where each image is to be moved ({guides['expected']:.0%} are needed): the "
             f"images were protected without them."
+        )
+
+    @staticmethod
+    def _of_surrogates(findings: Mapping[str, Any]) -> str:
+        surrogates = findings.get("surrogates")
+        if surrogates is None or surrogates["accuracy"] >= LEARNED:
+            return ""
+        more = 2 * surrogates["epochs"]
+        return (
+            f"The models that the change was fitted to name {surrogates['accuracy']:.0%} of protected images right: "
+            f"they have not learned it to its end, so that others may not either. More passes protect better: "
+            f"{option('epochs', more)}."
         )
 
     def parts(self) -> Mapping[str, float]:
@@ -100,3 +118,4 @@ class Alternating(AlternatingRecipe):
             alternation = SharedSchedule(self, task)
             alternation.fit_patterns(round(self.epochs * self.pattern_share))
             alternation.fit_images(self.epochs - round(self.epochs * self.pattern_share))
+            task.findings["surrogates"] = {"accuracy": alternation.learned(), "epochs": self.epochs}

@@ -24,6 +24,7 @@ from hf_unlearnable.modeling.augmentation import random_crop_flip
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import batches, load, paired_batches
+from hf_unlearnable.training.inference import AT_ONCE
 from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
 # After a few steps patterns have left the waves that they began as, and are nothing yet: small sets take more passes.
@@ -191,6 +192,18 @@ class SharedSchedule:
             gradient = self._weigh([one / length for one, length in zip(gradients, lengths, strict=True)])
             move = task.budget.direction(gradient) * self.recipe.step_size(share) / 2
             task.store(rows, task.budget.project(perturbations - move, clean))
+
+    @torch.no_grad()
+    def learned(self) -> float:
+        """The share of the protected images, in [0, 1], that the surrogates name right, without crop and flip."""
+        task, right = self.task, 0
+        networks = [task.accelerator.unwrap_model(learner.network).eval() for learner in self.learners]
+        for start in range(0, len(task.images), AT_ONCE):
+            clean, labels, perturbations = task.load(np.arange(start, min(start + AT_ONCE, len(task.images))))
+            for network in networks:
+                logits, _ = network(clean + perturbations)
+                right += int((logits.argmax(dim=1) == labels).sum())
+        return task.shard.mean(right / (len(networks) * len(task.images)))
 
     def _weigh(self, gradients: list[torch.Tensor]) -> torch.Tensor:
         """The gradient of the perturbation loss, and the one of the guide if there is one."""
