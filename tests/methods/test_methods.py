@@ -359,6 +359,8 @@ def test_a_change_that_its_own_models_have_not_learned_is_told():
     assert 0 <= found["surrogates"]["accuracy"] < 0.9
     assert "More passes protect better: epochs=2." in describe_findings("em", found)
     assert EM.describe({"surrogates": {"accuracy": 0.99, "epochs": 1}}) == ""
+    guided = {**found, "guides": {"accuracy": 0.8, "expected": 0.67, "used": True}}
+    assert "passes" not in describe_findings("mi-ue", guided)
 
 
 def test_guides_who_know_little_are_left_out():

@@ -88,8 +88,10 @@ class Alternating(AlternatingRecipe):
 
     @staticmethod
     def _of_surrogates(findings: Mapping[str, Any]) -> str:
-        surrogates = findings.get("surrogates")
+        surrogates, guides = findings.get("surrogates"), findings.get("guides")
         if surrogates is None or surrogates["accuracy"] >= LEARNED:
+            return ""
+        if guides is not None and guides["used"]:  # they mislead in another way, and more passes gained nothing
             return ""
         more = 2 * surrogates["epochs"]
         return (
