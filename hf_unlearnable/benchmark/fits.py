@@ -52,7 +52,8 @@ def fit_again(
         raise DataError(
             f"the images that finished cells were trained on are not in {str(folder)!r} any more, and the same fit "
             f"gives others here: another processor or version rounds otherwise (then: {earlier.machine}). Go on where "
-            f"they are, name another output, or fit with another seed: {one.method.name}:seed={1 + (earlier.seed or 0)}"
+            f"they are, name another output, or fit with another seed, such as {1 + (earlier.seed or 0)}, behind the "
+            f"name {one.method.name} in the configuration"
         )
     shutil.rmtree(folder.root, ignore_errors=True)  # parts of a run
     again.root.rename(folder.root)
