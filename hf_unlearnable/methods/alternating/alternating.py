@@ -7,6 +7,7 @@ in the eyes of a guide, a model of the clean images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from hf_unlearnable.methods.alternating.schedules import PaperSchedule, SharedSc
 from hf_unlearnable.methods.task import Task
 
 LEARNED = 0.98  # of the protected images
+ENOUGH = (
+    1500  # steps of class patterns: on photographs they are learned after about 1,100, whatever the size of the set
+)
 PASS = 4 / 3  # how long a pass of the alternation takes, in epochs of training: by the clock, at 64 pixels a side
 
 
@@ -93,11 +97,10 @@ class Alternating(AlternatingRecipe):
             return ""
         if guides is not None and guides["used"]:  # they mislead in another way, and more passes gained nothing
             return ""
-        more = 2 * surrogates["epochs"]
         return (
             f"The models that the change was fitted to name {surrogates['accuracy']:.0%} of protected images right: "
             f"they have not learned it to its end, so that others may not either. More passes protect better: "
-            f"{option('epochs', more)}."
+            f"{option('epochs', surrogates['epochs_to_try'])}."
         )
 
     def parts(self) -> Mapping[str, float]:
@@ -120,4 +123,9 @@ class Alternating(AlternatingRecipe):
             alternation = SharedSchedule(self, task)
             alternation.fit_patterns(round(self.epochs * self.pattern_share))
             alternation.fit_images(self.epochs - round(self.epochs * self.pattern_share))
-            task.findings["surrogates"] = {"accuracy": alternation.learned(), "epochs": self.epochs}
+            steps = math.ceil(len(task.shard.labels) / self.batch_size)
+            enough = math.ceil(ENOUGH / (steps * self.pattern_share)) if self.pattern_share else 0
+            task.findings["surrogates"] = {
+                "accuracy": alternation.learned(),
+                "epochs_to_try": max(2 * self.epochs, enough),
+            }
