@@ -26,13 +26,7 @@ from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.reading import NAMED, Survey, image_mode
 from hf_unlearnable.errors import DataWarning, DivergenceError
-from hf_unlearnable.files import (
-    allocate_memmap,
-    chunks,
-    home_of,
-    private_folder,
-    scratch_folder,
-)
+from hf_unlearnable.files import allocate_memmap, chunks, home_of, private_folder, scratch_folder
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.others import OTHERS, OtherImages
 from hf_unlearnable.methods.outcome import Outcome, share_copies

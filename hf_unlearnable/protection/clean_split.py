@@ -14,7 +14,7 @@ from hf_unlearnable.data.columns import image_feature
 from hf_unlearnable.data.pixels import colour_profile, digest, encode, file_name, to_array, to_image
 from hf_unlearnable.errors import DataError, PrivacyError
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.protection.releasing import ROOM
+from hf_unlearnable.protection.releasing import as_files, rows_in_memory
 
 
 class CleanSplit:
@@ -73,13 +73,11 @@ def release_clean(
     feature = image_feature(data, column)
     if feature is None:
         raise DataError(f"got the split {name!r} without a column of images {column!r}; expected one as in the others")
-    files = data.with_format(None).cast_column(column, ImageFeature(mode=feature.mode, decode=False))
-    largest = 4 * protection.description.largest_image
-    written = files.map(
+    written = as_files(data, column, feature).map(
         CleanSplit(protection, name, image_format),
         num_proc=num_proc,
         cache_file_name=str(cache),
-        writer_batch_size=max(1, min(1000, ROOM // largest)),
+        writer_batch_size=rows_in_memory(protection.description),
         desc=f"writing {name}",
     )
     return written.cast_column(column, feature)

@@ -23,13 +23,7 @@ from PIL import Image
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, is_missing
 from hf_unlearnable.data.pairing import aligned_pairs
-from hf_unlearnable.data.pixels import (
-    check_format,
-    colour_profile,
-    digest,
-    to_array,
-    to_image,
-)
+from hf_unlearnable.data.pixels import check_format, colour_profile, digest, to_array, to_image
 from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError

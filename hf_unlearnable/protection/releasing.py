@@ -15,7 +15,7 @@ from hf_unlearnable.errors import DataError
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.description import Description
 
-ROOM = 1 << 28  # bytes of released images that ``release`` holds in memory before it writes them
+ROOM = 1 << 28  # bytes of released images that are held in memory before they are written
 
 AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset, IterableDatasetDict)
 
@@ -63,13 +63,12 @@ def release(
             f"got a dataset whose column {column!r} is not known to hold images; expected an Image column. Use "
             f"dataset.cast_column({column!r}, datasets.Image())"
         )
-    files = dataset.with_format(None).cast_column(column, ImageFeature(mode=feature.mode, decode=False))
+    files = as_files(dataset, column, feature)
     if isinstance(dataset, IterableDataset):
         # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
         released = files.map(protect, **options).cast(Features({**features, column: feature}))
         return released if dataset._formatting is None else released.with_format(dataset._formatting.format_type)
-    largest = 4 * protect.description.largest_image
-    rows = max(1, min(1000, ROOM // largest))
+    rows = rows_in_memory(protect.description)
     # In batches: of small images, datasets spends a third of the time on handing over single rows.
     options = {"batched": True, "batch_size": rows, "writer_batch_size": rows, "num_proc": num_proc, **options}
     shown = progress and (num_proc or 1) == 1
@@ -78,6 +77,17 @@ def release(
         released = files.map(protect, **options).cast_column(column, feature)
     released.set_format(**dataset.format)
     return released
+
+
+def as_files(dataset: AnyDataset, column: str, feature: ImageFeature) -> AnyDataset:
+    """The dataset with its images as the files that they are stored as, whatever its format."""
+    return dataset.with_format(None).cast_column(column, ImageFeature(mode=feature.mode, decode=False))
+
+
+def rows_in_memory(description: Description) -> int:
+    """How many released images at most are held in memory before they are written: up to a thousand."""
+    largest = 4 * description.largest_image  # bytes: four channels
+    return max(1, min(1000, ROOM // largest))
 
 
 def protect_as_it_came(protection: Protects, image: Any, label: Any) -> Any:

@@ -23,8 +23,12 @@ def accuracy(network: Network, images: ImageSet, device: torch.device, batch_siz
 
 def classify(network: Network, images: ImageSet, device: torch.device, batch_size: int = AT_ONCE) -> NDArray[np.int64]:
     """The class (N,) that the network names for each image; the network is left in evaluation mode."""
-    named = _of_all(lambda pixels: network(pixels)[0].argmax(dim=1), network, images, device, batch_size)
-    return named.cpu().numpy()
+    return _of_all(lambda pixels: classes_of(network, pixels), network, images, device, batch_size).cpu().numpy()
+
+
+def classes_of(network: Network, pixels: torch.Tensor) -> torch.Tensor:
+    """The class (B,) that the network names for each of the pixels (B, C, H, W), in [0, 1], as they are."""
+    return _in_parts(lambda some: network(some)[0].argmax(dim=1), pixels)
 
 
 def embed(network: Network, images: ImageSet, device: torch.device, batch_size: int = AT_ONCE) -> torch.Tensor:
@@ -45,9 +49,10 @@ def _of_all(
     results = []
     for start in range(0, len(images), batch_size):
         pixels, _ = load(images, np.arange(start, min(start + batch_size, len(images))), device)
-
-        def part_of(rows: slice, pixels: torch.Tensor = pixels) -> torch.Tensor:
-            return compute(pixels[rows])
-
-        results.append(retry_in_halves(part_of, len(pixels)))
+        results.append(_in_parts(compute, pixels))
     return torch.cat(results)
+
+
+def _in_parts(compute: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+    """What ``compute`` makes of pixels (B, C, H, W), in halves where they do not fit the device."""
+    return retry_in_halves(lambda rows: compute(pixels[rows]), len(pixels))

@@ -18,9 +18,7 @@ from hf_unlearnable.methods.alternating.schedules import PaperSchedule, SharedSc
 from hf_unlearnable.methods.task import Task
 
 LEARNED = 0.98  # of the protected images
-ENOUGH = (
-    1500  # steps of class patterns: on photographs they are learned after about 1,100, whatever the size of the set
-)
+ENOUGH = 1500  # steps of class patterns; on photographs they are learned after about 1,100, of few images or many
 PASS = 4 / 3  # how long a pass of the alternation takes, in epochs of training: by the clock, at 64 pixels a side
 
 

@@ -24,6 +24,7 @@ from hf_unlearnable.modeling.augmentation import random_crop_flip
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import batches, load, paired_batches
+from hf_unlearnable.training.inference import AT_ONCE, classes_of
 from hf_unlearnable.training.processes import numpy_generator, torch_generator
 
 # After a few steps patterns have left the waves that they began as, and are nothing yet: small sets take more passes.
@@ -195,22 +196,12 @@ class SharedSchedule:
     @torch.no_grad()
     def learned(self) -> float:
         """The share of the protected images, in [0, 1], that the surrogates name right, without crop and flip."""
-        task, memory, right = self.task, self.task.micro_batches, 0
+        task, right = self.task, 0
         networks = [task.accelerator.unwrap_model(learner.network).eval() for learner in self.learners]
-        for start in range(0, len(task.images), self.recipe.batch_size):  # as many as memory had room for
-            clean, labels, perturbations = task.load(
-                np.arange(start, min(start + self.recipe.batch_size, len(task.images)))
-            )
-            seen = clean + perturbations
-
-            def named_right(parts: int, seen: torch.Tensor = seen, labels: torch.Tensor = labels) -> int:
-                return sum(
-                    int((network(seen[part])[0].argmax(dim=1) == labels[part]).sum())
-                    for part in memory.split(len(labels), parts, labels.device)
-                    for network in networks
-                )
-
-            right += memory.attempt(named_right, len(labels))
+        for start in range(0, len(task.images), AT_ONCE):
+            clean, labels, perturbations = task.load(np.arange(start, min(start + AT_ONCE, len(task.images))))
+            for network in networks:
+                right += int((classes_of(network, clean + perturbations) == labels).sum())
         return task.shard.mean(right / (len(networks) * len(task.images)))
 
     def _weigh(self, gradients: list[torch.Tensor]) -> torch.Tensor:
