@@ -76,7 +76,7 @@ def fit(folder: Path, images: int, side: int) -> dict[str, Any]:
 
     from hf_unlearnable import EM
     from hf_unlearnable.methods import Task
-    from hf_unlearnable.methods.alternating.schedules import SharedSchedule
+    from hf_unlearnable.methods.alternating.shared_schedule import SharedSchedule
 
     class FewSteps(SharedSchedule):
         def _epochs(self, phase: str, count: int) -> Any:
@@ -84,7 +84,7 @@ def fit(folder: Path, images: int, side: int) -> dict[str, Any]:
 
     class Few(EM):
         def run(self, task: Task) -> None:
-            FewSteps(self, task).fit_patterns(1)
+            FewSteps(self.settled(False, channels=3), task).fit_patterns(1)
 
     (folder / "out" / "private").mkdir(parents=True)
     protection = Few(epochs=1).fit(

@@ -6,6 +6,8 @@ import io
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from hf_unlearnable.defences.base import Defence
@@ -58,3 +60,21 @@ def compressed(image: Image.Image, quality: int) -> Image.Image:
     stream = io.BytesIO()
     image.save(stream, format="JPEG", quality=quality)
     return Image.open(stream)
+
+
+def compressed_batch(images: torch.Tensor, quality: int) -> torch.Tensor:
+    """What JPEG leaves of a batch, by Pillow; gradients flow back as if nothing had been done.
+
+    That is the straight-through estimate (Bengio et al. 2013, arXiv 1308.3432): what compression rounds away has no
+    gradient of its own.
+
+    Args:
+        images: (B, C, H, W) with one or three channels, about in [0, 1].
+        quality: 1 to 100.
+    """
+    levels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    left = [
+        np.asarray(compressed(Image.fromarray(one.squeeze(2) if one.shape[2] == 1 else one), quality)) for one in levels
+    ]
+    result = torch.from_numpy(np.stack(left)).to(images.device).view(len(images), *levels.shape[1:]).permute(0, 3, 1, 2)
+    return images + (result.to(images.dtype) / 255 - images).detach()

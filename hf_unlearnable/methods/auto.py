@@ -36,8 +36,10 @@ class Auto(Method, name="auto"):
     Args:
         hold_out: the share of every class that the thieves are tested on, in [0, 1]; at least one image each.
         thief_epochs: passes of a thief over the other images.
+        epochs: passes of the candidates that make some; their own number where left out.
     """
 
+    epochs: Count | None = None
     hold_out: Share = 0.2
     thief_epochs: Count = 4
 
@@ -63,7 +65,7 @@ class Auto(Method, name="auto"):
                 task.perturbations.zero_()
             progress["candidate"] = name
             trial = replace(task, findings={}, patterns=[])
-            get_method(name)(seed=self.seed).run(trial)
+            self._candidate(name).run(trial)
             figures = self._judge(task, name)
             if not judged or max(figures.values()) < min(max(one.values()) for one in judged.values()):
                 _copy(task.perturbations, best)
@@ -73,6 +75,10 @@ class Auto(Method, name="auto"):
         _copy(best, task.perturbations)
         chosen = min(judged, key=lambda name: max(judged[name].values()))
         task.findings.update({**findings, "auto": {"chosen": chosen, "thieves": judged, "chance": task.images.chance}})
+
+    def _candidate(self, name: str) -> Method:
+        method = get_method(name)(seed=self.seed)
+        return replace(method, **{"epochs": self.epochs}) if self.epochs and hasattr(method, "epochs") else method
 
     def _judge(self, task: Task, name: str) -> dict[str, float]:
         """What each thief learns: the share of clean held-out images that it names right, in [0, 1]."""
@@ -116,7 +122,7 @@ class Auto(Method, name="auto"):
         """Those of the candidates, and of the thieves that try each."""
         found: dict[str, float] = {}
         for name in self.candidates:
-            found |= get_method(name)().parts()
+            found |= self._candidate(name).parts()
             found |= {f"{self.name}: {thief} tries {name}": self.thief_epochs for thief, *_ in self._tried(name)}
         return found
 

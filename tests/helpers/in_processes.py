@@ -72,7 +72,7 @@ def contract(data, folder: Path) -> dict:
     current = brief("beo", mode="self", sigma=0.3, sigma_of="current", optimiser="adamw")
     current.fit(data, output_dir=folder / "self", progress=False)
     MIUE.paper(epochs=1, inner_steps=1, batch_size=16).fit(data, output_dir=folder / "paper", progress=False)
-    crafted = MIUE(epochs=2, batch_size=16, targeted_weight=0, start="waves", gather_features=True)
+    crafted = MIUE(epochs=2, batch_size=16, patterns="two", gather_features=True)
     crafted.fit(data, output_dir=folder / "gathered", progress=False, on_unseen="craft")
     counted = Counting(
         epochs=2, batch_size=16, pattern_share=0.5, targeted_weight=1, guides=1, guide_epochs=1, guide_accuracy=0

@@ -28,9 +28,9 @@ from hf_unlearnable import (
 )
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
 from hf_unlearnable.methods import describe_findings, find_paper
-from hf_unlearnable.methods.alternating import schedules
+from hf_unlearnable.methods.alternating import parts, shared_schedule
 from hf_unlearnable.methods.alternating.networks import Learner
-from hf_unlearnable.methods.alternating.schedules import PaperSchedule
+from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
 from hf_unlearnable.training.batches import paired_batches
 
 
@@ -354,13 +354,16 @@ def test_images_that_stay_as_they_are_are_told(small):
         EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
 
 
-def test_a_change_that_its_own_models_have_not_learned_is_told():
+def test_a_change_that_its_own_models_have_not_learned_is_told(monkeypatch):
     found = quick(EM, epochs=1).fit(make_dataset(60), progress=False).about["findings"]
     assert 0 <= found["surrogates"]["accuracy"] < 0.9
-    assert "More passes protect better: epochs=563." in describe_findings("em", found)  # 1,500 steps, 8 in three epochs
+    assert "Leave epochs out, and the change is fitted until they have." in describe_findings("em", found)
     assert EM.describe({"surrogates": {"accuracy": 0.99, "epochs_to_try": 2}}) == ""
     guided = {**found, "guides": {"accuracy": 0.8, "expected": 0.67, "used": True}}
-    assert "passes" not in describe_findings("mi-ue", guided)
+    assert "change is fitted" not in describe_findings("mi-ue", guided)
+    monkeypatch.setattr(shared_schedule, "MOST_STEPS", 3)
+    found = quick(EM, epochs=None).fit(make_dataset(60), progress=False).about["findings"]
+    assert f"More passes protect better: epochs={2 * found['surrogates']['passes']}." in describe_findings("em", found)
 
 
 def test_guides_who_know_little_are_left_out():
@@ -379,36 +382,66 @@ def test_guides_who_know_little_are_left_out():
     assert "guides" not in unguided.about["findings"]
 
 
-def test_small_sets_are_passed_more_often_from_waves_on(monkeypatch):
-    """Until patterns have made so many steps, in up to four times the passes."""
-    asked, epochs = [], schedules.SharedSchedule._epochs
-
-    def listening(self, phase, count):
-        asked.append(count)
-        return epochs(self, phase, count)
-
-    monkeypatch.setattr(schedules.SharedSchedule, "_epochs", listening)
-    for steps, start in ((1, "waves"), (3, "waves"), (750, "waves"), (750, "zero")):
-        monkeypatch.setattr(schedules, "WAVE_STEPS", steps)
-        quick(EM, start=start, epochs=2, pattern_share=1, batch_size=48).fit(make_dataset(48), progress=False)
-    assert asked == [2, 3, 8, 2, 0]
+def test_patterns_are_fitted_until_they_are_learned(monkeypatch):
+    """Each part for itself, and neither longer; or the part makes as many steps as there may be."""
+    data, fitted = make_dataset(60, channels=3, side=16), {}
+    for most, learned in ((30, 1e9), (30, 0.0)):
+        monkeypatch.setattr(parts, "WINDOW", 5)
+        monkeypatch.setattr(parts, "LEARNED", learned)
+        monkeypatch.setattr(shared_schedule, "MOST_STEPS", most)
+        findings = quick(EM, epochs=None, batch_size=20).fit(data, progress=False).about["findings"]["surrogates"]
+        fitted[learned] = findings["passes"]
+    assert fitted == {1e9: 4, 0.0: 20}  # two parts of 5 steps, and of 30, in passes of 3
 
 
-def test_from_waves_on_no_direction_tells_the_class():
-    """Every image carries the pattern of its class with a sign of its own, and so does one that comes later."""
+def test_a_part_that_is_learned_waits_for_the_other(monkeypatch):
+    turns, watch = [], parts.Part.watch
+
+    def watching(self, loss):
+        turns.append(self.signs is None)
+        watch(self, 0.0 if self.signs is None else 10.0)
+
+    monkeypatch.setattr(parts, "WINDOW", 2)
+    monkeypatch.setattr(parts.Part, "watch", watching)
+    monkeypatch.setattr(shared_schedule, "MOST_STEPS", 6)
+    quick(EM, epochs=None, batch_size=20).fit(make_dataset(60, channels=3, side=16), progress=False)
+    assert turns == [True, False, True] + 9 * [False]
+
+
+def test_red_and_green_tell_no_direction_and_blue_does():
+    """Every image carries two patterns of its class, one with a sign of its own; so does one that comes later."""
     data = make_dataset(80, channels=3, side=32)
     labels, shared = np.array(data["label"]), {}
-    for start in ("waves", "zero"):
-        protect = quick(EM, start=start, pattern_share=1, epochs=4).fit(data, on_unseen="craft", progress=False)
+    for patterns in ("two", "one"):
+        protect = quick(EM, patterns=patterns, pattern_share=1, epochs=4).fit(data, on_unseen="craft", progress=False)
         for which, some in (("fitted", data), ("later", make_dataset(80, channels=3, side=32, seed=1))):
             change = pixels_of(some.map(protect)).astype(int) - pixels_of(some)
             means = np.stack([change[labels == label].mean(axis=0) for label in np.unique(labels)])
-            shared[start, which] = abs(means).mean() / abs(change).mean()
             assert abs(change).mean() > 2
-    assert shared["waves", "fitted"] < 0.2
-    assert shared["waves", "later"] < 0.6
-    assert shared["zero", "fitted"] > 0.8
-    assert shared["zero", "later"] > 0.8
+            for place, channel in enumerate(("red", "green", "blue")):
+                shared[patterns, which, channel] = (abs(means).mean((0, 1, 2)) / abs(change).mean((0, 1, 2)))[place]
+    for channel in ("red", "green"):
+        assert shared["two", "fitted", channel] < 0.2
+        assert shared["two", "later", channel] < 0.6
+    for which in ("fitted", "later"):
+        assert shared["two", which, "blue"] > 0.8
+        assert min(shared["one", which, channel] for channel in ("red", "green", "blue")) > 0.8
+
+
+@pytest.mark.parametrize("side", [12, 13])
+def test_patterns_are_as_coarse_as_was_asked_for(side):
+    data = make_dataset(48, side=side)
+    coarse, fine = (
+        pixels_of(data.map(quick(EM, grain=grain, pattern_share=1).fit(data, progress=False))).astype(int)
+        - pixels_of(data)
+        for grain in (2, 1)
+    )
+    inner = (pixels_of(data) > 8) & (pixels_of(data) < 247)  # elsewhere the change is clipped
+    for change, equal in ((coarse, True), (fine, False)):
+        squares = change[:, :12, :12].reshape(48, 6, 2, 6, 2)
+        whole = inner[:, :12, :12].reshape(48, 6, 2, 6, 2).all(axis=(2, 4))
+        spread = squares.max(axis=(2, 4)) - squares.min(axis=(2, 4))
+        assert bool((spread[whole] == 0).all()) == equal
 
 
 @pytest.mark.parametrize("schedule", ["shared", "paper"])

@@ -7,44 +7,57 @@ in the eyes of a guide, a model of the clean images.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_unlearnable.errors import option
+from hf_unlearnable.errors import option, worded
+from hf_unlearnable.methods.alternating.networks import guides_of
+from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
-from hf_unlearnable.methods.alternating.schedules import PaperSchedule, SharedSchedule
+from hf_unlearnable.methods.alternating.shared_schedule import SharedSchedule
 from hf_unlearnable.methods.task import Task
 
-LEARNED = 0.98  # of the protected images
-ENOUGH = 1500  # steps of class patterns; on photographs they are learned after about 1,100, of few images or many
+LEARNED = 0.9  # of the protected images
 PASS = 4 / 3  # how long a pass of the alternation takes, in epochs of training: by the clock, at 64 pixels a side
+UNTIL_LEARNED = 24  # passes, about, of some thousand images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alternating(AlternatingRecipe):
     """Surrogates and perturbations trained against one another.
 
-    Two schedules. ``"shared"``, the default, first fits one pattern for each class, then the perturbation of every
-    image from there on; one forward pass per batch of randomly cropped and flipped images makes a step of the
+    Two schedules. ``"shared"``, the default, first fits one pattern for each class, then perhaps the perturbation of
+    every image from there on; one forward pass per batch of randomly cropped and flipped images makes a step of the
     surrogate and a step of what is fitted, seen through crop and flip: many small alternations. ``"paper"`` is the
     schedule of the authors of MI-UE: an epoch of the surrogate, then a pass in which every batch's perturbations
     take several steps against the frozen surrogate, unaugmented but for flips of the images.
+
+    Settings that are None depend on whether guides know the images (``OPEN`` in ``recipe.py`` has both values). Where
+    they do, as on graphics, 18 passes fit one pattern a class and then every image. Where they do not, as on
+    photographs, or none are asked for, patterns alone are fitted until they are learned, and carry what survives
+    compression, other networks, and the projection of whatever a linear model finds.
 
     Step sizes are fractions of the budget's radius, so that one recipe serves every budget and norm.
 
     Args:
         schedule: see above.
-        epochs: passes over the images, all together.
-        pattern_share: of them, fit the patterns of the classes; in [0, 1], the shared schedule only.
-        start: of the patterns. ``"zero"``; or ``"waves"``: those of ``texture``, and every image has the pattern of its
-            class with a sign drawn for it (as many of each in a class), so that no direction tells the class and no
-            projection takes the pattern out; but neither do networks see it that start with something linear on
-            patches. There are no guides then, the passes that would fit single images are left out, and small sets are
-            passed up to four times as often, until patterns have made 750 steps. The shared schedule only.
+        epochs: passes over the images, all together. Without guides and left open: until the surrogates' loss on what
+            is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500 steps
+            of each part); networks take patterns up all of a sudden, after some hundred steps, whatever the number of
+            images; patterns that are fitted longer turn into what compression rounds away.
+        pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
+        patterns: of each class. ``"one"``, in all channels. ``"two"``, of images in colour: blue carries one as it is,
+            which whoever begins with something linear takes up, and red and green carry another one with a sign drawn
+            for every image (as many of each in a class), so that no direction tells the class and no projection takes
+            it out. Each part has surrogates that see it alone, or they would learn the easier one only. The second
+            starts as the waves of ``texture``. Single images are not fitted then, and there are no guides.
         copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
             takes up may leave a victim cold.
+        grain: pixels a side of the squares that perturbations move by: what is coarse survives compression, scaling
+            and networks that begin with a large stride.
+        compressed: the share of the steps, in [0, 1], that see protected images as JPEG of a quality from 10 to 50
+            leaves them.
         batch_size: images of a surrogate's step, of all processes together.
         learning_rate: of the surrogate's SGD; decays by a cosine in the paper's schedule only, since an alternation
             needs a surrogate that keeps moving.
@@ -95,35 +108,44 @@ class Alternating(AlternatingRecipe):
             return ""
         if guides is not None and guides["used"]:  # they mislead in another way, and more passes gained nothing
             return ""
+        more = surrogates["epochs_to_try"]
+        advice = (
+            f"More passes protect better: {option('epochs', more)}"
+            if more
+            else f"Leave {worded(python='epochs', shell='--epochs')} out, and the change is fitted until they have"
+        )
         return (
             f"The models that the change was fitted to name {surrogates['accuracy']:.0%} of protected images right: "
-            f"they have not learned it to its end, so that others may not either. More passes protect better: "
-            f"{option('epochs', surrogates['epochs_to_try'])}."
+            f"they have not learned it to its end, so that others may not either. {advice}."
         )
 
     def parts(self) -> Mapping[str, float]:
         """Guides of one surrogate, class patterns and perturbations; nothing for the paper's schedule."""
         if self.schedule != "shared":
             return {}
+        recipe = self.settled(self.guided, channels=3)
+        patterns, images = recipe.passes
         guides = self.guides if self.guided else 0
-        patterns = round(self.pattern_share * self.epochs)
         return {
             **{f"{self.name}: guide {number + 1}": float(self.guide_epochs) for number in range(guides)},
-            f"{self.name}: class patterns": PASS * patterns,
-            f"{self.name}: perturbations": PASS * (self.epochs - patterns) * (self.start != "waves"),
+            f"{self.name}: class patterns": PASS * (UNTIL_LEARNED if patterns is None else patterns),
+            f"{self.name}: perturbations": PASS * images,
         }
 
     def run(self, task: Task) -> None:
         """Optimise by the schedule."""
-        if self.schedule == "paper":
-            PaperSchedule(self, task).run()
-        else:
-            alternation = SharedSchedule(self, task)
-            alternation.fit_patterns(round(self.epochs * self.pattern_share))
-            alternation.fit_images(self.epochs - round(self.epochs * self.pattern_share))
-            steps = math.ceil(len(task.shard.labels) / self.batch_size)
-            enough = math.ceil(ENOUGH / (steps * self.pattern_share)) if self.pattern_share else 0
-            task.findings["surrogates"] = {
-                "accuracy": alternation.learned(),
-                "epochs_to_try": max(2 * self.epochs, enough),
-            }
+        guides = guides_of(self, task)
+        recipe = self.settled(bool(guides), channels=task.images.pixels.shape[1])
+        if recipe.schedule == "paper":
+            PaperSchedule(recipe, task).run()
+            return
+        alternation = SharedSchedule(recipe, task, guides)
+        patterns, images = recipe.passes
+        alternation.fit_patterns(patterns)
+        alternation.fit_images(images)
+        passes = alternation.passes_made
+        task.findings["surrogates"] = {
+            "accuracy": alternation.learned(),
+            "passes": passes,
+            "epochs_to_try": 2 * passes if self.epochs is None else None,
+        }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -13,16 +13,30 @@ from hf_unlearnable.methods.base import Method
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.settings import Count, Few, Momentum, Rate, Share, Step, Weight
 
+# What settings are that were left open: where guides know the images, and where none do.
+OPEN: dict[str, tuple[Any, Any]] = {
+    "epochs": (18, None),
+    "patterns": ("one", "two"),
+    "copies": (2, 1),
+    "grain": (1, 2),
+    "compressed": (0.0, 0.5),
+}
+REFINING = 4  # passes over single images, after patterns that were fitted until they were learned
+
+R = TypeVar("R", bound="AlternatingRecipe")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlternatingRecipe(Method):
     """The settings of ``Alternating``, which says what they are, and what each may be."""
 
     schedule: Literal["shared", "paper"] = "shared"
-    epochs: Count = 18
+    epochs: Count | None = None
     pattern_share: Share = 2 / 3
-    start: Literal["zero", "waves"] = "zero"
-    copies: Few = 2
+    patterns: Literal["one", "two"] | None = None
+    copies: Few | None = None
+    grain: Few | None = None
+    compressed: Share | None = None
     batch_size: Count = 64
     learning_rate: Rate = 0.1
     momentum: Momentum = 0.9
@@ -40,8 +54,28 @@ class AlternatingRecipe(Method):
 
     @property
     def guided(self) -> bool:
-        """Whether guides are asked for; patterns with drawn signs cannot be drawn towards another class."""
-        return self.targeted_weight > 0 and self.start != "waves"
+        """Whether guides are asked for; a pattern with drawn signs cannot be drawn towards another class."""
+        return self.schedule == "shared" and self.targeted_weight > 0 and self.patterns != "two"
+
+    def settled(self: R, guided: bool, channels: int) -> R:
+        """This recipe without open settings.
+
+        Args:
+            guided: whether there are guides that know the images.
+            channels: of the images; one cannot carry two patterns.
+        """
+        known = guided or self.schedule == "paper"
+        chosen = {name: values[not known] for name, values in OPEN.items() if getattr(self, name) is None}
+        settled = replace(self, **chosen)
+        return replace(settled, patterns="one") if channels == 1 else settled
+
+    @property
+    def passes(self) -> tuple[int | None, int]:
+        """Passes over the patterns of the classes, and over single images; None: until the patterns are learned."""
+        if self.epochs is None:
+            return None, 0 if self.patterns == "two" else REFINING
+        of_patterns = self.epochs if self.patterns == "two" else round(self.epochs * self.pattern_share)
+        return of_patterns, self.epochs - of_patterns
 
     @abstractmethod
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch.nn import functional as F
@@ -14,7 +14,7 @@ from hf_unlearnable.defences.base import evaluating
 from hf_unlearnable.methods.em import EM
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.modeling.surrogate import Network
-from hf_unlearnable.settings import Range, Share, refuse
+from hf_unlearnable.settings import Count, Few, Range, Share, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class REM(EM, name="rem"):
     crops a step (EOT); here every step of the alternation sees one crop, and there are many. And an adversary of the
     paper makes 10 steps, in which a fit costs eight times as much as here with one, the step of fast adversarial
     training (arXiv 2001.03994). Without any step, ``attack_steps=0``, it is noise from the adversary's ball: SEM
-    (Liu et al. 2024, arXiv 2311.13091), for the cost of EM.
+    (Liu et al. 2024, arXiv 2311.13091), for the cost of 18 passes of EM.
 
     Args:
         attack_radius: of the adversary, as a share of the budget's radius; 1/2 in the paper's main table.
@@ -48,6 +48,11 @@ class REM(EM, name="rem"):
         arxiv="2203.14533",
     )
 
+    epochs: Count | None = 18
+    patterns: Literal["one", "two"] | None = "one"
+    copies: Few | None = 2
+    grain: Few | None = 1
+    compressed: Share | None = 0.0
     attack_radius: Share = 0.5
     attack_steps: Annotated[int, Range(least=0, most=1000)] = 1
 
