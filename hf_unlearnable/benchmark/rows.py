@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.lines import Accuracy
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 from hf_unlearnable.evaluation.verdicts import Verdict, worst
+from hf_unlearnable.methods import find_method
 from hf_unlearnable.training.run import Training
 
 Pair = tuple[str, str]  # victim with its recipe, defence
@@ -269,8 +270,19 @@ def _rows(cells: Sequence[CellRecord], sets: dict[str, SetRecord]) -> list[Row]:
         own = {one.digest for one in members}
         chosen = tuple(cell for cell in cells if cell.set in own)
         members.sort(key=lambda one: one.seed or 0)
-        rows.append(Row(members[0].name, members[0].identity["budget"], tuple(members), chosen, clean))
+        rows.append(Row(_called(members[0]), members[0].identity["budget"], tuple(members), chosen, clean))
     return sorted(rows, key=lambda row: _share(row.best))
+
+
+def _called(one: SetRecord) -> str:
+    """A method with the settings that are not its defaults now: these may be others than when the set was made."""
+    recipe = one.identity["method"]
+    kind = find_method(recipe.get("name"))
+    if kind is None:
+        return one.name
+    defaults = {field.name: field.default for field in fields(kind) if field.name != "seed"}
+    changed = [f"{name}={value}" for name, value in recipe.items() if name in defaults and value != defaults[name]]
+    return kind.name + (f":{','.join(changed)}" if changed else "")
 
 
 def _order(cell: CellRecord) -> tuple[Any, ...]:

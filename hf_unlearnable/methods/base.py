@@ -320,9 +320,14 @@ def get_method(name: str) -> type[Method]:
     return _methods.get(name)
 
 
+def find_method(name: str | None) -> type[Method] | None:
+    """The class of a method by its name; None if there is none, or it is not installed here."""
+    return None if name is None else _methods.find(name)
+
+
 def find_paper(method: str | None) -> Paper | None:
     """The paper of a method by its name; None if it has none, or is not installed here."""
-    kind = _methods.find(method) if method is not None else None
+    kind = find_method(method)
     return None if kind is None else kind.citation
 
 

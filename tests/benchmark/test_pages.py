@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.pages import CHROMIUM, NEEDS_CHROMIUM
 
-from hf_unlearnable import DataError
+from hf_unlearnable import MIUE, DataError
 from hf_unlearnable.benchmark import write_pages
 from hf_unlearnable.benchmark.correlations import plots_of, spearman
 from hf_unlearnable.benchmark.protocol import THIEVES
@@ -101,6 +101,16 @@ def test_the_best_thief_decides_the_order_and_gaps_are_shown(frozen, tmp_path):
     assert page.index('"row">other') < page.index('"row">texture')
 
 
+def test_a_row_of_defaults_that_have_changed_since_says_so(frozen, tmp_path):
+    """Two recipes of one name are two rows with two names, whatever their documents were called when they were made."""
+    now = {"name": "mi-ue", **MIUE().recipe()}
+    before = {name: value for name, value in now.items() if name != "grain"} | {"epochs": 18, "copies": 2}
+    for run, recipe in (("now", now), ("before", before)):
+        copy(frozen, tmp_path / run, epochs=learned, identity={"method": recipe}, sets={"name": "mi-ue"})
+    (table,) = tables_of([tmp_path / "before", tmp_path / "now"])
+    assert sorted(row.name for row in table.rows) == ["mi-ue", "mi-ue:epochs=18,copies=2"]
+
+
 def test_a_thief_of_the_protocol_whom_nobody_met_is_a_gap_of_all(frozen, tmp_path, monkeypatch):
     copy(frozen, tmp_path / "a", epochs=learned)
     monkeypatch.setitem(THIEVES, "tiny", (*THIEVES["tiny"], ("knn", "", "none")))
@@ -131,7 +141,7 @@ def test_every_budget_has_a_table(frozen, tmp_path):
 
 
 def test_names_that_others_chose_are_escaped(frozen, tmp_path):
-    copy(frozen, tmp_path, sets={"name": NASTY})
+    copy(frozen, tmp_path, **method(NASTY))
     markdown, page, *_ = (file.read_text() for file in write_pages([tmp_path], tmp_path))
     assert NASTY not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page

@@ -102,5 +102,5 @@ def parts_of(recipe: AlternatingRecipe, task: Task) -> list[Part]:
     signs = torch.from_numpy(balanced_signs(task.shard.labels, rng)[task.shard.rows]).to(device)
     waves = np.stack([wave(codes[label % len(codes)], *shape[1:]) for label in range(count)])
     start = task.budget.direction(torch.from_numpy(waves).to(device)[:, None].expand(count, *shape)) * ~last
-    straight = Part(recipe, task, last, nothing, 0.0)  # what is in blue does not outlive JPEG anyway
+    straight = Part(recipe, task, last, nothing, compressed)
     return [straight, Part(recipe, task, ~last, start, compressed, signs, first=len(straight.learners))]

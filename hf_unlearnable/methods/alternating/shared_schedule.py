@@ -234,7 +234,12 @@ class SharedSchedule:
         if drawn >= part.compressed:
             return images
         lowest, highest = QUALITIES
-        return compressed_batch(images, round(lowest + (highest - lowest) * quality))
+        place = part.channels.flatten()
+        if place.sum() > 1:
+            place = torch.ones_like(place)
+        left = images.clone()
+        left[:, place] = compressed_batch(images[:, place], round(lowest + (highest - lowest) * quality))
+        return left
 
     def _perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of the batch of this process, or of those of all processes: then the others' features are constants."""
