@@ -389,7 +389,11 @@ def test_patterns_are_fitted_until_they_are_learned(monkeypatch):
         monkeypatch.setattr(parts, "WINDOW", 5)
         monkeypatch.setattr(parts, "LEARNED", learned)
         monkeypatch.setattr(shared_schedule, "MOST_STEPS", most)
-        findings = quick(EM, epochs=None, batch_size=20).fit(data, progress=False).about["findings"]["surrogates"]
+        findings = (
+            quick(EM, epochs=None, patterns="two", batch_size=20)
+            .fit(data, progress=False)
+            .about["findings"]["surrogates"]
+        )
         fitted[learned] = findings["passes"]
     assert fitted == {1e9: 4, 0.0: 20}  # two parts of 5 steps, and of 30, in passes of 3
 
@@ -404,7 +408,7 @@ def test_a_part_that_is_learned_waits_for_the_other(monkeypatch):
     monkeypatch.setattr(parts, "WINDOW", 2)
     monkeypatch.setattr(parts.Part, "watch", watching)
     monkeypatch.setattr(shared_schedule, "MOST_STEPS", 6)
-    quick(EM, epochs=None, batch_size=20).fit(make_dataset(60, channels=3, side=16), progress=False)
+    quick(EM, epochs=None, patterns="two", batch_size=20).fit(make_dataset(60, channels=3, side=16), progress=False)
     assert turns == [True, False, True] + 9 * [False]
 
 

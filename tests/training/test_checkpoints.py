@@ -17,7 +17,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, Surrogate
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 
-DATA = make_dataset(30)
+DATA = make_dataset(30, channels=3)
 
 
 class Killed(BaseException):
@@ -55,7 +55,7 @@ def fit(method: Method, folder, **options):
 
 VARIANTS = {
     "shared": MIUE(epochs=3, guides=2, guide_epochs=1, guide_accuracy=0, batch_size=8),
-    "two": MIUE(epochs=3, targeted_weight=0, batch_size=8),
+    "two": MIUE(epochs=3, patterns="two", batch_size=8),
     "paper": MIUE.paper(epochs=2, inner_steps=2, batch_size=8, perturbation_batch_size=8),
     "em": EM(epochs=2, batch_size=8, pattern_share=0),
     "reference": BEO(steps=2, epochs=1, batch_size=8),

@@ -34,9 +34,9 @@ class Alternating(AlternatingRecipe):
     take several steps against the frozen surrogate, unaugmented but for flips of the images.
 
     Settings that are None depend on whether guides know the images (``OPEN`` in ``recipe.py`` has both values). Where
-    they do, as on graphics, 18 passes fit one pattern a class and then every image. Where they do not, as on
-    photographs, or none are asked for, patterns alone are fitted until they are learned, and carry what survives
-    compression, other networks, and the projection of whatever a linear model finds.
+    they do, as on graphics, twelve passes fit one pattern a class and six every image. Where they do not, as on
+    photographs, or none are asked for, patterns are fitted until they are learned, and from there every image in four
+    passes; all of it is coarse and seen through JPEG, so that other networks take it up and compression leaves it.
 
     Step sizes are fractions of the budget's radius, so that one recipe serves every budget and norm.
 
@@ -47,11 +47,12 @@ class Alternating(AlternatingRecipe):
             of each part); networks take patterns up all of a sudden, after some hundred steps, whatever the number of
             images; patterns that are fitted longer turn into what compression rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
-        patterns: of each class. ``"one"``, in all channels. ``"two"``, of images in colour: blue carries one as it is,
-            which whoever begins with something linear takes up, and red and green carry another one with a sign drawn
-            for every image (as many of each in a class), so that no direction tells the class and no projection takes
-            it out. Each part has surrogates that see it alone, or they would learn the easier one only. The second
-            starts as the waves of ``texture``. Single images are not fitted then, and there are no guides.
+        patterns: of each class. ``"one"``, in all channels. ``"two"``, of images in colour, for those whose thief may
+            project patterns out: blue carries one as it is, which whoever begins with something linear takes up, and
+            red and green carry another one with a sign drawn for every image (as many of each in a class), so that no
+            direction tells the class and no projection takes it out; but a small ViT may learn past both. Each part
+            has surrogates that see it alone, or they would learn the easier one only; the second starts as the waves
+            of ``texture``. Single images are not fitted then, there are no guides, and the fit takes twice as long.
         copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
             takes up may leave a victim cold.
         grain: pixels a side of the squares that perturbations move by: what is coarse survives compression, scaling

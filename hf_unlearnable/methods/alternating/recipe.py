@@ -16,7 +16,6 @@ from hf_unlearnable.settings import Count, Few, Momentum, Rate, Share, Step, Wei
 # What settings are that were left open: where guides know the images, and where none do.
 OPEN: dict[str, tuple[Any, Any]] = {
     "epochs": (18, None),
-    "patterns": ("one", "two"),
     "copies": (2, 1),
     "grain": (1, 2),
     "compressed": (0.0, 0.5),
@@ -33,7 +32,7 @@ class AlternatingRecipe(Method):
     schedule: Literal["shared", "paper"] = "shared"
     epochs: Count | None = None
     pattern_share: Share = 2 / 3
-    patterns: Literal["one", "two"] | None = None
+    patterns: Literal["one", "two"] = "one"
     copies: Few | None = None
     grain: Few | None = None
     compressed: Share | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from torch.nn import functional as F
@@ -49,7 +49,6 @@ class REM(EM, name="rem"):
     )
 
     epochs: Count | None = 18
-    patterns: Literal["one", "two"] | None = "one"
     copies: Few | None = 2
     grain: Few | None = 1
     compressed: Share | None = 0.0
