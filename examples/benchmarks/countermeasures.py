@@ -55,7 +55,8 @@ from hf_unlearnable.training.run import TrainingRun
 
 SCRIPT = Path(__file__).stem
 GREY = ("fashion-mnist", TINY)
-METHODS = ("em", "mi-ue", "mi-ue-waves", "texture", "beo")
+METHODS = ("em", "mi-ue", "mi-ue-learned", "texture", "beo")
+GONE = ("mi-ue-waves",)  # recipes that the package no longer has, of which there are results
 PRETRAINED = "pretrained"
 DEFENCES = (
     "none",
@@ -212,9 +213,9 @@ def page(results: Sequence[ResultFile]) -> Path:
 
 
 def by_set(results: Sequence[ResultFile]) -> dict[str, list[ResultFile]]:
-    """The files of every set, in the order of ``METHODS``."""
+    """The files of every set, in the order of ``METHODS``, and then of ``GONE``."""
     found: dict[str, list[ResultFile]] = {}
-    for one in sorted(results, key=lambda one: METHODS.index(one.experiment.recipe or "")):
+    for one in sorted(results, key=lambda one: (*METHODS, *GONE).index(one.experiment.recipe or "")):
         found.setdefault(one.experiment.dataset or "", []).append(one)
     return dict(sorted(found.items()))
 
