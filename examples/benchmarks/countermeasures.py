@@ -73,6 +73,7 @@ DEFENCES = (
     "orthogonal-projection",
     "spectral-peak",
     "principal-directions",
+    "principal-directions:2",
     "staged",
     "recovery",
     "ueraser-lite",

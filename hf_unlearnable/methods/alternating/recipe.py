@@ -46,7 +46,7 @@ class AlternatingRecipe(Method):
     targeted_weight: Weight = 0.0
     guides: Few = 3
     guide_epochs: Count = 6
-    guide_accuracy: Share = 2 / 3
+    guide_accuracy: Share = 3 / 4
     inner_steps: Count = 1
     perturbation_batch_size: Count = 512
     gather_features: bool = False
