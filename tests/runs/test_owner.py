@@ -189,7 +189,8 @@ def test_methods_that_tell_classes_apart_protect_one_owner_among_others(method, 
     monkeypatch.setattr(Auto, "candidates", ("texture",))
     monkeypatch.setattr(Auto, "thieves", (("small-vgg", "sgd"),))
     recipe = Method.parse(method)
-    recipe = replace(recipe, epochs=1, batch_size=16) if hasattr(recipe, "epochs") else replace(recipe, thief_epochs=1)
+    short = {"epochs": 1, "batch_size": 16, "thief_epochs": 1}
+    recipe = replace(recipe, **{name: value for name, value in short.items() if hasattr(recipe, name)})
     seen = {}
 
     def watched(self, task, real=type(recipe).run):
