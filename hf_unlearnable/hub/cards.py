@@ -237,7 +237,11 @@ def _protection_words(facts: DatasetFacts) -> dict[str, Any]:
         "models": [LEARNERS[kind] for kind in facts.beside],
         "others": [line for line in blocks[0] if line.others and line.seeds] if blocks else [],
         "recipe": plain_markdown(
-            ", ".join(f"{key} {value}" for key, value in described.method.items() if key not in SECRET)
+            ", ".join(
+                f"{key} {value}"
+                for key, value in {"name": described.method_name, **described.settings}.items()
+                if key not in SECRET
+            )
         ),
         "verification": figures,
         "verified": "all images, as they were read back" if facts.read_back else "a sample, when they were made",

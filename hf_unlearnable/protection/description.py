@@ -101,8 +101,10 @@ class Description:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields of the recipe and their values."""
-        return {name: value for name, value in self.method.items() if name != "name"}
+        """The fields of the recipe and their values, those among them that the fit settled (``findings``)."""
+        fields = {name: value for name, value in self.method.items() if name != "name"}
+        settled = self.findings.get("settings")
+        return {**fields, **settled} if isinstance(settled, dict) else fields
 
     def __str__(self) -> str:
         """Method and budget, such as ``mi-ue linf:8``."""

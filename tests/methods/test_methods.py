@@ -398,6 +398,21 @@ def test_patterns_are_fitted_until_they_are_learned(monkeypatch):
     assert fitted == {1e9: 4, 0.0: 20}  # two parts of 5 steps, and of 30, in passes of 3
 
 
+def test_what_was_left_open_is_told_as_it_was_settled():
+    data = make_dataset(48, channels=3, side=16)
+    asked = {"epochs": 2, "grain": 4}
+    for guided, copies, compressed in ((True, 2, 0.0), (False, 1, 0.5)):
+        method = quick(MIUE, guide_accuracy=0.0 if guided else 1.0, **asked)
+        protection = method.fit(data, progress=False)
+        told = protection.description.settings
+        assert {name: told[name] for name in ("epochs", "grain", "copies", "compressed")} == {
+            **asked,
+            "copies": copies,
+            "compressed": compressed,
+        }
+        assert protection.about["method"]["copies"] is None  # what was asked for is kept beside it
+
+
 def test_a_part_that_is_learned_waits_for_the_other(monkeypatch):
     turns, watch = [], parts.Part.watch
 

@@ -14,7 +14,7 @@ from typing import Any
 from hf_unlearnable.errors import option, worded
 from hf_unlearnable.methods.alternating.networks import guides_of
 from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
-from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
+from hf_unlearnable.methods.alternating.recipe import OPEN, AlternatingRecipe
 from hf_unlearnable.methods.alternating.shared_schedule import SharedSchedule
 from hf_unlearnable.methods.task import Task
 
@@ -145,6 +145,8 @@ class Alternating(AlternatingRecipe):
         alternation.fit_patterns(patterns)
         alternation.fit_images(images)
         passes = alternation.passes_made
+        settled = {name: getattr(recipe, name) for name in OPEN}
+        task.findings["settings"] = {**settled, "epochs": recipe.epochs or passes}
         task.findings["surrogates"] = {
             "accuracy": alternation.learned(),
             "passes": passes,
