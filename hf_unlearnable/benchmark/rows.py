@@ -281,8 +281,9 @@ def _called(one: SetRecord) -> str:
     if kind is None:
         return one.name
     defaults = {field.name: field.default for field in fields(kind) if field.name != "seed"}
-    changed = [f"{name}={value}" for name, value in recipe.items() if name in defaults and value != defaults[name]]
-    return kind.name + (f":{','.join(changed)}" if changed else "")
+    changed = {name: value for name, value in recipe.items() if name in defaults and value != defaults[name]}
+    told = [f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed.items()]
+    return ":".join(filter(None, [kind.name, ",".join(told)]))
 
 
 def _order(cell: CellRecord) -> tuple[Any, ...]:
