@@ -15,9 +15,11 @@ from helpers.methods import QUICK, methods, quick
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, Surrogate
+from hf_unlearnable.methods.alternating import parts, shared_schedule
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 
-DATA = make_dataset(30, channels=3)
+DATA = make_dataset(30)
+COLOURS = make_dataset(30, channels=3)
 
 
 class Killed(BaseException):
@@ -48,9 +50,9 @@ def fit_and_kill(method: Method, folder, monkeypatch, number: int, **options) ->
             fit(method, folder, **options)
 
 
-def fit(method: Method, folder, **options):
+def fit(method: Method, folder, data=DATA, **options):
     options = {"checkpoint_every": 0, "progress": False, **options}
-    return method.fit(DATA, checkpoint_dir=folder, **options)
+    return method.fit(data, checkpoint_dir=folder, **options)
 
 
 VARIANTS = {
@@ -66,13 +68,29 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
-    method = VARIANTS[name]
-    undisturbed = fit(method, None)
+    method, data = VARIANTS[name], COLOURS if name == "two" else DATA
+    undisturbed = fit(method, None, data)
     for number in (1, 3, 2):  # each process gets that much further than the one before
-        fit_and_kill(method, tmp_path / "kept", monkeypatch, number)
-    again = fit(method, tmp_path / "kept")
+        fit_and_kill(method, tmp_path / "kept", monkeypatch, number, data=data)
+    again = fit(method, tmp_path / "kept", data)
     assert store_of(again) == store_of(undisturbed)
     assert again.digest == undisturbed.digest  # what was found out about it too
+
+
+@pytest.mark.parametrize("patterns", ["one", "two"])
+def test_a_fit_until_it_is_learned_goes_on_to_the_same_bytes(patterns, tmp_path, monkeypatch):
+    """Wherever in the windows of its losses it was killed, and after it had learned."""
+    monkeypatch.setattr(shared_schedule, "MOST_STEPS", 12)
+    monkeypatch.setattr(parts, "WINDOW", 3)
+    monkeypatch.setattr(parts, "LEARNED", 10.0)
+    method = EM(batch_size=8, patterns=patterns)
+    undisturbed = fit(method, None, COLOURS)
+    assert undisturbed.about["findings"]["surrogates"]["passes"] < 12
+    for number in (1, 1, 2):
+        fit_and_kill(method, tmp_path / "kept", monkeypatch, number, data=COLOURS)
+    again = fit(method, tmp_path / "kept", COLOURS)
+    assert store_of(again) == store_of(undisturbed)
+    assert again.digest == undisturbed.digest
 
 
 @pytest.fixture

@@ -42,6 +42,12 @@ def test_every_row_is_moved_by_one_process_once_an_epoch(said):
     assert said["contract"]["moved"] == [2.0] * len(DATA)  # the pattern of its class, then one epoch of its own
 
 
+def test_all_processes_stop_when_the_patterns_are_learned(said):
+    assert (
+        said["contract"]["passes"] < 10
+    )  # of 20 steps for each of two parts; a process that went on would wait for ever
+
+
 def test_surrogates_of_all_processes_are_one(said):
     assert said["contract"]["apart"] == 0
 

@@ -18,7 +18,7 @@ from hf_unlearnable.methods.alternating.recipe import OPEN, AlternatingRecipe
 from hf_unlearnable.methods.alternating.shared_schedule import SharedSchedule
 from hf_unlearnable.methods.task import Task
 
-LEARNED = 0.9  # of the protected images
+NAMED_RIGHT = 0.9  # of the protected images, by surrogates that have learned them
 PASS = 4 / 3  # how long a pass of the alternation takes, in epochs of training: by the clock, at 64 pixels a side
 UNTIL_LEARNED = 24  # passes, about, of some thousand images
 
@@ -58,7 +58,7 @@ class Alternating(AlternatingRecipe):
         grain: pixels a side of the squares that perturbations move by: what is coarse survives compression, scaling
             and networks that begin with a large stride.
         compressed: the share of the steps, in [0, 1], that see protected images as JPEG of a quality from 10 to 50
-            leaves them.
+            leaves them; by Pillow, on the CPU.
         batch_size: images of a surrogate's step, of all processes together.
         learning_rate: of the surrogate's SGD; decays by a cosine in the paper's schedule only, since an alternation
             needs a surrogate that keeps moving.
@@ -105,7 +105,7 @@ class Alternating(AlternatingRecipe):
     @staticmethod
     def _of_surrogates(findings: Mapping[str, Any]) -> str:
         surrogates, guides = findings.get("surrogates"), findings.get("guides")
-        if surrogates is None or surrogates["accuracy"] >= LEARNED:
+        if surrogates is None or surrogates["accuracy"] >= NAMED_RIGHT:
             return ""
         if guides is not None and guides["used"]:  # they mislead in another way, and more passes gained nothing
             return ""
