@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -43,6 +43,12 @@ class Elsewhere:
         return {"released": self.public or self.name, "split": self.split}
 
 
+def not_default(method: type[Method], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe that are not the defaults of its method now, but for the seed."""
+    defaults = {field.name: field.default for field in fields(method) if field.name != "seed"}
+    return {name: value for name, value in recipe.items() if name in defaults and value != defaults[name]}
+
+
 @dataclass(frozen=True)
 class Protected:
     """A protected set: one fit of one method at one budget, or what another tool made.
@@ -64,9 +70,8 @@ class Protected:
         """What tables call the method: its name with the settings that are not its defaults, but for the seed."""
         if isinstance(self.method, Elsewhere):
             return self.method.name
-        own = [field for field in fields(self.method) if field.name != "seed"]
-        changed = [field.name for field in own if getattr(self.method, field.name) != field.default]
-        settings = ",".join(f"{name}={getattr(self.method, name)}" for name in changed)
+        changed = not_default(type(self.method), self.method.recipe())
+        settings = ",".join(f"{name}={value}" for name, value in changed.items())
         return f"{self.method.name}:{settings}" if settings else self.method.name
 
     @property

@@ -6,13 +6,14 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hf_unlearnable.benchmark.cells import not_default
 from hf_unlearnable.benchmark.protocol import DATASETS, VERSION, thieves_of
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord, read_all
 from hf_unlearnable.budget import Budget
@@ -280,9 +281,8 @@ def _called(one: SetRecord) -> str:
     kind = find_method(recipe.get("name"))
     if kind is None:
         return one.name
-    defaults = {field.name: field.default for field in fields(kind) if field.name != "seed"}
-    changed = {name: value for name, value in recipe.items() if name in defaults and value != defaults[name]}
-    told = [f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed.items()]
+    changed = not_default(kind, recipe).items()
+    told = [f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed]
     return ":".join(filter(None, [kind.name, ",".join(told)]))
 
 

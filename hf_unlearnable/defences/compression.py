@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from hf_unlearnable.budget import WHITE
+from hf_unlearnable.data.pixels import to_array, to_image
 from hf_unlearnable.defences.base import Defence
 from hf_unlearnable.settings import Range
 
@@ -62,19 +65,14 @@ def compressed(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(stream)
 
 
-def compressed_batch(images: torch.Tensor, quality: int) -> torch.Tensor:
-    """What JPEG leaves of a batch, by Pillow; gradients flow back as if nothing had been done.
-
-    That is the straight-through estimate (Bengio et al. 2013, arXiv 1308.3432): what compression rounds away has no
-    gradient of its own.
+def compressed_batch(images: torch.Tensor, qualities: Sequence[int]) -> torch.Tensor:
+    """What JPEG leaves of a batch, by Pillow, which knows no gradients.
 
     Args:
-        images: (B, C, H, W) with one or three channels, about in [0, 1].
-        quality: 1 to 100.
+        images: (B, C, H, W) with one or three channels, in [0, 1]; what is outside is clipped.
+        qualities: B of them, 1 to 100.
     """
-    levels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    left = [
-        np.asarray(compressed(Image.fromarray(one.squeeze(2) if one.shape[2] == 1 else one), quality)) for one in levels
-    ]
-    result = torch.from_numpy(np.stack(left)).to(images.device).view(len(images), *levels.shape[1:]).permute(0, 3, 1, 2)
-    return images + (result.to(images.dtype) / 255 - images).detach()
+    levels = (images.detach().clamp(0, 1) * WHITE).round().to(torch.uint8).cpu().numpy()
+    pairs = zip(levels, qualities, strict=True)
+    arrays = [to_array(compressed(to_image(one), quality)) for one, quality in pairs]
+    return torch.from_numpy(np.stack(arrays)).to(images) / WHITE

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hf_unlearnable.budget import WHITE
-from hf_unlearnable.data.pixels import to_array, to_image
 from hf_unlearnable.defences.augmentation import Batch, load_kornia
 from hf_unlearnable.defences.base import Defence, evaluating
-from hf_unlearnable.defences.compression import compressed
+from hf_unlearnable.defences.compression import compressed_batch
 from hf_unlearnable.modeling.surrogate import Network
 from hf_unlearnable.settings import Range
 
@@ -75,10 +72,7 @@ def erase(images: torch.Tensor, generator: torch.Generator, *, jpeg: bool = Fals
     """One draw of UEraser's augmentation for each image of a batch (B, C, H, W) in [0, 1]."""
     if jpeg:
         qualities = torch.randint(10, 100, (len(images),), generator=generator).tolist()
-        levels = (images * WHITE).round().to(torch.uint8).cpu().numpy()
-        pairs = zip(levels, qualities, strict=True)
-        arrays = [to_array(compressed(to_image(one), quality)) for one, quality in pairs]
-        images = torch.from_numpy(np.stack(arrays)).to(images) / WHITE
+        images = compressed_batch(images, qualities)
     seed = int(torch.randint(2**62, (1,), generator=generator))
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # kornia draws from the global state

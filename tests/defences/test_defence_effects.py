@@ -36,7 +36,7 @@ from hf_unlearnable.defences import (
     UEraserMax,
     augmentation,
     available_defences,
-    ueraser,
+    compression,
 )
 from hf_unlearnable.defences.augmentation import beta, mix, paste
 from hf_unlearnable.defences.projection import softmax_regression
@@ -430,13 +430,13 @@ def test_ueraser_paints_plasma_over_every_image(network):
 
 
 def test_ueraser_compresses_first_at_any_quality_from_10_to_99(network, monkeypatch):
-    seen, real = [], ueraser.compressed
+    seen, real = [], compression.compressed
 
     def watching(image, quality):
         seen.append((to_array(image), quality))
         return real(image, quality)
 
-    monkeypatch.setattr(ueraser, "compressed", watching)
+    monkeypatch.setattr(compression, "compressed", watching)
     images, targets = batch(300, channels=3, side=8)
     UEraserLite(jpeg=True).batch(images, targets, network, generator())
     levels = (images * 255).round().byte().numpy()

@@ -77,7 +77,7 @@ def contract(data, folder: Path) -> dict:
     crafted.fit(data, output_dir=folder / "gathered", progress=False, on_unseen="craft")
     shared_schedule.MOST_STEPS, parts.WINDOW, parts.LEARNED = 20, 2, 10.0  # learned at once, and all stop together
     learned = EM(batch_size=16, patterns="two").fit(data, output_dir=folder / "learned", progress=False)
-    said["passes"] = learned.about["findings"]["surrogates"]["passes"]
+    said["passes"] = learned.about["findings"]["settings"]["epochs"]
     counted = Counting(
         epochs=2, batch_size=16, pattern_share=0.5, targeted_weight=1, guides=1, guide_epochs=1, guide_accuracy=0
     ).fit(data, output_dir=folder / "counted", progress=False)

@@ -363,7 +363,7 @@ def test_a_change_that_its_own_models_have_not_learned_is_told(monkeypatch):
     assert "change is fitted" not in describe_findings("mi-ue", guided)
     monkeypatch.setattr(shared_schedule, "MOST_STEPS", 3)
     found = quick(EM, epochs=None).fit(make_dataset(60), progress=False).about["findings"]
-    assert f"More passes protect better: epochs={2 * found['surrogates']['passes']}." in describe_findings("em", found)
+    assert f"More passes protect better: epochs={2 * found['settings']['epochs']}." in describe_findings("em", found)
 
 
 def test_guides_who_know_little_are_left_out():
@@ -392,9 +392,9 @@ def test_patterns_are_fitted_until_they_are_learned(monkeypatch):
         findings = (
             quick(EM, epochs=None, patterns="two", batch_size=20)
             .fit(data, progress=False)
-            .about["findings"]["surrogates"]
+            .about["findings"]["settings"]
         )
-        fitted[learned] = findings["passes"]
+        fitted[learned] = findings["epochs"]
     assert fitted == {1e9: 4, 0.0: 20}  # two parts of 5 steps, and of 30, in passes of 3
 
 

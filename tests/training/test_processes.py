@@ -18,7 +18,7 @@ from hf_unlearnable import Training, available_methods, learnability
 from hf_unlearnable.training.processes import owners
 
 CONFIGURATION = ROOT / "examples" / "accelerate" / "cpu.yaml"
-DATA = make_dataset(62)
+DATA = make_dataset(62, channels=3)
 
 
 def work(folder: Path, *names: str) -> dict:
@@ -43,9 +43,8 @@ def test_every_row_is_moved_by_one_process_once_an_epoch(said):
 
 
 def test_all_processes_stop_when_the_patterns_are_learned(said):
-    assert (
-        said["contract"]["passes"] < 10
-    )  # of 20 steps for each of two parts; a process that went on would wait for ever
+    # Of 20 steps for each of two parts; a process that went on would wait for ever.
+    assert said["contract"]["passes"] < 10
 
 
 def test_surrogates_of_all_processes_are_one(said):

@@ -149,6 +149,5 @@ class Alternating(AlternatingRecipe):
         task.findings["settings"] = {**settled, "epochs": recipe.epochs or passes}
         task.findings["surrogates"] = {
             "accuracy": alternation.learned(),
-            "passes": passes,
             "epochs_to_try": 2 * passes if self.epochs is None else None,
         }

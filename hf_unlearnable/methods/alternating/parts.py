@@ -27,7 +27,6 @@ class Part:
         task: whose images.
         channels: which of them, booleans (C, 1, 1).
         start: of the patterns (K, C, H, W), zero in other channels.
-        compressed: the share of its steps that see images as JPEG leaves them.
         signs: with which each image carries its pattern (N,); all with one where left out.
         first: the number of its first surrogate.
     """
@@ -38,11 +37,10 @@ class Part:
         task: Task,
         channels: torch.Tensor,
         start: torch.Tensor,
-        compressed: float,
         signs: torch.Tensor | None = None,
         first: int = 0,
     ) -> None:
-        self.channels, self.start, self.compressed, self.signs, self.task = channels, start, compressed, signs, task
+        self.channels, self.start, self.signs, self.task = channels, start, signs, task
         self.learners: list[Learner] = learners_of(recipe, task, first)
         self.steps, self.loss = 0, math.inf
         self.losses: list[float] = []
@@ -92,9 +90,8 @@ def parts_of(recipe: AlternatingRecipe, task: Task) -> list[Part]:
     """
     count, shape, device = len(task.images.names), task.images.pixels.shape[1:], task.accelerator.device
     nothing, everywhere = torch.zeros(count, *shape, device=device), torch.ones(shape[0], 1, 1, device=device).bool()
-    compressed = recipe.compressed or 0.0
     if recipe.patterns == "one":
-        return [Part(recipe, task, everywhere, nothing, compressed)]
+        return [Part(recipe, task, everywhere, nothing)]
     last = torch.zeros_like(everywhere)
     last[-1] = True
     rng = private_generator(recipe.seed, task)
@@ -102,5 +99,5 @@ def parts_of(recipe: AlternatingRecipe, task: Task) -> list[Part]:
     signs = torch.from_numpy(balanced_signs(task.shard.labels, rng)[task.shard.rows]).to(device)
     waves = np.stack([wave(codes[label % len(codes)], *shape[1:]) for label in range(count)])
     start = task.budget.direction(torch.from_numpy(waves).to(device)[:, None].expand(count, *shape)) * ~last
-    straight = Part(recipe, task, last, nothing, compressed)
-    return [straight, Part(recipe, task, ~last, start, compressed, signs, first=len(straight.learners))]
+    straight = Part(recipe, task, last, nothing)
+    return [straight, Part(recipe, task, ~last, start, signs, first=len(straight.learners))]

@@ -227,19 +227,24 @@ class SharedSchedule:
         return gradients, reached
 
     def _published(self, part: Part, images: torch.Tensor) -> torch.Tensor:
-        """Protected images (B, C, H, W), a share of the times as JPEG leaves them."""
-        if not part.compressed:
+        """Protected images (B, C, H, W), a share of the times as JPEG leaves them.
+
+        A part of one channel is compressed as a greyscale image: what is in blue alone hardly outlives JPEG of colours,
+        and is to become smooth all the same. Gradients flow back as if nothing had been done: the straight-through
+        estimate (Bengio et al. 2013, arXiv 1308.3432), since what is rounded away has no gradient of its own.
+        """
+        if not self.recipe.compressed:
             return images
-        drawn, quality = torch.rand(2, generator=self.cursor.generator).tolist()
-        if drawn >= part.compressed:
+        drawn, place = torch.rand(2, generator=self.cursor.generator).tolist()
+        if drawn >= self.recipe.compressed:
             return images
         lowest, highest = QUALITIES
-        place = part.channels.flatten()
-        if place.sum() > 1:
-            place = torch.ones_like(place)
-        left = images.clone()
-        left[:, place] = compressed_batch(images[:, place], round(lowest + (highest - lowest) * quality))
-        return left
+        qualities = [round(lowest + (highest - lowest) * place)] * len(images)
+        channels = part.channels.flatten()
+        alone = int(channels.sum()) == 1
+        seen = images[:, channels] if alone else images
+        seen = seen + (compressed_batch(seen, qualities) - seen).detach()
+        return torch.where(part.channels, seen, images) if alone else seen
 
     def _perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of the batch of this process, or of those of all processes: then the others' features are constants."""
