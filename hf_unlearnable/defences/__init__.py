@@ -1,6 +1,7 @@
 """What a thief may do against a protection, by name: ``Defence.parse("jpeg:50")``."""
 
 from hf_unlearnable.defences.adaptive import (
+    ClassClusters,
     ClassMean,
     ColourFloor,
     PatternSubtraction,
@@ -22,6 +23,7 @@ __all__ = [
     "AdversarialTraining",
     "BitDepth",
     "Blur",
+    "ClassClusters",
     "ClassMean",
     "ColourFloor",
     "CutMix",

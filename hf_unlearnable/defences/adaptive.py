@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from PIL import Image
+from scipy.cluster.vq import kmeans
 from scipy.ndimage import median_filter
 from torch.nn import functional as F
 
@@ -19,6 +20,7 @@ from hf_unlearnable.settings import Few, Levels, Range
 # Light, red against green, both against blue: orthogonal, each of length one.
 _OPPONENT = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]))
 MOST = 1000  # images of a class that directions are found in: more tell hardly more, and cost their square
+RUNS = 8  # of k-means
 FEWEST = 5  # images of a class that must be flat at a pixel, or nothing is known of its pattern there
 
 
@@ -135,35 +137,51 @@ class PrincipalDirections(Defence, name="principal-directions"):
 
     def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
         """Find the directions."""
-        channels, height, width = images.pixels.shape[1:]
-        colours = _OPPONENT if channels == len(_OPPONENT) else torch.eye(channels)
-
-        def spectra(pixels: torch.Tensor) -> torch.Tensor:
-            return _spectra(torch.einsum("ij,bjhw->bihw", colours.to(pixels.device), pixels))
-
-        power = sum(spectra(pixels).abs().square().sum(dim=0) for pixels, _ in unit_chunks(images, 512)) / len(images)
-        down, across = torch.fft.fftfreq(height)[:, None] * height, torch.fft.rfftfreq(width) * width
-        level = (down.square() + across.square()).clamp(min=1)
-        smooth = torch.from_numpy(median_filter((power * level).numpy(), (1, 3, 3), mode="wrap")) / level
-        root = smooth.clamp(min=1e-12).sqrt()
-
-        def whitened(pixels: torch.Tensor) -> torch.Tensor:
-            return torch.fft.irfft2(spectra(pixels) / root.to(pixels.device), s=(height, width)).flatten(1)
-
+        space = _Whitening(images)
         found = torch.zeros(len(images.names), self.count, images.pixels[0].size)
         for label in np.unique(images.labels):
-            rows = np.flatnonzero(images.labels == label)[:MOST]
-            vectors = torch.cat([F.normalize(whitened(part)) for part, _ in unit_chunks(images.select(rows), 512)])
+            vectors = space.vectors_of(images, label)
             # The singular vectors by the smaller of the two products: there are more values in an image than images.
             lengths, weights = torch.linalg.eigh(vectors @ vectors.T)
             first = (weights.T @ vectors)[-self.count :] / lengths[-self.count :, None].clamp(min=1e-12).sqrt()
             found[label, : len(first)] = first
 
         def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
-            own = found.to(seen.device)[named.to(seen.device)]
-            part = torch.einsum("bkd,bk->bd", own, torch.einsum("bkd,bd->bk", own, whitened(seen))).view(seen.shape)
-            part = torch.fft.irfft2(torch.fft.rfft2(part) * root.to(seen.device), s=(height, width))
-            return seen - torch.einsum("ij,bihw->bjhw", colours.to(seen.device), part)
+            own, vectors = found.to(seen.device)[named.to(seen.device)], space.whitened(seen)
+            return seen - space.coloured(torch.einsum("bkd,bk->bd", own, torch.einsum("bkd,bd->bk", own, vectors)))
+
+        return correct
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassClusters(Defence, name="class-clusters"):
+    """Group the images of every class by what they carry, and take the mean of its group out of every image.
+
+    Several patterns of a class, of which every image carries one, have neither a mean nor few directions in common. But
+    whitened as by ``PrincipalDirections``, and at one length, images that carry the same one lie together: k-means
+    (scipy, the best of ``RUNS`` starts) finds the groups, and every image loses its part along the mean of the nearest
+    one. The first ``MOST`` images of a class are looked at.
+
+    Args:
+        count: groups of a class.
+    """
+
+    count: Few = 4
+
+    def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
+        """Find the groups."""
+        space, rng = _Whitening(images), np.random.default_rng(seed)
+        found = torch.zeros(len(images.names), self.count, images.pixels[0].size)
+        for label in np.unique(images.labels):
+            vectors = space.vectors_of(images, label)
+            means, _ = kmeans(vectors.numpy(), min(self.count, len(vectors)), iter=RUNS, rng=rng)
+            found[label, : len(means)] = F.normalize(torch.from_numpy(means))
+
+        def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+            own, vectors = found.to(seen.device)[named.to(seen.device)], space.whitened(seen)
+            fits, nearest = torch.einsum("bkd,bd->bk", own, vectors).max(dim=1)
+            mean = own[torch.arange(len(own), device=own.device), nearest]
+            return seen - space.coloured(fits[:, None] * mean)
 
         return correct
 
@@ -181,6 +199,46 @@ class ColourFloor(Defence, name="colour-floor"):
     def image(self, image: Image.Image) -> Image.Image:
         """Cut the dark values off."""
         return image.point(lambda value: value if value > self.level else 0)
+
+
+class _Whitening:
+    """Every channel (of colour images: light, and two differences of colours) divided by its root power.
+
+    That is the root of the mean power at each frequency, smoothed, so that a wave does not hide in the power that it
+    adds: the median over 3x3 frequencies of it, times the square of the frequency, which levels the spectra of
+    photographs.
+
+    Args:
+        images: of all classes.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        channels, *self.size = images.pixels.shape[1:]
+        self.colours = _OPPONENT if channels == len(_OPPONENT) else torch.eye(channels)
+        power = sum(self._spectra(part).abs().square().sum(dim=0) for part, _ in unit_chunks(images, 512)) / len(images)
+        height, width = self.size
+        down, across = torch.fft.fftfreq(height)[:, None] * height, torch.fft.rfftfreq(width) * width
+        level = (down.square() + across.square()).clamp(min=1)
+        smooth = torch.from_numpy(median_filter((power * level).numpy(), (1, 3, 3), mode="wrap")) / level
+        self.root = smooth.clamp(min=1e-12).sqrt()
+
+    def _spectra(self, pixels: torch.Tensor) -> torch.Tensor:
+        return _spectra(torch.einsum("ij,bjhw->bihw", self.colours.to(pixels.device), pixels))
+
+    def whitened(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, C * H * W) of images (B, C, H, W)."""
+        return torch.fft.irfft2(self._spectra(pixels) / self.root.to(pixels.device), s=self.size).flatten(1)
+
+    def coloured(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The part (B, C, H, W) of images that such vectors were."""
+        part = vectors.view(len(vectors), len(self.colours), *self.size)
+        part = torch.fft.irfft2(torch.fft.rfft2(part) * self.root.to(vectors.device), s=self.size)
+        return torch.einsum("ij,bihw->bjhw", self.colours.to(vectors.device), part)
+
+    def vectors_of(self, images: ImageSet, label: int) -> torch.Tensor:
+        """Those of the first ``MOST`` images of a class, of length one."""
+        rows = np.flatnonzero(images.labels == label)[:MOST]
+        return torch.cat([F.normalize(self.whitened(part)) for part, _ in unit_chunks(images.select(rows), 512)])
 
 
 def local_mean(images: torch.Tensor, radius: int) -> torch.Tensor:

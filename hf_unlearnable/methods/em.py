@@ -28,7 +28,7 @@ class EM(Alternating, name="em"):
         arxiv="2101.04898",
     )
 
-    adaptive: ClassVar[str] = "principal-directions:2"
+    adaptive: ClassVar[str] = "class-clusters:4"
 
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the logits."""

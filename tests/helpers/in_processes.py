@@ -20,7 +20,7 @@ from helpers.methods import quick
 from hf_unlearnable import EM, MIUE, DataError, Training, available_methods, learnability
 from hf_unlearnable.cli.demo import demo
 from hf_unlearnable.methods import Task
-from hf_unlearnable.methods.alternating import parts, shared_schedule
+from hf_unlearnable.methods.alternating import shared_schedule
 from hf_unlearnable.training.checkpoints import Checkpoints
 from hf_unlearnable.training.processes import Shard, default_accelerator, gather_objects, run_on_all
 
@@ -52,7 +52,7 @@ class Counting(EM):
         everywhere = np.zeros(len(task.shard.labels))
         everywhere[task.shard.rows] = moved
         task.findings["moved"] = task.shard.sum(torch.from_numpy(everywhere)).tolist()
-        learner = task.checkpoints._parts["alternation"]()["parts"][0]["learners"][0]["network"]
+        learner = task.checkpoints._parts["alternation"]()["learners"][0]["network"]
         guide = task.checkpoints._parts["em: guide 1"]()["network"]
         # Batch normalisation's statistics are brought together with the next step, and when a training ends.
         weights = [one.flatten().float() for name, one in learner.items() if "running" not in name]
@@ -73,10 +73,15 @@ def contract(data, folder: Path) -> dict:
     current = brief("beo", mode="self", sigma=0.3, sigma_of="current", optimiser="adamw")
     current.fit(data, output_dir=folder / "self", progress=False)
     MIUE.paper(epochs=1, inner_steps=1, batch_size=16).fit(data, output_dir=folder / "paper", progress=False)
-    crafted = MIUE(epochs=2, batch_size=16, patterns="two", gather_features=True)
+    shared_schedule.LEAST = 2
+    crafted = MIUE(epochs=2, batch_size=16, variants=2, targeted_weight=0, gather_features=True)
     crafted.fit(data, output_dir=folder / "gathered", progress=False, on_unseen="craft")
-    shared_schedule.MOST_STEPS, parts.WINDOW, parts.LEARNED = 20, 2, 10.0  # learned at once, and all stop together
-    learned = EM(batch_size=16, patterns="two").fit(data, output_dir=folder / "learned", progress=False)
+    shared_schedule.MOST_STEPS, shared_schedule.WINDOW, shared_schedule.LEARNED = (
+        20,
+        2,
+        10.0,
+    )  # learned at once, and all stop together
+    learned = EM(batch_size=16).fit(data, output_dir=folder / "learned", progress=False)
     said["passes"] = learned.about["findings"]["settings"]["epochs"]
     counted = Counting(
         epochs=2, batch_size=16, pattern_share=0.5, targeted_weight=1, guides=1, guide_epochs=1, guide_accuracy=0

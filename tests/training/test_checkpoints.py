@@ -15,7 +15,7 @@ from helpers.methods import QUICK, methods, quick
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, Surrogate
-from hf_unlearnable.methods.alternating import parts, shared_schedule
+from hf_unlearnable.methods.alternating import shared_schedule
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 
 DATA = make_dataset(30)
@@ -57,7 +57,7 @@ def fit(method: Method, folder, data=DATA, **options):
 
 VARIANTS = {
     "shared": MIUE(epochs=3, guides=2, guide_epochs=1, guide_accuracy=0, batch_size=8),
-    "two": MIUE(epochs=3, patterns="two", batch_size=8),
+    "variants": MIUE(epochs=3, variants=2, targeted_weight=0, batch_size=8),
     "paper": MIUE.paper(epochs=2, inner_steps=2, batch_size=8, perturbation_batch_size=8),
     "em": EM(epochs=2, batch_size=8, pattern_share=0),
     "reference": BEO(steps=2, epochs=1, batch_size=8),
@@ -68,7 +68,8 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
-    method, data = VARIANTS[name], COLOURS if name == "two" else DATA
+    monkeypatch.setattr(shared_schedule, "LEAST", 2)
+    method, data = VARIANTS[name], COLOURS if name == "variants" else DATA
     undisturbed = fit(method, None, data)
     for number in (1, 3, 2):  # each process gets that much further than the one before
         fit_and_kill(method, tmp_path / "kept", monkeypatch, number, data=data)
@@ -77,13 +78,12 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
     assert again.digest == undisturbed.digest  # what was found out about it too
 
 
-@pytest.mark.parametrize("patterns", ["one", "two"])
-def test_a_fit_until_it_is_learned_goes_on_to_the_same_bytes(patterns, tmp_path, monkeypatch):
+def test_a_fit_until_it_is_learned_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     """Wherever in the windows of its losses it was killed, and after it had learned."""
     monkeypatch.setattr(shared_schedule, "MOST_STEPS", 12)
-    monkeypatch.setattr(parts, "WINDOW", 3)
-    monkeypatch.setattr(parts, "LEARNED", 10.0)
-    method = EM(batch_size=8, patterns=patterns)
+    monkeypatch.setattr(shared_schedule, "WINDOW", 3)
+    monkeypatch.setattr(shared_schedule, "LEARNED", 10.0)
+    method = EM(batch_size=8)
     undisturbed = fit(method, None, COLOURS)
     assert undisturbed.about["findings"]["settings"]["epochs"] < 12
     for number in (1, 1, 2):

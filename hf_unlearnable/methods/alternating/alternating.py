@@ -43,16 +43,13 @@ class Alternating(AlternatingRecipe):
     Args:
         schedule: see above.
         epochs: passes over the images, all together. Without guides and left open: until the surrogates' loss on what
-            is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500 steps
-            of each part); networks take patterns up all of a sudden, after some hundred steps, whatever the number of
+            is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500
+            steps); networks take patterns up all of a sudden, after some hundred steps, whatever the number of
             images; patterns that are fitted longer turn into what compression rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
-        patterns: of each class. ``"one"``, in all channels. ``"two"``, of images in colour, for those whose thief may
-            project patterns out: blue carries one as it is, which whoever begins with something linear takes up, and
-            red and green carry another one with a sign drawn for every image (as many of each in a class), so that no
-            direction tells the class and no projection takes it out; but a small ViT may learn past both. Each part
-            has surrogates that see it alone, or they would learn the easier one only; the second starts as the waves
-            of ``texture``. Single images are not fitted then, there are no guides, and the fit takes twice as long.
+        variants: patterns of each class, at most; an image carries one of them, which is drawn, and each is carried by
+            ``LEAST`` images or more. A single one is a direction, and goes with the directions that a projection takes
+            out. The shared schedule only.
         copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
             takes up may leave a victim cold.
         grain: pixels a side of the squares that perturbations move by: what is coarse survives compression, scaling
@@ -124,7 +121,7 @@ class Alternating(AlternatingRecipe):
         """Guides of one surrogate, class patterns and perturbations; nothing for the paper's schedule."""
         if self.schedule != "shared":
             return {}
-        recipe = self.settled(self.guided, channels=3)
+        recipe = self.settled(self.guided)
         patterns, images = recipe.passes
         guides = self.guides if self.guided else 0
         return {
@@ -136,7 +133,7 @@ class Alternating(AlternatingRecipe):
     def run(self, task: Task) -> None:
         """Optimise by the schedule."""
         guides = guides_of(self, task)
-        recipe = self.settled(bool(guides), channels=task.images.pixels.shape[1])
+        recipe = self.settled(bool(guides))
         if recipe.schedule == "paper":
             PaperSchedule(recipe, task).run()
             return
@@ -144,6 +141,7 @@ class Alternating(AlternatingRecipe):
         patterns, images = recipe.passes
         alternation.fit_patterns(patterns)
         alternation.fit_images(images)
+        alternation.leave_patterns()
         passes = alternation.passes_made
         settled = {name: getattr(recipe, name) for name in OPEN}
         task.findings["settings"] = {**settled, "epochs": recipe.epochs or passes}

@@ -93,10 +93,10 @@ class Learner:
         return self.micro_batches.attempt(attempt, len(images))
 
 
-def learners_of(recipe: AlternatingRecipe, task: Task, first: int = 0) -> list[Learner]:
-    """In the order of their turns, each from weights of its own, which the number of the ``first`` one tells apart."""
+def learners_of(recipe: AlternatingRecipe, task: Task) -> list[Learner]:
+    """In the order of their turns, each from weights of its own."""
     assert recipe.copies is not None  # settled
-    return [Learner(recipe, task, first + index) for index in range(recipe.copies * len(task.surrogates))]
+    return [Learner(recipe, task, index) for index in range(recipe.copies * len(task.surrogates))]
 
 
 def guides_of(recipe: AlternatingRecipe, task: Task) -> list[Network]:

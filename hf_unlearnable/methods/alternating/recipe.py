@@ -19,6 +19,7 @@ OPEN: dict[str, tuple[Any, Any]] = {
     "copies": (2, 1),
     "grain": (1, 2),
     "compressed": (0.0, 0.5),
+    "variants": (1, 4),
 }
 REFINING = 4  # passes over single images, after patterns that were fitted until they were learned
 
@@ -32,7 +33,7 @@ class AlternatingRecipe(Method):
     schedule: Literal["shared", "paper"] = "shared"
     epochs: Count | None = None
     pattern_share: Share = 2 / 3
-    patterns: Literal["one", "two"] = "one"
+    variants: Few | None = None
     copies: Few | None = None
     grain: Few | None = None
     compressed: Share | None = None
@@ -53,27 +54,26 @@ class AlternatingRecipe(Method):
 
     @property
     def guided(self) -> bool:
-        """Whether guides are asked for; a pattern with drawn signs cannot be drawn towards another class."""
-        return self.schedule == "shared" and self.targeted_weight > 0 and self.patterns != "two"
+        """Whether guides are asked for."""
+        return self.schedule == "shared" and self.targeted_weight > 0
 
-    def settled(self: R, guided: bool, channels: int) -> R:
+    def settled(self: R, guided: bool) -> R:
         """This recipe without open settings.
 
         Args:
             guided: whether there are guides that know the images.
-            channels: of the images; one cannot carry two patterns.
         """
         known = guided or self.schedule == "paper"
-        chosen = {name: values[not known] for name, values in OPEN.items() if getattr(self, name) is None}
-        settled = replace(self, **chosen)
-        return replace(settled, patterns="one") if channels == 1 else settled
+        return replace(
+            self, **{name: values[not known] for name, values in OPEN.items() if getattr(self, name) is None}
+        )
 
     @property
     def passes(self) -> tuple[int | None, int]:
         """Passes over the patterns of the classes, and over single images; None: until the patterns are learned."""
         if self.epochs is None:
-            return None, 0 if self.patterns == "two" else REFINING
-        of_patterns = self.epochs if self.patterns == "two" else round(self.epochs * self.pattern_share)
+            return None, REFINING
+        of_patterns = round(self.epochs * self.pattern_share)
         return of_patterns, self.epochs - of_patterns
 
     @abstractmethod

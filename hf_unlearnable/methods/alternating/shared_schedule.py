@@ -17,16 +17,20 @@ from torch.nn import functional as F
 from hf_unlearnable.defences.compression import compressed_batch
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.cursor import Cursor
-from hf_unlearnable.methods.alternating.networks import Learner, targets_of
-from hf_unlearnable.methods.alternating.parts import Part, parts_of
+from hf_unlearnable.methods.alternating.networks import Learner, learners_of, targets_of
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
+from hf_unlearnable.methods.waves import private_generator
 from hf_unlearnable.modeling.augmentation import random_crop_flip
 from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.protection.class_patterns import class_patterns
 from hf_unlearnable.training.batches import load, paired_batches
 from hf_unlearnable.training.inference import AT_ONCE, classes_of
 
-MOST_STEPS = 1500  # of a part, where it is fitted until it is learned
+MOST_STEPS = 1500  # where patterns are fitted until they are learned
+WINDOW = 64  # steps over which a loss is averaged
+LEARNED = 1 / 8  # of the loss of a model that knows nothing, ln K
+LEAST = 100  # images that carry a variant of the pattern of their class
 PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases
 QUALITIES = 10, 50  # of JPEG, the lowest and the highest
 
@@ -42,26 +46,48 @@ class SharedSchedule:
 
     def __init__(self, recipe: AlternatingRecipe, task: Task, guides: Sequence[Network] = ()) -> None:
         self.recipe, self.task, self.guides = recipe, task, guides
-        self.parts = parts_of(recipe, task)
+        self.learners: list[Learner] = learners_of(recipe, task)
         self.cursor, self.steps = Cursor(recipe, task), 0
-        self.patterns = torch.stack([part.start for part in self.parts]).sum(0)
+        self.loss, self.losses = math.inf, list[float]()
+        self.variants = self._draw_variants()
+        kinds = len(task.images.names) * self._variants_of_a_class
+        self.patterns = torch.zeros(kinds, *task.images.pixels.shape[1:], device=task.accelerator.device)
         self.velocity = torch.zeros_like(self.patterns)
         if (saved := task.checkpoints.keep("alternation", self.state_dict)) is not None:
-            self.steps = saved["steps"]
+            self.steps, self.loss, self.losses = saved["steps"], saved["loss"], list(saved["losses"])
             self.cursor.load_state_dict(saved["position"])
-            for part, state in zip(self.parts, saved["parts"], strict=True):
-                part.load_state_dict(state)
+            for learner, state in zip(self.learners, saved["learners"], strict=True):
+                learner.load_state_dict(state)
             for name in ("patterns", "velocity"):
                 getattr(self, name).copy_(saved[name])
+
+    @property
+    def _variants_of_a_class(self) -> int:
+        """At most; one where no patterns are fitted."""
+        assert self.recipe.variants is not None  # settled
+        return 1 if self.recipe.passes[0] == 0 else self.recipe.variants
+
+    def _draw_variants(self) -> NDArray[np.int64]:
+        """Which variant of the pattern of its class each row (N,) of this process carries: about as many rows each."""
+        most, shard = self._variants_of_a_class, self.task.shard
+        drawn = np.zeros(len(shard.labels), dtype=np.int64)
+        if most > 1:
+            rng = private_generator(self.recipe.seed, self.task)
+            for label in np.unique(shard.labels):
+                members = rng.permutation(np.flatnonzero(shard.labels == label))
+                drawn[members] = np.arange(len(members)) % min(most, max(1, len(members) // LEAST))
+        return drawn[shard.rows]
+
+    def _kinds(self, rows: NDArray[np.int64], labels: torch.Tensor) -> torch.Tensor:
+        """The place (B,) in ``patterns`` of what these rows of these labels carry."""
+        return labels * self._variants_of_a_class + torch.from_numpy(self.variants[rows]).to(labels.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Ready for ``torch.save``."""
         return {
-            "steps": self.steps,
+            **{name: getattr(self, name) for name in ("steps", "loss", "losses", "patterns", "velocity")},
             "position": self.cursor.state_dict(),
-            "parts": [part.state_dict() for part in self.parts],
-            "patterns": self.patterns,
-            "velocity": self.velocity,
+            "learners": [learner.state_dict() for learner in self.learners],
         }
 
     def _epochs(self, phase: str, count: int) -> Iterator[tuple[NDArray[np.int64], float]]:
@@ -82,63 +108,79 @@ class SharedSchedule:
         return math.ceil(self.steps / self.steps_of_a_pass)
 
     def fit_patterns(self, epochs: int | None) -> None:
-        """One perturbation for each class, from which those of its images start.
+        """One perturbation for each variant of each class, from which those of its images start.
 
-        The gradient of a class, summed over its images and averaged over the past, points where no single image's does
-        while the surrogate still knows little: to what a fresh model learns before it learns what the images show.
+        The gradient of a pattern, summed over its images and averaged over the past, points where no single image's
+        does while the surrogate still knows little: to what a fresh model learns before it learns what the images show.
 
         Args:
-            epochs: passes over the images; None: until the surrogates of every part have learned it, or have made
-                ``MOST_STEPS``. What is fitted longer than that turns into what only these surrogates see.
+            epochs: passes over the images; None: until the surrogates have learned it, or have made ``MOST_STEPS``.
+                What is fitted longer than that turns into what only these surrogates see.
         """
         if self.cursor.phase == IMAGES:
             return  # done, by the process that this one goes on from
         until_learned = epochs is None
         if epochs is None:
-            epochs = math.ceil(MOST_STEPS * len(self.parts) / self.steps_of_a_pass)
+            epochs = math.ceil(MOST_STEPS / self.steps_of_a_pass)
         for rows, share in self._epochs(PATTERNS, epochs):
-            open_parts = [part for part in self.parts if not (until_learned and part.learned)]
-            if not open_parts:
+            if until_learned and self.loss <= LEARNED * math.log(len(self.task.images.names)):
                 break
-            self._fit_part(open_parts[self.steps % len(open_parts)], rows, share)
+            self._fit_patterns_to(rows, share)
         for chunk in chunks(len(self.task.images), self.patterns.shape[1:]):
             rows = np.arange(chunk.start, chunk.stop)
             clean, labels = load(self.task.images, rows, self.patterns.device)
-            self.task.store(rows, self.task.budget.project(self._carried(rows, labels, self.parts), clean))
-        if any(part.signs is not None for part in self.parts):  # whose mean over the images of a class is nothing
-            for sign in (1, -1):
-                flips = torch.stack([part.channels * (1 if part.signs is None else sign) for part in self.parts]).sum(0)
-                self.task.patterns.append(self.patterns * flips)
+            self.task.store(rows, self.task.budget.project(self.patterns[self._kinds(rows, labels)], clean))
 
-    def _fit_part(self, part: Part, rows: NDArray[np.int64], share: float) -> None:
-        """A step of a surrogate of the part, and of the part of the patterns."""
+    def _fit_patterns_to(self, rows: NDArray[np.int64], share: float) -> None:
+        """A step of a surrogate, and of the patterns that these images carry."""
         recipe, task, patterns = self.recipe, self.task, self.patterns
         clean, labels = load(task.images, rows, patterns.device)
+        kinds = self._kinds(rows, labels)
         # The gradient is taken where the clipped perturbation is and passed on as if nothing had been clipped: a
         # pattern that was once darker than black could not come back otherwise.
-        own = task.budget.project(self._carried(rows, labels, [part]), clean)
-        gradients = [part.signed(rows, one) for one in self._step(part, clean, own, labels)]
-        counts = task.shard.sum(torch.bincount(labels, minlength=len(patterns)))
-        present = torch.nonzero(counts[: task.own_classes])[:, 0]  # the others have nothing to go by
-        summed = [task.shard.sum(torch.zeros_like(patterns).index_add_(0, labels, one))[present] for one in gradients]
-        gradient = part.of(self._weigh([one / one.abs().mean().clamp_min(1e-12) for one in summed]))
-        self.velocity[present] = torch.where(
-            part.channels, recipe.pattern_momentum * self.velocity[present] + gradient, self.velocity[present]
-        )
-        move = part.of(task.budget.direction(self.velocity[present])) * recipe.step_size(share)
+        gradients = self._step(clean, task.budget.project(patterns[kinds], clean), labels)
+        counts = task.shard.sum(torch.bincount(kinds, minlength=len(patterns)))
+        own = None if task.own_classes is None else task.own_classes * self._variants_of_a_class
+        present = torch.nonzero(counts[:own])[:, 0]  # the others have nothing to go by
+        summed = [task.shard.sum(torch.zeros_like(patterns).index_add_(0, kinds, one))[present] for one in gradients]
+        gradient = self._weigh([one / one.abs().mean().clamp_min(1e-12) for one in summed])
+        self.velocity[present] = recipe.pattern_momentum * self.velocity[present] + gradient
+        move = task.budget.direction(self.velocity[present]) * recipe.step_size(share)
         patterns[present] = task.budget.clip(patterns[present] - move)
-        part.watch(self.cursor.loss)
+        self._watch(self.cursor.loss)
 
-    def _carried(self, rows: NDArray[np.int64], labels: torch.Tensor, parts: Sequence[Part]) -> torch.Tensor:
-        """What images (B, C, H, W) of these labels carry of some parts of the patterns of their classes."""
-        return torch.stack([part.signed(rows, part.of(self.patterns)[labels]) for part in parts]).sum(0)
+    def _watch(self, loss: float) -> None:
+        """Take note of the loss of a step in this process; all processes do so after as many steps."""
+        self.losses.append(loss)
+        if len(self.losses) == WINDOW:
+            self.loss = self.task.shard.mean(sum(self.losses) / WINDOW)
+            self.losses = []
+
+    def leave_patterns(self) -> None:
+        """Leave for images that are added later what images that carry the same variant share.
+
+        A class with fewer variants than others has some of them twice.
+        """
+        if (count := self._variants_of_a_class) == 1:
+            return  # then it is what the images of a class share
+        task, classes = self.task, len(self.task.images.names)
+        kinds = task.images.labels * count + self.variants
+        means, _ = class_patterns(task.perturbations, kinds, len(self.patterns), task.shard.sum, self.patterns.device)
+        means = means.view(classes, count, *means.shape[1:])
+        present = torch.zeros(len(self.patterns), device=self.patterns.device)
+        present = task.shard.sum(present.index_fill_(0, torch.from_numpy(np.unique(kinds)).to(present.device), 1))
+        several = (present.view(classes, count) > 0).sum(dim=1).clamp_min(1).tolist()
+        task.patterns.extend(
+            torch.stack([own[number % of_class] for own, of_class in zip(means, several, strict=True)])
+            for number in range(count)
+        )
 
     def fit_images(self, epochs: int) -> None:
         """The perturbation of every image, from the pattern of its class on."""
-        task, part = self.task, self.parts[0]
+        task = self.task
         for rows, share in self._epochs(IMAGES, epochs) if epochs else ():
             clean, labels, perturbations = task.load(rows)
-            gradients = self._step(part, clean, perturbations, labels)
+            gradients = self._step(clean, perturbations, labels)
             lengths = [one.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12) for one in gradients]
             gradient = self._weigh([one / length for one, length in zip(gradients, lengths, strict=True)])
             move = task.budget.direction(gradient) * self.recipe.step_size(share) / 2
@@ -146,20 +188,14 @@ class SharedSchedule:
 
     @torch.no_grad()
     def learned(self) -> float:
-        """The share of the protected images, in [0, 1], that surrogates name right by what they look at.
-
-        Of the part that is learned worst, and without crop and flip.
-        """
-        task, shares = self.task, []
-        for part in self.parts:
-            networks = [task.accelerator.unwrap_model(learner.network).eval() for learner in part.learners]
-            right = 0
-            for start in range(0, len(task.images), AT_ONCE):
-                clean, labels, perturbations = task.load(np.arange(start, min(start + AT_ONCE, len(task.images))))
-                for network in networks:
-                    right += int((classes_of(network, clean + part.of(perturbations)) == labels).sum())
-            shares.append(task.shard.mean(right / (len(networks) * len(task.images))))
-        return min(shares)
+        """The share of the protected images, in [0, 1], that surrogates name right; without crop and flip."""
+        task, right = self.task, 0
+        networks = [task.accelerator.unwrap_model(learner.network).eval() for learner in self.learners]
+        for start in range(0, len(task.images), AT_ONCE):
+            clean, labels, perturbations = task.load(np.arange(start, min(start + AT_ONCE, len(task.images))))
+            for network in networks:
+                right += int((classes_of(network, clean + perturbations) == labels).sum())
+        return task.shard.mean(right / (len(networks) * len(task.images)))
 
     def _weigh(self, gradients: list[torch.Tensor]) -> torch.Tensor:
         """The gradient of the perturbation loss, and the one of the guide if there is one, in the recipe's grain."""
@@ -167,14 +203,11 @@ class SharedSchedule:
         both = gradients[0] if len(gradients) == 1 else gradients[0] + self.recipe.targeted_weight * gradients[1]
         return _coarse(both, self.recipe.grain)
 
-    def _step(
-        self, part: Part, clean: torch.Tensor, perturbations: torch.Tensor, labels: torch.Tensor
-    ) -> list[torch.Tensor]:
-        """A step of the surrogate of a part whose turn it is, and the gradients of the perturbations."""
-        learner = part.learners[part.steps % len(part.learners)]
+    def _step(self, clean: torch.Tensor, perturbations: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """A step of the surrogate whose turn it is, and the gradients of the perturbations."""
+        learner = self.learners[self.steps % len(self.learners)]
         guide = self.guides[self.steps % len(self.guides)] if self.guides else None
         self.steps += 1
-        part.steps += 1
         drawn, micro_batches = self.cursor.generator.get_state(), self.task.micro_batches
 
         def attempt(parts: int) -> list[torch.Tensor]:
@@ -185,9 +218,7 @@ class SharedSchedule:
             for number, place in enumerate(places, 1):
                 with micro_batches.gathering(learner.network, last=number == parts):
                     share = len(place) / len(labels)
-                    found, loss = self._look(
-                        part, learner, guide, clean[place], perturbations[place], labels[place], share
-                    )
+                    found, loss = self._look(learner, guide, clean[place], perturbations[place], labels[place], share)
                 gradients.append(found)
                 losses.append(loss * share)
             learner.optimiser.step()
@@ -200,7 +231,6 @@ class SharedSchedule:
 
     def _look(
         self,
-        part: Part,
         learner: Learner,
         guide: Network | None,
         clean: torch.Tensor,
@@ -213,7 +243,7 @@ class SharedSchedule:
         Both see the images randomly cropped and flipped, as a victim does. A second gradient is the guide's.
         """
         perturbations = perturbations.detach().requires_grad_()
-        seen = random_crop_flip(self._published(part, clean + perturbations), self.cursor.generator)
+        seen = random_crop_flip(self._published(clean + perturbations), self.cursor.generator)
         bare = self.task.accelerator.unwrap_model(learner.network)
         seen = self.recipe.disturbed(seen, labels, bare, self.task.budget, self.cursor.generator)
         logits, features = learner.forward(seen)
@@ -226,12 +256,11 @@ class SharedSchedule:
             gradients.append(torch.autograd.grad(learner.scale(loss), perturbations)[0])
         return gradients, reached
 
-    def _published(self, part: Part, images: torch.Tensor) -> torch.Tensor:
+    def _published(self, images: torch.Tensor) -> torch.Tensor:
         """Protected images (B, C, H, W), a share of the times as JPEG leaves them.
 
-        A part of one channel is compressed as a greyscale image: what is in blue alone hardly outlives JPEG of colours,
-        and is to become smooth all the same. Gradients flow back as if nothing had been done: the straight-through
-        estimate (Bengio et al. 2013, arXiv 1308.3432), since what is rounded away has no gradient of its own.
+        Gradients flow back as if nothing had been done: the straight-through estimate (Bengio et al. 2013,
+        arXiv 1308.3432), since what is rounded away has no gradient of its own.
         """
         if not self.recipe.compressed:
             return images
@@ -240,11 +269,7 @@ class SharedSchedule:
             return images
         lowest, highest = QUALITIES
         qualities = [round(lowest + (highest - lowest) * place)] * len(images)
-        channels = part.channels.flatten()
-        alone = int(channels.sum()) == 1
-        seen = images[:, channels] if alone else images
-        seen = seen + (compressed_batch(seen, qualities) - seen).detach()
-        return torch.where(part.channels, seen, images) if alone else seen
+        return images + (compressed_batch(images, qualities) - images).detach()
 
     def _perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of the batch of this process, or of those of all processes: then the others' features are constants."""
