@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from PIL import Image
-from scipy.cluster.vq import kmeans
+from scipy.cluster.vq import kmeans, vq
 from scipy.ndimage import median_filter
 from torch.nn import functional as F
 
@@ -174,8 +174,13 @@ class ClassClusters(Defence, name="class-clusters"):
         found = torch.zeros(len(images.names), self.count, images.pixels[0].size)
         for label in np.unique(images.labels):
             vectors = space.vectors_of(images, label)
-            means, _ = kmeans(vectors.numpy(), min(self.count, len(vectors)), iter=RUNS, rng=rng)
-            found[label, : len(means)] = F.normalize(torch.from_numpy(means))
+            # Distances are the same between as many numbers as there are images, where an image has far more.
+            lengths, weights = torch.linalg.eigh(vectors @ vectors.T)
+            places = (weights * lengths.clamp(min=0).sqrt()).numpy()
+            means, _ = kmeans(places, min(self.count, len(places)), iter=RUNS, rng=rng)
+            nearest = torch.from_numpy(vq(places, means)[0]).long()
+            found[label].index_add_(0, nearest, vectors)
+            found[label] = F.normalize(found[label])
 
         def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
             own, vectors = found.to(seen.device)[named.to(seen.device)], space.whitened(seen)

@@ -13,7 +13,14 @@ from hf_unlearnable.defences.base import Defence, unit_chunks
 from hf_unlearnable.errors import DataError
 
 # Countermeasures that estimate the change of every image and take it out; ``measure`` trains models on the result.
-ESTIMATORS = ("class-mean", "spectral-peak", "principal-directions", "pattern-subtraction", "orthogonal-projection")
+ESTIMATORS = (
+    "class-mean",
+    "spectral-peak",
+    "principal-directions",
+    "class-clusters",
+    "pattern-subtraction",
+    "orthogonal-projection",
+)
 
 BLOCK = 8  # pixels a side of the blocks whose cosine transforms the probe looks at
 FOLDS = 5

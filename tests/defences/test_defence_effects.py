@@ -76,6 +76,7 @@ def test_the_settings_are_those_of_the_literature(name, settings):
         "none",
         "jpeg:30",
         "grayscale",
+        "class-clusters",
         "class-mean",
         "colour-floor",
         "orthogonal-projection",

@@ -32,6 +32,7 @@ NAMES = {
     "adversarial",
     "bitdepth",
     "blur",
+    "class-clusters",
     "class-mean",
     "colour-floor",
     "cutmix",

@@ -44,6 +44,8 @@ ONE_SIGN, SIGNS = np.ones(60), np.where(np.arange(60) // 3 % 2, 1, -1)
         ("spectral-peak", SIGNS, 0.8, 1),  # a power spectrum has no sign
         ("principal-directions", ONE_SIGN, 0.8, 1),
         ("principal-directions", SIGNS, 0.8, 1),  # nor has the direction along which a class varies
+        ("class-clusters", ONE_SIGN, 0.8, 1),
+        ("class-clusters", SIGNS, 0.8, 1),  # two groups of a class
     ],
 )
 def test_an_estimator_takes_out_what_it_can_see(estimator, signs, least, most):
@@ -53,13 +55,23 @@ def test_an_estimator_takes_out_what_it_can_see(estimator, signs, least, most):
     assert found.removed <= found.at_best + 1e-6
 
 
-def test_only_principal_directions_see_a_pattern_with_drawn_signs_that_is_no_wave():
+def test_a_pattern_with_drawn_signs_that_is_no_wave_is_a_direction_and_two_groups():
     """No mean, no peak in a spectrum: what is left is that a class varies along one direction."""
     rng = np.random.default_rng(3)
     own = rng.choice([-8, 8], (3, 3, 32, 32))[LABELS] * SIGNS[:, None, None, None]
     clean = rng.integers(60, 190, (60, 3, 1, 1)) + rng.normal(0, 12, (60, 3, 32, 32)).round().astype(int)
     shares = {name: removal(image_set(clean + own), image_set(clean), name).at_best for name in ESTIMATORS}
     assert shares.pop("principal-directions") > 0.8
+    assert shares.pop("class-clusters") > 0.5
+    assert max(shares.values()) < 0.2
+
+
+def test_groups_find_several_patterns_of_a_class_where_directions_are_too_few():
+    rng = np.random.default_rng(3)
+    own = rng.choice([-8, 8], (3, 4, 3, 32, 32))[LABELS, np.arange(60) // 3 % 4]
+    clean = rng.integers(60, 190, (60, 3, 1, 1)) + rng.normal(0, 12, (60, 3, 32, 32)).round().astype(int)
+    shares = {name: removal(image_set(clean + own), image_set(clean), name).at_best for name in ESTIMATORS}
+    assert shares.pop("class-clusters") > 0.5
     assert max(shares.values()) < 0.2
 
 
