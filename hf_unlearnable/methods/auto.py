@@ -51,12 +51,15 @@ class Auto(Method, name="auto"):
         """Try all, keep the best."""
         judged: dict[str, dict[str, float]] = {}
         findings: dict[str, Any] = {}
+        patterns: list[torch.Tensor] = []
         best = torch.from_numpy(allocate_memmap(task.scratch / "best", task.images.pixels.shape, np.float32))
         progress = {"candidate": ""}
-        saved = task.checkpoints.keep("auto", lambda: {**progress, "judged": judged, "findings": findings})
+        saved = task.checkpoints.keep(
+            "auto", lambda: {**progress, "judged": judged, "findings": findings, "patterns": patterns}
+        )
         kept = task.checkpoints.keep("auto: best", lambda: best)
         if saved is not None and kept is not None:
-            judged, findings = saved["judged"], saved["findings"]
+            judged, findings, patterns = saved["judged"], saved["findings"], saved["patterns"]
             _copy(kept, best)
         for name in self.candidates:
             if name in judged:
@@ -69,10 +72,11 @@ class Auto(Method, name="auto"):
             figures = self._judge(task, name)
             if not judged or max(figures.values()) < min(max(one.values()) for one in judged.values()):
                 _copy(task.perturbations, best)
-                findings = dict(trial.findings)
+                findings, patterns = dict(trial.findings), trial.patterns
             judged[name] = figures
             task.checkpoints.tick()
         _copy(best, task.perturbations)
+        task.patterns.extend(patterns)
         chosen = min(judged, key=lambda name: max(judged[name].values()))
         task.findings.update({**findings, "auto": {"chosen": chosen, "thieves": judged, "chance": task.images.chance}})
 

@@ -43,3 +43,14 @@ def test_the_worst_thief_decides_and_one_knows_the_method(attacked, chosen, monk
     told = Auto.describe(protect.description.findings)
     assert f"{chosen} (chosen)" in told
     assert f"small-resnet with principal-directions:2 {attacked:.1%}" in told
+
+
+def test_images_that_are_added_later_get_what_the_chosen_method_gives_them(monkeypatch):
+    monkeypatch.setattr(Auto, "candidates", ("noise", "texture"))
+    learned = iter([0.9] * 4 + [0.1] * 4)
+    monkeypatch.setattr(auto, "accuracy", lambda network, images, device: next(learned))
+    data, later = (make_dataset(30, channels=3, side=16, classes=3, seed=seed) for seed in (0, 1))
+    protect = Auto(thief_epochs=1).fit(data, on_unseen="craft", progress=False)
+    alone = get_method("texture")().fit(data, on_unseen="craft", progress=False)
+    assert protect.description.findings["auto"]["chosen"] == "texture"
+    assert (pixels_of(later.map(protect)) == pixels_of(later.map(alone))).all()
