@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
-from scipy.cluster.vq import kmeans, vq
 from scipy.ndimage import median_filter
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ from hf_unlearnable.settings import Few, Levels, Range
 # Light, red against green, both against blue: orthogonal, each of length one.
 _OPPONENT = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]))
 MOST = 1000  # images of a class that directions are found in: more tell hardly more, and cost their square
-RUNS = 8  # of k-means
+STARTS, ROUNDS = 8, 20  # of k-means
 FEWEST = 5  # images of a class that must be flat at a pixel, or nothing is known of its pattern there
 
 
@@ -158,9 +158,9 @@ class ClassClusters(Defence, name="class-clusters"):
     """Group the images of every class by what they carry, and take the mean of its group out of every image.
 
     Several patterns of a class, of which every image carries one, have neither a mean nor few directions in common. But
-    whitened as by ``PrincipalDirections``, and at one length, images that carry the same one lie together: k-means
-    (scipy, the best of ``RUNS`` starts) finds the groups, and every image loses its part along the mean of the nearest
-    one. The first ``MOST`` images of a class are looked at.
+    whitened as by ``PrincipalDirections``, and at one length, images that carry the same one lie together: k-means by
+    angles (Dhillon & Modha 2001) finds the groups, and every image loses its part along the mean of the nearest one.
+    The first ``MOST`` images of a class are looked at.
 
     Args:
         count: groups of a class.
@@ -174,13 +174,7 @@ class ClassClusters(Defence, name="class-clusters"):
         found = torch.zeros(len(images.names), self.count, images.pixels[0].size)
         for label in np.unique(images.labels):
             vectors = space.vectors_of(images, label)
-            # Distances are the same between as many numbers as there are images, where an image has far more.
-            lengths, weights = torch.linalg.eigh(vectors @ vectors.T)
-            places = (weights * lengths.clamp(min=0).sqrt()).numpy()
-            means, _ = kmeans(places, min(self.count, len(places)), iter=RUNS, rng=rng)
-            nearest = torch.from_numpy(vq(places, means)[0]).long()
-            found[label].index_add_(0, nearest, vectors)
-            found[label] = F.normalize(found[label])
+            found[label] = F.normalize(_groups(vectors, self.count, rng) @ vectors)
 
         def correct(seen: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
             own, vectors = found.to(seen.device)[named.to(seen.device)], space.whitened(seen)
@@ -244,6 +238,26 @@ class _Whitening:
         """Those of the first ``MOST`` images of a class, of length one."""
         rows = np.flatnonzero(images.labels == label)[:MOST]
         return torch.cat([F.normalize(self.whitened(part)) for part, _ in unit_chunks(images.select(rows), 512)])
+
+
+def _groups(vectors: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
+    """Which of ``count`` groups each of some vectors (N, D) of length one is in: (count, N) of 0 and 1.
+
+    The best of ``STARTS`` runs of k-means by angles, each of which starts from some of the vectors: the one whose means
+    are nearest to their members. Products with a mean are means of products, of which there are N for each vector.
+    """
+    products = vectors @ vectors.T
+    best, nearest = -math.inf, torch.empty(0)
+    for _ in range(STARTS):
+        weights = F.one_hot(torch.from_numpy(rng.permutation(len(vectors))[:count]), len(vectors)).float()
+        for _ in range(ROUNDS):
+            means = weights @ products  # of each group with each vector, but for the length of the mean
+            lengths = (weights * means).sum(dim=1, keepdim=True).clamp(min=1e-12).sqrt()
+            fits, groups = (means / lengths).max(dim=0)
+            weights = F.one_hot(groups, count).T.float()
+        if float(fits.mean()) > best:
+            best, nearest = float(fits.mean()), weights
+    return nearest
 
 
 def local_mean(images: torch.Tensor, radius: int) -> torch.Tensor:
