@@ -18,7 +18,7 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.report import Report
 
 CHANCE = 0.1
-RECIPES = {"texture": "texture", "mi-ue-variants": "mi-ue"}  # as the benchmarks call them, and the leaderboard
+RECIPES = {"texture": "texture", "mi-ue-learned": "mi-ue"}  # as the benchmarks call them, and the leaderboard
 LEADERBOARD, SET = ROOT / "docs" / "leaderboard", "photo-patches-4000"
 
 

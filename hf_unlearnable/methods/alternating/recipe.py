@@ -19,7 +19,6 @@ OPEN: dict[str, tuple[Any, Any]] = {
     "copies": (2, 1),
     "grain": (1, 2),
     "compressed": (0.0, 0.5),
-    "variants": (1, 4),
 }
 REFINING = 4  # passes over single images, after patterns that were fitted until they were learned
 
@@ -33,7 +32,7 @@ class AlternatingRecipe(Method):
     schedule: Literal["shared", "paper"] = "shared"
     epochs: Count | None = None
     pattern_share: Share = 2 / 3
-    variants: Few | None = None
+    variants: Few = 1
     copies: Few | None = None
     grain: Few | None = None
     compressed: Share | None = None

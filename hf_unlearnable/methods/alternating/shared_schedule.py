@@ -64,7 +64,6 @@ class SharedSchedule:
     @property
     def _variants_of_a_class(self) -> int:
         """At most; one where no patterns are fitted."""
-        assert self.recipe.variants is not None  # settled
         return 1 if self.recipe.passes[0] == 0 else self.recipe.variants
 
     def _draw_variants(self) -> NDArray[np.int64]:
