@@ -166,7 +166,7 @@ class ClassClusters(Defence, name="class-clusters"):
         count: groups of a class.
     """
 
-    count: Few = 4
+    count: Few = 2
 
     def correction(self, images: ImageSet, *, seed: int = 0) -> Correction:
         """Find the groups."""

@@ -43,7 +43,7 @@ class Auto(Method, name="auto"):
     hold_out: Share = 0.2
     thief_epochs: Count = 4
 
-    adaptive: ClassVar[str] = "class-clusters:4"  # finds the patterns of either candidate
+    adaptive: ClassVar[str] = "class-clusters:2"  # finds the patterns of either candidate
     candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue")
     thieves: ClassVar[tuple[tuple[str, str], ...]] = (("small-resnet", "sgd"), ("small-vgg", "sgd"), ("mlp", "adamw"))
 

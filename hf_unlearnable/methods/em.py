@@ -28,7 +28,7 @@ class EM(Alternating, name="em"):
         arxiv="2101.04898",
     )
 
-    adaptive: ClassVar[str] = "class-clusters:4"
+    adaptive: ClassVar[str] = "class-clusters:1"
 
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the logits."""

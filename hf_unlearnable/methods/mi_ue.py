@@ -36,7 +36,7 @@ class MIUE(Alternating, name="mi-ue"):
         arxiv="2603.03725",
     )
 
-    adaptive: ClassVar[str] = "class-clusters:4"
+    adaptive: ClassVar[str] = "class-clusters:1"
 
     targeted_weight: Weight = 0.5
     temperature: Rate = 0.1
