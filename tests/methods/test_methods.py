@@ -434,9 +434,14 @@ def test_every_image_carries_one_of_several_patterns_of_its_class(monkeypatch):
         protect = method.fit(some, on_unseen="craft", progress=False)
         for which in (some, later):
             own, changes = np.array(which["label"]), changes_of(which, protect)
+            told = describe_findings("em", protect.about["findings"])
+            fewest = expected if isinstance(expected, int) else min(expected.values())
+            assert (f"has {fewest} of the {asked} patterns that were asked for, since 10 images" in told) == (
+                fewest < asked
+            )
             for label in np.unique(own):
-                told = expected.get(label, 2) if isinstance(expected, dict) else expected
-                assert kinds_of(changes[own == label]) == told
+                kinds = expected.get(label, 2) if isinstance(expected, dict) else expected
+                assert kinds_of(changes[own == label]) == kinds
 
 
 @pytest.mark.parametrize("side", [12, 13])

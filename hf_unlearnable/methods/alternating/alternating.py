@@ -83,8 +83,22 @@ class Alternating(AlternatingRecipe):
 
     @classmethod
     def describe(cls, findings: Mapping[str, Any]) -> str:
-        """Whether the guides know enough of the clean images to guide, and the surrogates the protected ones."""
-        return " ".join(filter(None, [cls._of_guides(findings), cls._of_surrogates(findings)]))
+        """Whether the guides know enough of the clean images to guide, and the surrogates the protected ones.
+
+        And whether every class has as many patterns as were asked for.
+        """
+        told = cls._of_guides(findings), cls._of_variants(findings), cls._of_surrogates(findings)
+        return " ".join(filter(None, told))
+
+    @staticmethod
+    def _of_variants(findings: Mapping[str, Any]) -> str:
+        variants = findings.get("variants")
+        if variants is None or variants["fewest"] == variants["expected"]:
+            return ""
+        return (
+            f"A class, or more than one, has {variants['fewest']} of the {variants['expected']} patterns that were "
+            f"asked for, since {variants['images']} images at least are to carry each."
+        )
 
     @staticmethod
     def _of_guides(findings: Mapping[str, Any]) -> str:

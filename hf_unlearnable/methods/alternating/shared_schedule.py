@@ -68,14 +68,18 @@ class SharedSchedule:
 
     def _draw_variants(self) -> NDArray[np.int64]:
         """Which variant of the pattern of its class each row (N,) of this process carries: about as many rows each."""
-        most, shard = self._variants_of_a_class, self.task.shard
-        drawn = np.zeros(len(shard.labels), dtype=np.int64)
+        most, task, labels = self._variants_of_a_class, self.task, self.task.shard.labels
+        drawn = np.zeros(len(labels), dtype=np.int64)
         if most > 1:
-            rng = private_generator(self.recipe.seed, self.task)
-            for label in np.unique(shard.labels):
-                members = rng.permutation(np.flatnonzero(shard.labels == label))
-                drawn[members] = np.arange(len(members)) % min(most, max(1, len(members) // LEAST))
-        return drawn[shard.rows]
+            rng, fewest = private_generator(self.recipe.seed, task), most
+            for label in np.unique(labels):
+                members = rng.permutation(np.flatnonzero(labels == label))
+                own = min(most, max(1, len(members) // LEAST))
+                drawn[members] = np.arange(len(members)) % own
+                if task.own_classes is None or label < task.own_classes:
+                    fewest = min(fewest, own)
+            task.findings["variants"] = {"expected": most, "fewest": fewest, "images": LEAST}
+        return drawn[task.shard.rows]
 
     def _kinds(self, rows: NDArray[np.int64], labels: torch.Tensor) -> torch.Tensor:
         """The place (B,) in ``patterns`` of what these rows of these labels carry."""
