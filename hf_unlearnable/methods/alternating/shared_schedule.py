@@ -49,9 +49,13 @@ class SharedSchedule:
         self.learners: list[Learner] = learners_of(recipe, task)
         self.cursor, self.steps = Cursor(recipe, task), 0
         self.loss, self.losses = math.inf, list[float]()
+        self.most = 1 if recipe.passes[0] == 0 else recipe.variants
+        members = np.bincount(task.shard.labels, minlength=len(task.images.names))
+        self.variants_of_class = np.clip(members // LEAST, 1, self.most)
         self.variants = self._draw_variants()
-        kinds = len(task.images.names) * self._variants_of_a_class
-        self.patterns = torch.zeros(kinds, *task.images.pixels.shape[1:], device=task.accelerator.device)
+        self.patterns = torch.zeros(
+            len(members) * self.most, *task.images.pixels.shape[1:], device=task.accelerator.device
+        )
         self.velocity = torch.zeros_like(self.patterns)
         if (saved := task.checkpoints.keep("alternation", self.state_dict)) is not None:
             self.steps, self.loss, self.losses = saved["steps"], saved["loss"], list(saved["losses"])
@@ -61,29 +65,24 @@ class SharedSchedule:
             for name in ("patterns", "velocity"):
                 getattr(self, name).copy_(saved[name])
 
-    @property
-    def _variants_of_a_class(self) -> int:
-        """At most; one where no patterns are fitted."""
-        return 1 if self.recipe.passes[0] == 0 else self.recipe.variants
-
     def _draw_variants(self) -> NDArray[np.int64]:
         """Which variant of the pattern of its class each row (N,) of this process carries: about as many rows each."""
-        most, task, labels = self._variants_of_a_class, self.task, self.task.shard.labels
+        task, labels = self.task, self.task.shard.labels
         drawn = np.zeros(len(labels), dtype=np.int64)
-        if most > 1:
-            rng, fewest = private_generator(self.recipe.seed, task), most
+        if self.most > 1:
+            rng = private_generator(self.recipe.seed, task)
             for label in np.unique(labels):
                 members = rng.permutation(np.flatnonzero(labels == label))
-                own = min(most, max(1, len(members) // LEAST))
-                drawn[members] = np.arange(len(members)) % own
-                if task.own_classes is None or label < task.own_classes:
-                    fewest = min(fewest, own)
-            task.findings["variants"] = {"expected": most, "fewest": fewest, "images": LEAST}
+                drawn[members] = np.arange(len(members)) % self.variants_of_class[label]
+            present = np.unique(labels)
+            own = present if task.own_classes is None else present[present < task.own_classes]
+            fewest = int(self.variants_of_class[own].min())
+            task.findings["variants"] = {"expected": self.most, "fewest": fewest, "images": LEAST}
         return drawn[task.shard.rows]
 
     def _kinds(self, rows: NDArray[np.int64], labels: torch.Tensor) -> torch.Tensor:
         """The place (B,) in ``patterns`` of what these rows of these labels carry."""
-        return labels * self._variants_of_a_class + torch.from_numpy(self.variants[rows]).to(labels.device)
+        return labels * self.most + torch.from_numpy(self.variants[rows]).to(labels.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Ready for ``torch.save``."""
@@ -143,7 +142,7 @@ class SharedSchedule:
         # pattern that was once darker than black could not come back otherwise.
         gradients = self._step(clean, task.budget.project(patterns[kinds], clean), labels)
         counts = task.shard.sum(torch.bincount(kinds, minlength=len(patterns)))
-        own = None if task.own_classes is None else task.own_classes * self._variants_of_a_class
+        own = None if task.own_classes is None else task.own_classes * self.most
         present = torch.nonzero(counts[:own])[:, 0]  # the others have nothing to go by
         summed = [task.shard.sum(torch.zeros_like(patterns).index_add_(0, kinds, one))[present] for one in gradients]
         gradient = self._weigh([one / one.abs().mean().clamp_min(1e-12) for one in summed])
@@ -164,19 +163,13 @@ class SharedSchedule:
 
         A class with fewer variants than others has some of them twice.
         """
-        if (count := self._variants_of_a_class) == 1:
+        if self.most == 1:
             return  # then it is what the images of a class share
-        task, classes = self.task, len(self.task.images.names)
-        kinds = task.images.labels * count + self.variants
-        means, _ = class_patterns(task.perturbations, kinds, len(self.patterns), task.shard.sum, self.patterns.device)
-        means = means.view(classes, count, *means.shape[1:])
-        present = torch.zeros(len(self.patterns), device=self.patterns.device)
-        present = task.shard.sum(present.index_fill_(0, torch.from_numpy(np.unique(kinds)).to(present.device), 1))
-        several = (present.view(classes, count) > 0).sum(dim=1).clamp_min(1).tolist()
-        task.patterns.extend(
-            torch.stack([own[number % of_class] for own, of_class in zip(means, several, strict=True)])
-            for number in range(count)
-        )
+        task, size = self.task, len(self.patterns)
+        kinds = task.images.labels * self.most + self.variants
+        means, _ = class_patterns(task.perturbations, kinds, size, task.shard.sum, self.patterns.device)
+        first = np.arange(0, size, self.most)
+        task.patterns.extend(means[first + number % self.variants_of_class] for number in range(self.most))
 
     def fit_images(self, epochs: int) -> None:
         """The perturbation of every image, from the pattern of its class on."""
