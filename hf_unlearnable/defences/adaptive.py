@@ -247,7 +247,7 @@ def _groups(vectors: torch.Tensor, count: int, rng: np.random.Generator) -> torc
     are nearest to their members. Products with a mean are means of products, of which there are N for each vector.
     """
     products = vectors @ vectors.T
-    best, nearest = -math.inf, torch.empty(0)
+    best, chosen = -math.inf, torch.empty(0)
     for _ in range(STARTS):
         weights = F.one_hot(torch.from_numpy(rng.permutation(len(vectors))[:count]), len(vectors)).float()
         for _ in range(ROUNDS):
@@ -256,8 +256,8 @@ def _groups(vectors: torch.Tensor, count: int, rng: np.random.Generator) -> torc
             fits, groups = (means / lengths).max(dim=0)
             weights = F.one_hot(groups, count).T.float()
         if float(fits.mean()) > best:
-            best, nearest = float(fits.mean()), weights
-    return nearest
+            best, chosen = float(fits.mean()), weights
+    return chosen
 
 
 def local_mean(images: torch.Tensor, radius: int) -> torch.Tensor:

@@ -76,11 +76,8 @@ def contract(data, folder: Path) -> dict:
     shared_schedule.LEAST = 2
     crafted = MIUE(epochs=2, batch_size=16, variants=2, targeted_weight=0, gather_features=True)
     crafted.fit(data, output_dir=folder / "gathered", progress=False, on_unseen="craft")
-    shared_schedule.MOST_STEPS, shared_schedule.WINDOW, shared_schedule.LEARNED = (
-        20,
-        2,
-        10.0,
-    )  # learned at once, and all stop together
+    shared_schedule.MOST_STEPS, shared_schedule.WINDOW = 20, 2
+    shared_schedule.LEARNED = 10.0  # learned at once, and all stop together
     learned = EM(batch_size=16).fit(data, output_dir=folder / "learned", progress=False)
     said["passes"] = learned.about["findings"]["settings"]["epochs"]
     counted = Counting(

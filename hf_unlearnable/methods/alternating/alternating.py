@@ -48,7 +48,7 @@ class Alternating(AlternatingRecipe):
             images; patterns that are fitted longer turn into what compression rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
         variants: patterns of each class, at most; an image carries one of them, which is drawn, and each is carried by
-            ``LEAST`` images or more. A single one is a direction, and goes with the directions that a projection takes
+            100 images or more. A single one is a direction, and goes with the directions that a projection takes
             out. The shared schedule only.
         copies: of each surrogate, which start from different weights and take turns: a pattern that only one of them
             takes up may leave a victim cold.
