@@ -391,7 +391,7 @@ def test_patterns_are_fitted_until_they_are_learned(monkeypatch):
         monkeypatch.setattr(shared_schedule, "MOST_STEPS", 30)
         protection = quick(EM, epochs=None, batch_size=20).fit(data, progress=False)
         fitted[learned] = protection.about["findings"]["settings"]["epochs"]
-    assert fitted == {1e9: 2 + 4, 0.0: 10 + 4}  # 5 steps, and 30, in passes of 3; then those over single images
+    assert fitted == {1e9: 2, 0.0: 10}  # 5 steps, and 30, in passes of 3
 
 
 def test_what_was_left_open_is_told_as_it_was_settled():

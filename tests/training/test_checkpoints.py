@@ -81,12 +81,12 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
 def test_a_fit_until_it_is_learned_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     """Wherever in the windows of its losses it was killed, and after it had learned."""
     monkeypatch.setattr(shared_schedule, "MOST_STEPS", 12)
-    monkeypatch.setattr(shared_schedule, "WINDOW", 3)
+    monkeypatch.setattr(shared_schedule, "WINDOW", 6)
     monkeypatch.setattr(shared_schedule, "LEARNED", 10.0)
     method = EM(batch_size=8)
     undisturbed = fit(method, None, COLOURS)
-    assert undisturbed.about["findings"]["settings"]["epochs"] == 5  # 3 steps of 12 in passes of 4, and 4 passes
-    for number in (1, 1, 2):
+    assert undisturbed.about["findings"]["settings"]["epochs"] == 2  # 6 steps of 12, in passes of 4
+    for number in (1, 2, 3):
         fit_and_kill(method, tmp_path / "kept", monkeypatch, number, data=COLOURS)
     again = fit(method, tmp_path / "kept", COLOURS)
     assert store_of(again) == store_of(undisturbed)

@@ -15,7 +15,7 @@ from hf_unlearnable.errors import option, worded
 from hf_unlearnable.methods.alternating.networks import guides_of
 from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
 from hf_unlearnable.methods.alternating.recipe import OPEN, AlternatingRecipe
-from hf_unlearnable.methods.alternating.shared_schedule import SharedSchedule
+from hf_unlearnable.methods.alternating.shared_schedule import IMAGES, PATTERNS, SharedSchedule
 from hf_unlearnable.methods.task import Task
 
 NAMED_RIGHT = 0.9  # of the protected images, by surrogates that have learned them
@@ -35,8 +35,8 @@ class Alternating(AlternatingRecipe):
 
     Settings that are None depend on whether guides know the images (``OPEN`` in ``recipe.py`` has both values). Where
     they do, as on graphics, twelve passes fit one pattern a class and six every image. Where they do not, as on
-    photographs, or none are asked for, patterns are fitted until they are learned, and from there every image in four
-    passes; all of it is coarse and seen through JPEG, so that other networks take it up and compression leaves it.
+    photographs, or none are asked for, patterns are fitted until they are learned, and no image by itself; they are
+    coarse and seen through JPEG, so that other networks take them up and compression leaves them.
 
     Step sizes are fractions of the budget's radius, so that one recipe serves every budget and norm.
 
@@ -138,11 +138,12 @@ class Alternating(AlternatingRecipe):
         recipe = self.settled(self.guided)
         patterns, images = recipe.passes
         guides = self.guides if self.guided else 0
-        return {
-            **{f"{self.name}: guide {number + 1}": float(self.guide_epochs) for number in range(guides)},
-            f"{self.name}: class patterns": PASS * (UNTIL_LEARNED if patterns is None else patterns),
-            f"{self.name}: perturbations": PASS * images,
+        passes = {
+            **{f"guide {number + 1}": float(self.guide_epochs) for number in range(guides)},
+            PATTERNS: PASS * (UNTIL_LEARNED if patterns is None else patterns),
+            IMAGES: PASS * images,
         }
+        return {f"{self.name}: {part}": count for part, count in passes.items() if count}
 
     def run(self, task: Task) -> None:
         """Optimise by the schedule."""

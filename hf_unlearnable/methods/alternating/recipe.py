@@ -20,7 +20,6 @@ OPEN: dict[str, tuple[Any, Any]] = {
     "grain": (1, 2),
     "compressed": (0.0, 0.5),
 }
-REFINING = 4  # passes over single images, after patterns that were fitted until they were learned
 
 R = TypeVar("R", bound="AlternatingRecipe")
 
@@ -69,9 +68,12 @@ class AlternatingRecipe(Method):
 
     @property
     def passes(self) -> tuple[int | None, int]:
-        """Passes over the patterns of the classes, and over single images; None: until the patterns are learned."""
+        """Passes over the patterns of the classes, and over single images.
+
+        None: until the patterns are learned. Those of single images gain nothing then.
+        """
         if self.epochs is None:
-            return None, REFINING
+            return None, 0
         of_patterns = round(self.epochs * self.pattern_share)
         return of_patterns, self.epochs - of_patterns
 
