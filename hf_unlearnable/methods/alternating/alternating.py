@@ -138,12 +138,12 @@ class Alternating(AlternatingRecipe):
         recipe = self.settled(self.guided)
         patterns, images = recipe.passes
         guides = self.guides if self.guided else 0
-        passes = {
+        epochs = {
             **{f"guide {number + 1}": float(self.guide_epochs) for number in range(guides)},
             PATTERNS: PASS * (UNTIL_LEARNED if patterns is None else patterns),
             IMAGES: PASS * images,
         }
-        return {f"{self.name}: {part}": count for part, count in passes.items() if count}
+        return {f"{self.name}: {part}": count for part, count in epochs.items() if count}
 
     def run(self, task: Task) -> None:
         """Optimise by the schedule."""

@@ -70,7 +70,7 @@ class AlternatingRecipe(Method):
     def passes(self) -> tuple[int | None, int]:
         """Passes over the patterns of the classes, and over single images.
 
-        None: until the patterns are learned. Those of single images gain nothing then.
+        None: until the patterns are learned, after which single images gain nothing (``examples/benchmarks/NOTES.md``).
         """
         if self.epochs is None:
             return None, 0
