@@ -33,6 +33,7 @@ from hf_unlearnable.methods import AR, CUDA, LSP, PGD, PIL, REM, TAP, Noise
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+ANOTHER_FIT = "from 2 on, another one: the recipe's seed is one less"
 TINY = "tiny"  # a made-up set, to see in seconds that a benchmark works
 FASHION_MNIST = "fashion-mnist"
 SETS = (FASHION_MNIST, "photo-patches")  # what is measured where nothing else is said

@@ -27,6 +27,7 @@ import numpy as np
 from accelerate import Accelerator
 from common import (
     ALL_SETS,
+    ANOTHER_FIT,
     IMAGES,
     SETS,
     TINY,
@@ -130,7 +131,7 @@ def measure(
         epochs=epochs,
         victims=("small-resnet",),
         seeds=tuple(victim_seeds(arguments)),
-        fit=1,
+        fit=arguments.fit,
         machine=machine(),
         command=command(),
     )
@@ -152,7 +153,7 @@ def measure(
         return imagenet.defence(one, tiny=arguments.tiny)
 
     report = learnability(
-        data.map(Protection.from_pretrained(fitted(name, recipe, budget, data)[0])),
+        data.map(Protection.from_pretrained(fitted(name, recipe, budget, data, fit=arguments.fit)[0])),
         clean=data,
         test=test,
         victims="small-resnet",
@@ -215,9 +216,16 @@ def page(results: Sequence[ResultFile]) -> Path:
 
 
 def by_set(results: Sequence[ResultFile]) -> dict[str, list[ResultFile]]:
-    """The files of every set, in the order of ``METHODS``, and then of ``GONE``."""
+    """The files of every set, in the order of ``METHODS``, and then of ``GONE``.
+
+    Where several fits were measured alike, the first one: all of them are on the page of ``targets.py``.
+    """
+    lowest: dict[object, ResultFile] = {}
+    for one in sorted(results, key=lambda one: one.experiment.fit or 1):
+        about = one.experiment
+        lowest.setdefault((about.dataset, about.recipe, about.epochs, len(about.seeds or ())), one)
     found: dict[str, list[ResultFile]] = {}
-    for one in sorted(results, key=lambda one: (*METHODS, *GONE).index(one.experiment.recipe or "")):
+    for one in sorted(lowest.values(), key=lambda one: (*METHODS, *GONE).index(one.experiment.recipe or "")):
         found.setdefault(one.experiment.dataset or "", []).append(one)
     return dict(sorted(found.items()))
 
@@ -282,6 +290,7 @@ def main() -> None:
         "--imagenet-epochs", type=int, default=3, help=f"of those who have {' or '.join(imagenet.DEFENCES)}"
     )
     parser.add_argument("--budget", default="8/255")
+    parser.add_argument("--fit", type=int, default=1, help=ANOTHER_FIT)
     parser.add_argument("--page", action="store_true", help="write the pages anew from what is there, and stop")
     arguments = parse(parser)
     arguments.defence = arguments.defence or list(DEFENCES)

@@ -18,7 +18,21 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common import ALL_SETS, RECIPES, SETS, command, fitted, kept, load, machine, options, parse, size, victim_seeds
+from common import (
+    ALL_SETS,
+    ANOTHER_FIT,
+    RECIPES,
+    SETS,
+    command,
+    fitted,
+    kept,
+    load,
+    machine,
+    options,
+    parse,
+    size,
+    victim_seeds,
+)
 from result_files import Experiment, ResultFile, place, read_results
 from tables import differences, markdown, percent, told
 
@@ -130,7 +144,7 @@ def main(
     parser.add_argument("--victim", action="append", help=f"default: {' and '.join(victims)}")
     parser.add_argument("--ratio", type=float, action="append", help=f"of protected rows; default: {list(ratios)}")
     parser.add_argument("--sequential", action="store_true", help="also clean images first, protected ones afterwards")
-    parser.add_argument("--fit", type=int, default=1, help="from 2 on, another one: the recipe's seed is one less")
+    parser.add_argument("--fit", type=int, default=1, help=ANOTHER_FIT)
     parser.set_defaults(sequential=sequential)
     arguments = parse(parser)
     arguments.victim = arguments.victim or list(victims)

@@ -118,7 +118,10 @@ def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
         for row in table.rows
         if row.name == RECIPES[recipe] and row.budget == "linf:8"
     ]
-    return [list(fits.values()), *([one.report] for one in many("countermeasures", **wanted)), board]
+    thieves: dict[int, list[Report]] = {}  # of every fit, by the number of victims
+    for one in many("countermeasures", **wanted):
+        thieves.setdefault(len(one.report.seeds), []).append(one.report)
+    return [list(fits.values()), *thieves.values(), board]
 
 
 def values_of(reports: list[Report], case: str, target: Target, figure: str) -> NDArray[np.float64]:

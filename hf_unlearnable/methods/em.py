@@ -29,6 +29,7 @@ class EM(Alternating, name="em"):
     )
 
     adaptive: ClassVar[str] = "class-clusters:1"
+    loss_is_the_surrogates: ClassVar[bool] = True
 
     def perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of the logits."""

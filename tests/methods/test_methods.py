@@ -8,6 +8,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from helpers.datasets import ROOT, make_dataset, pixels_of
 from helpers.methods import methods, quick
 from PIL import Image
@@ -303,9 +304,9 @@ def test_the_paper_schedule_is_followed(monkeypatch):
     seen = []
     learn, project = networks.Learner.backward, Budget.project
 
-    def spy_learn(self, logits, labels, share=1.0):
+    def spy_learn(self, logits, labels, *rest):
         seen.append(("learn", self.network.training, len(labels), self.optimiser.param_groups[0]["lr"]))
-        return learn(self, logits, labels, share)
+        return learn(self, logits, labels, *rest)
 
     def spy_project(self, perturbations, images):
         seen.append(("project", None, len(images), None))
@@ -336,6 +337,20 @@ def test_the_perturbation_losses_are_those_of_the_papers():
     )
     expected = torch.nn.functional.cross_entropy(logits, labels)
     torch.testing.assert_close(EM().perturbation_loss(features, logits, labels), expected)
+
+
+@pytest.mark.parametrize("parts", [1, 2], ids=["whole batches", "batches in two parts"])
+def test_em_needs_one_backward_pass_where_others_need_two(parts, monkeypatch):
+    gradient, of_perturbations_alone = Learner.gradient, []
+    monkeypatch.setattr(Learner, "gradient", lambda *args: of_perturbations_alone.append(1) or gradient(*args))
+    accelerator = Accelerator(gradient_accumulation_steps=parts)
+    data, recipe = make_dataset(24), EM(epochs=3, batch_size=12)
+    one = recipe.fit(data, accelerator=accelerator, progress=False)
+    assert not of_perturbations_alone
+    monkeypatch.setattr(EM, "loss_is_the_surrogates", False)
+    two = recipe.fit(data, accelerator=accelerator, progress=False)
+    assert of_perturbations_alone
+    assert np.array_equal(pixels_of(data.map(one)), pixels_of(data.map(two)))
 
 
 @pytest.mark.parametrize(("classes", "size"), [(40, 16), (3, 16), (5, 4), (2, 1000)])

@@ -11,7 +11,7 @@ import page_tables
 import protection_strength
 import pytest
 from made_results import MEASURED, made_experiment, made_report, made_result
-from result_files import ResultFile
+from result_files import ResultFile, read_results
 from selection import by_fit, difference, mean, only, share, span
 from tables import markdown, told
 
@@ -98,6 +98,15 @@ def with_defences(figures, **changes):
     """A report of one seed, with several countermeasures."""
     reports = [made_report({case: (value,) for case, value in cases.items()}, name) for name, cases in figures.items()]
     return made_report({}, **changes, results=tuple(one for report in reports for one in report.results))
+
+
+def test_of_several_fits_the_first_has_its_line_among_the_countermeasures(scratch):
+    for fit, share in ((2, 0.4), (1, 0.3), (3, 0.5)):
+        report = with_defences({"none": {CLEAN: 0.8, PROTECTED: share}})
+        ResultFile(made_experiment(script="countermeasures", fit=fit), {"report": report.as_dict()}).write()
+    ((dataset, (only,)),) = countermeasures.by_set(read_results("countermeasures")).items()
+    assert dataset == only.experiment.dataset
+    assert only.report.accuracy(PROTECTED) == 0.3
 
 
 def test_countermeasures_measured_later_join_those_that_are_there():

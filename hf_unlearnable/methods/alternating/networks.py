@@ -55,10 +55,10 @@ class Learner:
         scaler = self.accelerator.scaler
         return loss if scaler is None else scaler.scale(loss)
 
-    def backward(self, logits: torch.Tensor, labels: torch.Tensor, share: float = 1.0) -> float:
-        """Add the gradient of the cross-entropy on ``share`` of a batch; the loss."""
+    def backward(self, logits: torch.Tensor, labels: torch.Tensor, share: float = 1.0, *others: torch.Tensor) -> float:
+        """Add the gradient of the cross-entropy on ``share`` of a batch, to that of ``others``, too; the loss."""
         loss = F.cross_entropy(logits, labels)
-        self.micro_batches.backward(loss, share, inputs=list(self.network.parameters()))
+        self.micro_batches.backward(loss, share, inputs=[*self.network.parameters(), *others])
         return loss.item()
 
     def train_on(self, images: torch.Tensor, labels: torch.Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 
@@ -27,6 +27,8 @@ R = TypeVar("R", bound="AlternatingRecipe")
 @dataclass(frozen=True, kw_only=True)
 class AlternatingRecipe(Method):
     """The settings of ``Alternating``, which says what they are, and what each may be."""
+
+    loss_is_the_surrogates: ClassVar[bool] = False  # then one backward pass serves both in the shared schedule
 
     schedule: Literal["shared", "paper"] = "shared"
     epochs: Count | None = None

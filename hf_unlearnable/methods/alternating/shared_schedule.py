@@ -243,9 +243,13 @@ class SharedSchedule:
         bare = self.task.accelerator.unwrap_model(learner.network)
         seen = self.recipe.disturbed(seen, labels, bare, self.task.budget, self.cursor.generator)
         logits, features = learner.forward(seen)
-        loss = self._perturbation_loss(features, logits, labels)
-        gradients = [learner.gradient(loss, perturbations)]
-        reached = learner.backward(logits, labels, share)
+        if self.recipe.loss_is_the_surrogates:
+            reached = learner.backward(logits, labels, share, perturbations)
+            assert perturbations.grad is not None
+            gradients = [perturbations.grad / share]
+        else:
+            gradients = [learner.gradient(self._perturbation_loss(features, logits, labels), perturbations)]
+            reached = learner.backward(logits, labels, share)
         if guide is not None:
             logits, _ = guide(random_crop_flip(clean + perturbations, self.cursor.generator))
             loss = F.cross_entropy(logits.float(), targets_of(labels, logits.shape[1]))
