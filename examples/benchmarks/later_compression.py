@@ -29,7 +29,7 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.protection.remaining import Remaining
 
 SCRIPT = Path(__file__).stem
-METHODS = ("texture", "mi-ue")
+METHODS = ("texture", "mi-ue-learned")
 LOOKED_AT = 400  # images for the share of the change that is left
 
 

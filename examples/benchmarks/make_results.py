@@ -19,6 +19,7 @@ import crafted_after_fit
 import feature_information
 import fit_speed
 import kill_and_resume
+import large_photographs
 import larger_images
 import later_compression
 import map_speed
@@ -49,6 +50,7 @@ WITH_TABLE = {
         crafted_after_fit,
         feature_information,
         fit_speed,
+        large_photographs,
         larger_images,
         later_compression,
         map_speed,

@@ -31,6 +31,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "image_kinds": {"stages", "PNG_MiB", "verification", "store_bytes_a_row", "versions"},
     "kill_and_resume": {"scenarios"},
     "later_compression": {"left", "report"},
+    "large_photographs": {"report"},
     "larger_images": {"fit_seconds", "verification", "report"},
     "map_speed": {"costs", "versions"},
     "measure_speed": {"costs", "versions"},
@@ -46,7 +47,13 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "speed_trials": {"trials", "compiling", "versions"},
     "start_up": {"costs", "packages", "versions"},
 }
-SHORT = {"fashion-mnist": "fm", "photo-patches": "pp", "photo-patches-2": "pp2", "photo-patches-20": "pp20"}
+SHORT = {
+    "fashion-mnist": "fm",
+    "photo-patches": "pp",
+    "photo-patches-2": "pp2",
+    "photo-patches-20": "pp20",
+    "photo-patches-100": "pp100",
+}
 
 
 def results_folder() -> Path:

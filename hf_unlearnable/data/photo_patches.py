@@ -41,10 +41,10 @@ def _jitter(patch: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
 
 
 def _cut(
-    kind: PhotoSet, photo: Image.Image, cells: list[tuple[int, int]], count: int, rng: np.random.Generator
+    kind: PhotoSet, name: str, photo: Image.Image, cells: list[tuple[int, int]], count: int, rng: np.random.Generator
 ) -> list[NDArray[np.uint8]]:
     patches: list[NDArray[np.uint8]] = []
-    for _ in range(count * 100):
+    for _ in range(count * 100 if cells else 0):
         column, row = cells[rng.integers(len(cells))]
         side = int(rng.choice(kind.scales))
         x = column * kind.cell + int(rng.integers(kind.cell - side + 1))
@@ -56,7 +56,7 @@ def _cut(
             if len(patches) == count:
                 return patches
     raise DataError(
-        f"got a photograph with too little texture for {count} patches ({len(patches)} found); expected another one"
+        f"got too little texture for {count} patches of {name} ({len(patches)} found); expected another photograph"
     )
 
 
@@ -71,10 +71,10 @@ def build(
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}
-    for photo in photos.values():
+    for name, photo in photos.items():
         train_cells, test_cells = split_cells(photo, kind.cell, rng)
-        parts["test"] += _cut(kind, photo, test_cells, test // len(photos), rng)
-        parts["train"] += _cut(kind, photo, train_cells, train // len(photos), rng)
+        parts["test"] += _cut(kind, name, photo, test_cells, test // len(photos), rng)
+        parts["train"] += _cut(kind, name, photo, train_cells, train // len(photos), rng)
     result = {}
     for name, patches in parts.items():
         labels = np.repeat(np.arange(len(photos)), len(patches) // len(photos))

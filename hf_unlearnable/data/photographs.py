@@ -2,9 +2,10 @@
 
 ``photo-patches`` (ten photographs of mate-backgrounds) is what recipes were tuned on. Held back are
 ``photo-patches-2``, ten photographs of Plasma's and Lomiri's packages, and ``photo-patches-20``, these and ten more:
-judge on them, tune nothing on them. A hundred classes cannot be had like this, since most of Debian's wallpapers are
-drawn; photographs without colour are left out, since the want of it would tell the class. ``photo-patches-224`` are
-large patches of the photographs of ``photo-patches``.
+judge on them, tune nothing on them. Most of Debian's wallpapers are drawn, and photographs without colour are left out,
+since the want of it would tell the class: there are no hundred. The hundred classes of ``photo-patches-100`` are five
+stripes each of twenty photographs, 16 of them held back; a stripe may look like the next one, so that fewer patches can
+be told apart. ``photo-patches-224`` are large patches of the photographs of ``photo-patches``.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ class PhotoSet:
     """Photographs, and what is cut from them.
 
     Attributes:
-        photographs: the classes.
+        photographs: the classes, where they are not cut into stripes.
         side: pixels of a patch.
         cell: source pixels of a train or test cell, no narrower than the largest patch.
         scales: source pixels that become one patch.
-        train_each: training patches of a photograph.
-        test_each: test patches of a photograph.
+        train_each: training patches of a class.
+        test_each: test patches of a class.
+        stripes: from left to right, that each photograph is cut into; every one is a class.
     """
 
     photographs: tuple[Photograph, ...]
@@ -57,16 +59,33 @@ class PhotoSet:
     scales: tuple[int, ...] = (24, 32, 48, 64)
     train_each: int = 400
     test_each: int = 200
+    stripes: int = 1
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return self.stripes * len(self.photographs)
 
     @property
     def train(self) -> int:
-        """Training patches of all photographs together."""
-        return self.train_each * len(self.photographs)
+        """Training patches of all classes together."""
+        return self.train_each * self.classes
 
     @property
     def test(self) -> int:
-        """Test patches of all photographs together."""
-        return self.test_each * len(self.photographs)
+        """Test patches of all classes together."""
+        return self.test_each * self.classes
+
+    def cut(self, photos: dict[str, Image.Image]) -> dict[str, Image.Image]:
+        """The picture of each class, from those of the photographs."""
+        if self.stripes == 1:
+            return photos
+        return {
+            f"{name} {number + 1}": photo.crop((number * width, 0, (number + 1) * width, photo.height))
+            for name, photo in photos.items()
+            for width in (photo.width // self.stripes,)
+            for number in range(self.stripes)
+        }
 
 
 def _mate(*names: str) -> tuple[Photograph, ...]:
@@ -106,35 +125,40 @@ THIRD += _lomiri(
     Sunset="sunset_by_Aitzol_Berasategi",
     Wine="Wine_by_Jakkub_Mede",
 )
+WITHOUT = ("Nuthatch", "Kite", "Storm", "Aitzgorri")  # stripes of them are all blurred background or sky
+OF_MUCH_TEXTURE = tuple(one for one in SECOND + THIRD if one.name not in WITHOUT)
+OF_MUCH_TEXTURE += _mate("Dune", "GreenMeadow", "LadyBird", "RainDrops")
 PHOTO_SETS = {
     "photo-patches": PhotoSet(FIRST),
     "photo-patches-2": PhotoSet(SECOND),
     "photo-patches-20": PhotoSet(SECOND + THIRD),
+    "photo-patches-100": PhotoSet(OF_MUCH_TEXTURE, train_each=60, test_each=20, stripes=5),
     "photo-patches-224": PhotoSet(FIRST, side=224, cell=320, scales=(224, 272, 320), train_each=100, test_each=50),
 }
 
 
 def photographs(name: str = "photo-patches", folder: Path | None = None) -> dict[str, Image.Image]:
-    """Open the photographs of a set.
+    """Open the photographs of a set, or the stripes that it cuts them into: a picture for every class.
 
     Args:
         name: of the set.
-        folder: with ``CLASS.jpg`` for every class; left out, the installed files, else the packages, fetched without
-            root.
+        folder: with a ``NAME.jpg`` for every photograph; left out, the installed files, else the packages, fetched
+            without root.
 
     Raises:
         SourceError: a photograph is missing, or a package could not be fetched.
     """
-    wanted = PHOTO_SETS[name].photographs
+    kind = PHOTO_SETS[name]
+    wanted = kind.photographs
     if folder is not None:
         wanted = tuple(Photograph(one.name, one.package, f"{one.name}.jpg") for one in wanted)
-        return _opened(wanted, folder)
+        return kind.cut(_opened(wanted, folder))
     if all((Path("/") / one.file).is_file() for one in wanted):
-        return _opened(wanted, Path("/"))
+        return kind.cut(_opened(wanted, Path("/")))
     with tempfile.TemporaryDirectory(prefix="photographs-") as scratch:
         for package in dict.fromkeys(one.package for one in wanted):
             unpack_package(package, Path(scratch))
-        return _opened(wanted, Path(scratch))
+        return kind.cut(_opened(wanted, Path(scratch)))
 
 
 def _opened(wanted: tuple[Photograph, ...], folder: Path) -> dict[str, Image.Image]:

@@ -20,8 +20,8 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     for photos in PHOTO_SETS.values():
         for one in photos.photographs:
-            small = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{one.name}.jpg")
+            small = rng.integers(0, 256, (40, 150, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((1600, 480), Image.Resampling.BICUBIC).save(folder / f"{one.name}.jpg")
     return folder
 
 
@@ -46,14 +46,16 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
         ("photo-patches", 10, 32, 4000, 2000),
         ("photo-patches-2", 10, 32, 4000, 2000),
         ("photo-patches-20", 20, 32, 8000, 4000),
+        ("photo-patches-100", 100, 32, 6000, 2000),
         ("photo-patches-224", 10, 224, 1000, 500),
     ],
 )
 def test_every_set(name, classes, side, train, test, folder):
     data = build_dataset(name, 2 * classes, classes, folder=folder)
     names = data["train"].features["label"].names
-    assert names == [one.name for one in PHOTO_SETS[name].photographs]
-    assert len(set(names)) == classes
+    stripes = PHOTO_SETS[name].stripes
+    assert [one.name for one in PHOTO_SETS[name].photographs] == [one.removesuffix(" 1") for one in names[::stripes]]
+    assert len(set(names)) == classes == PHOTO_SETS[name].classes
     assert np.bincount(data["train"]["label"]).tolist() == [2] * classes
     assert np.bincount(data["test"]["label"]).tolist() == [1] * classes
     assert {image.size for image in data["train"]["image"]} == {(side, side)}
@@ -64,10 +66,23 @@ def test_every_set(name, classes, side, train, test, folder):
 
 
 def test_held_back_sets_share_no_photograph_with_the_one_that_recipes_were_tuned_on():
-    tuned, second, twenty, large = ({one.file for one in photos.photographs} for photos in PHOTO_SETS.values())
+    sets = ({one.file for one in photos.photographs} for photos in PHOTO_SETS.values())
+    tuned, second, twenty, stripes, large = sets
     assert not tuned & (second | twenty)
     assert second < twenty
+    assert len(stripes - twenty) == 4
     assert large == tuned
+
+
+def test_stripes_of_a_photograph_are_classes_of_their_own():
+    """Each stripe has a level of its own, which no patch of another may have."""
+    levels = np.repeat(np.arange(3) * 60 + 60, 320)
+    pixels = np.tile(levels, (640, 1)) + 40 * (np.indices((640, 960)).sum(axis=0) // 6 % 2)
+    kind = PhotoSet((), stripes=3)
+    parts = kind.cut({"levels": Image.fromarray(pixels.astype(np.uint8)).convert("RGB")})
+    assert list(parts) == ["levels 1", "levels 2", "levels 3"]
+    assert [np.asarray(one).min() for one in parts.values()] == [60, 120, 180]
+    assert {one.size for one in parts.values()} == {(320, 640)}
 
 
 def test_train_and_test_patches_come_from_disjoint_cells():
@@ -85,8 +100,10 @@ def test_train_and_test_patches_come_from_disjoint_cells():
 
 
 def test_a_photograph_without_texture_is_refused():
-    with pytest.raises(DataError, match=r"too little texture for 2 patches \(0 found\)"):
+    with pytest.raises(DataError, match=r"too little texture for 2 patches of \w+ \(0 found\)"):
         build(PhotoSet(()), {"sky": Image.new("RGB", (480, 480), "blue")}, train=2, test=2)
+    with pytest.raises(DataError, match=r"too little texture for 2 patches of \w+ \(0 found\)"):
+        build(PhotoSet(()), {"small": Image.effect_noise((40, 40), 50).convert("RGB")}, train=2, test=2)
 
 
 def test_large_photographs_are_reduced(tmp_path):

@@ -12,6 +12,7 @@ IN_THIS_PROCESS = {
     "mixture_ideas": "--recipe no-stages",
     "countermeasures": "--method em --defence none --defence jpeg:10 --defence imagenet-fine-tune",
     "larger_images": "--scale 2",
+    "large_photographs": "--recipe texture --side 16 --victim imagenet-fine-tune",
     "later_compression": "--recipe texture",
     "crafted_after_fit": "",
     "feature_information": "",

@@ -101,8 +101,8 @@ def with_defences(figures, **changes):
 
 
 def test_of_several_fits_the_first_has_its_line_among_the_countermeasures(scratch):
-    for fit, share in ((2, 0.4), (1, 0.3), (3, 0.5)):
-        report = with_defences({"none": {CLEAN: 0.8, PROTECTED: share}})
+    for fit, reached in ((2, 0.4), (1, 0.3), (3, 0.5)):
+        report = with_defences({"none": {CLEAN: 0.8, PROTECTED: reached}})
         ResultFile(made_experiment(script="countermeasures", fit=fit), {"report": report.as_dict()}).write()
     ((dataset, (only,)),) = countermeasures.by_set(read_results("countermeasures")).items()
     assert dataset == only.experiment.dataset
