@@ -1,7 +1,8 @@
 """What a fit costs in plain training epochs of the same network, where its time goes, and what its losses cost.
 
-    python examples/benchmarks/fit_speed.py --images 1000    # a quarter of an hour on one core
-    python examples/benchmarks/fit_speed.py --table          # only print what is there
+    python examples/benchmarks/fit_speed.py --images 1000                      # a quarter of an hour on one core
+    python examples/benchmarks/fit_speed.py --set photo-patches --images 4000  # the same
+    python examples/benchmarks/fit_speed.py --table                            # only print what is there
 
 The unit is one epoch of a plain loop over the same images on the same thread: batches of 64, crop and flip, forward and
 backward pass of ``small-resnet``, SGD. Fits are whole calls of ``fit``, checkpoints and writing the protection among
@@ -27,13 +28,13 @@ import numpy as np
 import torch
 from alternation import alternate
 from bayes_error_speed import resident
-from common import FASHION_MNIST, TINY, command, load, machine, options, parse
+from common import FASHION_MNIST, SETS, TINY, command, load, machine, options, parse
 from datasets import Dataset
 from result_files import Experiment, ResultFile, read_results
 from tables import NONE, markdown
 from torch.nn import functional as F
 
-from hf_unlearnable import MIUE, Budget, Method, Surrogate, Texture
+from hf_unlearnable import EM, MIUE, Budget, Method, Surrogate, Texture
 from hf_unlearnable.information import contrastive_loss, distance_loss
 from hf_unlearnable.modeling.augmentation import random_crop_flip
 from hf_unlearnable.training.batches import batches
@@ -45,6 +46,7 @@ EPOCH, ZETA = "a plain training epoch", 0.1
 SHORT = {"epochs": 2, "inner_steps": 5}  # of the paper's recipe beside the plain one
 FITS: dict[str, Method] = {
     "`MIUE()`": MIUE(),
+    "`EM()`": EM(),
     "`MIUE.paper(epochs=15, inner_steps=5)`": MIUE.paper(epochs=15, inner_steps=5),
     "`Texture()`": Texture(),
 }
@@ -188,8 +190,9 @@ def table(results: Sequence[ResultFile]) -> str:
         costs = one.figures["fits"]
         unit = costs[EPOCH]["processor"]
         for name in (name for name in costs if name.startswith("`")):
-            lines.append([name, one.experiment.images, f"{costs[name]['processor'] / unit:.1f}"])
-    return markdown(["fit", "images", "plain training epochs"], lines)
+            first = [one.experiment.dataset, one.experiment.images]
+            lines.append([*first, name, f"{costs[name]['processor'] / unit:.1f}"])
+    return markdown(["set", "images", "fit", "plain training epochs"], lines)
 
 
 def paper_table(results: Sequence[ResultFile]) -> str:
@@ -199,7 +202,7 @@ def paper_table(results: Sequence[ResultFile]) -> str:
         costs, alone = one.figures["fits"], one.figures["losses"]
         for zeta in (0.0, ZETA):
             plain, ours = (costs[f"paper, {who}, zeta={zeta}"]["processor"] for who in ("plain", "ours"))
-            lines.append([f"the whole recipe, zeta = {zeta}", f"{plain / ours:.1f}", NONE])
+            lines.append([f"{one.experiment.dataset}: the whole recipe, zeta = {zeta}", f"{plain / ours:.1f}", NONE])
         ratio = alone["plain"]["processor"] / alone["ours"]["processor"]
         lines.append(
             [f"both losses, B = D = {alone['rows']}", f"{ratio:.0f}", f"{alone['plain']['MiB_over_base']:.0f}"]
@@ -210,20 +213,24 @@ def paper_table(results: Sequence[ResultFile]) -> str:
 def profile_table(results: Sequence[ResultFile]) -> str:
     """Where the time of the default fit goes, as Markdown."""
     return markdown(
-        [*PARTS, "rest"],
-        [[f"{100 * share:.0f} %" for share in one.figures["profile"].values()] for one in results],
+        ["set", *PARTS, "rest"],
+        [
+            [one.experiment.dataset, *(f"{100 * share:.0f} %" for share in one.figures["profile"].values())]
+            for one in results
+        ],
     )
 
 
 def main() -> None:
     parser = options(__doc__)
+    parser.add_argument("--set", choices=SETS, default=FASHION_MNIST)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parse(parser)
     if not arguments.table:
-        name, methods = (TINY, TINY_FITS) if arguments.tiny else (FASHION_MNIST, FITS)
+        name, methods = (TINY, TINY_FITS) if arguments.tiny else (arguments.set, FITS)
         rounds, rows = (1, 32) if arguments.tiny else (arguments.rounds, 512)
-        data, _ = load(name, arguments.images)
+        data = load(name, arguments.images)[0].select(range(arguments.images))
         with tempfile.TemporaryDirectory(prefix="fit-speed-") as scratch:
             figures = {
                 "fits": fits(data, methods, scratch, rounds),

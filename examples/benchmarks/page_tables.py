@@ -204,6 +204,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "mixtures": mixtures,
     "ideas": ideas,
     "targets": targets.table,
+    "shares": targets.shares,
     "compute": compute,
 }
 __all__ = ["TABLES", "mean", "readme"]

@@ -18,6 +18,8 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.report import Report
 
 CHANCE = 0.1
+SETS_OF = "photo-patches"
+CALLED = {"texture": "`texture`", "mi-ue-learned": "`MIUE()`"}
 RECIPES = {"texture": "texture", "mi-ue-learned": "mi-ue"}  # as the benchmarks call them, and the leaderboard
 LEADERBOARD, SET = ROOT / "docs" / "leaderboard", "photo-patches-4000"
 
@@ -147,6 +149,31 @@ def cell(sources: list[list[Report]], target: Target) -> tuple[str, NDArray[np.f
     return f"{figures}, {len(last)}{', met' if met else ''}", clean
 
 
+def shares() -> str:
+    """How far up from chance to clean images thieves get, of sets of photographs with more and more classes."""
+    found: dict[tuple[str, str, str], dict[int, Report]] = {}
+    for one in many("protection_strength", budget="linf:8", epochs=12):
+        about, report = one.experiment, one.report
+        if (about.dataset or "").startswith(SETS_OF) and about.recipe in RECIPES:
+            for victim in report.victims:
+                fits = found.setdefault((about.dataset or "", about.recipe, victim), {})
+                fits[about.fit or 1] = max(fits.get(about.fit or 1, report), report, key=lambda one: len(one.seeds))
+    rows = []
+    for (dataset, recipe, victim), fits in sorted(
+        found.items(), key=lambda item: (-next(iter(item[1].values())).chance, item[0])
+    ):
+        reports = list(fits.values())
+        clean, last, peak = (
+            np.concatenate([one.values(case, victim, figure) for one in reports])
+            for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
+        )
+        chance = reports[0].chance
+        share = (last.mean() - chance) / (clean.mean() - chance)
+        figures = [f"{100 * chance:.0f}", told(clean), f"{told(last)} ({100 * peak.mean():.1f}), {len(last)}"]
+        rows.append([dataset, CALLED[recipe], victim, *figures, f"{100 * share:.0f} %"])
+    return markdown(["set", "method", "thief", "chance", "clean", "protected", "of the way"], rows)
+
+
 def table() -> str:
     """One row for each thief."""
     rows = []
@@ -157,4 +184,4 @@ def table() -> str:
         rows.append(
             [target.thief, target.asked, told(max((clean for _, clean in cells), key=len)), *(one for one, _ in cells)]
         )
-    return markdown(["thief", "asked for", "clean", "`texture`", "`MIUE()`"], rows)
+    return markdown(["thief", "asked for", "clean", *CALLED.values()], rows)
