@@ -17,7 +17,8 @@ ESTIMATORS = (
     "class-mean",
     "spectral-peak",
     "principal-directions",
-    "class-clusters",
+    "class-clusters:1",
+    "class-clusters:2",
     "pattern-subtraction",
     "orthogonal-projection",
 )
