@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import speed_targets
 import targets
 from result_files import ResultFile
 from selection import by_fit, many, mean, only, share
@@ -205,6 +206,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "ideas": ideas,
     "targets": targets.table,
     "shares": targets.shares,
+    "speed_targets": speed_targets.table,
     "compute": compute,
 }
 __all__ = ["TABLES", "mean", "readme"]
