@@ -16,6 +16,7 @@ from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, S
 
 FASHION, PATCHES = "fashion-mnist", "photo-patches"
 SETS = {FASHION: "Fashion-MNIST", PATCHES: "photo patches"}
+EPOCHS = 12  # of victims, where nothing else is said
 LIMITS = ("worst", "opposing", "exchanged")  # of mixture_limit.py, in the order of the rows
 CALLED = {
     "mi-ue": "`MIUE`",
@@ -67,7 +68,8 @@ def strength() -> str:
             continue
         for victim in one.report.victims:
             cells = [share(one, CLEAN, victim), share(one, PROTECTED, victim), share(one, PROTECTED, victim, "peak")]
-            first = [data(one), budget(one), called(one), one.experiment.fit, f"`{victim}`"]
+            longer = f", {one.experiment.epochs} epochs" if one.experiment.epochs != EPOCHS else ""
+            first = [data(one), budget(one), called(one), one.experiment.fit, f"`{victim}`{longer}"]
             rows.append([*first, *cells, f"{one.figures['fit_seconds']:.0f}"])
     return markdown(head, rows)
 
@@ -169,7 +171,7 @@ def readme() -> str:
     fashion: dict[str, Any] = {"dataset": FASHION, "images": 3000, "recipe": "mi-ue"}
     at_8 = only("protection_strength", **fashion, budget="linf:8")
     at_16 = only("protection_strength", **fashion, budget="linf:16")
-    patches = many("protection_strength", dataset=PATCHES, recipe="mi-ue-learned", budget="linf:8")
+    patches = many("protection_strength", dataset=PATCHES, recipe="mi-ue-learned", budget="linf:8", epochs=EPOCHS)
     rows = [
         [data(at_8), "8/255", "`small-resnet`", *_cells(at_8)],
         [data(at_16), "16/255", "`small-resnet`", *_cells(at_16)],
