@@ -17,7 +17,7 @@ from hf_unlearnable.evaluation.cases import CLEAN
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.evaluation.victims import Trial, Victims
-from hf_unlearnable.modeling.classical import Classical
+from hf_unlearnable.models.classical import Classical
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.processes import default_accelerator
 
