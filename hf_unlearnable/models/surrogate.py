@@ -143,7 +143,7 @@ class Surrogate:
     def _load(name: str, num_labels: int) -> PreTrainedModel:
         try:
             with _without_load_report():
-                loaded = _transformers().AutoModelForImageClassification.from_pretrained(
+                loaded = load_transformers().AutoModelForImageClassification.from_pretrained(
                     name,
                     num_labels=num_labels,
                     ignore_mismatched_sizes=True,
@@ -181,8 +181,11 @@ def is_pretrained(model: object) -> TypeGuard[PreTrainedModel]:
     return isinstance(model, PreTrainedModel)
 
 
-def _transformers() -> Any:
-    """The package, whose Auto classes know the architectures of this one from here on."""
+def load_transformers() -> Any:
+    """Import the package, whose Auto classes know the architectures of this one from here on.
+
+    Where the time of work with networks is taken this comes first, or the first of them would count two seconds more.
+    """
     import transformers
 
     from hf_unlearnable.modeling import small_mlp, small_resnet, small_vgg  # noqa: F401
@@ -192,7 +195,7 @@ def _transformers() -> Any:
 
 def _config(source: str) -> Any:
     """That of a folder or Hub id."""
-    return _transformers().AutoConfig.from_pretrained(source, trust_remote_code=False)
+    return load_transformers().AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
 def _processor(source: str) -> dict[str, Any]:
