@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from hf_unlearnable.hub.publish_model import push_model
     from hf_unlearnable.methods import BEO, EM, MIUE, Auto, Method, Texture, available_methods, get_method
     from hf_unlearnable.metrics import available_metrics, load_metric
-    from hf_unlearnable.modeling.surrogate import Surrogate, available_victims, register_victim
+    from hf_unlearnable.models.built_in import available_victims, register_victim
+    from hf_unlearnable.models.surrogate import Surrogate
     from hf_unlearnable.protection.protection import Protection
     from hf_unlearnable.protection.verification import Verification
     from hf_unlearnable.registry import load_plugin
@@ -122,7 +123,7 @@ __getattr__, __dir__ = lazy_names(
         "Report": "evaluation",
         "SourceError": "errors",
         "StopWhenLearned": "evaluation",
-        "Surrogate": "modeling",
+        "Surrogate": "models.surrogate",
         "Texture": "methods",
         "Training": "training",
         "UnlearnableError": "errors",
@@ -131,7 +132,7 @@ __getattr__, __dir__ = lazy_names(
         "available_defences": "defences",
         "available_methods": "methods",
         "available_metrics": "metrics",
-        "available_victims": "modeling",
+        "available_victims": "models.built_in",
         "get_method": "methods",
         "learnability": "evaluation",
         "load_metric": "metrics",
@@ -139,7 +140,7 @@ __getattr__, __dir__ = lazy_names(
         "pull": "hub",
         "push": "hub",
         "push_model": "hub",
-        "register_victim": "modeling",
+        "register_victim": "models.built_in",
         "verify": "hub",
     },
 )

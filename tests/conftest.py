@@ -17,7 +17,7 @@ from helpers.loopback_hub import USER, LoopbackHub
 
 from hf_unlearnable import EM, Budget, Protection, Surrogate
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 
 datasets.disable_progress_bars()
 

@@ -26,7 +26,7 @@ from hf_unlearnable.cli.plugins import _load
 from hf_unlearnable.defences.base import _defences
 from hf_unlearnable.methods.base import _methods
 from hf_unlearnable.modeling.small_vit import small_vit
-from hf_unlearnable.modeling.surrogate import MODELS
+from hf_unlearnable.models.built_in import MODELS
 from hf_unlearnable.registry import Recipes, Registry
 from hf_unlearnable.settings import Count, OneOf, Positive, Range, Share, check_fields
 

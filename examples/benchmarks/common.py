@@ -30,6 +30,9 @@ from hf_unlearnable.data.photo_patches import photo_patches
 from hf_unlearnable.data.photographs import PHOTO_SETS
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.methods import AR, CUDA, LSP, PGD, PIL, REM, TAP, Noise
+from hf_unlearnable.models.surrogate import load_transformers
+
+load_transformers()  # or it would count as a part of the first fit
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]

@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable import EM, MIUE, Budget, Method, Surrogate, Texture
 from hf_unlearnable.information import contrastive_loss, distance_loss
-from hf_unlearnable.modeling.augmentation import random_crop_flip
+from hf_unlearnable.models.augmentation import random_crop_flip
 from hf_unlearnable.training.batches import batches
 from hf_unlearnable.version import versions
 
@@ -55,10 +55,10 @@ TINY_FITS: dict[str, Method] = {
     "`Texture()`": Texture(),
 }
 PARTS = {  # of the default fit: functions by file and name; none of them calls another one of them
-    "forward": [("modeling/surrogate.py", "forward")],
+    "forward": [("models/surrogate.py", "forward")],
     "backward": [("autograd/graph.py", "_engine_run_backward")],
     "losses": [("mi_ue.py", "perturbation_loss"), ("nn/functional.py", "cross_entropy")],
-    "augmentation": [("modeling/augmentation.py", "random_crop_flip")],
+    "augmentation": [("models/augmentation.py", "random_crop_flip")],
     "loading": [("training/batches.py", "load")],
     "sign and clip": [("budget.py", "direction"), ("budget.py", "project")],
     "optimiser": [("optim/sgd.py", "step"), ("optim/optimizer.py", "zero_grad")],

@@ -40,8 +40,8 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.adversarial import ascend
 from hf_unlearnable.evaluation.victims import split
-from hf_unlearnable.modeling.augmentation import random_crop_flip
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.augmentation import random_crop_flip
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.training.batches import load as load_rows
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import TrainingRun

@@ -56,19 +56,19 @@ PARTS = {
     ],
     "datasets and Arrow": [("site-packages/datasets/", ""), ("site-packages/pyarrow/", "")],
     "HTTP": [(f"site-packages/{package}/", "") for package in ("httpx", "httpcore", "h11", "huggingface_hub", "anyio")],
-    "forward": [("modeling/surrogate.py", "forward")],
+    "forward": [("models/surrogate.py", "forward")],
     "backward": [("autograd/graph.py", "_engine_run_backward")],
-    "augmentation": [("modeling/augmentation.py", "")],
+    "augmentation": [("models/augmentation.py", "")],
     "loading": [("training/batches.py", "")],
     "optimiser": [("torch/optim/", "")],
-    "random features": [("modeling/classical.py", "")],
+    "random features": [("models/classical.py", "")],
     "JPEG of a thief": [("defences/compression.py", "")],
 }
 # These count wherever they stand in a stack, before the others.
 WHOLE = {
     "imports": [("<frozen importlib._bootstrap>", "_find_and_load")],
     "testing": [("training/inference.py", "classify")],
-    "random features": [("modeling/classical.py", "learn")],
+    "random features": [("models/classical.py", "learn")],
 }
 
 

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable import Surrogate
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.training.inference import classify
 from hf_unlearnable.training.run import Training
 from hf_unlearnable.version import versions

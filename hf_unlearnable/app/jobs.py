@@ -21,6 +21,7 @@ from hf_unlearnable.progress import heard_by
 
 ROUND = 0.25  # seconds between two signs of life
 WORK = "hf_unlearnable.app.work"
+NETWORKS = "hf_unlearnable.modeling"  # which the former leaves for those that train one
 
 _server = "forkserver" in multiprocessing.get_all_start_methods()
 _context: Any = multiprocessing.get_context("forkserver" if _server else "spawn")
@@ -63,7 +64,7 @@ def ready(home: Path) -> Iterator[None]:
         os.environ.pop(name, None)
     try:
         if _server:
-            _context.set_forkserver_preload([WORK])
+            _context.set_forkserver_preload([WORK, NETWORKS])
             forkserver.ensure_running()
         yield
     finally:

@@ -28,6 +28,7 @@ from hf_unlearnable.methods.base import Method
 from hf_unlearnable.methods.labelling import AUTO, NONE
 from hf_unlearnable.methods.mi_ue import MIUE
 from hf_unlearnable.methods.texture import Texture
+from hf_unlearnable.models.surrogate import load_transformers
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.inspecting import columns_of, intake, open_dataset
@@ -134,6 +135,7 @@ def estimate(looked: Looked, method: str) -> float:
         features=Features({"image": ImageFeature(), "label": ClassLabel(num_classes=2)}),
     )
     trial = MIUE(epochs=2, guides=1, guide_epochs=1)
+    load_transformers()
     with TemporaryDirectory() as scratch:
         begun = time.monotonic()
         trial.fit(images, output_dir=f"{scratch}/fitted", progress=False)

@@ -14,7 +14,7 @@ from hf_unlearnable.evaluation.protocol import trials
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.evaluation.victims import Trial
 from hf_unlearnable.methods import Method
-from hf_unlearnable.modeling.classical import Classical
+from hf_unlearnable.models.classical import Classical
 
 WITHOUT_METHOD = (CLEAN, CLEAN_PART)  # cases in which no protected image is seen: one cell serves all methods
 

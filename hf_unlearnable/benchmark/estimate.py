@@ -17,7 +17,8 @@ from hf_unlearnable.evaluation.cases import CLEAN
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.evaluation.victims import Trial, Victims
-from hf_unlearnable.modeling.classical import Classical
+from hf_unlearnable.models.classical import Classical
+from hf_unlearnable.models.surrogate import load_transformers
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -148,6 +149,7 @@ class _Probe:
         """Of a training on all images, enlarged from one epoch on a few."""
         epochs = 1 if isinstance(thief.victim, Classical) else thief.training.epochs
         short = replace(thief, training=replace(thief.training, epochs=1))
+        load_transformers()
         started = time.monotonic()
         with Progress("", 1, enabled=False) as bar:
             self._victims.trained(Trial(short, CLEAN, 0.0, 1), bar)

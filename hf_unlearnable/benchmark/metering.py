@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from hf_unlearnable.models.surrogate import load_transformers
 from hf_unlearnable.version import versions
 
 try:
@@ -24,6 +25,7 @@ class Meter:
     """Started when it is made; ``read`` tells what it took until then, as ``Record`` has it."""
 
     def __init__(self) -> None:
+        load_transformers()
         self._started, self._processor = time.monotonic(), time.process_time()
         with suppress(OSError):  # Linux forgets the process's highest then; else the highest is that of its whole life
             Path("/proc/self/clear_refs").write_text("5")

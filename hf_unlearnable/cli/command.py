@@ -71,8 +71,8 @@ def env(plugin: Plugins = None) -> None:
     from hf_unlearnable.defences import available_defences
     from hf_unlearnable.evaluation.thieves import SUITES
     from hf_unlearnable.methods import available_methods
-    from hf_unlearnable.modeling import available_victims
-    from hf_unlearnable.modeling.classical import CLASSICAL
+    from hf_unlearnable.models.built_in import available_victims
+    from hf_unlearnable.models.classical import CLASSICAL
     from hf_unlearnable.registry import installed_plugins
     from hf_unlearnable.training.run import TRAININGS
     from hf_unlearnable.version import versions

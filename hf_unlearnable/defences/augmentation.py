@@ -11,7 +11,7 @@ import torch
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.base import Defence
 from hf_unlearnable.lazy import import_extra
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.settings import Levels, Positive, Range, Rate, refuse
 
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -22,7 +22,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
 from hf_unlearnable.defences.course import Course
 from hf_unlearnable.errors import DataError, RecipeError
-from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.registry import DEFENCES, Recipes
 from hf_unlearnable.settings import Seed, check_arguments, check_fields
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences.base import Defence, unit_chunks
 from hf_unlearnable.defences.course import Course
-from hf_unlearnable.modeling.augmentation import random_crop_flip
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.augmentation import random_crop_flip
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.settings import Count, Positive, Rate
 
 BATCH = 64

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_unlearnable.defences.base import Defence
-from hf_unlearnable.modeling.public_names import UNNAMED, public_name
-from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.models.public_names import UNNAMED, public_name
+from hf_unlearnable.models.surrogate import Surrogate
 
 
 @dataclass(frozen=True, kw_only=True)

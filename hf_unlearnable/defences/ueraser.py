@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from hf_unlearnable.defences.augmentation import Batch, load_kornia
 from hf_unlearnable.defences.base import Defence, evaluating
 from hf_unlearnable.defences.compression import compressed_batch
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.settings import Range
 
 

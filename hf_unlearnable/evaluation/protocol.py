@@ -12,7 +12,7 @@ from typing import cast
 
 from accelerate import Accelerator
 from datasets import Dataset
-from transformers import PreTrainedModel
+from torch import nn
 
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import RecipeError, option
@@ -22,8 +22,8 @@ from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.side_by_side import Bench, Group, chosen_count, side_by_side
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
 from hf_unlearnable.evaluation.victims import Trial, split
-from hf_unlearnable.modeling.classical import Classical
-from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.models.classical import Classical
+from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.settings import Count, Seed, Share, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator, gather_objects
@@ -268,7 +268,7 @@ def trials(
 
 
 def _listed(victims: Sequence[Model] | Model) -> Sequence[Model]:
-    one = isinstance(victims, (str, PathLike, Surrogate, Classical, PreTrainedModel))
+    one = isinstance(victims, (str, PathLike, Surrogate, Classical, nn.Module))
     return [cast("Model", victims)] if one else cast("Sequence[Model]", victims)
 
 

@@ -27,6 +27,7 @@ from hf_unlearnable.errors import RecipeError, UnlearnableError, command_line_wo
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.victims import Trial
+from hf_unlearnable.models.surrogate import load_transformers
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.registry import load_plugin, loaded_plugins
 
@@ -237,6 +238,7 @@ def _answer(connection: Connection) -> None:
         accelerator = Accelerator(cpu=bench.cpu, mixed_precision=bench.mixed_precision)
         victims = bench.opened.victims(accelerator, bench.folder)
         bar = _Counter(lambda steps: connection.send(("steps", steps)))
+        load_transformers()
         while True:
             connection.send(("ready", None))
             for place, trial, keep_weights in bench.groups[connection.recv()]:

@@ -20,7 +20,7 @@ from hf_unlearnable.information.mutual_information import (
     variational_mutual_information,
 )
 from hf_unlearnable.information.posterior import bandwidth, kernel_posterior
-from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.processes import default_accelerator

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 
-from transformers import PreTrainedModel
+from torch import nn
 
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.modeling.classical import CLASSICAL, Classical
-from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.models.classical import CLASSICAL, Classical
+from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.training.run import Training
 
 Victim = Surrogate | Classical
 
-Model = Surrogate | Classical | PreTrainedModel | PathLike[str] | str
+Model = Surrogate | Classical | nn.Module | PathLike[str] | str
 
 # Model, training, defence. The first thief of a suite is the ordinary one, who also meets mixtures.
 _QUICK = (

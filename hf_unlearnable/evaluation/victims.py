@@ -27,8 +27,8 @@ from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.scores import confusion, owner_figures
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write
-from hf_unlearnable.modeling.classical import Classical
-from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.models.classical import Classical
+from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.training.inference import classify

@@ -24,7 +24,7 @@ from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 from hf_unlearnable.hub.card_header import EMPTY, licence_name, merge, rename, set_licence
 from hf_unlearnable.methods import find_paper, methods_used
 from hf_unlearnable.methods.labelling import AUTO, Labels
-from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.models.public_names import public_name
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.public_names import SECRET, public_description
 from hf_unlearnable.reports.rendering import plain_markdown, templates_of

@@ -15,7 +15,7 @@ from hf_unlearnable.defences import Defence
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.methods.base import Method, get_method
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.settings import Count, Share
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import Training

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from transformers import PreTrainedModel
+from torch import nn
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
@@ -25,13 +25,13 @@ from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.registry import METHODS, Recipes
 from hf_unlearnable.settings import NotNegative, Seed, Side, check_arguments, check_fields
 from hf_unlearnable.training.processes import default_accelerator
 
-AnySurrogate = Surrogate | str | PathLike[str] | PreTrainedModel
+AnySurrogate = Surrogate | str | PathLike[str] | nn.Module  # of transformers; arguments are checked without it
 
 _methods: Recipes[Method] = Recipes("method", METHODS)
 

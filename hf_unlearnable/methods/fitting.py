@@ -31,7 +31,8 @@ from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.others import OTHERS, OtherImages
 from hf_unlearnable.methods.outcome import Outcome, share_copies
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import BUILT_IN, Surrogate
+from hf_unlearnable.models.built_in import BUILT_IN
+from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.layout import private_cache
 from hf_unlearnable.protection.protection import Protection

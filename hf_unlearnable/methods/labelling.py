@@ -20,9 +20,9 @@ from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
-from hf_unlearnable.modeling.classical import SelfSupervised
-from hf_unlearnable.modeling.contrastive import contrastive_features
-from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.models.classical import SelfSupervised
+from hf_unlearnable.models.contrastive import contrastive_features
+from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.processes import broadcast

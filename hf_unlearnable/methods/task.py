@@ -17,7 +17,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DivergenceError, worded
 from hf_unlearnable.files import allocate_memmap, chunks
-from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.class_patterns import class_patterns
 from hf_unlearnable.training.batches import load

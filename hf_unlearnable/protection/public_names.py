@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hf_unlearnable.data.columns import Columns
-from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.models.public_names import public_name
 from hf_unlearnable.protection.description import Description
 
 SECRET = {"name", "seed"}  # of a recipe; whoever has the seed can repeat how the surrogate began

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hf_unlearnable.defences.base import public_defence
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.models.public_names import public_name
 
 
 def public_reports(reports: Sequence[Report]) -> list[Report]:

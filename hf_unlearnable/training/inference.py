@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.micro_batches import retry_in_halves
 

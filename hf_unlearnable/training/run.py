@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.modeling.augmentation import random_crop_flip, strong_augmentation
-from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.models.augmentation import random_crop_flip, strong_augmentation
+from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.settings import Count, Momentum, Rate, Share, Weight, check_fields
 from hf_unlearnable.training.batches import batches, load
 from hf_unlearnable.training.micro_batches import MicroBatches

@@ -11,7 +11,7 @@ from hf_unlearnable import DataError, RecipeError, Surrogate, Training
 from hf_unlearnable.benchmark import protocol
 from hf_unlearnable.benchmark.datasets import open_sets
 from hf_unlearnable.benchmark.protocol import DATASETS, THIEVES, canonical, protocol_digest
-from hf_unlearnable.modeling.classical import CLASSICAL
+from hf_unlearnable.models.classical import CLASSICAL
 
 PINNED = "1a1f3afa20621aa7a77c2ce3651b744c"
 

@@ -187,7 +187,7 @@ PYTHON_ONLY = {
     "methods/base.py": {"no surrogate"},
     "metrics/imperceptibility/imperceptibility.py": {"lpips="},
     "metrics/lpips.py": {"LPIPS needs"},  # a command for the shell
-    "modeling/surrogate.py": {"no linear layer"},
+    "models/surrogate.py": {"no linear layer"},
     "protection/lookup.py": {"protection.protect(image, label)"},
     "runs/inspecting.py": {"got one split and"},
     "protection/class_patterns.py": {"with_format"},

@@ -15,7 +15,7 @@ from hf_unlearnable import Defence, RecipeError, Surrogate, Training, learnabili
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import NoDefence, Recovery, Staged, recovery, staged
 from hf_unlearnable.defences.course import Course
-from hf_unlearnable.modeling.augmentation import grey_or_jitter
+from hf_unlearnable.models.augmentation import grey_or_jitter
 from hf_unlearnable.training.run import TrainingRun
 
 

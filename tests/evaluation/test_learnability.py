@@ -21,7 +21,7 @@ from hf_unlearnable.evaluation import victims
 from hf_unlearnable.evaluation.cases import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.victims import split
-from hf_unlearnable.modeling.augmentation import random_crop_flip
+from hf_unlearnable.models.augmentation import random_crop_flip
 from hf_unlearnable.reports.charts import accuracy_chart
 from hf_unlearnable.training.processes import default_accelerator
 from hf_unlearnable.training.run import TrainingRun

@@ -21,10 +21,10 @@ from hf_unlearnable.evaluation.thieves import SUITES, Thief, find_victim, thieve
 from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_words
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.hub.cards import _row
-from hf_unlearnable.modeling import public_names
-from hf_unlearnable.modeling.augmentation import strong_augmentation
-from hf_unlearnable.modeling.classical import CLASSICAL
-from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.models import public_names
+from hf_unlearnable.models.augmentation import strong_augmentation
+from hf_unlearnable.models.classical import CLASSICAL
+from hf_unlearnable.models.public_names import public_name
 from hf_unlearnable.reports.charts import accuracy_chart
 from hf_unlearnable.reports.public import public_reports
 from hf_unlearnable.reports.run_page import PageFacts, page

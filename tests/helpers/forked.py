@@ -21,7 +21,9 @@ from typing import Any
 from typer.testing import CliRunner
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["hf_unlearnable.hub.publish", "hf_unlearnable.runs.measuring"])
+CONTEXT.set_forkserver_preload(
+    ["hf_unlearnable.hub.publish", "hf_unlearnable.runs.measuring", "hf_unlearnable.modeling"]
+)
 
 
 def start(

@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from hf_unlearnable import Budget, DataError, RecipeError, Report, available_methods, get_method
 from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
-from hf_unlearnable.modeling.public_names import public_name
+from hf_unlearnable.models.public_names import public_name
 
 EXAMPLES = ROOT / "model_cards" / "examples"
 MEASURED = json.loads((ROOT / "tests" / "hub" / "measured.json").read_text())  # a benchmark once; never measured anew

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from hf_unlearnable.modeling.classical import CLASSICAL
-from hf_unlearnable.modeling.contrastive import TEMPERATURE, contrastive_features, contrastive_loss
+from hf_unlearnable.models.classical import CLASSICAL
+from hf_unlearnable.models.contrastive import TEMPERATURE, contrastive_features, contrastive_loss
 
 
 def stripes(count: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from transformers import (
 from hf_unlearnable import EM, RecipeError, SourceError, Surrogate
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
 from hf_unlearnable.modeling.base import NormalisedConv
-from hf_unlearnable.modeling.surrogate import BUILT_IN
+from hf_unlearnable.models.built_in import BUILT_IN
 
 
 def vit(num_labels=3):
@@ -166,6 +168,26 @@ def test_an_instance_is_copied():
 def test_unknown_models(name):
     with pytest.raises(SourceError, match=r"expected one of small-resnet"):
         Surrogate(name).build(3, 3, 0)
+
+
+def test_a_network_that_is_no_model_of_transformers_is_refused_at_once():
+    with pytest.raises(RecipeError, match=r"got a Linear as model; expected one of small-resnet.* of transformers"):
+        Surrogate(torch.nn.Linear(3, 2))
+
+
+def test_a_folder_with_an_architecture_of_this_package_needs_no_further_import(tmp_path):
+    """The Auto classes know it, though nothing else has imported the architectures in this process."""
+    model = SmallResNetForImageClassification(SmallResNetConfig(widths=(4, 8), depths=(1, 1), num_labels=3))
+    model.save_pretrained(tmp_path)
+    code = f"""
+import sys
+from hf_unlearnable import Surrogate
+surrogate = Surrogate({str(tmp_path)!r})
+assert "transformers" not in sys.modules
+surrogate.require()
+surrogate.build(3, 3, seed=0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_wrong_channels():

@@ -16,8 +16,8 @@ from hf_unlearnable.budget import normalise_gradients
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.evaluation.victims import split
 from hf_unlearnable.methods import Task
-from hf_unlearnable.modeling.augmentation import random_crop_flip
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.augmentation import random_crop_flip
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.training.batches import load
 
 

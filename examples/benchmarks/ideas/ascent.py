@@ -14,8 +14,8 @@ from hf_unlearnable import Method, Surrogate, Training
 from hf_unlearnable.budget import normalise_gradients
 from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
 from hf_unlearnable.methods import Task
-from hf_unlearnable.modeling.augmentation import random_crop_flip
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.augmentation import random_crop_flip
+from hf_unlearnable.models.surrogate import Network
 
 ROWS = 250  # images that climb together
 Gain = Callable[[torch.Tensor, torch.Tensor, NDArray[np.int64]], torch.Tensor]  # of images, labels and their rows

@@ -20,8 +20,8 @@ SITE, OURS = "/lib/python3/site-packages", "/somewhere/hf_unlearnable"
         (["<frozen runpy>:run_module", f"{OURS}/cli/hub.py:push"], REST),
         ([f"{SITE}/datasets/arrow_writer.py:write", f"{SITE}/PIL/Image.py:save"], "writing PNG"),
         ([f"{SITE}/PIL/Image.py:save", f"{SITE}/datasets/arrow_writer.py:write"], "datasets and Arrow"),
-        ([f"{OURS}/training/run.py:_step", f"{OURS}/modeling/surrogate.py:forward", "a.py:relu"], "forward"),
-        ([f"{OURS}/training/inference.py:classify", f"{OURS}/modeling/surrogate.py:forward"], "testing"),
+        ([f"{OURS}/training/run.py:_step", f"{OURS}/models/surrogate.py:forward", "a.py:relu"], "forward"),
+        ([f"{OURS}/training/inference.py:classify", f"{OURS}/models/surrogate.py:forward"], "testing"),
         (["<frozen importlib._bootstrap>:_find_and_load", f"{SITE}/datasets/config.py:<module>"], "imports"),
     ],
 )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import Training
 

@@ -10,7 +10,7 @@ import torch
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.methods.base import Method
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.settings import Count, Few, Momentum, Rate, Share, Step, Weight
 
 # What settings are that were left open: where guides know the images, and where none do.

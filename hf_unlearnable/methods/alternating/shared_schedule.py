@@ -21,8 +21,8 @@ from hf_unlearnable.methods.alternating.networks import Learner, learners_of, ta
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.methods.waves import private_generator
-from hf_unlearnable.modeling.augmentation import random_crop_flip
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.augmentation import random_crop_flip
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.protection.class_patterns import class_patterns
 from hf_unlearnable.training.batches import load, paired_batches
 from hf_unlearnable.training.inference import AT_ONCE, classes_of

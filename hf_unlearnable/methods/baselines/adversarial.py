@@ -14,8 +14,8 @@ from hf_unlearnable.budget import normalise_gradients
 from hf_unlearnable.methods.baselines.batchwise import Batchwise, Make, random_start
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.augmentation import random_crop_flip
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.augmentation import random_crop_flip
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.settings import Count, Rate, Step
 from hf_unlearnable.training.micro_batches import retry_in_halves
 from hf_unlearnable.training.run import Training

@@ -15,7 +15,7 @@ from hf_unlearnable.methods.beo.embedding import HELD_OUT_SEED, Embedding
 from hf_unlearnable.methods.beo.recipe import BEORecipe
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.surrogate import Network
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.inference import accuracy, embed
 

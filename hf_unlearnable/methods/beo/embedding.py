@@ -16,8 +16,8 @@ from hf_unlearnable.defences import AdversarialTraining, Defence, NoDefence
 from hf_unlearnable.information.posterior import bandwidth, bayes_error
 from hf_unlearnable.methods.beo.recipe import CONTROL, BEORecipe
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.modeling.augmentation import random_crop_flip
-from hf_unlearnable.modeling.surrogate import Surrogate
+from hf_unlearnable.models.augmentation import random_crop_flip
+from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.training.batches import row_chunks
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.micro_batches import retry_in_halves

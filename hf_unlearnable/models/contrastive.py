@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hf_unlearnable.modeling.augmentation import strong_augmentation
-from hf_unlearnable.modeling.surrogate import Network, Surrogate
+from hf_unlearnable.models.augmentation import strong_augmentation
+from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
 
 EPOCHS = 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hf_unlearnable.modeling.classical import CLASSICAL
-from hf_unlearnable.modeling.surrogate import MODELS
+from hf_unlearnable.models.built_in import MODELS
+from hf_unlearnable.models.classical import CLASSICAL
 
 UNNAMED = "a model of the owner"
 

@@ -10,116 +10,25 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    AutoConfig,
-    AutoModelForImageClassification,
-    PreTrainedModel,
-)
-from transformers.image_processing_base import ImageProcessingMixin
 
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
-from hf_unlearnable.modeling.base import SmallImageClassifier, weighted_layers
-from hf_unlearnable.modeling.small_mlp import SmallMLPConfig, SmallMLPForImageClassification
-from hf_unlearnable.modeling.small_resnet import SmallResNetConfig, SmallResNetForImageClassification
-from hf_unlearnable.modeling.small_vgg import SmallVGGConfig, SmallVGGForImageClassification
-from hf_unlearnable.modeling.small_vit import small_vit
-from hf_unlearnable.modeling.strided_resnet import strided_resnet
-from hf_unlearnable.registry import VICTIMS, Registry
+from hf_unlearnable.models.built_in import MODELS
 from hf_unlearnable.settings import Positive, check_fields, refuse
 
-BuildModel = Callable[[int, int], PreTrainedModel]
-
-B = TypeVar("B", bound=BuildModel)
-
-
-def _resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> BuildModel:
-    return lambda num_labels, channels: SmallResNetForImageClassification(
-        SmallResNetConfig(widths=widths, depths=depths, num_labels=num_labels, num_channels=channels)
-    )
-
-
-def _small_vgg(num_labels: int, channels: int) -> PreTrainedModel:
-    return SmallVGGForImageClassification(SmallVGGConfig(num_labels=num_labels, num_channels=channels))
-
-
-def _small_mlp(widths: tuple[int, ...]) -> BuildModel:
-    return lambda num_labels, channels: SmallMLPForImageClassification(
-        SmallMLPConfig(widths=widths, num_labels=num_labels, num_channels=channels)
-    )
-
-
-BUILT_IN: dict[str, BuildModel] = {
-    "small-resnet": _resnet((8, 16, 32, 64), (1, 1, 1, 1)),
-    "resnet-18": _resnet((64, 128, 256, 512), (2, 2, 2, 2)),
-    "small-vgg": _small_vgg,
-    "small-vit": small_vit,
-    "strided-resnet": strided_resnet,
-    "mlp": _small_mlp((256, 128)),
-    "linear": _small_mlp(()),
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 IMAGE_SIZE = 64  # pixels a side of what models with a name are for, and of models that do not say
-
-
-class Models(Registry[BuildModel]):
-    """Functions that build models, by name; an entry point names one."""
-
-    def accept(self, entry: EntryPoint, loaded: Any) -> None:
-        """Take a function under the name of the entry point."""
-        if not callable(loaded):
-            raise PluginError(
-                f"got the {self.what} {entry.name!r} ({entry.value}), which is a {type(loaded).__name__}; expected a "
-                f"function (num_labels, channels) -> PreTrainedModel"
-            )
-        self.add(entry.name, loaded)
-
-
-MODELS = Models("victim", VICTIMS)
-for _name, _build in BUILT_IN.items():
-    MODELS.add(_name, _build)
-
-
-def register_victim(name: str) -> Callable[[B], B]:
-    """Give a model a name, under which it can be a victim and a surrogate: a decorator.
-
-        @register_victim("wide-resnet")
-        def wide_resnet(num_labels: int, channels: int) -> PreTrainedModel: ...
-
-    The function makes a classifier with new weights, for images of ``channels`` channels and up to 64 pixels a side. An
-    installed package names it in the entry-point group ``hf_unlearnable.victims`` instead.
-
-    Args:
-        name: letters, digits, '-', '_' and '.'.
-
-    Raises:
-        RecipeError: the name is taken, or has other characters.
-    """
-
-    def register(build: B) -> B:
-        MODELS.add(name, build)
-        return build
-
-    return register
-
-
-def available_victims() -> list[str]:
-    """The names of models that ``Surrogate`` takes, those of installed plugins among them.
-
-    Warns:
-        UserWarning: for each plugin that cannot be used.
-    """
-    return MODELS.names()
 
 
 @dataclass(frozen=True)
@@ -141,17 +50,20 @@ class Surrogate:
         RecipeError: none of these.
     """
 
-    model: str | PathLike[str] | PreTrainedModel = "small-resnet"
+    model: str | PathLike[str] | nn.Module = "small-resnet"  # a PreTrainedModel: see is_pretrained
     image_mean: tuple[float, ...] | None = None
     image_std: tuple[Positive, ...] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        expected = f"one of {', '.join(MODELS)}, a folder, a Hub id or a model"
+        if isinstance(self.model, nn.Module) and not is_pretrained(self.model):
+            refuse(self, f"a {type(self.model).__name__} as model", f"{expected} of transformers")
         if isinstance(self.model, (bool, int, float, bytes)) or not self.model:
-            refuse(self, f"model={self.model!r}", f"one of {', '.join(MODELS)}, a folder, a Hub id or a model")
+            refuse(self, f"model={self.model!r}", expected)
 
     @classmethod
-    def of(cls, model: Surrogate | str | PathLike[str] | PreTrainedModel) -> Surrogate:
+    def of(cls, model: Surrogate | str | PathLike[str] | nn.Module) -> Surrogate:
         """Take a surrogate as it is; make one of anything that names a model."""
         return model if isinstance(model, Surrogate) else cls(model)
 
@@ -161,24 +73,24 @@ class Surrogate:
         return cls("small-resnet" if device.type == "cpu" else "resnet-18")
 
     def __str__(self) -> str:
-        if isinstance(self.model, PreTrainedModel):
+        if is_pretrained(self.model):
             return self.model.name_or_path or type(self.model).__name__
         return str(self.model)
 
     @property
     def image_size(self) -> int:
         """The side in pixels of the images that the model is meant for: its config's, its processor's, or 64."""
-        if not isinstance(self.model, PreTrainedModel) and str(self.model) in MODELS:
+        if not is_pretrained(self.model) and str(self.model) in MODELS:
             return IMAGE_SIZE
         size: Any = None
         try:
-            if isinstance(self.model, PreTrainedModel):
+            if is_pretrained(self.model):
                 config, source = self.model.config, self.model.name_or_path or ""
             else:
-                config, source = AutoConfig.from_pretrained(self.model, trust_remote_code=False), str(self.model)
+                config, source = _config(str(self.model)), str(self.model)
             size = getattr(config, "image_size", None)
             if size is None and source:
-                size = ImageProcessingMixin.get_image_processor_dict(source)[0].get("size")
+                size = _processor(source).get("size")
         except (OSError, ValueError):
             pass  # whatever is wrong with the model, build says it
         sides = size.values() if isinstance(size, dict) else size if isinstance(size, (list, tuple)) else [size]
@@ -199,12 +111,12 @@ class Surrogate:
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            if isinstance(self.model, PreTrainedModel):
+            if is_pretrained(self.model):
                 model: Any = copy.deepcopy(self.model)
                 mean, std = self._normalisation(model, self.model.name_or_path or "")
             elif (name := str(self.model)) in MODELS:
                 model = MODELS.get(name)(num_labels, channels)
-                if not isinstance(model, PreTrainedModel):
+                if not is_pretrained(model):
                     raise PluginError(
                         f"got the victim {name!r}, which builds a {type(model).__name__}; expected a PreTrainedModel "
                         f"of transformers"
@@ -221,9 +133,9 @@ class Surrogate:
         Raises:
             SourceError: no such built-in model, folder or Hub id.
         """
-        if not isinstance(self.model, PreTrainedModel) and str(self.model) not in MODELS:
+        if not is_pretrained(self.model) and str(self.model) not in MODELS:
             try:
-                AutoConfig.from_pretrained(self.model, trust_remote_code=False)
+                _config(str(self.model))
             except (OSError, ValueError) as error:
                 raise _no_model(str(self.model), error) from error
 
@@ -231,7 +143,7 @@ class Surrogate:
     def _load(name: str, num_labels: int) -> PreTrainedModel:
         try:
             with _without_load_report():
-                loaded = AutoModelForImageClassification.from_pretrained(
+                loaded = load_transformers().AutoModelForImageClassification.from_pretrained(
                     name,
                     num_labels=num_labels,
                     ignore_mismatched_sizes=True,
@@ -249,7 +161,7 @@ class Surrogate:
         processor: dict[str, Any] = {}
         if source and not hasattr(model.config, "image_mean"):
             try:
-                processor, _ = ImageProcessingMixin.get_image_processor_dict(source)
+                processor = _processor(source)
             except (OSError, ValueError):
                 processor = {}  # saved without an image processor: the documented 0.5 it is
 
@@ -258,6 +170,39 @@ class Surrogate:
             return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
 
         return one("image_mean"), one("image_std")
+
+
+def is_pretrained(model: object) -> TypeGuard[PreTrainedModel]:
+    """Whether something is a model of transformers; whatever is no module of torch is none, without importing it."""
+    if not isinstance(model, nn.Module):
+        return False
+    from transformers import PreTrainedModel
+
+    return isinstance(model, PreTrainedModel)
+
+
+def load_transformers() -> Any:
+    """Import the package, whose Auto classes know the architectures of this one from here on.
+
+    Where the time of work with networks is taken this comes first, or the first of them would count two seconds more.
+    """
+    import transformers
+
+    from hf_unlearnable.modeling import small_mlp, small_resnet, small_vgg  # noqa: F401
+
+    return transformers
+
+
+def _config(source: str) -> Any:
+    """That of a folder or Hub id."""
+    return load_transformers().AutoConfig.from_pretrained(source, trust_remote_code=False)
+
+
+def _processor(source: str) -> dict[str, Any]:
+    """The settings of its image processor."""
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    return ImageProcessingMixin.get_image_processor_dict(source)[0]
 
 
 def _no_model(name: str, error: Exception) -> SourceError:
@@ -320,6 +265,8 @@ class Network(nn.Module):
     def __init__(
         self, model: PreTrainedModel, num_labels: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
+        from hf_unlearnable.modeling.base import SmallImageClassifier
+
         super().__init__()
         heads = [
             layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.out_features == num_labels
@@ -359,6 +306,8 @@ class Network(nn.Module):
 
     def layers(self) -> list[nn.Module]:
         """What holds weights, the head left out; in nearly all models images pass in this order."""
+        from hf_unlearnable.modeling.base import weighted_layers
+
         return [layer for layer in weighted_layers(self.model) if layer is not self._head[0]]
 
     def feed(self, hashed: hashlib.blake2b) -> None:

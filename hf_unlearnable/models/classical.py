@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.lazy import require_extra
-from hf_unlearnable.modeling.contrastive import contrastive_features
+from hf_unlearnable.models.contrastive import contrastive_features
 
 Predict = Callable[[torch.Tensor], NDArray[np.int64]]
 
