@@ -409,6 +409,42 @@ def test_patterns_are_fitted_until_they_are_learned(monkeypatch):
     assert fitted == {1e9: 2, 0.0: 10}  # 5 steps, and 30, in passes of 3
 
 
+def spied_patterns(monkeypatch):
+    """The patterns before every step of a fit, as they come."""
+    seen, step = [], shared_schedule.SharedSchedule._fit_patterns_to
+
+    def spy(self, *arguments):
+        seen.append(self.patterns.clone())
+        step(self, *arguments)
+
+    monkeypatch.setattr(shared_schedule.SharedSchedule, "_fit_patterns_to", spy)
+    return seen
+
+
+@pytest.mark.parametrize(("classes", "levels", "passes"), [(10, {0}, 10), (12, {-4, 4}, 12)])
+def test_patterns_of_many_classes_begin_apart_and_have_more_steps(classes, levels, passes, monkeypatch):
+    """Else all begin at nothing; squares of the grain, half as strong as the budget lets them be."""
+    begun = spied_patterns(monkeypatch)
+    monkeypatch.setattr(shared_schedule, "MOST_STEPS", 20)
+    data = make_dataset(60, side=24, classes=classes)
+    quick(EM, epochs=None, batch_size=30).fit(data, progress=False)
+    assert len(begun) == 2 * passes  # steps, of 30 images of 60
+    patterns = (begun[0] * 255).round()
+    assert set(patterns.unique().int().tolist()) == levels
+    assert torch.equal(patterns[..., ::2, ::2].repeat_interleave(2, -1).repeat_interleave(2, -2), patterns)
+    alike = (patterns[:, None] == patterns[None]).flatten(2).all(dim=2)
+    assert int(alike.sum()) == (classes if len(levels) > 1 else classes**2)
+
+
+def test_only_the_owner_among_many_classes_has_a_pattern(monkeypatch):
+    begun = spied_patterns(monkeypatch)
+    others = make_dataset(48, side=24, classes=12, seed=1)
+    quick(EM, epochs=1).fit(make_dataset(20, side=24), labels="none", others=others, progress=False)
+    assert not begun[0].any()  # the owner's class is one, and begins at nothing
+    assert begun[-1][0].any()
+    assert not begun[-1][1:].any()
+
+
 def test_what_was_left_open_is_told_as_it_was_settled():
     data = make_dataset(48, channels=3, side=16)
     asked = {"epochs": 2, "grain": 4}

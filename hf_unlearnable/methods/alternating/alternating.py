@@ -33,6 +33,8 @@ class Alternating(AlternatingRecipe):
     schedule of the authors of MI-UE: an epoch of the surrogate, then a pass in which every batch's perturbations
     take several steps against the frozen surrogate, unaugmented but for flips of the images.
 
+    Patterns begin at nothing, and those of more than ten classes at random squares of half of the radius.
+
     Settings that are None depend on whether guides know the images (``OPEN`` in ``recipe.py`` has both values). Where
     they do, as on graphics, twelve passes fit one pattern a class and six every image. Where they do not, as on
     photographs, or none are asked for, patterns are fitted until they are learned, and no image by itself; they are
@@ -44,8 +46,9 @@ class Alternating(AlternatingRecipe):
         schedule: see above.
         epochs: passes over the images, all together. Without guides and left open: until the surrogates' loss on what
             is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500
-            steps); networks take patterns up all of a sudden, after some hundred steps, whatever the number of
-            images; patterns that are fitted longer turn into what compression rounds away.
+            steps, of more than ten classes 150 for each); networks take patterns up all of a sudden, after some
+            hundred steps, whatever the number of images; patterns that are fitted longer turn into what compression
+            rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
         variants: patterns of each class, at most; an image carries one of them, which is drawn, and each is carried by
             100 images or more. A single one is a direction, and goes with the directions that a projection takes
