@@ -421,7 +421,7 @@ def spied_patterns(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize(("classes", "levels", "passes"), [(10, {0}, 10), (12, {-4, 4}, 12)])
+@pytest.mark.parametrize(("classes", "levels", "passes"), [(10, {0}, 10), (12, {-4, 4}, 13)])
 def test_patterns_of_many_classes_begin_apart_and_have_more_steps(classes, levels, passes, monkeypatch):
     """Else all begin at nothing; squares of the grain, half as strong as the budget lets them be."""
     begun = spied_patterns(monkeypatch)

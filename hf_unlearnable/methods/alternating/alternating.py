@@ -46,7 +46,7 @@ class Alternating(AlternatingRecipe):
         schedule: see above.
         epochs: passes over the images, all together. Without guides and left open: until the surrogates' loss on what
             is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500
-            steps, of more than ten classes 150 for each); networks take patterns up all of a sudden, after some
+            steps, 3,000 of twenty classes, 4,500 of forty, and so on); networks take patterns up all of a sudden, after some
             hundred steps, whatever the number of images; patterns that are fitted longer turn into what compression
             rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
