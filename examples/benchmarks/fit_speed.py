@@ -183,15 +183,32 @@ def profile(data: Dataset, method: Method, scratch: str) -> dict[str, float]:
     return {**shares, "rest": 1 - sum(shares.values())}
 
 
+def epochs_of(result: ResultFile, fit: str) -> float:
+    """What one of ``FITS`` costs in plain training epochs."""
+    costs = result.figures["fits"]
+    return float(costs[fit]["processor"] / costs[EPOCH]["processor"])
+
+
+def recipe_ratio(result: ResultFile, zeta: float) -> float:
+    """How many times the plain way of the paper's recipe takes what ours does."""
+    plain, ours = (result.figures["fits"][f"paper, {who}, zeta={zeta}"]["processor"] for who in ("plain", "ours"))
+    return float(plain / ours)
+
+
+def losses_ratio(result: ResultFile) -> float:
+    """The same of the losses alone."""
+    alone = result.figures["losses"]
+    return float(alone["plain"]["processor"] / alone["ours"]["processor"])
+
+
 def table(results: Sequence[ResultFile]) -> str:
     """What fits cost in plain epochs, as Markdown."""
-    lines = []
-    for one in results:
-        costs = one.figures["fits"]
-        unit = costs[EPOCH]["processor"]
-        for name in (name for name in costs if name.startswith("`")):
-            first = [one.experiment.dataset, one.experiment.images]
-            lines.append([*first, name, f"{costs[name]['processor'] / unit:.1f}"])
+    lines = [
+        [one.experiment.dataset, one.experiment.images, name, f"{epochs_of(one, name):.1f}"]
+        for one in results
+        for name in one.figures["fits"]
+        if name.startswith("`")
+    ]
     return markdown(["set", "images", "fit", "plain training epochs"], lines)
 
 
@@ -199,14 +216,12 @@ def paper_table(results: Sequence[ResultFile]) -> str:
     """The paper's recipe and its losses: how many times the plain way costs what ours does, as Markdown."""
     lines = []
     for one in results:
-        costs, alone = one.figures["fits"], one.figures["losses"]
         for zeta in (0.0, ZETA):
-            plain, ours = (costs[f"paper, {who}, zeta={zeta}"]["processor"] for who in ("plain", "ours"))
-            lines.append([f"{one.experiment.dataset}: the whole recipe, zeta = {zeta}", f"{plain / ours:.1f}", NONE])
-        ratio = alone["plain"]["processor"] / alone["ours"]["processor"]
-        lines.append(
-            [f"both losses, B = D = {alone['rows']}", f"{ratio:.0f}", f"{alone['plain']['MiB_over_base']:.0f}"]
-        )
+            what = f"{one.experiment.dataset}: the whole recipe, zeta = {zeta}"
+            lines.append([what, f"{recipe_ratio(one, zeta):.1f}", NONE])
+        alone = one.figures["losses"]
+        what, memory = f"both losses, B = D = {alone['rows']}", f"{alone['plain']['MiB_over_base']:.0f}"
+        lines.append([what, f"{losses_ratio(one):.0f}", memory])
     return markdown(["what", "time, plain / ours", "memory of the plain way, MiB"], lines)
 
 

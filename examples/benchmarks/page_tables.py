@@ -5,58 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import speed_targets
 import targets
 from result_files import ResultFile
-from selection import by_fit, many, mean, only, share
+from selection import by_fit, fit_seconds, many, mean, only, share
 from tables import NONE, differences, markdown, percent, told
+from wording import FASHION, PATCHES, budget, called, data
 
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 
-FASHION, PATCHES = "fashion-mnist", "photo-patches"
-SETS = {FASHION: "Fashion-MNIST", PATCHES: "photo patches"}
 EPOCHS = 12  # of victims, where nothing else is said
 LIMITS = ("worst", "opposing", "exchanged")  # of mixture_limit.py, in the order of the rows
-CALLED = {
-    "mi-ue": "`MIUE`",
-    "mi-ue-learned": "`MIUE()`",
-    "mi-ue-variants": "`MIUE(variants=4)`",
-    "mi-ue-waves": "`MIUE` from waves",
-    "mi-ue-paper": "`MIUE.paper(epochs=15, inner_steps=5)`",
-    "mi-ue-short": "`MIUE`, 6 passes",
-    "mi-ue-long": "`MIUE`, 36 passes",
-    "mi-ue-untargeted": "`MIUE` without guides",
-    "em": "`EM`",
-    "em-learned": "`EM()`",
-    "em-long": "`EM`, 36 passes",
-    "beo": "`BEO()`",
-    "beo-self": '`BEO(mode="self")`',
-    "beo-self-frozen": '`BEO(mode="self", refresh="never")`',
-    "untargeted-pgd": '`BEO(objective="cross-entropy")`, untargeted PGD: the control',
-    "noise": "uniform noise: the control",
-    "worst": "an attacker who knows the victim at every step",
-    "opposing": "such an attacker, against the step that clean images ask for",
-    "exchanged": "no budget: half of the images get labels at random",
-}
-
-
-def budget(result: ResultFile) -> str:
-    """As people write it: ``8/255``, ``8/255:adaptive``."""
-    if not result.experiment.budget:
-        return NONE
-    radius, *visibility = result.experiment.budget.removeprefix("linf:").split(":")
-    return ":".join([f"{radius}/255", *visibility])
-
-
-def data(result: ResultFile) -> str:
-    """The set and how many images of it are trained on."""
-    return f"{SETS.get(result.experiment.dataset or '', result.experiment.dataset)}, {result.experiment.images:,}"
-
-
-def called(result: ResultFile) -> str:
-    """The recipe, as it is called in Python where the package has it."""
-    return CALLED.get(result.experiment.recipe or "", f"`{result.experiment.recipe}`")
 
 
 def strength() -> str:
@@ -96,11 +55,7 @@ def compute() -> str:
                 "texture",
             )
         }
-        seconds = {
-            recipe: float(np.mean([one.figures["fit_seconds"] for one in results]))
-            for recipe, results in found.items()
-            if results
-        }
+        seconds = {recipe: fit_seconds(results) for recipe, results in found.items() if results}
         for recipe, spent in seconds.items():
             results = found[recipe]
             part = f"{spent / seconds['mi-ue-paper']:.2f}" if "mi-ue-paper" in seconds else NONE

@@ -58,17 +58,25 @@ def difference(result: ResultFile, case: str) -> str:
     return told(differences(result.report, case), "+.1f")
 
 
-def by_fit(results: Sequence[ResultFile], case: str = PROTECTED, figure: str = "last") -> tuple[str, str]:
-    """The mean over fits of the same recipe, and the fits themselves: ``"22.4"`` and ``"17.1, 24.2 and 25.8"``.
-
-    Results of one fit are counted once, the one with most victims.
-    """
-    values: dict[int, np.ndarray] = {}
+def of_each_fit(results: Sequence[ResultFile]) -> list[ResultFile]:
+    """One result of each fit, in the order of fits: the one with most victims, where some were measured again."""
+    found: dict[int, ResultFile] = {}
     for one in results:
-        measured = one.report.values(case, one.report.victims[0], figure)
-        known = values.get(one.experiment.fit or 0, measured[:0])
-        values[one.experiment.fit or 0] = measured if len(measured) > len(known) else known
-    means = [100 * one.mean() for _, one in sorted(values.items()) if len(one)]
+        known = found.setdefault(one.experiment.fit or 1, one)
+        if len(one.report.seeds) > len(known.report.seeds):
+            found[one.experiment.fit or 1] = one
+    return [one for _, one in sorted(found.items())]
+
+
+def fit_seconds(results: Sequence[ResultFile]) -> float:
+    """Mean processor time of a fit."""
+    return float(np.mean([one.figures["fit_seconds"] for one in results]))
+
+
+def by_fit(results: Sequence[ResultFile], case: str = PROTECTED, figure: str = "last") -> tuple[str, str]:
+    """The mean over fits of the same recipe, and the fits themselves: ``"22.4"`` and ``"17.1, 24.2 and 25.8"``."""
+    reports = [one.report for one in of_each_fit(results)]
+    means = [100 * one.values(case, one.victims[0], figure).mean() for one in reports]
     *first, final = [f"{one:.1f}" for one in means]
     return f"{np.mean(means):.1f}", f"{', '.join(first)} and {final}" if first else final
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import fit_speed
-from common import FASHION_MNIST
+import map_speed
 from result_files import read_results
-from selection import many, span
+from selection import fit_seconds, many, span
 from tables import markdown
+from wording import FASHION, PATCHES, SETS, data
 
-PATCHES = "photo-patches"
-WORDS = {FASHION_MNIST: "Fashion-MNIST", PATCHES: "photo patches"}
-FAST = {FASHION_MNIST: "mi-ue-short", PATCHES: "texture"}  # what gets past the authors' recipe soonest
+FAST = {FASHION: "mi-ue-short", PATCHES: "texture"}  # what gets past the authors' recipe soonest
 
 Row = tuple[str, str, str, bool]
 
@@ -30,10 +29,9 @@ def _strength() -> Iterator[Row]:
         wanted = {"dataset": dataset, "budget": "linf:8", "epochs": 12}
         paper, ours = (many("protection_strength", recipe=one, **wanted) for one in ("mi-ue-paper", recipe))
         ours = [one for one in ours if one.experiment.images == paper[0].experiment.images]
-        spent = [sum(one.figures["fit_seconds"] for one in some) / len(some) for some in (ours, paper)]
-        share = spent[0] / spent[1]
+        share = fit_seconds(ours) / fit_seconds(paper)
         yield (
-            f"computing for the protection of the paper's recipe, {WORDS[dataset]}",
+            f"computing for the protection of the paper's recipe, {SETS[dataset]}",
             "0.05",
             f"{share:.2f}",
             share <= 0.05,
@@ -43,17 +41,10 @@ def _strength() -> Iterator[Row]:
 def _fits() -> Iterator[Row]:
     results = read_results("fit_speed")
     for one in results:
-        costs = one.figures["fits"]
-        unit = costs[fit_speed.EPOCH]["processor"]
-        epochs = costs["`MIUE()`"]["processor"] / unit
-        where = f"{WORDS.get(one.experiment.dataset or '', one.experiment.dataset)}, {one.experiment.images:,}"
-        yield f"a fit of `MIUE()` in plain training epochs, {where}", "12", f"{epochs:.0f}", epochs <= 12
+        epochs = fit_speed.epochs_of(one, "`MIUE()`")
+        yield f"a fit of `MIUE()` in plain training epochs, {data(one)}", "12", f"{epochs:.0f}", epochs <= 12
     for zeta, least in ((0.0, 1.5), (fit_speed.ZETA, 5.0)):
-        ratios = [
-            plain["processor"] / ours["processor"]
-            for costs in (one.figures["fits"] for one in results)
-            for plain, ours in [[costs[f"paper, {who}, zeta={zeta}"] for who in ("plain", "ours")]]
-        ]
+        ratios = [fit_speed.recipe_ratio(one, zeta) for one in results]
         words = "with" if zeta else "without"
         yield (
             f"the paper's recipe, plain / ours, {words} the distance term",
@@ -62,7 +53,7 @@ def _fits() -> Iterator[Row]:
             min(ratios) >= least,
         )
     alone = [one.figures["losses"] for one in results]
-    times = [one["plain"]["processor"] / one["ours"]["processor"] for one in alone]
+    times = [fit_speed.losses_ratio(one) for one in results]
     memory = [one["plain"]["MiB_over_base"] / max(1.0, one["ours"]["MiB_over_base"]) for one in alone]
     yield "its losses, B = D = 512, plain / ours: time", "50", span(times), min(times) >= 50
     yield "the same: memory", "50", span(memory), min(memory) >= 50
@@ -92,11 +83,8 @@ def _bayes_error() -> Iterator[Row]:
 def _map() -> Iterator[Row]:
     for way, least in (("per image", 0.85), ("batched", 0.9)):
         for one in read_results("map_speed"):
-            told, costs = one.experiment.settings, one.figures["costs"]
-            ratio = (
-                costs[f"identity, {way}, num_proc=1"]["processor"] / costs[f"protect, {way}, num_proc=1"]["processor"]
-            )
-            size = f"{told['width']}x{told['height']}"
+            ratio = map_speed.of_identity(map_speed.processor_times(one), "protect", f"{way}, num_proc=1")
+            size = map_speed.size_of(one)
             yield f"`map(protect)`, of the identity's rate, {way}, {size}", f"{least}", f"{ratio:.2f}", ratio >= least
 
 

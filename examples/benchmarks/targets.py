@@ -9,8 +9,10 @@ import imagenet
 import numpy as np
 from common import ROOT
 from numpy.typing import NDArray
-from selection import many
+from result_files import ResultFile
+from selection import many, of_each_fit
 from tables import NONE, markdown, told
+from wording import PATCHES, recipe_called
 
 from hf_unlearnable.benchmark.rows import Table, tables_of
 from hf_unlearnable.defences import Defence
@@ -18,8 +20,6 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.report import Report
 
 CHANCE = 0.1
-SETS_OF = "photo-patches"
-CALLED = {"texture": "`texture`", "mi-ue-learned": "`MIUE()`"}
 RECIPES = {"texture": "texture", "mi-ue-learned": "mi-ue"}  # as the benchmarks call them, and the leaderboard
 LEADERBOARD, SET = ROOT / "docs" / "leaderboard", "photo-patches-4000"
 
@@ -107,12 +107,11 @@ def leaderboard() -> list[Table]:
 
 def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
     """What measured a recipe with victims of so many epochs: a list for each source, of the reports of its fits."""
-    wanted = {"dataset": "photo-patches", "recipe": recipe, "budget": "linf:8", "epochs": epochs}
-    fits: dict[object, Report] = {}
+    wanted = {"dataset": PATCHES, "recipe": recipe, "budget": "linf:8", "epochs": epochs}
+    kinds: dict[object, list[ResultFile]] = {}
     for one in many("protection_strength", **wanted):
-        key, report = (one.experiment.fit or 1, one.experiment.victims), one.report
-        if key not in fits or len(report.seeds) > len(fits[key].seeds):  # some were measured again, with more victims
-            fits[key] = report
+        kinds.setdefault(one.experiment.victims, []).append(one)
+    fits = [one.report for results in kinds.values() for one in of_each_fit(results)]
     board = [
         row.report
         for table in leaderboard()
@@ -123,7 +122,7 @@ def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
     thieves: dict[int, list[Report]] = {}  # of every fit, by the number of victims
     for one in many("countermeasures", **wanted):
         thieves.setdefault(len(one.report.seeds), []).append(one.report)
-    return [list(fits.values()), *thieves.values(), board]
+    return [fits, *thieves.values(), board]
 
 
 def values_of(reports: list[Report], case: str, target: Target, figure: str) -> NDArray[np.float64]:
@@ -151,18 +150,17 @@ def cell(sources: list[list[Report]], target: Target) -> tuple[str, NDArray[np.f
 
 def shares() -> str:
     """How far up from chance to clean images thieves get, of sets of photographs with more and more classes."""
-    found: dict[tuple[str, str, str], dict[int, Report]] = {}
+    found: dict[tuple[str, str, str], list[ResultFile]] = {}
     for one in many("protection_strength", budget="linf:8", epochs=12):
-        about, report = one.experiment, one.report
-        if (about.dataset or "").startswith(SETS_OF) and about.recipe in RECIPES:
-            for victim in report.victims:
-                fits = found.setdefault((about.dataset or "", about.recipe, victim), {})
-                fits[about.fit or 1] = max(fits.get(about.fit or 1, report), report, key=lambda one: len(one.seeds))
+        about = one.experiment
+        if (about.dataset or "").startswith(PATCHES) and about.recipe in RECIPES:
+            for victim in one.report.victims:
+                found.setdefault((about.dataset or "", about.recipe, victim), []).append(one)
     rows = []
-    for (dataset, recipe, victim), fits in sorted(
-        found.items(), key=lambda item: (-next(iter(item[1].values())).chance, item[0])
+    for (dataset, recipe, victim), results in sorted(
+        found.items(), key=lambda item: (-item[1][0].report.chance, item[0])
     ):
-        reports = list(fits.values())
+        reports = [one.report for one in of_each_fit(results)]
         clean, last, peak = (
             np.concatenate([one.values(case, victim, figure) for one in reports])
             for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
@@ -170,7 +168,7 @@ def shares() -> str:
         chance = reports[0].chance
         share = (last.mean() - chance) / (clean.mean() - chance)
         figures = [f"{100 * chance:.0f}", told(clean), f"{told(last)} ({100 * peak.mean():.1f}), {len(last)}"]
-        rows.append([dataset, CALLED[recipe], victim, *figures, f"{100 * share:.0f} %"])
+        rows.append([dataset, recipe_called(recipe), victim, *figures, f"{100 * share:.0f} %"])
     return markdown(["set", "method", "thief", "chance", "clean", "protected", "of the way"], rows)
 
 
@@ -184,4 +182,4 @@ def table() -> str:
         rows.append(
             [target.thief, target.asked, told(max((clean for _, clean in cells), key=len)), *(one for one, _ in cells)]
         )
-    return markdown(["thief", "asked for", "clean", *CALLED.values()], rows)
+    return markdown(["thief", "asked for", "clean", *map(recipe_called, RECIPES)], rows)

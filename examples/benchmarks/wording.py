@@ -1,0 +1,53 @@
+"""What sets, recipes and budgets are called on the pages."""
+
+from __future__ import annotations
+
+from result_files import ResultFile
+from tables import NONE
+
+FASHION, PATCHES = "fashion-mnist", "photo-patches"
+SETS = {FASHION: "Fashion-MNIST", PATCHES: "photo patches"}
+CALLED = {
+    "mi-ue": "`MIUE`",
+    "mi-ue-learned": "`MIUE()`",
+    "mi-ue-variants": "`MIUE(variants=4)`",
+    "mi-ue-waves": "`MIUE` from waves",
+    "mi-ue-paper": "`MIUE.paper(epochs=15, inner_steps=5)`",
+    "mi-ue-short": "`MIUE`, 6 passes",
+    "mi-ue-long": "`MIUE`, 36 passes",
+    "mi-ue-untargeted": "`MIUE` without guides",
+    "em": "`EM`",
+    "em-learned": "`EM()`",
+    "em-long": "`EM`, 36 passes",
+    "beo": "`BEO()`",
+    "beo-self": '`BEO(mode="self")`',
+    "beo-self-frozen": '`BEO(mode="self", refresh="never")`',
+    "untargeted-pgd": '`BEO(objective="cross-entropy")`, untargeted PGD: the control',
+    "noise": "uniform noise: the control",
+    "worst": "an attacker who knows the victim at every step",
+    "opposing": "such an attacker, against the step that clean images ask for",
+    "exchanged": "no budget: half of the images get labels at random",
+}
+
+
+def budget(result: ResultFile) -> str:
+    """As people write it: ``8/255``, ``8/255:adaptive``."""
+    if not result.experiment.budget:
+        return NONE
+    radius, *visibility = result.experiment.budget.removeprefix("linf:").split(":")
+    return ":".join([f"{radius}/255", *visibility])
+
+
+def data(result: ResultFile) -> str:
+    """The set and how many images of it are trained on."""
+    return f"{SETS.get(result.experiment.dataset or '', result.experiment.dataset)}, {result.experiment.images:,}"
+
+
+def called(result: ResultFile) -> str:
+    """The recipe, as it is called in Python where the package has it."""
+    return recipe_called(result.experiment.recipe or "")
+
+
+def recipe_called(recipe: str) -> str:
+    """The same of the name of a recipe."""
+    return CALLED.get(recipe, f"`{recipe}`")
