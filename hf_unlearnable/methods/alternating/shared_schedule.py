@@ -92,7 +92,7 @@ class SharedSchedule:
         if self.classes > FEW:
             shape = self.classes * self.most, channels, math.ceil(height / grain), math.ceil(width / grain)
             signs = private_generator(self.recipe.seed, task).integers(0, 2, shape) * 2 - 1
-            squares = F.interpolate(torch.from_numpy(signs).float(), scale_factor=grain)[..., :height, :width]
+            squares = _enlarged(torch.from_numpy(signs).float(), grain, height, width)
             patterns[: len(squares)] = task.budget.direction(squares) * APART
         return patterns.to(task.accelerator.device)
 
@@ -314,5 +314,9 @@ def _coarse(images: torch.Tensor, grain: int) -> torch.Tensor:
     """Means over squares of ``grain`` pixels a side, in the place of the pixels of tensors like images (B, C, H, W)."""
     if grain == 1:
         return images
-    means = F.avg_pool2d(images, grain, ceil_mode=True)
-    return F.interpolate(means, scale_factor=grain)[..., : images.shape[2], : images.shape[3]]
+    return _enlarged(F.avg_pool2d(images, grain, ceil_mode=True), grain, *images.shape[2:])
+
+
+def _enlarged(squares: torch.Tensor, grain: int, height: int, width: int) -> torch.Tensor:
+    """Every value as a square of ``grain`` pixels a side; cut to (height, width)."""
+    return F.interpolate(squares, scale_factor=grain)[..., :height, :width]
