@@ -227,6 +227,41 @@ def size(name: str, arguments: argparse.Namespace) -> int:
     return arguments.images if name in (FASHION_MNIST, TINY) else IMAGES[name]
 
 
+def of_recipe(
+    script: str,
+    name: str,
+    recipe: str,
+    budget: Budget,
+    arguments: argparse.Namespace,
+    recipes: Mapping[str, Method] = RECIPES,
+    **own: Any,
+) -> Experiment:
+    """An experiment that lets victims learn from a set that a recipe protected.
+
+    Args:
+        script: its name.
+        name: of the set.
+        recipe: its name.
+        budget: of the change.
+        arguments: with ``epochs`` and ``seeds``.
+        recipes: by name.
+        own: fields that are the script's own, or otherwise than here.
+    """
+    usual: dict[str, Any] = {
+        "dataset": name,
+        "images": size(name, arguments),
+        "method": recipes[recipe].name,
+        "budget": str(budget),
+        "ratios": (0.0, 1.0),
+        "epochs": arguments.epochs,
+        "victims": ("small-resnet",),
+        "seeds": tuple(victim_seeds(arguments)),
+        "machine": machine(),
+        "command": command(),
+    }
+    return Experiment(script=script, recipe=recipe, **usual | own)
+
+
 def victim_seeds(arguments: argparse.Namespace) -> range:
     """The first one is 101 in every benchmark, so that victims of clean images are shared."""
     return range(101, 101 + arguments.seeds)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import imagenet
 import numpy as np
-from common import ANOTHER_FIT, RECIPES, TINY, command, fitted, kept, load, machine, options, parse, size, victim_seeds
-from result_files import Experiment, ResultFile, place, read_results
+from common import ANOTHER_FIT, RECIPES, TINY, fitted, kept, load, of_recipe, options, parse, size, victim_seeds
+from result_files import ResultFile, place, read_results
 from tables import markdown, percent
 
 from hf_unlearnable import Budget, Protection, Training, learnability
@@ -36,21 +36,16 @@ def run(recipe: str, side: int, thief: str, arguments: argparse.Namespace) -> No
     """Protect, let one thief learn, and write one result file."""
     name = TINY if arguments.tiny else SET
     budget, pretrained = Budget(8), thief in imagenet.DEFENCES
-    experiment = Experiment(
-        script=SCRIPT,
-        dataset=name,
-        images=size(name, arguments),
-        method=RECIPES[recipe].name,
-        recipe=recipe,
-        budget=str(budget),
-        ratios=(0.0, 1.0),
+    experiment = of_recipe(
+        SCRIPT,
+        name,
+        recipe,
+        budget,
+        arguments,
         epochs=arguments.imagenet_epochs if pretrained else arguments.epochs,
         victims=("small-resnet" if pretrained else thief,),
-        seeds=tuple(victim_seeds(arguments)),
         fit=arguments.fit,
         settings={"side": side, "thief": thief},
-        machine=machine(),
-        command=command(),
     )
     if place(experiment).exists():
         return

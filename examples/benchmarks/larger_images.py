@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import ALL_SETS, SETS, command, kept, load, machine, options, parse, size, victim_seeds
+from common import ALL_SETS, SETS, kept, load, of_recipe, options, parse, size, victim_seeds
 from datasets import Dataset
 from PIL import Image
-from result_files import Experiment, ResultFile, place, read_results
+from result_files import ResultFile, place, read_results
 from tables import NONE, markdown, percent
 
 from hf_unlearnable import MIUE, Budget, Training, learnability
@@ -35,21 +35,8 @@ def resized(data: Dataset, side: int, resample: Image.Resampling) -> Dataset:
 def run(name: str, scale: int, arguments: argparse.Namespace) -> None:
     """Fit, protect, measure and write one result file."""
     budget = Budget(8)
-    experiment = Experiment(
-        script=SCRIPT,
-        dataset=name,
-        images=size(name, arguments),
-        method=MIUE.name,
-        recipe="mi-ue",
-        budget=str(budget),
-        ratios=(0.0, 1.0),
-        epochs=arguments.epochs,
-        victims=tuple(arguments.victim),
-        seeds=tuple(victim_seeds(arguments)),
-        settings={"scale": scale},
-        machine=machine(),
-        command=command(),
-    )
+    victims, settings = tuple(arguments.victim), {"scale": scale}
+    experiment = of_recipe(SCRIPT, name, "mi-ue", budget, arguments, victims=victims, settings=settings)
     if place(experiment).exists():
         return
     train, test = load(name, size(name, arguments))

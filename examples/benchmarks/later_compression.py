@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import ALL_SETS, RECIPES, command, fitted, kept, load, machine, options, parse, size, victim_seeds
+from common import ALL_SETS, RECIPES, fitted, kept, load, of_recipe, options, parse, size, victim_seeds
 from datasets import Dataset
 from PIL import Image
-from result_files import Experiment, ResultFile, place, read_results
+from result_files import ResultFile, place, read_results
 from tables import NONE, markdown, percent
 
 from hf_unlearnable import Budget, Defence, Protection, Training, learnability
@@ -58,22 +58,8 @@ def left(clean: Dataset, protected: Dataset, later: str) -> float | None:
 def run(name: str, recipe: str, arguments: argparse.Namespace) -> None:
     """Measure one method on one set and write one result file."""
     budget = Budget(8)
-    experiment = Experiment(
-        script=SCRIPT,
-        dataset=name,
-        images=size(name, arguments),
-        method=RECIPES[recipe].name,
-        recipe=recipe,
-        budget=str(budget),
-        ratios=(0.0, 1.0),
-        epochs=arguments.epochs,
-        victims=("small-resnet",),
-        seeds=tuple(victim_seeds(arguments)),
-        fit=1,
-        settings={} if arguments.later == list(LATER) else {"later": arguments.later},
-        machine=machine(),
-        command=command(),
-    )
+    settings = {} if arguments.later == list(LATER) else {"later": arguments.later}
+    experiment = of_recipe(SCRIPT, name, recipe, budget, arguments, fit=1, settings=settings)
     if place(experiment).exists():
         return
     data, test = load(name, size(name, arguments))

@@ -23,17 +23,16 @@ from common import (
     ANOTHER_FIT,
     RECIPES,
     SETS,
-    command,
     fitted,
     kept,
     load,
-    machine,
+    of_recipe,
     options,
     parse,
     size,
     victim_seeds,
 )
-from result_files import Experiment, ResultFile, place, read_results
+from result_files import ResultFile, place, read_results
 from tables import differences, markdown, percent, told
 
 from hf_unlearnable import Budget, Method, Protection, Training, learnability
@@ -51,21 +50,17 @@ def run(
     recipes: Mapping[str, Method] = RECIPES,
 ) -> None:
     """Fit, protect, measure and write one result file."""
-    experiment = Experiment(
-        script=script,
-        dataset=name,
-        images=size(name, arguments),
-        method=recipes[recipe].name,
-        recipe=recipe,
-        budget=str(budget),
+    experiment = of_recipe(
+        script,
+        name,
+        recipe,
+        budget,
+        arguments,
+        recipes,
         ratios=tuple(sorted(arguments.ratio)),
-        epochs=arguments.epochs,
         victims=tuple(arguments.victim),
-        seeds=tuple(victim_seeds(arguments)),
         fit=arguments.fit,
         settings={"sequential": arguments.sequential, "surrogate": arguments.surrogate},
-        machine=machine(),
-        command=command(),
     )
     if place(experiment).exists():
         return
