@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,8 @@ class Table:
         version: of the protocol.
         dataset: what identifies it.
         budget: of every row.
-        rows: the one whose best thief gets least comes first; those without a share last.
+        rows: the one whose best thief gets least comes first; after those that all of ``common`` have tried the others,
+            whose place nobody knows, and last those without a share.
     """
 
     version: str
@@ -243,8 +244,18 @@ def tables_of(folders: Iterable[Path]) -> list[Table]:
         rows = _rows(members, sets)
         for budget in sorted({row.budget for row in rows}, key=_by_radius):
             own = tuple(row for row in rows if row.budget == budget)
-            tables.append(Table(version, dict(members[0].dataset), budget, own))
+            tables.append(_ordered(Table(version, dict(members[0].dataset), budget, own)))
     return tables
+
+
+def _ordered(table: Table) -> Table:
+    """Its rows as ``Table`` has them: what few thieves have tried would lead by what was not measured."""
+
+    def place(row: Row) -> tuple[bool, bool, float]:
+        share = _share(row.best)
+        return math.isinf(share), bool(table.missing(row)), share
+
+    return replace(table, rows=tuple(sorted(table.rows, key=place)))
 
 
 def _by_radius(budget: str) -> tuple[str, float, str]:
@@ -272,7 +283,7 @@ def _rows(cells: Sequence[CellRecord], sets: dict[str, SetRecord]) -> list[Row]:
         chosen = tuple(cell for cell in cells if cell.set in own)
         members.sort(key=lambda one: one.seed or 0)
         rows.append(Row(_called(members[0]), members[0].identity["budget"], tuple(members), chosen, clean))
-    return sorted(rows, key=lambda row: _share(row.best))
+    return rows
 
 
 def _called(one: SetRecord) -> str:

@@ -1,5 +1,5 @@
 // Sorts a table by the column whose head is pressed, and filters by thief and defence: the worst case is then that of
-// the thieves who are left, and a lower bound where some of them have not tried a row.
+// the thieves who are left. Where some of them have not tried a row it is a lower bound, and the row stands below others.
 "use strict";
 const number = cell => cell.dataset.value === undefined ? NaN : parseFloat(cell.dataset.value);
 function sortBy(head, downwards) {
@@ -13,7 +13,8 @@ function sortBy(head, downwards) {
     }
     const [p, q] = [number(x), number(y)];
     if (isNaN(p) || isNaN(q)) return isNaN(p) - isNaN(q);  // gaps last, whichever way
-    return downwards ? q - p : p - q;
+    const [u, v] = [x, y].map(cell => "bound" in cell.dataset);
+    return u - v || (downwards ? q - p : p - q);
   });
   for (const other of table.tHead.querySelectorAll("th")) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", downwards ? "descending" : "ascending");
@@ -33,7 +34,8 @@ function filter(section) {
     for (const cell of cells) {
       const from = found && found.line.querySelector(`[data-is="${cell.dataset.of}"]`);
       cell.innerHTML = from ? from.innerHTML : "– <span class=\"badge not-measured\">not measured</span>";
-      if (cell.dataset.of === "share" && bound) {  // others may do better: a lower bound, of which nobody says that it holds
+      if (cell.dataset.of === "share") cell.toggleAttribute("data-bound", bound);
+      if ("bound" in cell.dataset) {  // others may do better: nobody says that it holds
         cell.innerHTML = cell.innerHTML.replace("<b>", "<b>≥ ").replace(/<span class="badge (holds|leaks)">.*?<\/span>/, "");
       }
       if ("value" in cell.dataset) cell.dataset.value = from ? from.dataset.value : NaN;
