@@ -66,9 +66,11 @@ def estimate(work: Work) -> Estimate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # damaged ones were told
         for cell in read_all(work.folder / CELLS, CellRecord):
-            known[cell.dataset["name"], cell.victim, cell.defence].append(cell.seconds)
+            if cell.seconds is not None:
+                known[cell.dataset["name"], cell.victim, cell.defence].append(cell.seconds)
         for one in read_all(work.folder / SETS, SetRecord):
-            known[one.dataset["name"], one.name].append(one.seconds)
+            if one.seconds is not None:
+                known[one.dataset["name"], one.name].append(one.seconds)
     seconds, finished, probed, unknown = 0.0, set(), {}, []
     for name, opened in work.sets.items():
         own = [cell for cell in cells if cell.data == opened.data]

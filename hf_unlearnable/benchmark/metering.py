@@ -20,6 +20,8 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+COSTS = "seconds", "processor_seconds", "peak_memory", "device_memory"  # None where a part of the work was not metered
+
 
 class Meter:
     """Started when it is made; ``read`` tells what it took until then, as ``Record`` has it."""

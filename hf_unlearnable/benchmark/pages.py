@@ -105,6 +105,7 @@ def _shown(number: int, table: Table) -> dict[str, Any]:
 def _row(table: Table, row: Row) -> dict[str, Any]:
     best, attack = row.best, max(row.attacks, key=lambda one: one.regained, default=None)
     memory = [one.peak_memory for one in row.sets if one.peak_memory]
+    seconds = [one.seconds for one in row.sets if one.seconds is not None]
     mixture = row.mixture
     return {
         "of": row,
@@ -122,7 +123,7 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
         "alone": mixture[CLEAN_PART],
         "fits": len(row.sets),
         "seeds": len(row.report.seeds),
-        "seconds": sum(one.seconds for one in row.sets) / len(row.sets),
+        "seconds": sum(seconds) / len(seconds) if seconds else math.nan,
         "memory": in_words(max(memory)) if memory else "",
         "change": row.largest_change,
         "images_changed": row.sets[0].images - row.sets[0].verification["unchanged"],

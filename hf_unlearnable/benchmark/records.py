@@ -31,8 +31,8 @@ class Record:
     Attributes:
         identity: all that the figures depend on; its digest is the file's name.
         protocol: the digest of what the version froze when this was measured; empty under the protocol ``none``.
-        seconds: of wall-clock time.
-        processor_seconds: of all threads.
+        seconds: of wall-clock time; None for a fit that another process had begun, since killed.
+        processor_seconds: of all threads, likewise.
         peak_memory: of the process, in bytes, at its highest meanwhile; None where the system does not tell.
         device_memory: of the GPU, likewise; None without one.
         machine: the processor and threads, or the GPU.
@@ -41,8 +41,8 @@ class Record:
 
     identity: dict[str, Any]
     protocol: str
-    seconds: float
-    processor_seconds: float
+    seconds: float | None
+    processor_seconds: float | None
     peak_memory: int | None
     device_memory: int | None
     machine: str

@@ -18,7 +18,7 @@ from hf_unlearnable.benchmark.cells import Cell, Elsewhere, Protected, cells_of
 from hf_unlearnable.benchmark.config import Config
 from hf_unlearnable.benchmark.datasets import Sets, open_sets
 from hf_unlearnable.benchmark.fits import digest_released, fit, fit_again, verified
-from hf_unlearnable.benchmark.metering import Meter
+from hf_unlearnable.benchmark.metering import COSTS, Meter
 from hf_unlearnable.benchmark.protocol import protocol_digest
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, Record, SetRecord, kept
 from hf_unlearnable.data.sources import load_source
@@ -286,8 +286,11 @@ class Work:
         if earlier is not None:  # its images are gone
             fit_again(self.run_folder(one), one, earlier, sets.train, accelerator, progress)
             return
+        goes_on = self.run_folder(one).root.exists()
         fit(self.run_folder(one), one, sets.train, accelerator, progress)
         took = meter.read()
+        if goes_on:
+            took |= dict.fromkeys(COSTS)
         released = self.released(one)
         record = SetRecord(
             identity=one.identity,

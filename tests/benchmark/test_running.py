@@ -96,6 +96,23 @@ def test_every_cell_is_one_document_and_what_needs_no_method_is_measured_once(ru
     assert texture.verification["violations"] == 0
 
 
+def test_what_a_fit_took_is_unknown_where_another_process_had_begun_it(runs, tmp_path):
+    folder, text = tmp_path / "begun", write_comparison(runs)
+    shutil.copytree(runs / "one", folder)
+    (file,) = (folder / "sets").glob("*.json")
+    took = SetRecord.read(file).seconds
+    file.unlink()  # as if it had been killed behind the fit
+    run(Config.parse(text), folder, text=text, progress=False)
+    again = SetRecord.read(file)
+    assert took > 0
+    assert (again.seconds, again.processor_seconds, again.peak_memory) == (None, None, None)
+    for output, told in ((runs / "one", f"{took:.0f} s"), (folder, "-")):
+        page = write_pages([output], tmp_path / "pages")[0].read_text()
+        (line,) = (line for line in page.splitlines() if line.startswith("| texture"))
+        assert line.rsplit("|", 2)[1].strip() == told
+    assert str(estimate(Work.plan(Config.parse(text), folder)))
+
+
 def test_two_processes_that_go_on_after_a_kill_give_the_table_of_one(runs, tmp_path):
     kill(runs, "two", 1)
     other, text = start_working(runs, "two", 1), write_comparison(runs)
