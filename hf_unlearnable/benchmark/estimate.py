@@ -66,8 +66,7 @@ def estimate(work: Work) -> Estimate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # damaged ones were told
         for cell in read_all(work.folder / CELLS, CellRecord):
-            if cell.seconds is not None:
-                known[cell.dataset["name"], cell.victim, cell.defence].append(cell.seconds)
+            known[cell.dataset["name"], cell.victim, cell.defence].append(cell.seconds)
         for one in read_all(work.folder / SETS, SetRecord):
             if one.seconds is not None:
                 known[one.dataset["name"], one.name].append(one.seconds)
