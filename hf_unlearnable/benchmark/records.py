@@ -31,6 +31,8 @@ class Record:
     Attributes:
         identity: all that the figures depend on; its digest is the file's name.
         protocol: the digest of what the version froze when this was measured; empty under the protocol ``none``.
+        seconds: of wall-clock time; None, as the next three, for a fit that a process had begun that was killed.
+        processor_seconds: of all threads.
         peak_memory: of the process, in bytes, at its highest meanwhile; None where the system does not tell.
         device_memory: of the GPU, likewise; None without one.
         machine: the processor and threads, or the GPU.
@@ -39,6 +41,8 @@ class Record:
 
     identity: dict[str, Any]
     protocol: str
+    seconds: float | None
+    processor_seconds: float | None
     peak_memory: int | None
     device_memory: int | None
     machine: str
@@ -89,8 +93,6 @@ class CellRecord(Record):
     """A cell.
 
     Attributes:
-        seconds: of wall-clock time.
-        processor_seconds: of all threads.
         victim: the model and its recipe, as reports name them.
         defence: likewise, as text.
         epochs: clean test accuracy after each epoch.
@@ -103,7 +105,7 @@ class CellRecord(Record):
             and tries what the author of a method named as the best attack on it.
     """
 
-    seconds: float
+    seconds: float  # a cell is the work of one process
     processor_seconds: float
     victim: str
     defence: str
@@ -137,8 +139,6 @@ class SetRecord(Record):
     """A protected set.
 
     Attributes:
-        seconds: of wall-clock time; None, as is the memory, for a fit that another process had begun, since killed.
-        processor_seconds: likewise.
         name: of the method with its settings, as tables have it.
         seed: of the fit; None for a set of elsewhere.
         adaptive: the best attack on it that its author knows; empty if there is none.
@@ -149,8 +149,6 @@ class SetRecord(Record):
         elsewhere: whether another tool made it.
     """
 
-    seconds: float | None
-    processor_seconds: float | None
     name: str
     seed: int | None
     adaptive: str
