@@ -74,7 +74,7 @@ def private_folder(folder: Path) -> None:
     Raises:
         OutputError: nothing can be made in it.
     """
-    _require_writable(folder, folder)
+    require_writable(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_private(folder, inside=False)
 
@@ -206,12 +206,19 @@ def require_empty(folder: Path) -> None:
     place = place_of(folder)
     if place.exists() and (not place.is_dir() or _entries(place)):
         raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
-    _require_writable(home_of(place), folder)
+    require_writable(home_of(place), folder)
 
 
-def _require_writable(home: Path, output: Path) -> None:
-    """Find out whether something can be made in ``home``, or where it will be, for the sake of ``output``."""
+def require_writable(home: Path, output: Path | None = None) -> None:
+    """Find out whether something can be made in ``home``, or where it will be, for the sake of ``output``.
+
+    Raises:
+        OutputError: nothing can.
+    """
+    output = output or home
     there = next(one for one in (home, *home.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise OutputError(f"got the output {str(output)!r}, where {str(there)!r} is a file; name another place")
     try:
         os.rmdir(tempfile.mkdtemp(suffix=SCRATCH, dir=there))
     except OSError as error:

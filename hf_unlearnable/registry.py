@@ -209,6 +209,8 @@ class Recipes(Registry[type[T]]):
                     f"got the {self.what} {text!r}; expected for {name} "
                     + (f"settings among {', '.join(fields)}" if fields else "no settings")
                 )
+            if setting in values:
+                raise RecipeError(f"got the {self.what} {text!r}; expected {setting} once")
             values[setting] = _read(value, hints[setting], f"the {self.what} {text!r}")
         for setting, field in fields.items():
             if field.default is field.default_factory is dataclasses.MISSING and setting not in values:

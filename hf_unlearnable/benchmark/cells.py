@@ -37,10 +37,17 @@ class Elsewhere:
     public: str = ""
 
     adaptive: ClassVar[str] = ""
+    revision: ClassVar[int] = 1
 
     def recipe(self) -> dict[str, Any]:
         """What identifies it."""
         return {"released": self.public or self.name, "split": self.split}
+
+
+def told_apart(name: str, settings: Mapping[str, object], revision: int = 1) -> str:
+    """What tables call a recipe."""
+    told = ",".join(f"{setting}={value}" for setting, value in settings.items())
+    return f"{name}{':' if told else ''}{told}{f' (revision {revision})' if revision > 1 else ''}"
 
 
 def not_default(method: type[Method], recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +78,7 @@ class Protected:
         if isinstance(self.method, Elsewhere):
             return self.method.name
         changed = not_default(type(self.method), self.method.recipe())
-        settings = ",".join(f"{name}={value}" for name, value in changed.items())
-        return f"{self.method.name}:{settings}" if settings else self.method.name
+        return told_apart(self.method.name, changed, self.method.revision)
 
     @property
     def adaptive(self) -> str:
@@ -81,11 +87,12 @@ class Protected:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that it depends on, ready for JSON."""
+        """All that it depends on, ready for JSON; the revision of a method from the second on."""
+        revision = {"revision": self.method.revision} if self.method.revision > 1 else {}
         return {
             "protocol": self.protocol,
             "dataset": identity_of(self.data),
-            "method": {"name": self.method.name, **self.method.recipe()},
+            "method": {"name": self.method.name, **revision, **self.method.recipe()},
             "budget": str(self.budget),
         }
 

@@ -32,6 +32,7 @@ from hf_unlearnable.methods import Method
 T = TypeVar("T")
 
 MOST = 200  # of a list: thousands of cells come of lists of tens
+MERGE = "tag:yaml.org,2002:merge"  # of the key << of YAML 1.1, which brings another mapping's keys
 SUITES = ("cpu-quick", "cpu", "gpu")
 
 
@@ -39,7 +40,7 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that is there twice, of which YAML would take the last without a word."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is there twice", node.start_mark)
         return super().construct_mapping(node, deep)
@@ -91,15 +92,19 @@ class Config:
             raise RecipeError(f"got {name}, which is not YAML: {' '.join(str(error).split())}") from error
         return _Reader(name).config(given)
 
+    def _entries(self, data: Data) -> tuple[tuple[str, str, str], ...]:
+        """Who trains on a dataset, the ordinary thief first: in the protocol's order where there is one."""
+        if self.thieves is None or self.protocol != NONE:
+            return tuple(entry for entry in THIEVES[data.thieves] if self.thieves is None or entry in self.thieves)
+        return self.thieves
+
     def thieves_of(self, data: Data) -> list[Thief]:
         """Who trains on a dataset."""
-        entries = THIEVES[data.thieves] if self.thieves is None else self.thieves
-        return list(dict.fromkeys(thief_of(*entry, data.training) for entry in entries))
+        return list(dict.fromkeys(thief_of(*entry, data.training) for entry in self._entries(data)))
 
     def attack_on(self, protected: Protected) -> Thief:
         """Who tries what the author of a method names as the best attack on it; the ordinary thief if nothing is."""
-        entries = THIEVES[protected.data.thieves] if self.thieves is None else self.thieves
-        victim, training, defence = entries[0]
+        victim, training, defence = self._entries(protected.data)[0]
         return thief_of(victim, training, protected.adaptive or defence, protected.data.training)
 
     def sets_of(self, data: Data) -> list[Protected]:
@@ -166,23 +171,28 @@ class _Reader:
             if isinstance(one, dict):
                 elsewhere.append(self.elsewhere(path, one, names))
             else:
-                methods.append(self.named(path, one, Method.parse))
-        if len(set(methods)) < len(methods):
-            raise self.fail("methods", given["methods"], "recipes that differ")
+                methods.append(self.named(path, one, Method.parse, str))
+        fits = self.count("fits", given.get("fits", 1), len(FITS) if protocol != NONE else MOST)
+        made = [next_fit(method, number) for method in methods for number in range(fits)]
+        if len(set(made)) < len(made):
+            raise self.fail("methods", given["methods"], "recipes that differ, each with the seeds of all of its fits")
         told = [other.name for other, *_ in elsewhere]
         if both := {name for name in told if told.count(name) > 1 or name in [method.name for method in methods]}:
             raise self.fail("methods", sorted(both)[0], "a name for every set that no other method has")
+        budgets = [
+            self.named(f"budgets[{number}]", one, Budget.parse)
+            for number, one in enumerate(self.listed("budgets", given.get("budgets", ["8/255"])))
+        ]
+        if len(set(map(str, budgets))) < len(budgets):
+            raise self.fail("budgets", given["budgets"], "budgets that differ")
         return Config(
             datasets=tuple(datasets),
             methods=tuple(methods),
             elsewhere=tuple(elsewhere),
-            budgets=tuple(
-                self.named(f"budgets[{number}]", one, Budget.parse)
-                for number, one in enumerate(self.listed("budgets", given.get("budgets", ["8/255"])))
-            ),
+            budgets=tuple(budgets),
             thieves=self.thieves(given.get("thieves", "all"), datasets, protocol),
             ratios=self.ratios(given.get("ratios", list(RATIOS)), protocol),
-            fits=self.count("fits", given.get("fits", 1), len(FITS) if protocol != NONE else MOST),
+            fits=fits,
             seeds=self.seeds(given.get("seeds", len(SEEDS)), protocol),
             theory=self.switch("theory", given.get("theory", True)),
             protocol=protocol,
@@ -210,10 +220,12 @@ class _Reader:
             raise self.fail(path, given, "true or false")
         return given
 
-    def named(self, path: str, given: Any, parse: Callable[[Any], T]) -> T:
+    def named(
+        self, path: str, given: Any, parse: Callable[[Any], T], kinds: type | tuple[type, ...] = (str, int, float)
+    ) -> T:
         """What stands for something by its name, in the words of the error that reading it raises."""
-        if not isinstance(given, (str, int, float)) or isinstance(given, bool):
-            raise self.fail(path, given, "a name or a number")
+        if not isinstance(given, kinds) or isinstance(given, bool):
+            raise self.fail(path, given, "a name" if kinds is str else "a name or a number")
         try:
             return parse(given)
         except UnlearnableError as error:
@@ -278,6 +290,13 @@ class _Reader:
                     path, one, f"a thief that the protocol sends against {lacking[0]}; see docs/protocol.md"
                 )
             chosen.append(entry)
+        for data in datasets if protocol != NONE else ():
+            if (ordinary := THIEVES[data.thieves][0]) not in chosen:
+                raise self.fail(
+                    "thieves",
+                    given,
+                    f"{'; '.join(ordinary)!r} among them, the ordinary thief, who alone meets mixtures",
+                )
         return tuple(dict.fromkeys(chosen))
 
     def thief(self, entry: tuple[str, str, str], data: Data, text: Any) -> Thief:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_unlearnable.benchmark.cells import not_default
+from hf_unlearnable.benchmark.cells import not_default, told_apart
 from hf_unlearnable.benchmark.protocol import DATASETS, VERSION, thieves_of
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord, read_all
 from hf_unlearnable.budget import Budget
@@ -27,6 +28,7 @@ from hf_unlearnable.methods import find_method
 from hf_unlearnable.training.run import Training
 
 Pair = tuple[str, str]  # victim with its recipe, defence
+Key = tuple[str, str]  # version of the protocol; protocol and dataset as JSON
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Row:
         sets: the documents of its fits.
         cells: of its protected images.
         clean: all cells of the dataset that saw no protected image; those of all methods, so that the ceiling is one.
+        ordinary_thief: who alone meets mixtures and tries the attacks that authors name.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Row:
     sets: tuple[SetRecord, ...]
     cells: tuple[CellRecord, ...]
     clean: tuple[CellRecord, ...]
+    ordinary_thief: Pair
 
     @cached_property
     def report(self) -> Report:
@@ -73,8 +77,13 @@ class Row:
 
     @property
     def ordinary(self) -> Verdict:
-        """The first thief of the list."""
-        return self.verdict(self.report.pairs[0])
+        """What the ordinary thief regains."""
+        return self.verdict(self.ordinary_thief)
+
+    def effort(self, pair: Pair) -> tuple[int, int]:
+        """How many fits a thief tried, and by how many victims each at most."""
+        seeds = Counter(cell.set for cell in self.files(pair))
+        return len(seeds), max(seeds.values(), default=0)
 
     def spread_over_fits(self, pair: Pair) -> float:
         """The sample standard deviation over fits of what a thief reaches; not a number for a single one."""
@@ -104,7 +113,7 @@ class Row:
     @property
     def mixture(self) -> dict[str, Accuracy]:
         """Of the ordinary thief with a part of the rows protected: ``mix`` and ``clean part alone``."""
-        victim, defence = self.report.pairs[0]
+        victim, defence = self.ordinary_thief
         return {case: Accuracy.of(self.report.values(case, victim, defence=defence)) for case in (MIX, CLEAN_PART)}
 
     def files(self, pair: Pair) -> list[CellRecord]:
@@ -163,8 +172,7 @@ class Table:
             for cell in (*row.cells, *row.clean)
             if cell.place is not None
         }
-        data = DATASETS.get(self.dataset["name"]) if self.version == VERSION else None
-        frozen = [(thief.name, str(thief.defence)) for thief in thieves_of(data)] if data else []
+        frozen = _frozen(self.version, self.dataset["name"])
         return list(dict.fromkeys([*(pair for pair in self.pairs if pair in sent), *sent, *frozen]))
 
     def missing(self, row: Row) -> list[Pair]:
@@ -181,9 +189,14 @@ class Table:
             for row in self.rows
             if (missing := [pair for pair in self.missing(row) if pair not in nobody])
         ]
-        fits, seeds = {len(row.sets) for row in self.rows}, {len(row.report.seeds) for row in self.rows}
-        found += [f"rows have {min(fits)} to {max(fits)} fits"] * (len(fits) > 1)
-        found += [f"rows have {min(seeds)} to {max(seeds)} victims of each kind"] * (len(seeds) > 1)
+        efforts = {row.name: {pair: row.effort(pair) for pair in row.measured} for row in self.rows}
+        for name, of_row in efforts.items():
+            most = max((fits for fits, _ in of_row.values()), default=0)
+            if fewer := [pair for pair, (fits, _) in of_row.items() if fits < most]:
+                found.append(f"{name}: of its {most} fits not all were tried by {_listed(fewer)}")
+        for place, what in enumerate(("fits", "victims of each kind")):
+            counts = {effort[place] for of_row in efforts.values() for effort in of_row.values()}
+            found += [f"thieves tried rows by {min(counts)} to {max(counts)} {what}"] * (len(counts) > 1)
         return found
 
 
@@ -223,6 +236,7 @@ def tables_of(folders: Iterable[Path]) -> list[Table]:
     """
     cells: dict[str, CellRecord] = {}
     sets: dict[str, SetRecord] = {}
+    listed: dict[tuple[Key, Pair], None] = {}  # the thieves of each table, as the run that comes first has them
     for folder in folders:
         found = {one.digest: one for one in read_all(folder / SETS, SetRecord)}
         other = {digest for digest, one in found.items() if one.released != sets.get(digest, one).released}
@@ -235,16 +249,21 @@ def tables_of(folders: Iterable[Path]) -> list[Table]:
                 stacklevel=2,
             )
         sets |= found
-        cells |= {cell.digest: cell for cell in read_all(folder / CELLS, CellRecord) if cell.set not in other}
-    groups: dict[tuple[str, str], list[CellRecord]] = {}
+        own = [cell for cell in read_all(folder / CELLS, CellRecord) if cell.set not in other]
+        for cell in sorted(own, key=_place):
+            listed.setdefault((_table_of(cell), (cell.victim, cell.defence)))
+        cells |= {cell.digest: cell for cell in own}
+    groups: dict[Key, list[CellRecord]] = {}
     for cell in cells.values():
         groups.setdefault(_table_of(cell), []).append(cell)
     tables = []
-    for (version, _), members in sorted(groups.items(), key=lambda item: item[1][0].dataset["name"]):
-        rows = _rows(members, sets)
+    for (version, key), members in sorted(groups.items(), key=lambda item: item[1][0].dataset["name"]):
+        frozen = _frozen(version, members[0].dataset["name"])
+        thieves = list(dict.fromkeys([*frozen, *(pair for table, pair in listed if table == (version, key))]))
+        rows = _rows(members, sets, thieves)
         for budget in sorted({row.budget for row in rows}, key=_by_radius):
-            own = tuple(row for row in rows if row.budget == budget)
-            tables.append(_ordered(Table(version, dict(members[0].dataset), budget, own)))
+            chosen = tuple(row for row in rows if row.budget == budget)
+            tables.append(_ordered(Table(version, dict(members[0].dataset), budget, chosen)))
     return tables
 
 
@@ -264,13 +283,20 @@ def _by_radius(budget: str) -> tuple[str, float, str]:
     return parsed.norm, parsed.radius, budget
 
 
-def _table_of(record: CellRecord | SetRecord) -> tuple[str, str]:
+def _frozen(version: str, name: str) -> list[Pair]:
+    """The thieves that a version of the protocol sends against a dataset, the ordinary one first."""
+    data = DATASETS.get(name) if version == VERSION else None
+    return [(thief.name, str(thief.defence)) for thief in thieves_of(data)] if data else []
+
+
+def _table_of(record: CellRecord | SetRecord) -> Key:
     """Which table a document belongs to: of its protocol, as it was then, and of its dataset."""
     return record.identity["protocol"], json.dumps([record.protocol, record.dataset], sort_keys=True)
 
 
-def _rows(cells: Sequence[CellRecord], sets: dict[str, SetRecord]) -> list[Row]:
-    cells = sorted(cells, key=_order)
+def _rows(cells: Sequence[CellRecord], sets: dict[str, SetRecord], thieves: Sequence[Pair]) -> list[Row]:
+    """All rows of some tables, with their cells in the order of the thieves, of whom the first is the ordinary one."""
+    cells = sorted(cells, key=lambda cell: (thieves.index((cell.victim, cell.defence)), cell.digest))
     clean = tuple(cell for cell in cells if not cell.set)
     fits: dict[tuple[str, str], list[SetRecord]] = {}
     for digest in dict.fromkeys(cell.set for cell in cells if cell.set in sets):
@@ -282,7 +308,7 @@ def _rows(cells: Sequence[CellRecord], sets: dict[str, SetRecord]) -> list[Row]:
         own = {one.digest for one in members}
         chosen = tuple(cell for cell in cells if cell.set in own)
         members.sort(key=lambda one: one.seed or 0)
-        rows.append(Row(_called(members[0]), members[0].identity["budget"], tuple(members), chosen, clean))
+        rows.append(Row(_called(members[0]), members[0].identity["budget"], tuple(members), chosen, clean, thieves[0]))
     return rows
 
 
@@ -293,11 +319,11 @@ def _called(one: SetRecord) -> str:
     if kind is None:
         return one.name
     changed = not_default(kind, recipe).items()
-    told = [f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed]
-    return ":".join(filter(None, [kind.name, ",".join(told)]))
+    settings = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in changed}
+    return told_apart(kind.name, settings, recipe.get("revision", 1))
 
 
-def _order(cell: CellRecord) -> tuple[Any, ...]:
+def _place(cell: CellRecord) -> tuple[Any, ...]:
     """Thieves as they stand in their list, the ordinary one first; attacks on single methods last."""
     return (cell.place is None, cell.place or 0, cell.victim, cell.defence, cell.digest)
 

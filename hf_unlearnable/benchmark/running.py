@@ -22,10 +22,10 @@ from hf_unlearnable.benchmark.metering import COSTS, Meter
 from hf_unlearnable.benchmark.protocol import protocol_digest
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, Record, SetRecord, kept
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import OutputError, UnlearnableError
+from hf_unlearnable.errors import DataError, OutputError, UnlearnableError
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
-from hf_unlearnable.files import atomic_write, held, private_folder
+from hf_unlearnable.files import atomic_write, held, private_folder, require_writable
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.training.processes import default_accelerator
@@ -50,6 +50,7 @@ class Work:
         cells: all cells.
         say: told what is begun.
         failures: what could not be done, and why.
+        compared: the digests of the sets of elsewhere whose images were looked at.
     """
 
     config: Config
@@ -59,6 +60,7 @@ class Work:
     cells: list[Cell]
     say: Callable[[str], None] = field(default=lambda text: None)
     failures: dict[str, str] = field(default_factory=dict)
+    compared: set[str] = field(default_factory=set)
 
     @classmethod
     def plan(cls, config: Config, folder: Path, say: Callable[[str], None] = lambda text: None) -> Work:
@@ -77,7 +79,10 @@ class Work:
             thieves = config.thieves_of(opened.data)
             attacks = [config.attack_on(one) for one in own]
             for thief in dict.fromkeys([*thieves, *attacks]):
-                thief.require()
+                try:
+                    thief.require()
+                except UnlearnableError as error:
+                    raise type(error)(f"thieves: {thief.name} with {thief.defence}: {error}") from error
             protected += own
             cells += cells_of(config.protocol, opened.data, own, thieves, attacks, config.ratios, config.seeds)
         return cls(config, folder, sets, protected, cells, say)
@@ -153,7 +158,6 @@ class Work:
         """
         self.failures.clear()
         accelerator = default_accelerator()
-        private_folder(self.folder / PROTECTED)
         (self.folder / CLAIMS).mkdir(exist_ok=True)
         groups = self._groups
         start = worker * max(1, len(groups) // 4) % len(groups)
@@ -186,6 +190,8 @@ class Work:
         protected = group if isinstance(group, Protected) else None
         data = group.data
         did = False
+        if protected is not None:
+            self._compare(protected)
         if protected is not None and not self.made(protected):
             with self._claimed(protected.digest) as mine:
                 if not mine:
@@ -210,6 +216,22 @@ class Work:
                     self.say(str(cell))
                     self.measured(cell, opened, accelerator, progress).write(self.folder / CELLS)
         return left, did
+
+    def _compare(self, one: Protected) -> None:
+        """See, once, that what another tool released is what was measured before.
+
+        Raises:
+            DataError: it is not.
+        """
+        if not isinstance(one.method, Elsewhere) or one.digest in self.compared:
+            return
+        self.compared.add(one.digest)
+        earlier = self.finished(self.set_file(one), SetRecord)
+        if earlier is not None and digest_released(one, self.released(one)) != earlier.released:
+            raise DataError(
+                f"got other released images in {one.method.source!r} than those that were measured; give them a name "
+                f"of their own, and both stand in the table"
+            )
 
     @contextmanager
     def _going_on(self, what: str) -> Iterator[list[str]]:
@@ -346,23 +368,25 @@ def run(
         UnlearnableError: as the parts raise them.
     """
     folder = Path(output).absolute()
+    require_config(folder, text)
     work = Work.plan(config, folder, say)
-    keep_config(folder, text)
+    private_folder(folder / PROTECTED)
+    if text:
+        atomic_write(folder / CONFIG, text)
     work.do(worker=worker, progress=progress)
     return work
 
 
-def keep_config(folder: Path, text: str) -> None:
-    """Write the configuration into the folder of a run.
+def require_config(folder: Path, text: str) -> None:
+    """Refuse the folder of a run of another configuration than this text, or where no folder can be.
 
     Raises:
-        OutputError: there is another one.
+        OutputError: it is.
     """
+    require_writable(folder)
     file = folder / CONFIG
     if file.exists() and text and file.read_text(encoding="utf-8") != text:
         raise OutputError(
             f"got {str(folder)!r}, the run of another configuration (see {CONFIG} in it); name another output, or "
             f"remove that file if cells of both are to stand together"
         )
-    if text:
-        atomic_write(file, text)

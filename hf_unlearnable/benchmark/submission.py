@@ -84,7 +84,13 @@ def check(row: str | PathLike[str], *, repeat: int = 1, progress: bool = True) -
     sets = [one for one in chosen if _is_there(work.set_file(one)) and not _of_set(work, one, faults)]
     cells = [cell for cell in work.cells if cell.protected is None or cell.protected in chosen]
     measured = [cell for cell in cells if _is_there(work.cell_file(cell))]
-    records = {cell: record for cell in measured if (record := _of_cell(work, cell, faults)) is not None}
+    # Who trains on other images is tested on the same, and luck gets as much.
+    chances = {name: work.opened(name, None).chance for name in dict.fromkeys(cell.data.name for cell in measured)}
+    records = {
+        cell: record
+        for cell in measured
+        if (record := _of_cell(work, cell, chances[cell.data.name], faults)) is not None
+    }
     known = {file.name for file in map(work.cell_file, work.cells)} | {file.name for file in map(work.set_file, chosen)}
     strangers = [
         f"{kind}/{file.name}: not a part of what {CONFIG} compares"
@@ -136,14 +142,16 @@ def _of_set(work: Work, one: Protected, faults: list[str]) -> bool:
             faults.append(f"{file}: the released images compare otherwise with their originals than it tells")
         if isinstance(one.method, Elsewhere) and not one.method.public:
             faults.append(f"{file}: its released images lie in a folder here; publish them, and name their Hub id")
-        if record.elsewhere != isinstance(one.method, Elsewhere) or record.name != one.name:
-            faults.append(f"{file}: it names another method")
+        told = (record.elsewhere, record.name, record.adaptive, record.seed)
+        seed = None if isinstance(one.method, Elsewhere) else one.method.seed
+        if told != (isinstance(one.method, Elsewhere), one.name, one.adaptive, seed):
+            faults.append(f"{file}: it names another method, attack or seed")
     except UnlearnableError as error:
         faults.append(f"{file}: {error}")
     return len(faults) > before
 
 
-def _of_cell(work: Work, cell: Cell, faults: list[str]) -> CellRecord | None:
+def _of_cell(work: Work, cell: Cell, chance: float, faults: list[str]) -> CellRecord | None:
     """The document of a cell; None if it is not what it should be, which is named."""
     try:
         record = CellRecord.read(work.cell_file(cell))
@@ -155,6 +163,9 @@ def _of_cell(work: Work, cell: Cell, faults: list[str]) -> CellRecord | None:
     told = (record.images, record.test_images, record.victim, record.defence)
     if told != (len(sets.train), len(sets.test), cell.trial.thief.name, str(cell.trial.thief.defence)):
         faults.append(f"{CELLS}/{cell.digest}.json: it tells of other images, or of another thief")
+        return None
+    if record.chance != chance:
+        faults.append(f"{CELLS}/{cell.digest}.json: it tells of a chance of {record.chance:.3f}; expected {chance:.3f}")
         return None
     return record
 

@@ -37,7 +37,7 @@ def benchmark(
     from hf_unlearnable.benchmark.metering import work_alone
     from hf_unlearnable.benchmark.pages import write_pages
     from hf_unlearnable.benchmark.records import CELLS, SETS
-    from hf_unlearnable.benchmark.running import Work, run
+    from hf_unlearnable.benchmark.running import Work, require_config, run
 
     worker = work_alone()
     if (config is None) == (suite is None) or suite not in (None, *SUITES):
@@ -51,6 +51,8 @@ def benchmark(
     if output is None and not dry_run:
         raise RecipeError("got no --output; expected the folder to keep the cells in, or --dry-run")
     folder = output or Path(f".{Path(name).stem}-dry-run")
+    if not dry_run:
+        require_config(folder.absolute(), text)
     if worker == 0:
         work = Work.plan(chosen, folder.absolute())
         if dry_run:

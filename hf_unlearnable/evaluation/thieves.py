@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from os import PathLike
+from pathlib import Path
 
 from torch import nn
 
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.models.built_in import available_victims
 from hf_unlearnable.models.classical import CLASSICAL, Classical
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.training.run import Training
@@ -110,9 +113,20 @@ class Thief:
 
 
 def find_victim(model: Model) -> Victim:
-    """A model of ``Surrogate``, or one of ``CLASSICAL`` by its name."""
+    """A model of ``Surrogate``, or one of ``CLASSICAL`` by its name.
+
+    Raises:
+        RecipeError: what looks like a misspelt name; the Hub would be asked for it at length, where models have owners.
+    """
     if isinstance(model, Classical):
         return model
+    known = [*CLASSICAL, *available_victims()]
+    if isinstance(model, str) and model not in known and "/" not in model and not Path(model).exists():
+        for close in get_close_matches(model, known, 1, 0.75):
+            raise RecipeError(
+                f"got the victim {model!r}; did you mean {close!r}? Expected one of {', '.join(known)}, or the "
+                f"folder or Hub id (OWNER/NAME) of an image classifier"
+            )
     return CLASSICAL[model]() if isinstance(model, str) and model in CLASSICAL else Surrogate.of(model)
 
 

@@ -60,6 +60,7 @@ class Method(ABC):
             none is known. A benchmark runs it beside the defences that it runs against all methods.
         finest: the side in pixels of the square at which perturbations of larger images are made where ``fit`` is given
             no resolution. What is made at fewer pixels and enlarged shows as blotches in every smooth part.
+        revision: to be raised whenever it does something else than before, so that benchmarks fit it anew.
 
     Raises:
         RecipeError: a setting of another type than its annotation's, or out of its range.
@@ -73,6 +74,7 @@ class Method(ABC):
     one_class: ClassVar[bool] = False
     adaptive: ClassVar[str] = ""
     finest: ClassVar[int] = 128
+    revision: ClassVar[int] = 1
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -26,6 +26,16 @@ DATA = OWN + "datasets: [{name: mine, source: here, epochs: 3}]\n"
         (PATCHES + "methods: [me]\n", "methods[0]: got the method 'me'; expected one of"),
         (PATCHES + "methods: [texture, 'em:epochs=zero']\n", "methods[1]: got the method 'em:epochs=zero'"),
         (PATCHES + "methods: [em, em]\n", "methods: got ['em', 'em']; expected recipes that differ"),
+        (PATCHES + "methods: [em, 'em:seed=1']\nfits: 2\n", "expected recipes that differ, each with the seeds of all"),
+        (
+            PATCHES + "methods: ['em:epochs=2,epochs=3']\n",
+            "methods[0]: got the method 'em:epochs=2,epochs=3'; expected epo",
+        ),
+        (PATCHES + "methods: [3]\n", "methods[0]: got 3; expected a name"),
+        (
+            PATCHES + "methods: [em]\nbudgets: [8/255, 8.0]\n",
+            "budgets: got ['8/255', 8.0]; expected budgets that differ",
+        ),
         (PATCHES + "methods: [true]\n", "methods[0]: got True; expected a name"),
         (PATCHES + "methods: [em]\nbudgets: [8, l7:3]\n", "budgets[1]: got"),
         (PATCHES + "methods: [em]\nfits: 0\n", "fits: got 0; expected a whole number from 1 to 3"),
@@ -37,6 +47,18 @@ DATA = OWN + "datasets: [{name: mine, source: here, epochs: 3}]\n"
         (
             PATCHES + "methods: [em]\nthieves: [small-resnet]\n",
             "thieves[0]: got 'small-resnet'; expected victim; train",
+        ),
+        (
+            PATCHES + "methods: [em]\nthieves: [random-features; ; none]\n",
+            "thieves: got ['random-features; ; none']; expected 'small-resnet; sgd; none' among them, the",
+        ),
+        (
+            PATCHES + "methods: [em]\nthieves: [small-resne; sgd; none]\n",
+            "thieves[0]: got the victim 'small-resne'; did",
+        ),
+        (
+            PATCHES + "methods: [em]\nthieves: [kn; ; none]\n",
+            "got the victim 'kn'; did you mean 'knn'? Expected one of",
         ),
         (PATCHES + "methods: [em]\nthieves: [knn; ; no]\n", "thieves[0]: got the defence 'no'"),
         (PATCHES + "methods: [em]\nthieves: [knn; ; none]\n", "expected a thief that the protocol sends against photo"),
@@ -59,6 +81,27 @@ def test_what_cannot_be_compared_is_told_with_the_path_of_its_key(text, said):
         Config.parse(text, "c.yaml")
     assert str(raised.value).startswith(("c.yaml: ", "got c.yaml"))
     assert said in str(raised.value)
+
+
+def test_thieves_stand_in_the_order_of_the_protocol_whatever_that_of_the_file():
+    listed = "methods: [em]\nthieves: [random-features; ; none, small-resnet; sgd; none]\n"
+    text = PATCHES + listed.replace("[random", "['random").replace("none, small", "none', 'small").replace(
+        "none]", "none']"
+    )
+    config = Config.parse(text)
+    data = DATASETS["photo-patches-2000"]
+    assert [str(thief.victim) for thief in config.thieves_of(data)] == ["small-resnet", "random-features"]
+    (protected,) = config.sets_of(data)
+    assert str(config.attack_on(protected).victim) == "small-resnet"
+
+
+def test_keys_can_be_taken_over_from_another_mapping():
+    text = (
+        "protocol: none\nmethods: [texture]\nthieves: ['knn; ; none']\n"
+        "datasets:\n  - &one {name: one, source: here, epochs: 3}\n  - {<<: *one, name: two}\n"
+    )
+    one, two = Config.parse(text).datasets
+    assert (one.name, two.name, two.source, two.epochs) == ("one", "two", "here", 3)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

@@ -101,6 +101,53 @@ def test_what_not_every_thief_has_tried_stands_below_the_others(frozen, tmp_path
     assert page.index('"row">texture') < page.index('"row">other')
 
 
+def test_a_run_without_the_ordinary_thief_changes_no_other_row(frozen, tmp_path):
+    """Nor does one that lists thieves in another order: the protocol says who is the ordinary one."""
+    copy(frozen, tmp_path / "a", epochs=learned)
+    copy(frozen, tmp_path / "b", epochs=learned, **method("other"))
+    for file in (tmp_path / "b" / "cells").glob("*.json"):
+        cell = CellRecord.read(file)
+        if cell.victim.startswith("linear"):
+            replace(cell, place=0).write(file.parent)
+        else:
+            file.unlink()
+    for folders in ([tmp_path / "a", tmp_path / "b"], [tmp_path / "b", tmp_path / "a"]):
+        rows = {row.name: row for row in tables_of(folders)[0].rows}
+        assert rows["texture"].ordinary.victim == rows["other"].ordinary.victim == "small-resnet"
+        assert rows["texture"].ordinary.protected == pytest.approx(0.35)
+        assert rows["texture"].mixture["clean part alone"].mean == pytest.approx(0.9)
+        assert math.isnan(rows["other"].ordinary.protected)
+
+
+def test_fits_and_victims_are_those_that_tried_the_row_itself(frozen, tmp_path):
+    """And not those that trained on clean images, which all rows share."""
+    copy(frozen, tmp_path / "a", epochs=learned)
+    copy(frozen, tmp_path / "b", epochs=learned, **method("other"))
+    for file in (tmp_path / "b" / "cells").glob("*.json"):
+        cell = CellRecord.read(file)
+        if cell.set and cell.identity["seed"] != 101:
+            file.unlink()
+    (table,) = tables_of([tmp_path / "a", tmp_path / "b"])
+    linear = next(pair for pair in table.pairs if pair[0].startswith("linear"))
+    assert {row.name: row.effort(linear) for row in table.rows} == {"texture": (1, 2), "other": (1, 1)}
+    assert table.gaps == ["thieves tried rows by 1 to 2 victims of each kind"]
+    markdown = write_pages([tmp_path / "a", tmp_path / "b"], tmp_path / "p")[0].read_text()
+    assert re.search(r"^\| other \| .* \| 1 x 1 \| [^|]* \|$", markdown, re.MULTILINE)
+    assert re.search(r"^\| texture \| .* \| 1 x 2 \| [^|]* \|$", markdown, re.MULTILINE)
+
+
+def test_thieves_who_did_not_try_all_fits_are_named(frozen, tmp_path):
+    copy(frozen, tmp_path / "a", epochs=learned)
+    recipe = {"name": "texture", "seed": 1}
+    copy(frozen, tmp_path / "b", epochs=learned, identity={"method": recipe}, sets={"seed": 1})
+    for file in (tmp_path / "b" / "cells").glob("*.json"):
+        cell = CellRecord.read(file)
+        if cell.set and cell.victim.startswith("linear"):
+            file.unlink()
+    (table,) = tables_of([tmp_path / "a", tmp_path / "b"])
+    assert table.gaps[0] == "texture: of its 2 fits not all were tried by linear, adamw"
+
+
 def test_the_best_thief_decides_the_order(frozen, tmp_path):
     copy(frozen, tmp_path / "a", epochs=learned)
     copy(frozen, tmp_path / "b", epochs=lambda cell: [0.4, 0.4] if cell.set else learned(cell), **method("other"))

@@ -12,13 +12,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from datasets import load_from_disk
 from helpers.comparisons import work, write_comparison
 from helpers.datasets import ROOT
 from helpers.forked import start
 from helpers.permissions import is_private, modes
 
-from hf_unlearnable import EM, DataError, OutputError
+from hf_unlearnable import EM, Budget, DataError, OutputError, Texture
 from hf_unlearnable.benchmark import Config, run, write_pages
+from hf_unlearnable.benchmark.cells import Protected
 from hf_unlearnable.benchmark.estimate import estimate
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
 from hf_unlearnable.benchmark.rows import tables_of
@@ -153,6 +155,37 @@ def test_a_set_whose_images_are_gone_is_fitted_again_where_a_cell_needs_it(runs,
     run(Config.parse(text), folder, text=text, progress=False, say=begun.append)
     assert len(begun) == 2  # the fit, and the cell
     assert figures(folder) == figures(runs / "one")
+
+
+def test_another_revision_of_a_method_is_fitted_anew(runs, monkeypatch):
+    (data,) = Config.parse(write_comparison(runs)).datasets
+    before = Protected("none", data, Texture(), Budget(8))
+    assert (before.name, "revision" in before.identity["method"]) == ("texture", False)
+    digest = before.digest
+    monkeypatch.setattr(Texture, "revision", 2)
+    after = Protected("none", data, Texture(), Budget(8))
+    assert (after.name, after.identity["method"]["revision"]) == ("texture (revision 2)", 2)
+    assert after.digest != digest
+
+
+def test_what_another_tool_released_is_looked_at_again(runs, tmp_path):
+    text = write_comparison(runs)
+    (fit,) = [one for one in (runs / "one" / "protected").iterdir() if (one / "dataset").is_dir()]
+    shutil.copytree(fit / "dataset", tmp_path / "theirs")
+    text = text.replace("[texture]", f"[{{name: theirs, released: {tmp_path / 'theirs'}, dataset: squares}}]")
+    run(Config.parse(text), tmp_path / "run", text=text, progress=False)
+    shutil.rmtree(tmp_path / "theirs")
+    data = load_from_disk(str(fit / "dataset"))
+    data.select([1, 0, *range(2, len(data))]).save_to_disk(tmp_path / "theirs")
+    with pytest.raises(UnlearnableError, match=r"other released images .* than those that were measured"):
+        run(Config.parse(text), tmp_path / "run", text=text, progress=False)
+
+
+@pytest.mark.parametrize("output", ["file", "file/run"])
+def test_where_no_folder_can_be_is_told_before_anything_else(tmp_path, output):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"where .*file' is a file; name another place"):
+        run(Config.parse("datasets: [cifar10]\nmethods: [texture]\n"), tmp_path / output)
 
 
 def documents_of_elsewhere(runs: Path, folder: Path) -> Path:

@@ -87,6 +87,16 @@ def another_verification(run):
     replace(record, verification={**record.verification, "max_perturbation": 4.0}).write(file.parent)
 
 
+def another_chance(run):
+    file = files(run, "cells")[0]
+    replace(CellRecord.read(file), chance=0.39).write(file.parent)
+
+
+def without_attack(run):
+    (file,) = files(run, "sets")
+    replace(SetRecord.read(file), adaptive="").write(file.parent)
+
+
 def stranger(run):
     file = files(run, "cells")[0]
     record = CellRecord.read(file)
@@ -102,6 +112,8 @@ def stranger(run):
         (other_images, "the released images are not those that it was made of"),
         (over_the_budget, "outside the budget linf:8"),
         (another_verification, "compare otherwise with their originals than it tells"),
+        (another_chance, "it tells of a chance of 0.390; expected 0.3"),
+        (without_attack, "it names another method, attack or seed"),
         (stranger, "not a part of what config.yaml compares"),
     ],
 )
