@@ -5,7 +5,7 @@
     python examples/benchmarks/large_photographs.py --table                            # only print what is there
 
 1,000 patches of 224 pixels of the photographs of ``photo-patches``, protected at that size with perturbations that were
-optimised at 64 pixels, as ``protect`` does it; thieves who train at 64, 112 and 224 pixels and are tested there, and
+optimised at 128 pixels, as ``protect`` does it; thieves who train at 64, 112 and 224 pixels and are tested there, and
 one who fine-tunes a network that was pre-trained on ImageNet. A thief who trains from nothing makes as many steps as
 with 4,000 small patches. Every thief of a recipe is one file; what is there is not repeated.
 """
