@@ -90,6 +90,7 @@ TARGETS = (
     Target("small ViT", "small-vit, adamw", most=0.25),
     Target("MLP", "mlp, adamw", most=0.30),
     Target("a new head on a network of ImageNet, 3 epochs", defence="imagenet-probe", epochs=3, most=0.22),
+    Target("that network fine-tuned, 3 epochs", defence="imagenet-fine-tune", epochs=3, most=0.22),
     Target("two bits of depth", defence="bitdepth:2", half=True),
     Target("orthogonal projection", defence="orthogonal-projection", half=True),
     Target("UEraser's light form", defence="ueraser-lite", half=True),
