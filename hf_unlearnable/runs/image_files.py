@@ -55,8 +55,8 @@ def names_of(paths: Sequence[str], endings: Sequence[str], root: str | None = No
     Args:
         paths: of the originals, absolute, or of members of an archive.
         endings: of the released files.
-        root: the folder that they were found in; the deepest one that they share when left out, or when they do not all
-            lie in it.
+        root: the folder that they were found in, or the only picture itself; the deepest folder that they share when
+            left out, or when they do not all lie in it.
 
     Returns:
         Relative paths with slashes. Where two would be one, on a disk that does not tell capitals too, or one a folder
@@ -66,7 +66,7 @@ def names_of(paths: Sequence[str], endings: Sequence[str], root: str | None = No
     inner = [path.split("::")[0].split("://")[-1].replace(os.sep, "/") for path in paths]
     folders = [str(PurePosixPath(path).parent) for path in inner]
     base = str(root).replace(os.sep, "/") if root is not None else ""
-    if not base or not all(PurePosixPath(path).is_relative_to(base) for path in inner):
+    if not base or base in inner or not all(PurePosixPath(path).is_relative_to(base) for path in inner):
         base = os.path.commonpath(folders)
     found = [PurePosixPath(path).relative_to(base) for path in inner]
     below = [PurePosixPath(*(_first(folder, LONGEST) for folder in path.parts[:-1]), path.name) for path in found]

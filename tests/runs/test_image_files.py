@@ -76,6 +76,12 @@ def test_names_that_would_be_one_stay_two():
     assert names_of(["zip://in/x.jpg::/a/b.zip", "zip://in/c/y.jpg::/a/b.zip"], [".png"] * 2) == ["x.png", "c/y.png"]
 
 
+def test_a_single_picture_keeps_its_name(photos, tmp_path):
+    run = protect(photos / "class 0" / "Anna 03.png", tmp_path / "out", method="texture", labels="none", progress=False)
+    assert files_of(run.folder.images) == ["Anna 03.png"]
+    assert [image["path"] for image in stored(run)] == ["Anna 03.png"]
+
+
 def test_names_that_no_disk_takes(tmp_path):
     """Of archives; and files whose new name is that of a folder."""
     names = names_of(
