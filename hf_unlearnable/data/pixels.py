@@ -10,6 +10,7 @@ import hashlib
 import io
 import ntpath
 import posixpath
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -277,5 +278,18 @@ def file_name(path: str | None, ending: str) -> str | None:
         path: of the source: a file, an address, a member of an archive (``zip://a/b.jpg::x.zip``), or None.
         ending: such as ``".png"``.
     """
-    stem = posixpath.splitext(ntpath.basename((path or "").split("::")[0]))[0]
+    own = plain_path(path or "")
+    # Only a path of Windows has backslashes between its folders; here a file may be called so.
+    name = posixpath.basename(own) if own.startswith("/") else ntpath.basename(own)
+    stem = posixpath.splitext(name)[0]
     return stem + ending if stem else None
+
+
+# An address, whose path ends where that of an archive around it begins.
+ADDRESS = re.compile(r"\w+://(.*?)(::\w+://.*|::((?!::).)*)?", re.DOTALL)
+
+
+def plain_path(path: str) -> str:
+    """The path in an address, ``a/b.jpg`` of ``zip://a/b.jpg::x.zip``; any other one as it is, ``a :: b.jpg`` too."""
+    found = ADDRESS.fullmatch(path)
+    return found[1] if found else path

@@ -16,7 +16,7 @@ from datasets import Image as ImageFeature
 from datasets.table import InMemoryTable
 
 from hf_unlearnable.data.columns import Columns
-from hf_unlearnable.data.pixels import IMAGE_FORMATS
+from hf_unlearnable.data.pixels import IMAGE_FORMATS, plain_path
 from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.runs.folder import RunFolder
@@ -63,7 +63,7 @@ def names_of(paths: Sequence[str], endings: Sequence[str], root: str | None = No
         of others, the old ending stays in the name (``x.jpg.png``), and a number is added where that is not enough.
         Names longer than ``LONGEST`` are cut.
     """
-    inner = [path.split("::")[0].split("://")[-1].replace(os.sep, "/") for path in paths]
+    inner = [plain_path(path).replace(os.sep, "/") for path in paths]
     folders = [str(PurePosixPath(path).parent) for path in inner]
     base = str(root).replace(os.sep, "/") if root is not None else ""
     if not base or base in inner or not all(PurePosixPath(path).is_relative_to(base) for path in inner):

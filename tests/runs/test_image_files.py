@@ -76,6 +76,17 @@ def test_names_that_would_be_one_stay_two():
     assert names_of(["zip://in/x.jpg::/a/b.zip", "zip://in/c/y.jpg::/a/b.zip"], [".png"] * 2) == ["x.png", "c/y.png"]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_signs_of_addresses_in_names_are_only_signs(photos, tmp_path, packed):
+    names = ["Rome :: day 1.png", "Rome :: day 2.png", "http:: x.png", "a::b.png"]
+    for file, name in zip(sorted((photos / "class 0").iterdir()), names, strict=False):
+        file.rename(file.with_name(name))
+    source = shutil.make_archive(str(tmp_path / "packed"), "zip", photos) if packed else photos
+    run = protect(source, tmp_path / "out", method="texture", progress=False)
+    assert set(names) < {file.name for file in run.folder.images.glob("class 0/*")}
+    assert set(names) < {image["path"] for image in stored(run)}
+
+
 def test_a_single_picture_keeps_its_name(photos, tmp_path):
     run = protect(photos / "class 0" / "Anna 03.png", tmp_path / "out", method="texture", labels="none", progress=False)
     assert files_of(run.folder.images) == ["Anna 03.png"]
