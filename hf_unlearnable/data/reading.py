@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median_low
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -269,12 +269,20 @@ class Survey:
     def working_size(self, largest: int) -> tuple[int, int]:
         """At which (height, width) to work where nobody has said so.
 
-        The images' own where they all have one of at most ``largest`` pixels a side; else a square, as large as half of
-        the images are or ``largest``, whichever is less.
+        The images' own where they all have one of at most ``largest`` pixels a side; else a square of the shorter side
+        up to which half of all pixels lie, or of ``largest``, whichever is less. Pixels are counted and not images, or
+        thumbnails and banners would make the pattern of photographs coarse; of an image no more than ``largest`` a
+        side, or a few huge ones would make that of all others too fine to outlive the way down to their size.
         """
         if len(self.sizes) == 1 and MIN_SIDE <= min(only := next(iter(self.sizes))) <= max(only) <= largest:
             return only
-        side = max(MIN_SIDE, min(largest, median_low([min(size) for size in self.sizes.elements()])))
+        pixels: Counter[int] = Counter()
+        for size, count in self.sizes.items():
+            pixels[min(size)] += count * math.prod(min(side, largest) for side in size)
+        sides = sorted(pixels)
+        reached = itertools.accumulate(pixels[side] for side in sides)
+        half = next(side for side, so_far in zip(sides, reached, strict=True) if 2 * so_far >= pixels.total())
+        side = max(MIN_SIDE, min(largest, half))
         return side, side
 
     def __str__(self) -> str:

@@ -185,7 +185,8 @@ class Method(ABC):
             resolution: the side in pixels of the square at which perturbations are optimised; they are then resampled
                 to the size of each image. When left out: the images' own size where they have one of at most
                 ``finest`` pixels a side (or of the surrogate's ``image_size``, if that is more); else the smaller of
-                that side and of what half of the images have. The time grows with its square.
+                that side and of the shorter side up to which half of all pixels lie, of an image at most that side
+                squared. The time grows with its square.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
                 streams that are fitted on their first rows. When left out: ``"craft"`` for one owner's images, if the

@@ -210,10 +210,11 @@ def photographs(count: int, sizes: list[tuple[int, int]], form: str = "JPEG") ->
     ("sizes", "arguments", "shape"),
     [
         ([(40, 30)], {}, [3, 30, 40]),  # one size that the surrogate takes: as it is
-        ([(40, 30), (100, 80)], {}, [3, 30, 30]),
+        ([(40, 30), (100, 80)], {}, [3, 80, 80]),
         ([(400, 300)], {}, [3, 128, 128]),
         ([(400, 300)], {"resolution": 24}, [3, 24, 24]),
-        ([(12, 6), (12, 40)], {}, [3, 8, 8]),
+        ([(12, 6), (12, 40)], {}, [3, 12, 12]),
+        ([(12, 6), (6, 13)], {}, [3, 8, 8]),
     ],
 )
 def test_the_resolution_of_the_optimisation(sizes, arguments, shape):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features
@@ -12,6 +14,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from hf_unlearnable import BEO, EM, MIUE, Budget, Texture
 from hf_unlearnable.data.pixels import to_array
+from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.protection.verification import compare
 from hf_unlearnable.protection.visibility import colour_differences
 
@@ -118,6 +121,27 @@ def test_an_adaptive_budget_holds_at_the_size_of_large_images_of_every_mode():
 def test_large_images_get_a_finer_perturbation(method, side, expected):
     description = method.fit(photographs(side, 4), progress=False).description
     assert description.image_shape == (3, expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({(16, 16): 20, (512, 512): 20, (1500, 6): 3}, 256),
+        ({(60, 468): 100, (1200, 1600): 30}, 256),
+        ({(32, 32): 1000, (4000, 6000): 5}, 32),
+        ({(40, 40): 9, (40, 60): 9, (50, 40): 9}, 40),
+        ({(16, 16): 5000, (512, 512): 1}, 16),
+        ({(64, 64): 1, (64, 80): 1}, 64),
+        ({(2000, 3): 4, (3, 1000): 4}, 8),
+        ({(300, 200): 7}, 200),
+        ({(48, 32): 7}, (48, 32)),
+    ],
+)
+def test_where_most_pixels_are_says_at_which_size_to_work(sizes, expected):
+    """Not how many images there are: thumbnails and banners made the pattern of photographs coarse. A few that are
+    huge do not decide either.
+    """
+    assert Survey(Counter(sizes), 3).working_size(256) == (expected if isinstance(expected, tuple) else (expected,) * 2)
 
 
 def test_greyscale_images_keep_an_adaptive_budget():
