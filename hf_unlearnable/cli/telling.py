@@ -94,6 +94,8 @@ def protect_and_tell(
     if protected is None:
         return False
     typer.echo(protected)
+    if protected.warning:
+        warnings.warn(protected.warning, DataWarning, stacklevel=2)
     run = RunFolder(output)
     found(
         output=output,
@@ -106,6 +108,7 @@ def protect_and_tell(
         lossy_copy=protected.lossy.as_dict() if protected.lossy else None,
         notes=protected.notes(),
         verification=protected.verification.as_dict(),
+        unchanged=list(protected.unchanged),
     )
     parts = {run.published: "publish this: a dataset for datasets.load_from_disk and for push"}
     if protected.image_files:

@@ -22,6 +22,7 @@ from hf_unlearnable.data.annotations import kinds_beside
 from hf_unlearnable.data.columns import without_columns
 from hf_unlearnable.errors import (
     DataError,
+    DataWarning,
     RecipeError,
     SourceError,
     option,
@@ -111,7 +112,8 @@ def push(
     check_files(source, source.published)
     published, known = {split: dataset, **clean}, (dataset, protection, figures.unchanged)
     for check in checks(published, columns.image, private_words(source), known):
-        check.run()
+        if doubt := check.run():
+            warnings.warn(doubt, DataWarning, stacklevel=2)
     for finding in told_names(published, columns.image):
         if finding.severity == "warning":
             warnings.warn(finding.says, stacklevel=2)

@@ -37,6 +37,7 @@ from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.layout import private_cache
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.sample import compare_sample
+from hf_unlearnable.protection.unchanged import told_unchanged
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
@@ -253,12 +254,9 @@ class Fitting:
             )
 
     def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
-        verified = compare_sample(self.dataset, self.columns, levels, self.budget, survey)
-        if verified.unchanged:
-            self._warn(
-                f"{verified.unchanged} of {verified.images} images that were looked at stay as they are: their "
-                f"perturbations round to zero levels. Use more epochs or a larger budget"
-            )
+        verified, unchanged = compare_sample(self.dataset, self.columns, levels, self.budget, survey)
+        if unchanged:
+            self._warn(told_unchanged(self.dataset, self.columns.image, unchanged, self.recipe, verified.images))
         return verified
 
     @staticmethod

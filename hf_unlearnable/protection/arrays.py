@@ -179,7 +179,7 @@ def described(
         resampled=int((originals.sizes != noise.shape[1:]).any(axis=1).sum()),
         conversions=originals.conversions,
         images=len(dataset),
-        verification=compare_sample(dataset, columns, levels, budget, survey),
+        verification=compare_sample(dataset, columns, levels, budget, survey)[0],
         labels="" if columns.label else "none",
         versions=versions(),
     )

@@ -23,7 +23,7 @@ SAMPLE_PIXELS = 100_000_000  # and about as many of their pixels
 
 def compare_sample(
     dataset: Dataset, columns: Columns, levels: NDArray[Any], budget: Budget, survey: Survey
-) -> Verification:
+) -> tuple[Verification, list[int]]:
     """Evenly spaced images at full size: enough for the means of the figures, and cheap for any set.
 
     Args:
@@ -32,13 +32,21 @@ def compare_sample(
         levels: (N, C, H, W) of their perturbations.
         budget: that they keep.
         survey: of the originals.
+
+    Returns:
+        The figures, and which rows among them stay as they are.
     """
     area = sum(height * width * count for (height, width), count in survey.sizes.items()) / len(dataset)
     count = max(1, min(SAMPLE, int(SAMPLE_PIXELS / area)))
     chosen = np.arange(0, len(dataset), math.ceil(len(dataset) / count))
 
-    def pairs() -> Iterator[Pair]:
-        for index, row in zip(chosen, rows(dataset, columns, chosen), strict=True):
-            yield row.pixels, resample_and_apply(row.pixels, levels[index], budget)
+    unchanged = []
 
-    return compare(pairs(), budget, levels.shape[2:])
+    def pairs() -> Iterator[Pair]:
+        for index, row in zip(chosen.tolist(), rows(dataset, columns, chosen), strict=True):
+            released = resample_and_apply(row.pixels, levels[index], budget)
+            if np.array_equal(released, row.pixels):
+                unchanged.append(index)
+            yield row.pixels, released
+
+    return compare(pairs(), budget, levels.shape[2:]), unchanged

@@ -24,7 +24,7 @@ from hf_unlearnable.protection.findings import SEVERITIES, Audit, Finding, Sever
 from hf_unlearnable.protection.near_copies import NearCopy, Place, find_near_copies
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.inspecting import known_columns
-from hf_unlearnable.runs.publication import checks, private_words, told_names
+from hf_unlearnable.runs.publication import Check, checks, private_words, told_names
 from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.settings import refuse_ignored
 
@@ -179,22 +179,22 @@ def _looks(
         yield _missed("clean pixels", "the protection is not here, which knows the originals by their digests")
     published = {**subject.protected, **subject.clean}
     for check in checks(published, image, private_words(run), known):
-        yield _tried(check.name, check.fine, check.run)
+        yield _tried(check)
     yield from told_names(published, image)
     yield _asked("copies", lambda: _copies(subject, also, progress))
     yield _asked("class patterns", lambda: _patterns(subject))
     yield _asked("probe", lambda: _probe(subject, test, test_split))
 
 
-def _tried(check: str, fine: str, run: Callable[[], None]) -> Finding:
+def _tried(check: Check) -> Finding:
     """A check that refuses."""
     try:
-        run()
+        doubt = check.run()
     except PrivacyError as error:
-        return Finding(check=check, severity="leak", says=str(error))
+        return Finding(check=check.name, severity="leak", says=str(error))
     except DataError as error:
-        return Finding(check=check, severity="warning", says=str(error))
-    return Finding(check=check, severity="fine", says=fine)
+        return Finding(check=check.name, severity="warning", says=str(error))
+    return Finding(check=check.name, severity="warning" if doubt else "fine", says=doubt or check.fine)
 
 
 def _asked(check: str, look: Callable[[], Finding]) -> Finding:

@@ -12,6 +12,7 @@ from hf_unlearnable.methods.base import describe_findings
 from hf_unlearnable.methods.labelling import NONE, Labels
 from hf_unlearnable.methods.others import OTHERS
 from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.unchanged import told_unchanged
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.lossy_copy import LossyCopy
@@ -27,6 +28,7 @@ class ProtectedRun(PathLike[str]):
         verification: all images as they were read back, compared with their originals.
         intake: what was found before the work.
         originals: the images that were protected, as they were: without those that were left out or held out.
+        unchanged: rows of them that came out as they went in.
         image_files: how many lie in ``RunFolder.images``.
         lossy: what the copy in ``RunFolder.images_jpeg`` is like; None where there is none.
     """
@@ -35,6 +37,7 @@ class ProtectedRun(PathLike[str]):
     verification: Verification
     intake: Intake
     originals: Dataset
+    unchanged: tuple[int, ...] = ()
     image_files: int = 0
     lossy: LossyCopy | None = None
 
@@ -50,6 +53,13 @@ class ProtectedRun(PathLike[str]):
     def protection(self) -> Protection:
         """The private perturbations, which undo the protection."""
         return self.folder.protection
+
+    @property
+    def warning(self) -> str:
+        """What ``protect`` warns of: which images came out as they went in; empty where all changed."""
+        described = self.protection.description
+        given = (described.columns.image, self.unchanged, described.method, self.verification.images)
+        return told_unchanged(self.originals, *given) if self.unchanged else ""
 
     def __str__(self) -> str:
         lossy = [] if self.lossy is None else [f"{self.lossy}."]

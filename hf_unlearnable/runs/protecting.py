@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -20,13 +21,14 @@ from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source
-from hf_unlearnable.errors import CheckpointError, OutputError, RecipeError, option
+from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError, option
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
 from hf_unlearnable.methods.labelling import AUTO, Labels, is_one_class
 from hf_unlearnable.progress import whole
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.unchanged import UNCHANGED
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import Names, check_names
 from hf_unlearnable.runs.inspecting import columns_of, looked_at, open_dataset
@@ -161,7 +163,7 @@ def protect(
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
 
     Warns:
-        DataWarning: as ``Method.fit`` does.
+        DataWarning: as ``Method.fit`` does; and images that came out as they went in, of all that were read back.
     """
     chosen = Method.parse(method) if isinstance(method, str) else method
     allowance, target = Budget.parse(budget), Path(output)
@@ -251,14 +253,19 @@ def protect(
         whole(f"protecting {len(data)} images", parts, enabled=progress),
     ):
         accelerator.wait_for_everyone()
-        protection = _fit(recipe, data, options, result, checkpoints, overwrite)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", UNCHANGED, DataWarning)  # of a sample; said of all below
+            protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         files = Files(image_format, image_files, names, also_jpeg, num_proc, progress)
         made = release(protection, data, RunFolder(result), origin, splits, files)
         RunFolder(result).keep_intake(found)
         if held_out is not None:
             keep_held_out(RunFolder(result), held_out)
         keep_digests(RunFolder(result))
-    return ProtectedRun(RunFolder(target), intake=found, originals=data, **made._asdict())
+    run = ProtectedRun(RunFolder(target), intake=found, originals=data, **made._asdict())
+    if run.warning:
+        warnings.warn(run.warning, DataWarning, stacklevel=3)
+    return run
 
 
 def released_columns(data: Dataset, columns: Columns, drop_columns: Sequence[str]) -> Dataset:

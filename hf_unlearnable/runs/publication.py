@@ -32,12 +32,13 @@ class Check(NamedTuple):
     Attributes:
         name: of it.
         fine: what to say where nothing was found.
-        run: raises PrivacyError for a leak, and DataError for what cannot be published as it is.
+        run: raises PrivacyError for a leak, and DataError for what cannot be published as it is; may return what the
+            owner should know.
     """
 
     name: str
     fine: str
-    run: Callable[[], None]
+    run: Callable[[], str | None]
 
 
 def checks(
@@ -60,8 +61,7 @@ def checks(
             partial(check_dataset, part, image_column, words),
         )
     if protected is not None:
-        known = f", but for {protected[2]} that the fit left as they were" if protected[2] else ""
-        yield Check("clean pixels", f"no image is one of the originals{known}", partial(check_protected, *protected))
+        yield Check("clean pixels", "no image is one of the originals", partial(check_protected, *protected))
 
 
 def private_words(run: RunFolder | None) -> list[str]:

@@ -19,6 +19,7 @@ from hf_unlearnable.errors import (
 from hf_unlearnable.files import make_private, private_folder
 from hf_unlearnable.protection.clean_split import release_clean, same_images
 from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.unchanged import unchanged_rows
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import (
@@ -53,6 +54,7 @@ class Released(NamedTuple):
     """What was written; the fields are those of ``ProtectedRun``."""
 
     verification: Verification
+    unchanged: tuple[int, ...]
     image_files: int
     lossy: LossyCopy | None
 
@@ -85,6 +87,8 @@ def release(
     for file in run.private.glob(MAPPED):
         file.unlink()
     run.keep_verification(verification)
+    # Images are looked at once more only where some must be named.
+    unchanged = unchanged_rows(run.dataset, protection, progress=files.progress) if verification.unchanged else []
     paths = source_paths(data, protection.columns.image)
     wanted = paths is not None if files.image_files is None else files.image_files
     lossy = None
@@ -95,7 +99,7 @@ def release(
         if files.also_jpeg is not None:
             given = (names, files.also_jpeg, protection.budget)
             lossy = write_lossy_copy(run, data, protection.columns, *given, progress=files.progress)
-    return Released(verification, len(data) if wanted else 0, lossy)
+    return Released(verification, tuple(unchanged), len(data) if wanted else 0, lossy)
 
 
 def _names(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 
 import pytest
@@ -9,7 +11,7 @@ from helpers.datasets import make_dataset, pixels_of
 
 from hf_unlearnable import EM, DataWarning, OutputError, RecipeError, Training, push, verify
 from hf_unlearnable.reports.run_report import write_report
-from hf_unlearnable.runs import Origin, measure, protect
+from hf_unlearnable.runs import Origin, audit, measure, protect
 from hf_unlearnable.runs.protecting import unfinished
 from hf_unlearnable.training.checkpoints import Checkpoints
 
@@ -121,3 +123,37 @@ def test_what_becomes_of_sizes_and_modes_is_told_and_warned_of(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         protect(data, tmp_path / "quiet", method=QUICK, resolution=16, progress=False)
+
+
+@pytest.fixture
+def narrow(tmp_path):
+    """A folder of pictures with one among them in whose single pixel nothing is left of a perturbation."""
+    for index, row in enumerate(make_dataset(24, channels=3, side=48)):
+        place = tmp_path / "narrow" / f"class {row['label']}"
+        place.mkdir(parents=True, exist_ok=True)
+        row["image"].resize((1, 1) if index == 7 else row["image"].size).save(place / f"{index:02}.png")
+    return tmp_path / "narrow"
+
+
+def test_images_that_come_out_as_they_went_in_are_named(narrow, tmp_path):
+    from typer.testing import CliRunner
+
+    from hf_unlearnable.cli import app
+
+    expected = r"1 of 24 images stay as they are: .* row \d+ \(.*/07.png\)\. Leave them out, .* clean; a larger budget"
+    with pytest.warns(DataWarning, match=expected) as warned:
+        run = protect(narrow, tmp_path / "out", method="texture", budget=1, progress=False)
+    assert [one.filename for one in warned] == [__file__]  # once
+    assert run.verification.unchanged == len(run.unchanged) == 1
+    words = ["protect", str(narrow), "--method", "texture", "--budget", "1", "--output", str(tmp_path / "shell")]
+    with pytest.warns(DataWarning, match=expected):
+        done = CliRunner().invoke(app, [*words, "--json"])
+    assert json.loads(done.stdout)["unchanged"] == list(run.unchanged)
+    (found,) = (one for one in audit(run, progress=False).findings if one.check == "clean pixels")
+    assert found.severity == "warning"
+    assert re.match(r"1 of 24 images stay as they are: .* of row \d+ \(07.png\)\. Leave", found.says)
+
+
+def test_the_advice_for_unchanged_images_suits_the_method(saved):
+    with pytest.warns(DataWarning, match="stay as they are: .* of row 0, row .* larger budget or more epochs may"):
+        EM(epochs=1, batch_size=8).fit(make_dataset(), budget=1, progress=False)

@@ -1,0 +1,53 @@
+"""Images that come out as they went in: they are published clean, so whoever protects has to know which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+from datasets import Image as ImageFeature
+
+from hf_unlearnable.data.reading import rows
+from hf_unlearnable.progress import Progress
+from hf_unlearnable.protection.protection import Protection
+
+SHOWN = 5  # images at most that are named
+
+UNCHANGED = r"\d+ of \d+ images( that were looked at)? stay as they are"  # how ``told_unchanged`` begins
+
+
+def unchanged_rows(dataset: Dataset, protection: Protection, *, progress: bool = True) -> list[int]:
+    """The rows of a released dataset whose images are as they were before they were protected."""
+    found = []
+    # A quarter of an hour for 1e5 of 224x224.
+    with Progress("checking images", len(dataset), unit="image", enabled=progress) as bar:
+        for index, row in enumerate(rows(dataset, protection.columns)):
+            if protection.is_original(row.pixels, row.label):
+                found.append(index)
+            bar.advance()
+    return found
+
+
+def told_unchanged(
+    dataset: Dataset, image_column: str, unchanged: Sequence[int], method: Mapping[str, Any], looked_at: int
+) -> str:
+    """Which images stay as they are, and what to do.
+
+    Args:
+        dataset: of originals or of released images.
+        image_column: of it, for the names of its files.
+        unchanged: rows of it, at least one.
+        method: ``Description.method``.
+        looked_at: so many rows.
+    """
+    stored = dataset.with_format(None).select_columns([image_column]).select(unchanged[:SHOWN])
+    paths = [row[image_column]["path"] for row in stored.cast_column(image_column, ImageFeature(decode=False))]
+    names = [f"row {row}" + (f" ({path})" if path else "") for row, path in zip(unchanged, paths, strict=False)]
+    named = ", ".join(names) + (", …" if len(unchanged) > SHOWN else "")
+    sampled = " that were looked at" if looked_at < len(dataset) else ""
+    more = " or more epochs" if "epochs" in method else ""
+    return (
+        f"{len(unchanged)} of {looked_at} images{sampled} stay as they are: nothing of their perturbations is left in "
+        f"the pixels of {named}. Leave them out, or they are published clean; a larger budget{more} may change them"
+    )
