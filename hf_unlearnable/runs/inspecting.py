@@ -19,6 +19,7 @@ from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.sources import ALL, Source, choose, open_source
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
+from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import source_paths
 from hf_unlearnable.settings import refuse_ignored
 from hf_unlearnable.training.processes import broadcast, run_on_all
@@ -88,12 +89,17 @@ def open_dataset(
     class_depth: int | None,
     keep_clean: Sequence[str] = (),
 ) -> Source:
-    """Open what is to be protected; a ``Dataset`` in memory is its own only split, and a ``Source`` is open."""
+    """Open what is to be protected; a ``Dataset`` in memory is its own only split, and a ``Source`` is open.
+
+    Raises:
+        DataError: among others, images that were protected before.
+    """
     if keep_clean and split != ALL:
         given = option("keep_clean", keep_clean[0])
         raise RecipeError(f"got {given} with {option('split', split)}; expected {option('split', ALL)}")
     if isinstance(dataset, Source):
         return dataset
+    check_not_protected(dataset)
     if isinstance(dataset, (Dataset, DatasetDict)):
         refuse_ignored("which a dataset in memory does not have", config=config)
     if isinstance(dataset, Dataset):
@@ -110,6 +116,38 @@ def open_dataset(
             f"folder of images. Leave it out"
         )
     return opened
+
+
+def check_not_protected(dataset: Dataset | DatasetDict | str | PathLike[str]) -> None:
+    """Refuse images that an earlier ``protect`` wrote, as long as its private folder lies beside them.
+
+    A second change on top of the first would be within the budget of the protected images, and twice as far from the
+    originals. Splits that were kept clean, and images that were held out, are none of these.
+
+    Raises:
+        DataError: they are, or lie in, the folder of a run.
+    """
+    if isinstance(dataset, (Dataset, DatasetDict)):
+        parts = dataset.values() if isinstance(dataset, DatasetDict) else [dataset]
+        places = [Path(file["filename"]) for part in parts for file in part.cache_files]
+    else:
+        places = [Path(dataset).expanduser()]
+    for place in (place.resolve() for place in places if place.exists()):
+        for run in (RunFolder(folder) for folder in (place, *place.parents) if folder.name):  # without the root
+            if run.is_complete and _is_protected(place, run):
+                origin = run.origin
+                named = f" ({origin.dataset})" if origin else ""
+                raise DataError(
+                    f"got the images in {str(place)!r}, which an earlier protect wrote; expected originals: another "
+                    f"change on top of that one would be outside the budget. Name the originals{named}"
+                )
+
+
+def _is_protected(place: Path, run: RunFolder) -> bool:
+    if any(place.is_relative_to(run.published / name) for name in run.clean_splits):
+        return False
+    parts = (run.published, run.images, run.images_jpeg)
+    return place == run.root or any(place.is_relative_to(part) for part in parts)
 
 
 def looked_at(

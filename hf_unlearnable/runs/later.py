@@ -22,6 +22,7 @@ from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import names_of, numbered, source_paths
+from hf_unlearnable.runs.inspecting import check_not_protected
 
 
 def protect_like(
@@ -52,12 +53,14 @@ def protect_like(
 
     Raises:
         RecipeError: the run keeps nothing for images that it has not seen.
-        DataError: pictures that cannot be read, or without the labels that the run goes by.
+        DataError: pictures that cannot be read, that an earlier ``protect`` wrote, or without the labels that the run
+            goes by.
         OutputError: ``output`` holds something.
     """
     check_format(image_format)
     protection = RunFolder.open(run).protection
     require_empty(Path(output))
+    check_not_protected(pictures)
     if protection.description.patterns is None:
         raise RecipeError(
             f"got {str(run)!r}, which keeps nothing for images that it has not seen; expected a run of one owner's "

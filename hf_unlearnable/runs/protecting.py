@@ -158,7 +158,8 @@ def protect(
             another process writes to it.
         SourceError: there is no such dataset.
         RecipeError: a method or setting that does not exist, or an origin for a dataset that is named.
-        DataError: files or images that would be left out in silence, all of them named.
+        DataError: files or images that would be left out in silence, all of them named; or images that an earlier
+            ``protect`` wrote.
         PrivacyError: a column that can hold clean images, or a clean split with images of a protected one.
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
 

@@ -7,11 +7,12 @@ import re
 import warnings
 
 import pytest
+from datasets import DatasetDict
 from helpers.datasets import make_dataset, pixels_of
 
-from hf_unlearnable import EM, DataWarning, OutputError, RecipeError, Training, push, verify
+from hf_unlearnable import EM, DataError, DataWarning, OutputError, RecipeError, Training, push, verify
 from hf_unlearnable.reports.run_report import write_report
-from hf_unlearnable.runs import Origin, audit, measure, protect
+from hf_unlearnable.runs import Origin, audit, intake, measure, protect, protect_like
 from hf_unlearnable.runs.protecting import unfinished
 from hf_unlearnable.training.checkpoints import Checkpoints
 
@@ -157,3 +158,36 @@ def test_images_that_come_out_as_they_went_in_are_named(narrow, tmp_path):
 def test_the_advice_for_unchanged_images_suits_the_method(saved):
     with pytest.warns(DataWarning, match="stay as they are: .* of row 0, row .* larger budget or more epochs may"):
         EM(epochs=1, batch_size=8).fit(make_dataset(), budget=1, progress=False)
+
+
+def test_what_an_earlier_run_wrote_is_not_protected_again(tmp_path):
+    """The change from the originals would double in silence."""
+    DatasetDict(train=make_dataset(), test=make_dataset(seed=3)).save_to_disk(tmp_path / "photos")
+    given = {"method": "texture", "progress": False}
+    run = protect(
+        tmp_path / "photos",
+        tmp_path / "out",
+        split="all",
+        keep_clean=["test"],
+        hold_out=0.2,
+        image_files=True,
+        also_jpeg=90,
+        **given,
+    )
+    folder, message = tmp_path / "out", rf"which an earlier protect wrote; expected originals: .*\({tmp_path}/photos\)"
+    (tmp_path / "link").symlink_to(folder / "images")
+    parts = ["", "dataset", "dataset/train", "images", "images/class 0", "images/class 0/000000.png", "images-jpeg"]
+    for written in [*(folder / part for part in parts), tmp_path / "link", run.dataset, run.dataset.select([1, 2])]:
+        for work in (protect, lambda data, *_, **__: intake(data, progress=False)):
+            with pytest.raises(DataError, match=message):
+                work(written, tmp_path / "again", **given)
+    assert not (tmp_path / "again").exists()
+    for number, clean in enumerate(["dataset/test", "private/held-out"]):
+        protect(folder / clean, tmp_path / f"clean-{number}", **given)
+
+
+def test_pictures_of_an_earlier_run_are_none_that_came_later(tmp_path):
+    run = protect(make_dataset(), tmp_path / "out", method="texture", on_unseen="craft", progress=False)
+    for written in (tmp_path / "out", run.dataset):
+        with pytest.raises(DataError, match="which an earlier protect wrote; expected originals"):
+            protect_like(run, written, tmp_path / "again")
