@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -245,13 +245,18 @@ class Protection:
             since ``map`` wants that. A Pillow image for a Pillow image.
 
         Raises:
-            DataError: the image or label column is missing; a row without an image or label, or with a label of no
-                class; or one image that was fitted with several labels.
+            DataError: no row; the image or label column is missing; a row without an image or label, or with a label of
+                no class; or one image that was fitted with several labels.
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
         if isinstance(row, Image.Image):
             known = self.columns.label is None
             return self.protect(row, None if known else fitted_label(self._store, self.classes, to_array(row)))
+        if not isinstance(row, Mapping) and not is_table(row):
+            raise DataError(
+                f"got {type(row).__name__}; expected a row of the dataset (a dict, such as dataset[0]) or a Pillow "
+                f"image. All rows are protected with dataset.map(protection)"
+            )
         image, label = self.columns.image, self.columns.label
         held = column_names(row)
         if absent := [column for column in filter(None, (image, label)) if column not in held]:

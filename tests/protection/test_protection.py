@@ -233,6 +233,20 @@ def test_missing_columns_in_map(small, protection):
         small.remove_columns("image").map(protection)
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (lambda image: "photos/cats/000.png", "str"),
+        (lambda image: np.asarray(image), "ndarray"),
+        (lambda image: [image, image], "list"),
+        (lambda image: None, "NoneType"),
+    ],
+)
+def test_what_is_no_row_is_told_in_one_sentence(small, protection, given, name):
+    with pytest.raises(DataError, match=rf"^got {name}; expected a row of the dataset .* dataset\.map\(protection\)$"):
+        protection(given(small[0]["image"]))
+
+
 def test_every_digest_is_found_whatever_its_last_byte(tmp_path):
     """Numpy cuts trailing zero bytes off byte strings: one digest in 256 ends in one."""
     array = np.zeros((1, 4, 4), dtype=np.uint8)
