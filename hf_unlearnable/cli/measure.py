@@ -123,9 +123,12 @@ def _listed(text: str) -> list[str]:
 
 def _ratios(text: str) -> list[float]:
     try:
-        return [float(part) for part in _listed(text)]
-    except ValueError as error:
-        raise RecipeError(f"got --ratios {text}; expected shares of protected images, such as 0,0.5,1") from error
+        shares = [float(part) for part in _listed(text)]
+    except ValueError:
+        shares = []
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise RecipeError(f"got --ratios {text}; expected shares of protected images from 0 to 1, such as 0,0.5,1")
+    return shares
 
 
 def measure_and_tell(

@@ -134,6 +134,14 @@ def test_a_dry_run_tells_wrong_columns_too(home, command):
     assert "got the columns caption to leave out" in said
 
 
+@pytest.mark.parametrize("ratios", ["2", "0,1.5", "-1", "nan", "half", ""])
+def test_ratios_that_are_no_shares_are_told_before_anything_is_opened(home, ratios, command, monkeypatch):
+    monkeypatch.setattr("hf_unlearnable.runs.measuring.open_sets", None)
+    status, said = command("measure", home / "out", f"--ratios={ratios}")
+    assert status == 1
+    assert f"got --ratios {ratios}; expected shares of protected images from 0 to 1, such as 0,0.5,1" in said
+
+
 def test_clean_refuses_a_folder_that_is_not_there(tmp_path, command):
     status, said = command("clean", tmp_path / "otu")
     assert status == 1
