@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -220,6 +221,17 @@ def label_candidates(dataset: Dataset) -> list[str]:
     classes = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
     plain = [column for column in LABEL_NAMES if column in dataset.features and _is_plain(dataset.features[column])]
     return classes or plain
+
+
+def unnamed_candidates(dataset: Dataset) -> list[str]:
+    """What may be meant as labels though nothing says so: columns of strings, each of which occurs more than once."""
+    strings = [column for column, kind in dataset.features.items() if _is_text(kind)]
+    counts = {column: Counter(value for value in dataset[column] if value is not None) for column in strings}
+    return [column for column, values in counts.items() if len(values) > 1 and min(values.values()) > 1]
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
 def _is_plain(feature: Any) -> bool:

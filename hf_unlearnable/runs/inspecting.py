@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Columns, find_columns
+from hf_unlearnable.data.columns import Columns, find_columns, unnamed_candidates
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.sources import ALL, Source, choose, open_source
@@ -220,7 +220,9 @@ def known_columns(
             return columns, ""
         found = Labels.parse(labels).found_in(dataset, label)
         if found.kind in (AUTO, NONE):
-            return columns, "No labels: all images are taken as one owner's."
+            maybe = unnamed_candidates(dataset) if found.kind == AUTO else []
+            hint = f" If {maybe[0]!r} is the label: {option('label_column', maybe[0])}." if maybe else ""
+            return columns, f"No labels: all images are taken as one owner's.{hint}"
         return columns, f"Labels: made, {found}: {found.meaning}."
     except DataError as error:
         candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]

@@ -14,6 +14,7 @@ from PIL import Image
 from hf_unlearnable import DataError
 from hf_unlearnable.data import disk_space, inspection
 from hf_unlearnable.data import intake as module
+from hf_unlearnable.errors import command_line_words
 from hf_unlearnable.runs import intake
 
 
@@ -152,6 +153,23 @@ def test_without_labels_the_rest_is_told(photos):
     assert "No labels: all images are taken as one owner's." in str(found)
     with pytest.raises(DataError, match="without a column of type Image"):
         look(data.remove_columns("image"))
+
+
+def test_a_column_that_may_be_the_label_is_named():
+    """Strings of which each occurs more than once; names of files do not."""
+    data = make_dataset(12)
+    kinds = ["cat", "dog"] * 6
+    unnamed = data.remove_columns("label").add_column("kind", kinds)
+    assert "If 'kind' is the label: label_column='kind'." in str(look(unnamed))
+    with command_line_words():
+        assert "If 'kind' is the label: --label-column kind." in str(look(unnamed))
+    for data in (
+        unnamed.remove_columns("kind"),
+        unnamed.remove_columns("kind").add_column("kind", ["cat"] * 12),
+        unnamed.remove_columns("kind").add_column("kind", ["owl", *kinds[1:]]),
+    ):
+        assert "is the label" not in str(look(data))
+    assert "is the label" not in str(look(unnamed, labels="none"))
 
 
 def test_rows_without_a_class_are_counted():
