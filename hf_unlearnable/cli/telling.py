@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hf_unlearnable.cli.shared import found
-from hf_unlearnable.errors import DataWarning
+from hf_unlearnable.errors import CheckpointError, DataWarning
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -152,6 +152,8 @@ def _telling_what_is_kept(output: Path, *, tell: bool) -> Iterator[None]:
         typer.echo(f"Going on with what an earlier run left in {kept}.")
     try:
         yield
+    except CheckpointError:  # it says itself that the same command does not go on, and why
+        raise
     except BaseException:
         if tell and (kept := unfinished(output)):
             typer.echo(

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from hf_unlearnable.errors import CheckpointError, DataError, first_line
+from hf_unlearnable.errors import CheckpointError, DataError, first_line, worded
 from hf_unlearnable.files import atomic_write, file_digest, private_opener
 from hf_unlearnable.protection.documents import check_keys, read_json
 from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
@@ -212,24 +212,60 @@ class Checkpoints:
         return saved
 
     def _damaged(self, why: str) -> CheckpointError:
-        return CheckpointError(
-            f"the checkpoint in {str(self.folder)!r} is damaged ({why}); start afresh with --overwrite, or remove the "
-            f"folder"
-        )
+        return CheckpointError(f"the checkpoint in {str(self.folder)!r} is damaged ({why}); {_start_afresh()}")
 
     def _compare(self, theirs: Mapping[str, Any]) -> None:
-        differing = [name for name in {**theirs, **self.identity} if theirs.get(name) != self.identity.get(name)]
-        if differing:
-            told = "; ".join(_difference(name, theirs.get(name), self.identity.get(name)) for name in differing)
+        if told := _differences(theirs, self.identity):
             raise CheckpointError(
-                f"the checkpoint in {str(self.folder)!r} is of another fit: {told}. Go on with the same data, recipe "
-                f"and versions, start afresh with --overwrite, or remove the folder"
+                f"the checkpoint in {str(self.folder)!r} is of another fit: {'; '.join(told)}. Undo that to go on, or "
+                f"{_start_afresh()}"
             )
 
 
-def _difference(name: str, theirs: Any, ours: Any) -> str:
-    """In words; of a dictionary only the entries that differ."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        entries = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-        return "; ".join(_difference(f"{name} {key}", theirs.get(key), ours.get(key)) for key in entries)
-    return f"{name} was {theirs!r} and is {ours!r}"
+def _start_afresh() -> str:
+    return worded(
+        python="remove the folder to start afresh, as protect does with overwrite=True",
+        shell="start afresh: with --overwrite, under another --output, or after you removed the folder",
+    )
+
+
+# What follows from the images, and is not told where these are others.
+_FOLLOWS = {"image_mode", "image_sizes", "image_shape", "largest_image", "resampled", "conversions"}
+_FOLLOWS |= {"classes", "label_values", "data"}
+
+# What people give, by the name of what it becomes.
+_GIVEN = {
+    **{name: name for name in ("budget", "duplicates", "image_column", "label_column", "labels")},
+    "surrogates": "surrogate",
+    "image_shape": "resolution",
+    "on_unseen": "on_unseen",
+    "method name": "method",
+    "method seed": "seed",
+    "method epochs": "epochs",
+}
+_SHELL = {"on_unseen": "--craft-unseen"}
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Each in words: of a dictionary the entries that differ, and of another method its name alone."""
+    differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    told = []
+    if "data" in differing:
+        told = ["the images or their labels are not those that it began with"]
+        differing = [name for name in differing if name not in _FOLLOWS]
+    for name in differing:
+        before, now = theirs.get(name), ours.get(name)
+        if not isinstance(before, dict) or not isinstance(now, dict):
+            told.append(_difference(name, before, now))
+            continue
+        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        keys = ["name"] if name == "method" and "name" in keys else keys
+        told += [_difference(f"{name} {key}", before.get(key), now.get(key)) for key in keys]
+    return told
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    given = _GIVEN.get(name)
+    if given is not None:
+        name = worded(python=given, shell=_SHELL.get(given, f"--{given.replace('_', '-')}"))
+    return f"{name} was {before!r} and is {now!r}"

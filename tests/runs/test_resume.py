@@ -82,13 +82,21 @@ def test_the_same_command_goes_on(source, undisturbed, killed):
 
 def test_another_recipe_is_refused_until_it_is_to_overwrite(source, killed):
     said = run("protect", source, "--output", killed, *OPTIONS, "--epochs", 2, error=CheckpointError)
-    assert "is of another fit: method epochs was 12 and is 2" in said
+    assert "the same command goes on" not in said
+    assert "is of another fit: --epochs was 12 and is 2. Undo that to go on, or start afresh: with --overwrite" in said
     run("protect", source, "--output", killed, *OPTIONS, "--epochs", 2, "--overwrite")
     first = digest(killed)
     assert "exists already" in run("protect", source, "--output", killed, *OPTIONS, "--epochs", 1, error=OutputError)
     run("protect", source, "--output", killed, *OPTIONS, "--epochs", 1, "--overwrite")
     assert digest(killed) != first
     assert [path.name for path in killed.parent.iterdir()] == ["out"]
+
+
+def test_other_pictures_are_told_in_words(source, killed, tmp_path):
+    make_dataset(30).save_to_disk(tmp_path / "fewer")
+    said = run("protect", tmp_path / "fewer", "--output", killed, *OPTIONS, "--epochs", 12, error=CheckpointError)
+    assert "the same command goes on" not in said
+    assert "is of another fit: the images or their labels are not those that it began with. Undo that" in said
 
 
 def test_an_error_after_the_fit_keeps_it(source, tmp_path, monkeypatch):

@@ -192,11 +192,11 @@ def killed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        (EM(**QUICK_EM, seed=3), {}, "method seed was 0 and is 3"),
-        (MIUE(**QUICK_EM), {}, "method name was 'em' and is 'mi-ue'"),
+        (EM(**QUICK_EM, seed=3), {}, ": seed was 0 and is 3"),
+        (MIUE(**QUICK_EM), {}, ": method was 'em' and is 'mi-ue'\\. Undo that"),
         (EM(**QUICK_EM), {"budget": Budget(4)}, "budget was 'linf:8' and is 'linf:4'"),
         (EM(**QUICK_EM), {"on_unseen": "craft"}, "on_unseen was 'error' and is 'craft'"),
-        (EM(**QUICK_EM), {"surrogate": "small-vgg"}, "surrogates was"),
+        (EM(**QUICK_EM), {"surrogate": "small-vgg"}, ": surrogate was"),
     ],
 )
 def test_a_checkpoint_of_another_fit_is_refused(killed, method, options, message):
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_a_surrogate_with_other_weights_is_refused(tmp_path, mon
 
 
 def test_a_checkpoint_of_other_data_or_versions_is_refused(killed):
-    with pytest.raises(CheckpointError, match="data was"):
+    with pytest.raises(CheckpointError, match="the images or their labels are not those that it began with"):
         EM(**QUICK_EM).fit(DATA.shuffle(seed=1), checkpoint_dir=killed, progress=False)
     described = json.loads((killed / DESCRIPTION).read_text())
     described["identity"]["versions"]["torch"] = "1.0"
