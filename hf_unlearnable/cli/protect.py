@@ -149,14 +149,14 @@ def protect(
 ) -> None:
     """Protect a dataset: OUTPUT/dataset is to be published, OUTPUT/private undoes it and is not."""
     from hf_unlearnable.budget import Budget
-    from hf_unlearnable.data.columns import without_columns
+    from hf_unlearnable.data.columns import columns_left
     from hf_unlearnable.data.pixels import check_format
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
     from hf_unlearnable.methods.labelling import Labels as Labelling
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
-    from hf_unlearnable.runs.inspecting import known_columns, open_dataset
+    from hf_unlearnable.runs.inspecting import open_dataset
     from hf_unlearnable.runs.protecting import check_apart
     from hf_unlearnable.runs.test_images import check_share, how_to_measure
     from hf_unlearnable.settings import refuse_ignored
@@ -181,8 +181,10 @@ def protect(
     if dry_run:
         files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
         opened = open_dataset(dataset, split, subset, class_depth, keep_clean or ())
-        without_columns(opened.dataset, drop_column or (), known_columns(opened.dataset, image_column, label_column)[0])
-        seen = look_and_tell(opened, budget=allowance, decode=True, labels=wanted, **files, **source)
+        left = columns_left(opened.dataset, drop_column or (), image_column, label_column)
+        seen = look_and_tell(
+            replace(opened, dataset=left), budget=allowance, decode=True, labels=wanted, **files, **source
+        )
         tell_needed(seen.needed(**tolerated, drop_unlabelled=drop_unlabelled))
         return
     if output is None:

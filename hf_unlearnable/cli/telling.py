@@ -51,10 +51,12 @@ def protect_and_tell(
     Returns:
         Whether this process is the main one.
     """
+    from hf_unlearnable.data.columns import columns_left
+    from hf_unlearnable.protection.privacy import check_columns
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
     from hf_unlearnable.runs.inspecting import columns_of, open_dataset
-    from hf_unlearnable.runs.protecting import default_method, open_others, released_columns
+    from hf_unlearnable.runs.protecting import default_method, open_others
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
@@ -65,19 +67,19 @@ def protect_and_tell(
         options.get("class_depth"),
         options.get("keep_clean", ()),
     )
+    image, label = options.get("image_column"), options.get("label_column")
+    left = columns_left(opened.dataset, options.get("drop_columns", ()), image, label)
     options["others"] = others = open_others(options.get("others"), options.pop("others_split", None))
-    labelled = {name: options[name] for name in ("labels", "image_column", "label_column") if name in options}
-    default = default_method(opened.dataset, others=others, **labelled)
+    default = default_method(left, options.get("labels", "auto"), image, label, others)
     method = choose(default)
     # Again in protect: here before the images are looked at, which takes long.
     method.check(options.get("surrogate"), others)
-    columns = columns_of(opened.dataset, options.get("image_column"), options.get("label_column"))
-    released_columns(opened.dataset, columns, options.get("drop_columns", ()))
+    check_columns(left, columns_of(left, image, label).image)
     if accelerator.is_main_process:
         if default.one_class and (warning := few(len(opened.dataset))):  # they are of one class, with none beside
             typer.echo(warning)
         seen = look_and_tell(
-            opened,
+            replace(opened, dataset=left),
             output=output,
             decode=True if options.get("skip_unreadable") else None,
             **{name: options[name] for name in LOOKED_AT if name in options},

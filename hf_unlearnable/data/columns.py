@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +125,30 @@ def without_columns(dataset: Dataset, names: Sequence[str], keep: Columns) -> Da
     Raises:
         RecipeError: one that is not there, or of ``keep``.
     """
-    optional = [name for name in dataset.column_names if name not in (keep.image, keep.label)]
+    return _leave_out(dataset, names, {keep.image, keep.label})
+
+
+def columns_left(dataset: Dataset, names: Sequence[str], image: str | None, label: str | None) -> Dataset:
+    """Leave columns out before that of the images and that of the labels are looked for among the others.
+
+    Args:
+        dataset: with all columns.
+        names: to leave out.
+        image: as of ``find_columns``.
+        label: likewise.
+
+    Raises:
+        RecipeError: one that is not there, or without which there are no images, or no labels any more.
+    """
+    left = dataset.remove_columns([name for name in dataset.column_names if name in names])
+    needed = {image, label}
+    for candidates in (_image_candidates, label_candidates):
+        needed |= set() if candidates(left) else set(candidates(dataset))
+    return _leave_out(dataset, names, needed)
+
+
+def _leave_out(dataset: Dataset, names: Sequence[str], needed: Collection[str | None]) -> Dataset:
+    optional = [name for name in dataset.column_names if name not in needed]
     if wrong := [name for name in names if name not in optional]:
         raise RecipeError(
             f"got the columns {', '.join(wrong)} to leave out; expected some of {', '.join(optional) or '(none)'}"
@@ -180,17 +203,24 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
 
 
 def _find_image(dataset: Dataset, name: str | None) -> str:
-    possible = [column for column in dataset.features if image_feature(dataset, column) is not None]
     if name is None:
-        typed = [column for column in possible if isinstance(dataset.features[column], ImageFeature)]
-        return _only(dataset, typed or possible, "image", "binary" if possible and not typed else "Image")
+        found = _image_candidates(dataset)
+        untyped = any(not isinstance(dataset.features[column], ImageFeature) for column in found)
+        return _only(dataset, found, "image", "binary" if untyped else "Image")
     _check_there(dataset, name, "image")
-    if name not in possible:
+    if image_feature(dataset, name) is None:
         raise DataError(
             f"got {option('image_column', name)} of type {_type(dataset, name)}; expected Image. "
             f"{_fix(dataset, 'image', name)}"
         )
     return name
+
+
+def _image_candidates(dataset: Dataset) -> list[str]:
+    """What may be meant as images where nobody has named a column: those of the type, or else files."""
+    possible = [column for column in dataset.features if image_feature(dataset, column) is not None]
+    typed = [column for column in possible if isinstance(dataset.features[column], ImageFeature)]
+    return typed or possible
 
 
 def _find_label(dataset: Dataset, name: str | None) -> str:

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Columns, without_columns
+from hf_unlearnable.data.columns import columns_left, without_columns
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
@@ -187,11 +187,13 @@ def protect(
         origin = Origin.at(name, split=opened.split, config=config, class_depth=class_depth)
     elif isinstance(dataset, DatasetDict):
         origin = origin and replace(origin, split=opened.split)
+    opened = replace(opened, dataset=columns_left(opened.dataset, drop_columns, image_column, label_column))
     columns = columns_of(opened.dataset, image_column, label_column)
     beside = open_others(others, others_split)
     recipe: Recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     recipe.check(surrogate, beside)
-    released = released_columns(opened.dataset, columns, drop_columns)
+    released = opened.dataset
+    check_columns(released, columns.image)
     note = check_orientation(released, columns.image)
     found, skipped = looked_at(
         opened,
@@ -267,18 +269,6 @@ def protect(
     if run.warning:
         warnings.warn(run.warning, DataWarning, stacklevel=3)
     return run
-
-
-def released_columns(data: Dataset, columns: Columns, drop_columns: Sequence[str]) -> Dataset:
-    """The columns that are published, once none of them can hold what must not be.
-
-    Raises:
-        RecipeError: a column to leave out that is not there, or is needed.
-        PrivacyError: a column that can hold clean images.
-    """
-    released = without_columns(data, drop_columns, columns)
-    check_columns(released, columns.image)
-    return released
 
 
 def default_method(

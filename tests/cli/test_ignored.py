@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from datasets import DatasetDict
+from datasets import DatasetDict, concatenate_datasets, load_from_disk
 from helpers.datasets import make_dataset
 
 from hf_unlearnable import RecipeError, Texture, verify
@@ -132,6 +132,43 @@ def test_a_dry_run_tells_wrong_columns_too(home, command):
     status, said = command("protect", home / "photos", "--dry-run", "--drop-column", "caption")
     assert status == 1
     assert "got the columns caption to leave out" in said
+
+
+@pytest.fixture(scope="module")
+def two(home):
+    """A dataset with two columns of images, and with two that may be labels."""
+    data = make_dataset(24)
+    small = data.map(lambda row: {"image": row["image"].resize((8, 8))}).rename_columns(
+        {"image": "thumb", "label": "colour"}
+    )
+    concatenate_datasets([data, small.remove_columns("name")], axis=1).save_to_disk(home / "two")
+    return home / "two"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "told"),
+    [
+        ([], "got 2 columns of type Image: image, thumb; expected one"),
+        (["nope"], "got the columns nope to leave out; expected some of name, image, label, thumb, colour"),
+        (["thumb"], "got 2 columns of type ClassLabel: label, colour; expected one"),
+        (["thumb", "image"], "got the columns thumb, image to leave out; expected some of name, label, colour"),
+        (
+            ["thumb", "label", "colour"],
+            "got the columns label, colour to leave out; expected some of name, image, thumb",
+        ),
+        (["thumb", "colour"], ""),
+    ],
+)
+def test_columns_are_looked_for_among_those_that_are_left(two, dropped, told, tmp_path, command):
+    words = [word for column in dropped for word in ("--drop-column", column)]
+    status, said = command("protect", two, "--method", "texture", "--output", tmp_path / "out", *words)
+    assert (status, told in said) == (bool(told), True), said
+    if "to leave out" in told:
+        status, said = command("protect", two, "--dry-run", *words)
+        assert (status, told in said) == (1, True), said
+    if not told:
+        assert load_from_disk(str(tmp_path / "out" / "dataset")).column_names == ["name", "image", "label"]
+        assert command("verify", tmp_path / "out")[0] == 0
 
 
 @pytest.mark.parametrize("ratios", ["2", "0,1.5", "-1", "nan", "half", ""])
