@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import COMPARABLE, ImageSet
-from hf_unlearnable.data.reading import Survey, rows
+from hf_unlearnable.data.reading import NAMED, Survey, rows
 from hf_unlearnable.errors import DataError, worded
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -110,6 +110,27 @@ def count_seen(test: ImageSet, trained: Sequence[ImageSet]) -> int:
     known = [images.originals.contents for images in (test, *trained) if images.originals is not None]
     own, *others = (contents.view(COMPARABLE) for contents in known)
     return int(np.isin(own, np.concatenate(others)).sum())
+
+
+def check_apart(own: NDArray[np.void], others: NDArray[np.void], what: str, *, name_rows: bool = False) -> None:
+    """Refuse images that are one owner's and other people's: their clean form teaches what the protection is to hide.
+
+    Args:
+        own: ``Originals.contents`` of the owner's images.
+        others: those of the others.
+        what: to call the owner's in the message.
+        name_rows: whether their numbers are those of a dataset that somebody knows.
+
+    Raises:
+        DataError: there are some.
+    """
+    both = np.flatnonzero(np.isin(own.view(COMPARABLE), others.view(COMPARABLE)))
+    if len(both):
+        named = ", ".join(map(str, both[:NAMED])) + (", …" if len(both) > NAMED else "")
+        raise DataError(
+            f"got {len(both)} of the {len(own)} {what} among the others too{f': rows {named}' if name_rows else ''}; "
+            f"expected images of other people. Take them out of the others"
+        )
 
 
 def aligned_pairs(

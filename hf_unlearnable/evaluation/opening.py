@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_unlearnable.data.columns import Columns, find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.pairing import check_images, check_match, count_seen, naming
+from hf_unlearnable.data.pairing import check_apart, check_images, check_match, count_seen, naming
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError
@@ -105,6 +105,7 @@ class Opened:
                 raise DataError(
                     "got other classes to test on than to train on among the others; expected the same names"
                 )
+            _check_apart(parts)
             sets = {name: beside(parts[OTHERS[name == "test"]], own) for name, own in sets.items()}
         trained = [parts[name] for name in ("clean", "protected", "others") if name in parts]
         if seen := count_seen(parts["test"], trained):
@@ -168,6 +169,14 @@ class Opened:
             return _read(self.datasets[name], name, columns, self.size, self.channels, self.progress, defence)
 
         return beside(read(OTHERS[name == "test"]), read(name)) if self.owner else read(name)
+
+
+def _check_apart(parts: dict[str, ImageSet]) -> None:
+    """Refuse images of the owner among those of the others: models learn both, and neither answer says anything."""
+    contents = {name: part.originals.contents for name, part in parts.items() if part.originals is not None}
+    others = np.concatenate([contents[name] for name in OTHERS])
+    for name in ("clean", "protected", "test"):
+        check_apart(contents[name], others, f"{name} images of the owner")
 
 
 def _read(

@@ -51,7 +51,7 @@ def blocks(tables: Tables, *, owner: bool) -> Iterator[str]:
             yield f"  {line.text:<34}{_cell(line.last):>12}   {_cell(line.peak):>12}{beside}"
         for line in lines:
             if line.protection_score is not None and not math.isnan(line.protection_score):
-                yield f"  protection score {line.protection_score:.2f} (1: protected data teach nothing, 0: all)"
+                yield f"  protection score {line.protection_score:.2f} ({_scale(line.protection_score)})"
         yield from _gains(lines)
 
 
@@ -78,6 +78,14 @@ def _cell(accuracy: Accuracy) -> str:
         return f"{'-':>5}       "
     spread = "       " if math.isnan(accuracy.spread) else f" ± {100 * accuracy.spread:4.1f}"
     return f"{100 * accuracy.mean:5.1f}{spread}"
+
+
+def _scale(score: float) -> str:
+    """What a score means, also one beyond the ends of its scale."""
+    scale = "1: protected data teach nothing, 0: all"
+    if score > 1:
+        return f"{scale}; above 1: the model is below chance"
+    return f"{scale}; below 0: more than clean data" if score < 0 else scale
 
 
 def _score(value: float) -> str:

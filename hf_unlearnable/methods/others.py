@@ -11,10 +11,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.columns import Classes, Columns, find_columns
-from hf_unlearnable.data.image_set import COMPARABLE, ImageSet, Originals
-from hf_unlearnable.data.pairing import naming
-from hf_unlearnable.data.reading import NAMED, class_numbers
-from hf_unlearnable.errors import DataError, DataWarning
+from hf_unlearnable.data.image_set import ImageSet, Originals
+from hf_unlearnable.data.pairing import check_apart, naming
+from hf_unlearnable.data.reading import class_numbers
+from hf_unlearnable.errors import DataWarning
 from hf_unlearnable.files import allocate_memmap
 
 OTHERS = "others"  # how many there were, among what a fit found
@@ -107,11 +107,5 @@ class OtherImages:
         Raises:
             DataError: there are some.
         """
-        contents = originals.contents.view(COMPARABLE)
-        both = np.flatnonzero(np.isin(contents[: self.first], contents[self.first :]))
-        if len(both):
-            named = ", ".join(map(str, both[:NAMED])) + (", …" if len(both) > NAMED else "")
-            raise DataError(
-                f"got {len(both)} of the {self.first} images to protect among the others too: rows {named}; expected "
-                f"images of other people. Take them out of the others"
-            )
+        own, others = originals.contents[: self.first], originals.contents[self.first :]
+        check_apart(own, others, "images to protect", name_rows=True)

@@ -150,6 +150,34 @@ def test_other_classes_to_test_on_are_refused(owned):
         learnability(**owned, victims="knn", seeds=(1,), ratios=(2,), **QUICK)
 
 
+@pytest.mark.parametrize(("part", "count"), [("clean", 30), ("protected", 30), ("test", 12)])
+@pytest.mark.parametrize("among", ["others", "others_test"])
+def test_images_of_the_owner_among_the_others_are_refused(owned, part, count, among):
+    mixed = concatenate_datasets([owned[among].remove_columns("label"), owned[part].select([1, 2])])
+    sets = {name: owned[name].remove_columns("label") for name in ("others", "others_test")}
+    told = f"got 2 of the {count} {part} images of the owner among the others too; expected images of other people"
+    with pytest.raises(DataError, match=told):
+        learnability(**{**owned, **sets, among: mixed}, victims="knn", seeds=(1,), **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("protected", "told"),
+    [
+        (0.1, "protection score 1.33 (1: protected data teach nothing, 0: all; above 1: the model is below chance)"),
+        (0.25, "protection score 1.00 (1: protected data teach nothing, 0: all)"),
+        (0.9, "protection score -0.44 (1: protected data teach nothing, 0: all; below 0: more than clean data)"),
+    ],
+)
+def test_a_score_beyond_its_scale_is_told_as_that(report, protected, told):
+    def figures(result):
+        at = {CLEAN: 0.7, PROTECTED: protected}.get(result.case, 0.0)
+        return dataclasses.replace(result, epochs=(at,))
+
+    results = tuple(figures(one) for one in report.results if one.victim == "random-features")
+    known = {"test_seen": 0, "test_images": 4000, "owner": {}, "chance": 0.25}
+    assert f"  {told}\n" in f"{dataclasses.replace(report, results=results, **known)}\n"
+
+
 def test_victims_of_another_question_are_not_taken_for_these(owned, tmp_path):
     options = {"victims": "random-features", "seeds": (1,), "keep_in": tmp_path, **QUICK}
     first = learnability(**owned, **options)
