@@ -18,6 +18,7 @@ from hf_unlearnable.reports.charts import change_shares
 from hf_unlearnable.reports.images import samples
 from hf_unlearnable.reports.run_page import PageFacts
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.named_originals import check_originals
 from hf_unlearnable.runs.test_images import not_measured
 from hf_unlearnable.settings import refuse_ignored
 
@@ -57,7 +58,7 @@ def run_facts(
     label_column: str | None,
     command: str,
 ) -> RunFacts:
-    """Read everything; what cannot be read is told in words.
+    """Read everything; what cannot be read is told in words, but originals that are named must fit.
 
     Args:
         run: of which a page is made.
@@ -68,7 +69,9 @@ def run_facts(
         command: as the page tells it.
 
     Raises:
-        DataError: a measurement or a protected set that is there and cannot be read.
+        SourceError: originals that are named and not there.
+        DataError: a measurement or a protected set that is there and cannot be read, or originals that are named and
+            are not those of the protected images.
         RecipeError: what would be ignored.
     """
     known: dict[str, Any] = {"name": str((run.folder and run.given) or run.measured), "command": command}
@@ -94,13 +97,18 @@ def run_facts(
     else:
         return RunFacts(page=PageFacts(**known, no_pictures=f"There is no protected dataset in {str(run.given)!r}."))
     known |= {"images": len(protected.images), **protected.known}
+    were_named = clean is not None or clean_split is not None
     try:
         if clean is None and not run.is_complete:
             refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
             raise SourceError("nobody wrote down what the originals are; name them with --clean DATASET")
         originals = run.originals(clean, clean_split)
+        if were_named:
+            check_originals(originals, protected.images, protected.columns, run.protection if run.is_complete else None)
         compared = _compared(protected, originals, described=run.is_complete)
     except (SourceError, DataError) as error:
+        if were_named:
+            raise
         # A report without originals says so; an unreadable protected set ends here with the error.
         originals = None
         compared = {

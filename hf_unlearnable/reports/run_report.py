@@ -42,8 +42,8 @@ def write_report(
         What was written, the page first; only that where matplotlib is not installed.
 
     Raises:
-        SourceError: nothing there to report on.
-        DataError: a ``learnability.json`` of another kind.
+        SourceError: nothing there to report on, or no originals where they are said to be.
+        DataError: a ``learnability.json`` of another kind, or originals that are named and do not fit.
     """
     source = RunFolder.find(run)
     facts = run_facts(

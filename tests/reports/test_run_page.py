@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from helpers.datasets import described, make_output
+from helpers.datasets import described, make_dataset, make_output
 from helpers.pages import HOSTILE, NEEDS_CHROMIUM, Sources, made, measured, overflow
 from typer.testing import CliRunner
 
@@ -149,6 +149,29 @@ def test_the_command_without_originals_or_measurement(run_folder):
     text = (run_folder / "report" / "report.html").read_text()
     assert "the originals could not be used" in text
     assert "1 models are trained and kept" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--clean", "FEWER"], "got 48 protected rows; expected 10"),
+        (
+            ["--clean", "OTHERS"],
+            "48 of 48 images that were looked at are farther from the protected image of their row",
+        ),
+        (["--clean", "./nothere"], "where there is nothing"),
+        (["--clean-split", "nope"], "got the split 'nope'"),
+    ],
+)
+@pytest.mark.parametrize("public", [[], ["--public"]])
+def test_originals_that_are_named_and_do_not_fit_are_an_error(run_folder, words, told, public):
+    make_dataset(10).save_to_disk(run_folder.parent / "FEWER")
+    make_dataset(seed=5).save_to_disk(run_folder.parent / "OTHERS")
+    done = invoke(run_folder, *(run_folder.parent / word if word.isupper() else word for word in words), *public)
+    assert done.exit_code == 1
+    assert told in str(done.exception)
+    assert [path.name for path in (run_folder / "report").iterdir()] == ["learnability.json"]
+    assert invoke(run_folder, "--clean", run_folder.parent / "originals").exit_code == 0
 
 
 def test_a_measurement_alone_and_a_file_of_another_kind(tmp_path):
