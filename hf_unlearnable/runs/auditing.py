@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.data.sources import ALL, load_source, open_source
@@ -22,47 +21,14 @@ from hf_unlearnable.evaluation.estimation import ESTIMATORS, probe_accuracy, rem
 from hf_unlearnable.files import atomic_write, private_folder
 from hf_unlearnable.protection.findings import SEVERITIES, Audit, Finding, Severity
 from hf_unlearnable.protection.near_copies import NearCopy, Place, find_near_copies
-from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.inspecting import known_columns
+from hf_unlearnable.runs.audit_subject import Subject, images_of, open_subject, published_at
 from hf_unlearnable.runs.publication import Check, checks, private_words, told_names
-from hf_unlearnable.runs.splits import Splits
-from hf_unlearnable.settings import refuse_ignored
 
 SAMPLE = 2000  # images at most that estimators are fitted to
 ROOM = 1 << 28  # bytes at most that they take
 SIDE = 128  # pixels a side at most that they are looked at where nobody wrote down at which the change was made
 LEAKING, WARNING = 0.5, 0.25  # shares of the change's energy that the best estimator takes out
 SHOWN = 10  # pairs that are told
-
-
-@dataclass
-class _Subject:
-    """What is audited.
-
-    Attributes:
-        name: as it was given.
-        protected: splits with protected images; those of ``also`` are not among them.
-        clean: splits that are clean on purpose.
-        columns: of them.
-        budget: of the change.
-        run: its folder; None for a dataset without one.
-        originals: of the protected splits, in the same order; None where they are not there.
-        no_originals: why.
-    """
-
-    name: str
-    protected: dict[str, Dataset]
-    columns: Columns
-    budget: Budget
-    clean: dict[str, Dataset] = field(default_factory=dict)
-    run: RunFolder | None = None
-    originals: Dataset | None = None
-    no_originals: str = ""
-
-    @property
-    def images(self) -> int:
-        """How many protected images there are."""
-        return sum(map(len, self.protected.values()))
 
 
 def audit(
@@ -82,8 +48,9 @@ def audit(
 
     Looked at are clean pixels and copies of the same picture in any split, metadata, names and paths, and what can be
     computed from the images alone: how much of the change the best of several estimators takes out, and whether a
-    linear probe knows that there is one. What takes the originals is left out, and said, where they are not there. The
-    audit of a folder that ``protect`` wrote is kept in ``RunFolder.audited`` for its report.
+    linear probe knows that there is one. What takes the originals is left out, and said, where they are not there;
+    but sets that are named must be there and fit, which is found out before anything is looked at. The audit of a
+    folder that ``protect`` wrote is kept in ``RunFolder.audited`` for its report.
 
     Args:
         run: what ``protect`` returned or wrote, any protected dataset, or its id on the Hub.
@@ -99,19 +66,21 @@ def audit(
         progress: show bars.
 
     Raises:
-        SourceError: nothing there.
-        DataError: a dataset that cannot be opened.
+        SourceError: nothing there, or where something was named.
+        DataError: a dataset that cannot be opened, or originals that are not those of the protected images.
         RecipeError: what would be ignored.
         OutputError: nothing can be kept in the folder.
     """
     try:
-        subject = _open(run, clean, clean_split, budget, image_column, label_column)
+        subject = open_subject(run, clean, clean_split, budget, image_column, label_column)
     except PrivacyError as error:
         found = Finding(check="folder", severity="leak", says=str(error))
         return Audit(name=str(Path(run)), images=0, findings=(found,))
+    others = {other: images_of(open_source(published_at(other), ALL).dataset, subject.columns.image) for other in also}
+    tests = None if test is None and test_split is None else _held_out(subject, test, test_split)
     if subject.run is not None:
         private_folder(subject.run.report_folder)  # before the work: it may not be possible
-    findings = list(_looks(subject, test, test_split, also, progress))
+    findings = list(_looks(subject, tests, others, progress))
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     audited = Audit(name=subject.name, images=subject.images, findings=tuple(findings))
     if subject.run is not None:
@@ -119,57 +88,17 @@ def audit(
     return audited
 
 
-def _open(
-    run: str | PathLike[str],
-    clean: str | None,
-    clean_split: str | None,
-    budget: Budget | str | float | None,
-    image_column: str | None,
-    label_column: str | None,
-) -> _Subject:
-    found = RunFolder.find(run) if Path(run).exists() else None
-    if found is not None and (found.is_complete or not found.holds_dataset):
-        ours = RunFolder.open(found.root)
-        own, kept_to = ours.protection.columns, ours.protection.budget
-        refuse_ignored(
-            f"and a run of the columns {own.image} and {own.label} under the budget {kept_to}",
-            budget=None if budget is None or Budget.parse(budget) == kept_to else budget,
-            image_column=image_column if image_column != own.image else None,
-            label_column=label_column if label_column != own.label else None,
-        )
-        splits = {name: ours.published_splits[name] for name in ours.protected_splits or [ours.split]}
-        kept = {name: ours.published_splits[name] for name in ours.clean_splits}
-        subject = _Subject(str(found.given), splits, own, kept_to, kept, ours)
-        opening: Callable[[], Dataset] = lambda: ours.originals(clean, clean_split)  # noqa: E731
-    else:
-        opened = open_source(str(found.published if found and found.published.is_dir() else run), ALL)
-        columns, _ = known_columns(opened.dataset, image_column, label_column)
-        splits = dict(Splits.of(opened, opened.dataset, (), {}).protected)
-        columns = replace(columns, label=columns.label or None)
-        subject = _Subject(str(run), splits, columns, Budget.parse(budget if budget is not None else 8))
-
-        def opening() -> Dataset:
-            if clean is None:
-                refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
-                name_them = option("clean", "DATASET")
-                raise SourceError(f"nobody wrote down what the originals are; name them with {name_them}")
-            return load_source(clean, clean_split)
-
-    try:
-        subject.originals = opening()
-        if len(subject.originals) != subject.images:
-            raise DataError(f"got {len(subject.originals)} originals; expected {subject.images}, as many as protected")
-    except (SourceError, DataError) as error:
-        if clean is not None:
-            raise
-        subject.originals, subject.no_originals = None, str(error)
-    return subject
-
-
 def _looks(
-    subject: _Subject, test: str | None, test_split: str | None, also: Sequence[str], progress: bool
+    subject: Subject, tests: list[Dataset] | None, others: Mapping[str, Dataset], progress: bool
 ) -> Iterator[Finding]:
-    """All checks."""
+    """All checks.
+
+    Args:
+        subject: what is audited.
+        tests: clean images that were not protected, where they were named.
+        others: further sets of the same pictures.
+        progress: show bars.
+    """
     image, run = subject.columns.image, subject.run
     known = None
     if run is not None:
@@ -181,9 +110,9 @@ def _looks(
     for check in checks(published, image, private_words(run), known):
         yield _tried(check)
     yield from told_names(published, image)
-    yield _asked("copies", lambda: _copies(subject, also, progress))
+    yield _asked("copies", lambda: _copies(subject, others, progress))
     yield _asked("class patterns", lambda: _patterns(subject))
-    yield _asked("probe", lambda: _probe(subject, test, test_split))
+    yield _asked("probe", lambda: _probe(subject, tests))
 
 
 def _tried(check: Check) -> Finding:
@@ -212,20 +141,16 @@ def _missed(check: str, why: str) -> Finding:
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 
-def _copies(subject: _Subject, also: Sequence[str], progress: bool) -> Finding:
+def _copies(subject: Subject, others: Mapping[str, Dataset], progress: bool) -> Finding:
     """The same picture clean beside protected, or protected in two ways."""
-    parts, image = {**subject.protected, **subject.clean}, subject.columns.image
-    for other in also:
-        opened = open_source(_published(other), ALL).dataset
-        own = known_columns(opened, None, None)[0].image
-        parts[other] = opened.select_columns([own]).rename_columns({own: subject.columns.image} if own != image else {})
+    parts, image = {**subject.protected, **subject.clean, **others}, subject.columns.image
     radius = subject.budget.radius
     pairs = list(find_near_copies(parts, image, subject.budget, 2 * radius, progress=progress))
     beside = [pair for pair in pairs if len(_clean_of(subject, pair)) == 1 and pair.distance <= radius]
     twice = [pair for pair in pairs if not _clean_of(subject, pair) and pair.distance > 0]
     same = sum(not _clean_of(subject, pair) and pair.distance == 0 for pair in pairs)
     known, left = _of_one_original(subject, twice)
-    maybe = len(twice) - len(known) if subject.originals is None or also else 0
+    maybe = len(twice) - len(known) if subject.originals is None or others else 0
     evidence = {
         "clean_beside_protected": len(beside),
         "protected_in_two_ways": len(known),
@@ -265,18 +190,12 @@ def _copies(subject: _Subject, also: Sequence[str], progress: bool) -> Finding:
     return Finding(check="copies", severity="fine", says=says, evidence=evidence)
 
 
-def _published(other: str) -> str:
-    """Where the images of another set lie."""
-    run = RunFolder(other)
-    return str(run.published) if run.is_complete else other
-
-
-def _clean_of(subject: _Subject, pair: NearCopy) -> list[Place]:
+def _clean_of(subject: Subject, pair: NearCopy) -> list[Place]:
     """Which of a pair are in splits that are clean on purpose."""
     return [place for place in (pair.first, pair.second) if place.part in subject.clean]
 
 
-def _of_one_original(subject: _Subject, pairs: list[NearCopy]) -> tuple[list[NearCopy], float]:
+def _of_one_original(subject: Subject, pairs: list[NearCopy]) -> tuple[list[NearCopy], float]:
     """The pairs whose originals are equal, and the share of the change's energy that their means take out."""
     if subject.originals is None:
         return [], math.nan
@@ -299,7 +218,7 @@ def _of_one_original(subject: _Subject, pairs: list[NearCopy]) -> tuple[list[Nea
 # --- what can be computed ---------------------------------------------------------------------------------------------
 
 
-def _patterns(subject: _Subject) -> Finding:
+def _patterns(subject: Subject) -> Finding:
     """How much of the change the best estimator takes out."""
     if subject.originals is None:
         raise SourceError(f"how much an estimator takes out shows beside the originals only: {subject.no_originals}")
@@ -331,12 +250,12 @@ def _patterns(subject: _Subject) -> Finding:
     )
 
 
-def _probe(subject: _Subject, test: str | None, test_split: str | None) -> Finding:
+def _probe(subject: Subject, tests: list[Dataset] | None) -> Finding:
     """Whether a linear probe tells protected images from clean ones that were not protected."""
-    held_out = _held_out(subject, test, test_split)
+    held_out = _held_out(subject, None, None) if tests is None else tests
     released = _read(subject, [*subject.protected.values()])
     shape = released.pixels.shape[1:]
-    clean = _read(subject, held_out, channels=shape[0], size=shape[1:])
+    clean = _read(subject, held_out, labelled=False, channels=shape[0], size=shape[1:])
     accuracy = probe_accuracy(released, clean)
     control = None
     if subject.originals is not None:
@@ -351,9 +270,9 @@ def _probe(subject: _Subject, test: str | None, test_split: str | None) -> Findi
     )
 
 
-def _held_out(subject: _Subject, test: str | None, test_split: str | None) -> list[Dataset]:
+def _held_out(subject: Subject, test: str | None, test_split: str | None) -> list[Dataset]:
     if test is not None:
-        return [load_source(test, test_split)]
+        return [images_of(load_source(test, test_split), subject.columns.image)]
     if subject.clean and test_split in (None, *subject.clean):
         return [part for name, part in subject.clean.items() if test_split in (None, name)]
     if subject.run is None:
@@ -368,16 +287,22 @@ def _held_out(subject: _Subject, test: str | None, test_split: str | None) -> li
 
 
 def _read(
-    subject: _Subject, parts: list[Dataset], *, channels: int | None = None, size: tuple[int, ...] = ()
+    subject: Subject,
+    parts: list[Dataset],
+    *,
+    labelled: bool = True,
+    channels: int | None = None,
+    size: tuple[int, ...] = (),
 ) -> ImageSet:
     """Evenly spaced images of a set, at the size at which the change was made."""
-    names = [name for name in asdict(subject.columns).values() if name]
+    columns = subject.columns if labelled else replace(subject.columns, label=None)
+    names = [name for name in asdict(columns).values() if name]
     data = concatenate_datasets([part.select_columns(names) for part in parts])
-    survey = Survey.of(data, subject.columns)
+    survey = Survey.of(data, columns)
     if not size:
         size = subject.run.protection.description.image_shape[1:] if subject.run else survey.working_size(SIDE)
     channels = channels or survey.channels
     most = min(SAMPLE, max(1, ROOM // (channels * math.prod(size))))
     numbers = np.arange(0, len(data), math.ceil(len(data) / most))
     height, width = size
-    return ImageSet.read(data, subject.columns, size=(height, width), channels=channels, numbers=numbers)
+    return ImageSet.read(data, columns, size=(height, width), channels=channels, numbers=numbers)

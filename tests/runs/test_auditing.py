@@ -13,10 +13,11 @@ from datasets import Dataset, DatasetDict, Features, concatenate_datasets, load_
 from helpers.datasets import COLUMNS, make_dataset, make_output
 from PIL import Image
 
-from hf_unlearnable import DataError, Protection, Texture, push
+from hf_unlearnable import DataError, Protection, RecipeError, SourceError, Texture, push
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli.command import main
 from hf_unlearnable.data.pixels import to_array
+from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.protection.findings import SEVERITIES, Audit
 from hf_unlearnable.protection.near_copies import find_near_copies
 from hf_unlearnable.runs import RunFolder, audit, protect
@@ -219,7 +220,89 @@ def test_a_clean_split_may_be_named(tmp_path):
     out = protect(parts, tmp_path / "out", method="texture", **given)
     for split, count in ((None, 30), ("test", 20), ("valid", 10)):
         assert the(audit(out, test_split=split, progress=False), "probe").evidence["images"] == 2 * count
-    assert the(audit(out, test_split="no", progress=False), "probe").severity == "not looked at"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"clean_split": "nope"}, "got the split 'nope'"),
+        ({"clean": "./nothere"}, "'./nothere', where there is nothing"),
+        ({"clean": "SEVERAL"}, "got 30 originals; expected 60"),
+        ({"clean": "OTHERS"}, "60 of 60 images that were looked at are farther from the protected image of their row"),
+        (
+            {"clean": "FLAT"},
+            "the clean dataset: got label_column='label'; expected one of the dataset's columns: image",
+        ),
+        ({"also": ["./nothere"]}, "'./nothere', where there is nothing"),
+        ({"also": ["TEXTS"]}, "without a column of type Image"),
+        ({"test": "./nothere"}, "'./nothere', where there is nothing"),
+        ({"test": "OTHERS", "test_split": "nope"}, "got the split 'nope'"),
+        ({"test": "TEXTS"}, "without a column of type Image"),
+        ({"test_split": "nope"}, "no clean images that were not protected .got the split 'nope'"),
+    ],
+)
+@pytest.mark.parametrize("part", ["out", "out/dataset"])
+def test_what_is_named_is_an_error_where_it_is_not_there_or_does_not_fit(home, out, tmp_path, given, told, part):
+    pictures().select(range(30)).save_to_disk(tmp_path / "SEVERAL")
+    pictures(seed=1).save_to_disk(tmp_path / "OTHERS")
+    pictures().select_columns(["image"]).save_to_disk(tmp_path / "FLAT")
+    pictures().select_columns(["name"]).save_to_disk(tmp_path / "TEXTS")
+    places = {name: str(tmp_path / name) for name in ("SEVERAL", "OTHERS", "FLAT", "TEXTS")}
+    found = {name: places.get(str(value), value) for name, value in given.items()}
+    found |= {"also": [places.get(value, value) for value in given["also"]]} if "also" in given else {}
+    if part == "out/dataset":  # nobody knows its budget, nor its originals
+        told = {"clean": told, "test_split": "no clean images beside it", "clean_split": "no originals of which"}.get(
+            next(iter(given)), told
+        )
+        if given.get("clean") == "OTHERS":
+            assert audit(tmp_path / part, **found, progress=False).images == 60
+            return
+    with pytest.raises((DataError, SourceError, RecipeError), match=told):
+        audit(tmp_path / part, **found, progress=False)
+    assert not RunFolder(out).audit_file.exists()
+
+
+def test_a_label_column_that_is_not_there_is_an_error(out):
+    with pytest.raises(DataError, match="got label_column='lable'"):
+        audit(out / "dataset", label_column="lable", progress=False)
+
+
+def test_images_to_test_on_need_no_labels(home, out, tmp_path):
+    pictures(seed=1).select_columns(["image"]).rename_column("image", "photo").save_to_disk(tmp_path / "flat")
+    assert the(audit(out, test=str(tmp_path / "flat"), progress=False), "probe").evidence["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("form", ["images", "images.zip", "images.parquet"])
+def test_images_that_are_published_as_files_are_audited_too(out, tmp_path, form):
+    """What needs the protection or the originals is said to be left out; the originals may be named."""
+    for kind, data in (("clean", pictures()), ("images", load_from_disk(str(out / "dataset")))):
+        for index, row in enumerate(data):
+            (tmp_path / kind / f"class {row['label']}").mkdir(parents=True, exist_ok=True)
+            row["image"].save(tmp_path / kind / f"class {row['label']}" / f"{index:03}.png")
+    if form == "images.zip":
+        shutil.make_archive(str(tmp_path / "images"), "zip", tmp_path / "images")
+    if form == "images.parquet":
+        load_source(str(tmp_path / "images")).to_parquet(tmp_path / form)
+    audited = audit(tmp_path / form, progress=False)
+    missed = {finding.check for finding in audited.findings if finding.severity == "not looked at"}
+    assert (audited.images, missed) == (60, {"clean pixels", "class patterns", "probe"})
+    known = audit(tmp_path / form, clean=str(tmp_path / "clean"), progress=False)
+    assert severities(known)["class patterns"] == "leak"
+    assert (severities(known)["folders"] == "fine") == (form != "images.zip")  # where a folder goes along
+
+
+def test_a_part_of_a_run_is_told(home, out):
+    made_report = out / "report" / "learnability.json"
+    made_report.parent.mkdir(exist_ok=True)
+    made_report.write_text("{}")
+    for part in (made_report, made_report.parent):
+        with pytest.raises(SourceError, match="a measurement alone; expected the folder of a run"):
+            audit(part, progress=False)
+    for part in (out / "private", out / "private" / "protection"):
+        assert [finding.check for finding in audit(part, progress=False).leaks] == ["folder"]
+    shutil.rmtree(out / "dataset")
+    with pytest.raises(SourceError, match="with dataset/ and private/protection/ in it"):
+        audit(out, progress=False)
 
 
 def test_the_private_part_is_a_leak(out):
