@@ -23,7 +23,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from hf_unlearnable.errors import PluginError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.errors import PluginError, RecipeError, UnlearnableError, first_line, worded
 from hf_unlearnable.settings import hints_of
 
 T = TypeVar("T")
@@ -102,9 +102,9 @@ class Registry(Generic[T]):
                 if entry.name == name:
                     self._load(entry)
         if name not in self._values:
+            more = worded(python="load_plugin", shell="--plugin")
             raise RecipeError(
-                f"got the {self.what} {name!r}; expected one of {', '.join(sorted(self))} (--plugin and load_plugin "
-                f"bring further ones)"
+                f"got the {self.what} {name!r}; expected one of {', '.join(sorted(self))} ({more} brings further ones)"
             )
         return self._values[name]
 
