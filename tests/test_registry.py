@@ -127,7 +127,7 @@ def test_a_plugin_is_imported_when_it_is_asked_for(monkeypatch, tmp_path):
         recipes.get("missing")
     with pytest.raises(PluginError, match=r"'other' .*no method of that name; expected a class .*name=\"other\""):
         recipes.get("other")
-    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of good, missing, other \(load_plugin brings"):
+    with pytest.raises(RecipeError, match=r"got the method 'magic'; expected one of .*, other \(load_plugin brings"):
         recipes.get("magic")
     with pytest.warns(UserWarning, match="'missing'|'other'") as told:
         assert recipes.names() == ["good"]
