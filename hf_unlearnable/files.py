@@ -218,7 +218,10 @@ def require_writable(home: Path, output: Path | None = None) -> None:
     output = output or home
     there = next(one for one in (home, *home.absolute().parents) if one.exists())
     if not there.is_dir():
-        raise OutputError(f"got the output {str(output)!r}, where {str(there)!r} is a file; name another place")
+        raise OutputError(
+            f"got the output {str(output)!r}, but nothing can be made in {str(there)!r}, which is a file; name another "
+            f"place"
+        )
     try:
         os.rmdir(tempfile.mkdtemp(suffix=SCRATCH, dir=there))
     except OSError as error:

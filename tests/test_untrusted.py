@@ -68,7 +68,7 @@ def test_a_checkpoint_runs_nothing(tmp_path, monkeypatch):
     file = kept / f"{description['number']}-of-process-0"
     torch.save({"part": Payload(mark)}, file)
     (kept / "checkpoint.json").write_text(json.dumps({**description, "digests": [file_digest(file)]}))
-    with pytest.raises(CheckpointError, match=r"holds something else than numbers.*--overwrite"):
+    with pytest.raises(CheckpointError, match=r"holds something else than numbers.*overwrite=True"):
         fit()
     assert not mark.exists()
 

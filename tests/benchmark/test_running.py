@@ -184,7 +184,7 @@ def test_what_another_tool_released_is_looked_at_again(runs, tmp_path):
 @pytest.mark.parametrize("output", ["file", "file/run"])
 def test_where_no_folder_can_be_is_told_before_anything_else(tmp_path, output):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"where .*file' is a file; name another place"):
+    with pytest.raises(OutputError, match=r"nothing can be made in '.*file', which is a file"):
         run(Config.parse("datasets: [cifar10]\nmethods: [texture]\n"), tmp_path / output)
 
 

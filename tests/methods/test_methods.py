@@ -365,7 +365,9 @@ def test_paired_batches(classes, size):
 
 
 def test_images_that_stay_as_they_are_are_told(small):
-    with pytest.warns(DataWarning, match=r"48 of 48 images .* round to zero levels"):
+    with pytest.warns(
+        DataWarning, match=r"48 of 48 images stay as they are: .* row 4, ….*a larger budget or more epochs"
+    ):
         EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
 
 
