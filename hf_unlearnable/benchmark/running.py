@@ -218,7 +218,7 @@ class Work:
         return left, did
 
     def _compare(self, one: Protected) -> None:
-        """See, once, that what another tool released is what was measured before.
+        """See, once, that what another tool released is what was measured before; on the Hub if there is work left.
 
         Raises:
             DataError: it is not.
@@ -226,6 +226,9 @@ class Work:
         if not isinstance(one.method, Elsewhere) or one.digest in self.compared:
             return
         self.compared.add(one.digest)
+        cells = self._grouped[name_of(one)]
+        if one.method.public and all(self.finished(self.cell_file(cell), CellRecord) for cell in cells):
+            return  # nothing of it is needed, and the Hub may be out of reach
         earlier = self.finished(self.set_file(one), SetRecord)
         if earlier is not None and digest_released(one, self.released(one)) != earlier.released:
             raise DataError(
