@@ -12,7 +12,7 @@ from torch import nn
 
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.models.built_in import available_victims
+from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.models.classical import CLASSICAL, Classical
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.training.run import Training
@@ -118,16 +118,18 @@ def find_victim(model: Model) -> Victim:
     Raises:
         RecipeError: what looks like a misspelt name; the Hub would be asked for it at length, where models have owners.
     """
-    if isinstance(model, Classical):
-        return model
-    known = [*CLASSICAL, *available_victims()]
-    if isinstance(model, str) and model not in known and "/" not in model and not Path(model).exists():
+    if not isinstance(model, str):
+        return model if isinstance(model, Classical) else Surrogate.of(model)
+    if model in CLASSICAL:
+        return CLASSICAL[model]()
+    if "/" not in model and model not in MODELS and not Path(model).exists():
+        known = [*CLASSICAL, *available_victims()]
         for close in get_close_matches(model, known, 1, 0.75):
             raise RecipeError(
-                f"got the victim {model!r}; did you mean {close!r}? Expected one of {', '.join(known)}, or the "
-                f"folder or Hub id (OWNER/NAME) of an image classifier"
+                f"got the victim {model!r}; did you mean {close!r}? Expected one of {', '.join(known)}, or the folder "
+                f"or Hub id (OWNER/NAME) of an image classifier"
             )
-    return CLASSICAL[model]() if isinstance(model, str) and model in CLASSICAL else Surrogate.of(model)
+    return Surrogate.of(model)
 
 
 def thieves_of_suite(name: str, training: Training = Training()) -> list[Thief]:
