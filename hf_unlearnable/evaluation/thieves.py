@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from os import PathLike
-from pathlib import Path
 
 from torch import nn
 
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import RecipeError
-from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.models.classical import CLASSICAL, Classical
-from hf_unlearnable.models.surrogate import Surrogate
+from hf_unlearnable.models.surrogate import Surrogate, refuse_misspelt
 from hf_unlearnable.training.run import Training
 
 Victim = Surrogate | Classical
@@ -116,19 +113,13 @@ def find_victim(model: Model) -> Victim:
     """A model of ``Surrogate``, or one of ``CLASSICAL`` by its name.
 
     Raises:
-        RecipeError: what looks like a misspelt name; the Hub would be asked for it at length, where models have owners.
+        RecipeError: what looks like a misspelt name.
     """
     if not isinstance(model, str):
         return model if isinstance(model, Classical) else Surrogate.of(model)
     if model in CLASSICAL:
         return CLASSICAL[model]()
-    if "/" not in model and model not in MODELS and not Path(model).exists():
-        known = [*CLASSICAL, *available_victims()]
-        for close in get_close_matches(model, known, 1, 0.75):
-            raise RecipeError(
-                f"got the victim {model!r}; did you mean {close!r}? Expected one of {', '.join(known)}, or the folder "
-                f"or Hub id (OWNER/NAME) of an image classifier"
-            )
+    refuse_misspelt("victim", model, list(CLASSICAL))
     return Surrogate.of(model)
 
 

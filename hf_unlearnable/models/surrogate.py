@@ -10,9 +10,10 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -22,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
-from hf_unlearnable.models.built_in import MODELS
+from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.settings import Positive, check_fields, refuse
 
 if TYPE_CHECKING:
@@ -131,9 +132,11 @@ class Surrogate:
         """See that there is such a model, without loading its weights.
 
         Raises:
+            RecipeError: what looks like a misspelt name.
             SourceError: no such built-in model, folder or Hub id.
         """
         if not is_pretrained(self.model) and str(self.model) not in MODELS:
+            refuse_misspelt("model", str(self.model))
             try:
                 _config(str(self.model))
             except (OSError, ValueError) as error:
@@ -170,6 +173,27 @@ class Surrogate:
             return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
 
         return one("image_mean"), one("image_std")
+
+
+def refuse_misspelt(what: str, name: str, others: Sequence[str] = ()) -> None:
+    """See that an unknown name without an owner is not nearly one of ours: the Hub would be asked for it at length.
+
+    Args:
+        what: it is a name of, as a message says it.
+        name: that was given.
+        others: that may stand there beside those of built-in models and plugins.
+
+    Raises:
+        RecipeError: it is.
+    """
+    if "/" in name or name in MODELS or Path(name).exists():
+        return
+    known = [*others, *available_victims()]
+    for close in get_close_matches(name, known, 1, 0.75):
+        raise RecipeError(
+            f"got the {what} {name!r}; did you mean {close!r}? Expected one of {', '.join(known)}, or the folder or "
+            f"Hub id (OWNER/NAME) of an image classifier"
+        )
 
 
 def is_pretrained(model: object) -> TypeGuard[PreTrainedModel]:

@@ -103,7 +103,7 @@ def test_what_is_said_twice_and_is_the_same_is_no_fault(home):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--surrogate", "smal-resnet"], "got the model 'smal-resnet', neither a folder nor reachable on the Hub"),
+        (["--surrogate", "smal-resnet"], "got the model 'smal-resnet'; did you mean 'small-resnet'? Expected one of"),
         (["--method", "mi-ue", "--surrogate", "PHOTOS"], "a folder without an image classifier"),
         (
             ["--method", "texture", "--surrogate", "mlp"],
