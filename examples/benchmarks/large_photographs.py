@@ -20,7 +20,7 @@ import imagenet
 import numpy as np
 from common import ANOTHER_FIT, RECIPES, TINY, fitted, kept, load, of_recipe, options, parse, size, victim_seeds
 from result_files import ResultFile, place, read_results
-from tables import markdown, percent
+from tables import markdown, told
 
 from hf_unlearnable import Budget, Protection, Training, learnability
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
@@ -68,31 +68,39 @@ def run(recipe: str, side: int, thief: str, arguments: argparse.Namespace) -> No
 
 
 def table(results: Sequence[ResultFile]) -> str:
-    """What is there, as Markdown, and whether it is at most a third of the way from chance to clean."""
+    """What is there, as Markdown, and whether it is at most a third of the way from chance to clean.
+
+    Means over fits of the means over victims; what follows ± is the spread over fits.
+    """
+    alike: dict[tuple[object, ...], list[ResultFile]] = {}
+    for one in results:
+        experiment, settings = one.experiment, one.experiment.settings
+        key = settings["thief"], settings["side"], experiment.recipe, experiment.epochs
+        alike.setdefault(key, []).append(one)
     lines = []
-    for one in sorted(results, key=lambda one: (one.experiment.settings["thief"], one.experiment.settings["side"])):
-        report, told = one.report, one.experiment.settings
-        (defence,) = report.defences
-        wanted = ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
-        cells = [percent(report, None, case, figure, defence=defence) for case, figure in wanted]
-        clean, protected = (float(np.mean(report.values(case, None, defence=defence))) for case in (CLEAN, PROTECTED))
-        share = (protected - report.chance) / (clean - report.chance) if clean > report.chance else float("nan")
-        thief = imagenet.in_words(defence) if told["thief"] in imagenet.DEFENCES else told["thief"]
+    for (_, side, recipe, epochs), fits in sorted(alike.items(), key=lambda one: one[0][:3]):
+        clean, protected, peak = (
+            [float(np.mean(one.report.values(case, None, figure, defence=one.report.defences[0]))) for one in fits]
+            for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
+        )
+        chance = fits[0].report.chance
+        gained = (np.mean(protected) - chance) / (np.mean(clean) - chance) if np.mean(clean) > chance else float("nan")
+        defence, victims = fits[0].report.defences[0], {len(one.report.seeds) for one in fits}
         lines.append(
             [
-                one.experiment.recipe,
-                thief,
-                told["side"],
-                one.experiment.epochs,
-                len(report.seeds),
-                *cells,
-                f"{share:.2f}",
+                recipe,
+                imagenet.in_words(defence) if imagenet.named(defence) else fits[0].report.victims[0],
+                side,
+                epochs,
+                f"{len(fits)} x {max(victims)}",
+                f"{100 * np.mean(clean):.1f}",
+                told(protected),
+                told(peak),
+                f"{gained:.2f}",
             ]
         )
-    return markdown(
-        ["recipe", "thief", "pixels", "epochs", "victims", "clean", "protected", "peak epoch", "share of the way"],
-        lines,
-    )
+    head = ["recipe", "thief", "pixels", "epochs", "fits x victims", "clean", "protected", "peak", "share of the way"]
+    return markdown(head, lines)
 
 
 def main() -> None:
