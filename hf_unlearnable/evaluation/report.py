@@ -203,7 +203,8 @@ class Report:
     def ceiling(self, victim: str | None = None) -> float:
         """The best accuracy after clean images, of one victim or all; not a number where that was not measured."""
         pairs = [pair for pair in self.pairs if victim in (None, pair[0])]
-        known = [self.accuracy(CLEAN, model, defence=defence) for model, defence in pairs]
+        telling = [pair for pair in pairs if not self._names_alike(*pair)] or pairs
+        known = [self.accuracy(CLEAN, model, defence=defence) for model, defence in telling]
         return max((accuracy for accuracy in known if not math.isnan(accuracy)), default=math.nan)
 
     @property
@@ -225,12 +226,28 @@ class Report:
         if self.remembers:
             return f"{self.test_seen} of {self.tested} test images are among those that models were trained on"
         best = self.ceiling(victim)
-        if math.isnan(best) or best > self.guessing:
+        if math.isnan(best):
+            return ""
+        if all(self._names_alike(*pair) for pair in self.pairs if victim in (None, pair[0])):
+            return (
+                "too few images, or too short a training; what was learned from clean images names images of others "
+                "as the owner's as often as those of the owner"
+            )
+        if best > self.guessing:
             return ""
         return (
             f"too few images; what was learned from clean images names {100 * best:.1f} % of {self.tested} test "
             f"images, and luck alone up to {100 * self.guessing:.1f} % (chance {100 * self.chance:.1f} %)"
         )
+
+    def _names_alike(self, victim: str, defence: str) -> bool:
+        """Whether a model of one owner's clean images names those of others as often: then its recall tells nothing."""
+        found = [result for result in self._of(CLEAN, victim, None, defence) if result.precision]
+        if not self.owner or not found:
+            return False
+        recall = float(np.mean([result.last for result in found]))
+        wrong = float(np.mean([result.named_wrong(self.owner) for result in found]))
+        return recall <= scores.guessing(min(wrong, 1.0), self.owner["owner test"])
 
     def protection_score(self, victim: str | None = None, defence: str | None = None) -> float:
         """(clean - protected) / (clean - chance): 1 when protected data teach nothing, 0 when they teach all.
@@ -240,7 +257,8 @@ class Report:
         """
         clean, protected = (self.accuracy(case, victim, defence=defence) for case in (CLEAN, PROTECTED))
         score = scores.protection_score(protected, clean, self.chance, self.tested, len(self.pairs))
-        return math.nan if self.remembers else score
+        pair = victim or self.victims[0], defence or self.defences[0]
+        return math.nan if self.remembers or self._names_alike(*pair) else score
 
     def theft_gain(
         self, victim: str | None = None, *, ratio: float | None = None, defence: str | None = None, case: str = MIX

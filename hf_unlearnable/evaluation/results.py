@@ -94,6 +94,17 @@ class Result:
         """The accuracy on all other classes after the last step."""
         return self.others[-1] if self.others else math.nan
 
+    def named_wrong(self, owner: Mapping[str, int]) -> float:
+        """The share of the images of others, in [0, 1], that are named as the owner's after the last step.
+
+        Args:
+            owner: ``Report.owner``, how many there are.
+        """
+        if math.isnan(self.last_precision):  # none was named so
+            return 0.0
+        right = self.last * owner["owner test"]
+        return right * (1 / self.last_precision - 1) / owner["others test"] if right else math.nan
+
     @property
     def peak(self) -> float:
         """The highest after any epoch: what a thief gets who stops early and happens to be lucky."""

@@ -18,7 +18,7 @@ from hf_unlearnable.data.neutral import KINDS, neutral_pictures
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED
 from hf_unlearnable.evaluation.owner import hold_out, hold_out_own
 from hf_unlearnable.evaluation.scores import confusion, owner_figures
-from hf_unlearnable.evaluation.verdicts import best_thief
+from hf_unlearnable.evaluation.verdicts import best_thief, verdict_in_words
 from hf_unlearnable.reports.charts import accuracy_chart
 
 QUICK = {"training": Training(epochs=2, batch_size=16), "progress": False}
@@ -196,3 +196,23 @@ def test_neutral_pictures_are_the_same_for_a_seed():
     assert not np.array_equal(pixels[0], pixels[2])
     assert one.features["label"].names == list(KINDS)
     assert pixels[0].std(axis=(1, 2, 3)).min() > 10  # none is flat
+
+
+def test_a_model_that_names_everything_the_owners_learned_nothing(report):
+    """Its recall is 100 %, of clean and of protected images: no figure of it tells what protection does."""
+    sizes = report.owner
+    precision = sizes["owner test"] / (sizes["owner test"] + sizes["others test"])
+    taken = [
+        dataclasses.replace(one, epochs=(1.0,), precision=(precision,), others=(0.0,))
+        if one.victim == "small-resnet"
+        else one
+        for one in report.results
+    ]
+    mixed = dataclasses.replace(report, results=tuple(taken))
+    assert "images of others as the owner's as often" in mixed.untold("small-resnet")
+    assert math.isnan(mixed.protection_score("small-resnet"))
+    assert mixed.ceiling() == report.ceiling("random-features")
+    assert not mixed.untold("random-features")
+    alone = dataclasses.replace(report, results=tuple(one for one in taken if one.victim == "small-resnet"))
+    assert best_thief(alone) is None
+    assert "Verdict: none" in verdict_in_words(alone)
