@@ -121,16 +121,13 @@ def table(original: Dataset, released: Dataset, protection: Protection) -> dict[
         with Image.open(io.BytesIO(content)) as image:
             colour, alpha = split_alpha(before.pixels)
             colour_after, alpha_after = split_alpha(to_array(image))
-            hidden = None if alpha is None else alpha == 0
             lines[kind] = {
                 "size": f"{size[0]}x{size[1]}",
                 "size kept": image.size == size,
                 "mode of the source": mode,
                 "mode": image.mode,
                 "file": image.format,
-                "alpha untouched": None
-                if hidden is None
-                else np.array_equal(alpha, alpha_after) and np.array_equal(colour[:, hidden], colour_after[:, hidden]),
+                "alpha untouched": None if alpha is None else np.array_equal(alpha, alpha_after),
                 "EXIF gone": len(image.getexif()) == 0 and OWNER.encode() not in content,
                 "name kept": name.rsplit(".", 1)[0] == source["image"]["path"].split("/")[-1].rsplit(".", 1)[0],
                 "largest change": float(protection.budget.measure(colour[None], colour_after[None])[0]),

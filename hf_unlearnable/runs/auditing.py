@@ -26,7 +26,7 @@ from hf_unlearnable.runs.publication import Check, checks, private_words, told_n
 
 SAMPLE = 2000  # images at most that estimators are fitted to
 ROOM = 1 << 28  # bytes at most that they take
-SIDE = 128  # pixels a side at most that they are looked at where nobody wrote down at which the change was made
+SIDE = 256  # pixels a side at most that they are looked at where nobody wrote down at which the change was made
 LEAKING, WARNING = 0.5, 0.25  # shares of the change's energy that the best estimator takes out
 SHOWN = 10  # pairs that are told
 

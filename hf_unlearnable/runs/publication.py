@@ -108,14 +108,18 @@ def told_names(parts: Mapping[str, Dataset], image_column: str) -> Iterator[Find
 
 
 def _paths(data: Dataset, image_column: str) -> Iterator[str | None]:
-    """The name that goes along with every image that is held as bytes; the pixels stay on disk."""
+    """The name that goes along with every image: of a file that lies in a folder, without the folder.
+
+    The pixels stay on disk.
+    """
     feature = data.features[image_column]
     if not isinstance(feature, ImageFeature) and not isinstance(feature, Mapping):
         return  # files without names
     for table in data.with_format("arrow").select_columns([image_column]).iter(batch_size=1000):
         for chunk in table.column(image_column).chunks:
             held = chunk.field("bytes").is_valid()
-            yield from pc.if_else(held, chunk.field("path"), None).to_pylist()
+            path = chunk.field("path")
+            yield from pc.if_else(held, path, pc.replace_substring_regex(path, r"^.*[/\\]", "")).to_pylist()
 
 
 def _named(check: str, found: Mapping[str, str], told: str, fine: str) -> Finding:

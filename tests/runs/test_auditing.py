@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets, load_from_disk
+from datasets import Image as ImageColumn
 from helpers.datasets import COLUMNS, make_dataset, make_output
 from PIL import Image
 
@@ -129,6 +130,16 @@ def test_names_of_files(name, check, severity):
     found = next(finding for finding in told_names({"train": data}, "image") if finding.check == check)
     assert found.severity == severity
     assert (found.evidence.get("examples") == {name: "train, row 3"}) == (severity == "warning")
+
+
+def test_names_of_files_in_a_folder(tmp_path):
+    """Their names are published with them, and the place of the folder is not."""
+    for number, name in enumerate(("0001.png", "anna at the sea.png")):
+        Image.new("L", (8, 8), number).save(tmp_path / name)
+    data = Dataset.from_dict({"image": sorted(map(str, tmp_path.iterdir()))}).cast_column("image", ImageColumn())
+    found = {finding.check: finding for finding in told_names({"train": data}, "image")}
+    assert found["file names"].evidence["examples"] == {"anna at the sea.png": "train, row 1"}
+    assert found["folders"].severity == "fine"
 
 
 def test_paths_in_text(out):
@@ -359,3 +370,17 @@ def test_near_copies_are_all_pairs_that_are_near():
         found[tuple(sorted(numbers))] = pair.distance
     assert found == expected
     assert len(expected) > 5
+
+
+def test_a_wave_of_large_pictures_is_found_without_the_run(tmp_path):
+    """It is made at 256 pixels, and seen at 128 nothing is left of it."""
+    for index in range(12):
+        place = tmp_path / "photos" / f"{index:02}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.effect_noise((300, 280), 30).convert("RGB").save(place)
+    run = protect(tmp_path / "photos", tmp_path / "out", method="texture", labels="none", progress=False)
+    whole, alone = (
+        the(audit(one, clean=str(tmp_path / "photos"), clean_split="train", progress=False), "class patterns")
+        for one in (run, tmp_path / "out" / "images")
+    )
+    assert whole.severity == alone.severity == "leak"

@@ -9,6 +9,7 @@ import warnings
 import pytest
 from datasets import DatasetDict
 from helpers.datasets import make_dataset, pixels_of
+from PIL import Image
 
 from hf_unlearnable import EM, DataError, DataWarning, OutputError, RecipeError, Training, push, verify
 from hf_unlearnable.reports.run_report import write_report
@@ -132,7 +133,8 @@ def narrow(tmp_path):
     for index, row in enumerate(make_dataset(24, channels=3, side=48)):
         place = tmp_path / "narrow" / f"class {row['label']}"
         place.mkdir(parents=True, exist_ok=True)
-        row["image"].resize((1, 1) if index == 7 else row["image"].size).save(place / f"{index:02}.png")
+        picture = Image.new("L", (1, 1)) if index == 7 else row["image"]  # black, and made darker
+        picture.save(place / f"{index:02}.png")
     return tmp_path / "narrow"
 
 
