@@ -55,5 +55,6 @@ def audit(
     typer.echo(audited)
     if audited.leaks:
         raise PrivacyError(
-            f"{run} leaks: {', '.join(finding.check for finding in audited.leaks)}. Each line above says what to do"
+            f"{run} leaks: {', '.join(finding.check for finding in audited.leaks)}. The lines above say what was "
+            f"found, and docs/how-to/audit.md what to do"
         )

@@ -146,7 +146,7 @@ def measure_and_tell(
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
     from hf_unlearnable.reports.charts import accuracy_chart, keep_picture, missing
     from hf_unlearnable.reports.images import image_grid
-    from hf_unlearnable.runs.measuring import check_owner, measure, open_own, open_sets, with_suite
+    from hf_unlearnable.runs.measuring import check_labelled, check_owner, measure, open_own, open_sets, with_suite
     from hf_unlearnable.training import Training
     from hf_unlearnable.training.processes import default_accelerator
 
@@ -168,6 +168,8 @@ def measure_and_tell(
         suite=options.get("suite"),
         owner=owner,
     )
+    if not owner:
+        check_labelled(run, options.get("label_column"))
     protected, clean, test = open_own(run, **named, image_column=image_column) if owner else open_sets(run, **named)
     if accelerator.is_main_process:
         typer.echo(

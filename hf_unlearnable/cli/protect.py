@@ -234,7 +234,7 @@ def protect(
     keep_options(context, RunFolder(output).private)
     if push_to:
         push(output, push_to, **waiting)
-    typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output))}")
+    typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output), others)}")
 
 
 WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "plugin"}

@@ -16,7 +16,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.data.sources import ALL, load_source, open_source
-from hf_unlearnable.errors import DataError, PrivacyError, SourceError, UnlearnableError, first_line, option
+from hf_unlearnable.errors import DataError, PrivacyError, SourceError, UnlearnableError, first_line, option, worded
 from hf_unlearnable.evaluation.estimation import ESTIMATORS, probe_accuracy, removal
 from hf_unlearnable.files import atomic_write, private_folder
 from hf_unlearnable.protection.findings import SEVERITIES, Audit, Finding, Severity
@@ -241,12 +241,21 @@ def _patterns(subject: Subject) -> Finding:
         severity=severity,
         says=f"{best.estimator}, fitted to {len(released)} released images {known}, takes out "
         f"{100 * best.at_best:.0f} % of the energy of the change ({others}){missed}. Energy is not protection: see "
-        f"what models learn then with hf-unlearnable measure OUT --defences {best.estimator}",
+        f"what models learn then with {_measured_after(subject, best.estimator)}",
         evidence={
             "images": len(released),
             "classes": classes,
             "estimators": [asdict(one) for one in found],
         },
+    )
+
+
+def _measured_after(subject: Subject, estimator: str) -> str:
+    """How to see what models learn of images that an estimator was at."""
+    unlabelled = subject.run is not None and bool(subject.run.protection.description.labels)
+    return worded(
+        python=f"measure(run, {'owner=True, ' if unlabelled else ''}defences={[estimator]})",
+        shell=f"hf-unlearnable measure OUT {'--owner ' if unlabelled else ''}--defences {estimator}",
     )
 
 

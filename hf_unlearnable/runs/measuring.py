@@ -8,7 +8,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
@@ -79,6 +79,7 @@ def measure(
         options |= open_others(others, others_split, others_test, others_test_split)
         sets = open_own(folder, clean, clean_split, test, test_split, options.get("image_column"))
     else:
+        check_labelled(folder, options.get("label_column"))
         sets = open_sets(folder, clean, clean_split, test, test_split)
     protected, originals, tests = sets
     accelerator = options.pop("accelerator", None) or default_accelerator()
@@ -107,6 +108,21 @@ def check_owner(owner: bool, *others: Any) -> None:
         raise RecipeError(
             f"got images of others without {option('owner', True, '--owner')}; expected both: they are what the "
             f"owner's lie among"
+        )
+
+
+def check_labelled(run: RunFolder, label_column: str | None) -> None:
+    """Refuse a run whose images have no labels of their own: models learn no classes of them.
+
+    Raises:
+        RecipeError: it is one, and no column is named.
+    """
+    if label_column is not None or run.description is None or not run.description.labels:
+        return
+    if not any(isinstance(feature, ClassLabel) for feature in run.dataset.features.values()):
+        raise RecipeError(
+            f"got {str(run)!r}, images that have no labels of their own; expected {option('owner', True, '--owner')}: "
+            f"whether a model learns them as one owner's, among images of others ({option('others', 'DATASET')})"
         )
 
 

@@ -118,20 +118,21 @@ def open_test_images(run: RunFolder, clean: Dataset | str | None = None, split: 
         raise SourceError(f"got no images to test on: {error}. {other}") from error
 
 
-def how_to_measure(run: RunFolder, called: str) -> str:
+def how_to_measure(run: RunFolder, called: str, others: str | None = None) -> str:
     """The command that measures a run, with what it needs beside the run; in words where there is none.
 
     Args:
         run: what ``protect`` wrote.
         called: the run in the command.
+        others: images of other people that the run was fitted beside.
     """
     words = ["hf-unlearnable", "measure", called]
     described = run.description
     words += [] if run.origin or described is None else ["--clean", "DATASET"]
     if described is not None and described.labels:
         if described.images < FEW and not run.held_out.is_dir():
-            return f"{described.images} images of one owner are too few to measure what a model learns of them"
-        return shlex.join([*words, "--owner"])
+            return f"nothing to see yet: {described.images} images of one owner are too few for a model to learn them"
+        return shlex.join([*words, "--owner", *(["--others", others] if others else [])])
     if described is None or run.held_out.is_dir() or run.clean_splits:
         return shlex.join(words)
     usable = next((name for name in SPLITS if _is_usable(run, name)), None)

@@ -180,3 +180,12 @@ def test_the_page_that_is_named_after_a_measurement_is_one_that_works(tmp_path):
 
 def test_the_origin_says_that_some_are_held_out():
     assert "without 3 that were left out or held out" in str(Origin(dataset="zoe/x", skipped=(1, 2, 3)))
+
+
+def test_a_run_without_labels_is_measured_as_one_owners(tmp_path):
+    run = protect(make_dataset(30).remove_columns("label"), tmp_path / "out", labels="none", progress=False)
+    with pytest.raises(RecipeError, match=r"no labels of their own; expected owner=True: .*\(others=DATASET"):
+        measure(run, clean=run.originals, **QUICK)
+    assert how_to_measure(run.folder, "out", "other people") == (
+        "hf-unlearnable measure out --clean DATASET --owner --others 'other people'"
+    )
