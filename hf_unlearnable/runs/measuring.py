@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import RecipeError, SourceError, option
+from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, option
 from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
@@ -117,7 +117,11 @@ def check_labelled(run: RunFolder, label_column: str | None) -> None:
     Raises:
         RecipeError: it is one, and no column is named.
     """
-    if label_column is not None or run.description is None or not run.description.labels:
+    try:
+        described = run.description
+    except UnlearnableError:  # damaged, and nothing else of a measurement needs it
+        return
+    if label_column is not None or described is None or not described.labels:
         return
     if not any(isinstance(feature, ClassLabel) for feature in run.dataset.features.values()):
         raise RecipeError(
