@@ -74,7 +74,7 @@ class Desk:
             yield "", *same[1:]
             return
         except UnlearnableError as error:
-            yield words.told(str(error), "error"), "", shown, hidden, hidden, *self._blank()
+            yield words.failed(error, visit.home), "", shown, hidden, hidden, *self._blank()
             return
         visit.looked = looked
         lost = f"Go on without the {looked.lost} file{'' if looked.lost == 1 else 's'} that are broken or left out"
@@ -92,7 +92,7 @@ class Desk:
         except Stopped:
             return gr.skip()
         except UnlearnableError as error:
-            return words.told(str(error), "error")
+            return words.failed(error, visit.home)
 
     def kinds(self, kinds: str, method: str) -> Any:
         """Which methods there are for pictures of one kind, or several."""
@@ -116,7 +116,7 @@ class Desk:
         except Stopped:
             yield ""
         except UnlearnableError as error:
-            yield words.told(str(error), "error")
+            yield words.failed(error, visit.home)
 
     def protect(
         self, strength: float, adaptive: bool, kinds: str, method: str, consent: bool, request: gr.Request
@@ -146,7 +146,7 @@ class Desk:
         except Stopped:
             yield STOPPED, *go, *rest
         except UnlearnableError as error:
-            yield words.told(str(error), "error"), *go, *rest
+            yield words.failed(error, visit.home), *go, *rest
         else:
             visit.made = job.result
             yield "", *go, gr.update(visible=True), words.made(job.result, visit.key), ""
@@ -177,7 +177,7 @@ class Desk:
         except Stopped:
             yield words.told("Stopped. What was sent so far is on the Hub; push again to go on."), ""
         except UnlearnableError as error:
-            yield words.told(str(error), "error"), ""
+            yield words.failed(error, visit.home), ""
 
     def _of(self, request: gr.Request) -> Visit | None:
         return self._visits.of(str(request.session_hash))

@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from hf_unlearnable.app.jobs import Step
 from hf_unlearnable.app.preview import Preview
@@ -45,6 +45,20 @@ def told(text: str, kind: str = "note") -> str:
     """A sentence in a box: ``note``, ``warning`` or ``error``."""
     role = "alert" if kind == "error" else "status"
     return f'<div class="hu-{kind}" role="{role}">{"<br>".join(escape(text).splitlines())}</div>'
+
+
+def failed(error: Exception, home: Path) -> str:
+    """An error, without the place on this machine where a visitor's pictures lie: it is nobody's business.
+
+    Args:
+        error: what was raised.
+        home: the folder of the visitor.
+    """
+    text = str(error)
+    for place in {str(home), str(home.resolve())}:
+        text = text.replace(f"{place}/{PICTURES}/", "").replace(repr(f"{place}/{PICTURES}"), "what you sent")
+        text = text.replace(f"{place}/", "").replace(place, "this visit")
+    return told(text, "error")
 
 
 def progress(step: Step) -> str:

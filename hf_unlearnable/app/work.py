@@ -92,11 +92,17 @@ def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
     """
     pictures = home / PICTURES
     refused = [*refused, *unpack(pictures, room)]
+    if not any(file.is_file() for file in pictures.rglob("*")):
+        got = f"{', '.join(sorted(refused)[:5])}, which is not read here" if refused else "nothing"
+        raise DataError(f"got {got}; expected pictures such as PNG, JPEG or WebP, a folder of them, or a zip")
     found = intake(pictures, decode=True, image_files=True, output=home)
     whole_rows = np.setdiff1d(np.arange(found.images), [image.row for image in found.broken])
     if not len(whole_rows):
         told = "; ".join(str(image) for image in found.broken[:5])
-        raise DataError(f"got {found.images} pictures, of which none can be read: {told}")
+        raise DataError(
+            f"got {found.images} picture{'' if found.images == 1 else 's'}, of which none can be read ({told}); "
+            f"expected pictures such as PNG, JPEG or WebP"
+        )
     opened = open_dataset(pictures, "train", None, None)
     columns = columns_of(opened.dataset, None, None)
     readable = opened.dataset.select(whole_rows)

@@ -225,8 +225,28 @@ def test_pictures_of_which_none_can_be_read_are_told(desk, visit):
     (visit.home / "pictures").mkdir()
     (visit.home / "pictures" / "a.png").write_bytes(b"no")
     status, *_ = last(desk.arrived(PAGE))
-    assert "none can be read" in status
-    assert "a.png" in status
+    assert "got 1 picture, of which none can be read (a.png: " in status
+    assert str(visit.home) not in status
+
+
+@pytest.mark.parametrize(
+    ("refused", "name", "message"),
+    [
+        (["p.parquet"], None, "got p.parquet, which is not read here; expected pictures"),
+        ([], None, "got nothing; expected pictures"),
+        ([], "a.txt", "got what you sent, in which there is no image"),
+        ([], "test/a.png", "of what you sent; expected one of test"),
+    ],
+)
+def test_an_error_names_what_was_sent_and_no_place_of_this_machine(desk, visit, refused, name, message):
+    visit.refused += refused
+    if name:
+        file = visit.home / "pictures" / name
+        file.parent.mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(file, "png") if name.endswith("png") else file.write_text("x")
+    status, *_ = last(desk.arrived(PAGE))
+    assert message in status
+    assert str(visit.home) not in status
 
 
 # --- the preview
