@@ -77,12 +77,12 @@ def found(looked: Looked) -> str:
     (low, short), (high, long) = (pick(looked.survey.sizes, key=math.prod) for pick in (min, max))
     span = f"{short}×{low}" + (f" to {long}×{high}" if len(looked.survey.sizes) > 1 else "")
     lines = [f"<b>{_count(looked.pictures, 'picture')}</b> can be protected: {span} pixels."]
-    if len(intake.classes) > 1:
-        shown = [f"{escape(name)} ({count:,})" for name, count in list(intake.classes.items())[:12]]
-        more = f", and {len(intake.classes) - 12} more" if len(intake.classes) > 12 else ""
+    if len(looked.folders) > 1:
+        shown = [f"{escape(name)} ({count:,})" for name, count in list(looked.folders.items())[:12]]
+        more = f", and {len(looked.folders) - 12} more" if len(looked.folders) > 12 else ""
         lines.append(f"Folders: {', '.join(shown)}{more}.")
         if not looked.kinds:
-            lines.append("A folder with one picture is no kind of pictures, so all are taken as one.")
+            lines.append("A folder with fewer than two pictures is no kind of them, so all are taken as one.")
     lines += [f"Converted: {count:,} {escape(change)}." for change, count in intake.conversions.items()]
     if intake.space is not None:
         lines.append(f"Protected they are PNG files without loss, about {in_words(intake.space.png)} in all.")

@@ -50,6 +50,7 @@ class Looked:
         refused: names of files that were not kept.
         kinds: how many classes of two pictures and more there are; 0 where some class has fewer.
         pictures: how many can be protected.
+        folders: how many of them each folder has; one without a name where there are none.
     """
 
     intake: Intake
@@ -57,6 +58,7 @@ class Looked:
     refused: tuple[str, ...]
     kinds: int
     pictures: int
+    folders: dict[str, int]
 
     @property
     def lost(self) -> int:
@@ -115,9 +117,11 @@ def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
         pixels = read_pixels(row[columns.image])
         break
     Scene.of(pixels, survey.working_size(Texture.finest)).save(home / SCENE)
-    _, counts = np.unique(class_numbers(readable, columns), return_counts=True)
-    kinds = len(counts) if len(counts) == len(found.classes) > 1 and counts.min() > 1 else 0
-    return Looked(found, survey, tuple(sorted(refused)), kinds, len(whole_rows))
+    names = list(found.classes) or [""]
+    counts = np.bincount(class_numbers(readable, columns), minlength=len(names)).tolist()
+    kinds = len(counts) if len(counts) > 1 and min(counts) > 1 else 0
+    folders = dict(zip(names, counts, strict=True))
+    return Looked(found, survey, tuple(sorted(refused)), kinds, len(whole_rows), folders)
 
 
 def preview(home: Path, budget: Budget) -> Preview:

@@ -174,6 +174,16 @@ def test_from_pictures_to_a_zip(desk, visit):
         assert 1 <= change <= 3
 
 
+def test_folders_are_counted_without_what_is_broken(desk, visit):
+    for kind, count in (("hills", 2), ("sea", 3)):
+        write_pictures(visit.home / "pictures" / kind, count)
+    (visit.home / "pictures" / "sea" / "broken.png").write_bytes(b"no")
+    _, found, *_, kinds, _ = last(desk.arrived(PAGE))
+    assert "<b>5 pictures</b> can be protected" in found
+    assert "Folders: hills (2), sea (3)." in found
+    assert kinds["visible"]
+
+
 def test_folders_of_kinds_get_the_slow_method_too(desk, visit):
     for kind in ("sea", "hills"):
         write_pictures(visit.home / "pictures" / kind, 3)
