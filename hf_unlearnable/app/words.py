@@ -114,9 +114,12 @@ def made(result: Made, key: str) -> str:
     """What was protected, and the link to fetch it."""
     checked = result.verification
     change = f"The largest change is {checked.max_perturbation:g} levels of 255, as read back from disk."
-    unchanged = f" {_count(checked.unchanged, 'picture')} did not change." if checked.unchanged else ""
+    same = [(_below(path), "leave it out, or protect again with a larger change") for path in result.unchanged]
+    title = f"{_count(len(same), 'picture')} did not change and would be published clean"
+    unchanged = "".join(_list(title, same, "warning"))
+    count = _count(result.pictures - len(same), "picture")
     return (
-        f'<div class="hu-made"><p><b>{_count(result.pictures, "picture")} protected.</b> {change}{unchanged}</p>'
+        f'<div class="hu-made"><p><b>{count} protected.</b> {change}</p>{unchanged}'
         f'<p><a class="hu-fetch" href="protected/{key}" download="protected.zip">Download the zip '
         f"({in_words(result.zip_bytes)})</a></p><p>{escape(LATER)}</p></div>"
     )

@@ -74,11 +74,13 @@ class Made:
         verification: as it was read back.
         pictures: files in the zip.
         zip_bytes: its size.
+        unchanged: names of those that came out as they went in.
     """
 
     verification: Verification
     pictures: int
     zip_bytes: int
+    unchanged: tuple[str, ...] = ()
 
 
 def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
@@ -185,7 +187,10 @@ def protect(home: Path, looked: Looked, method: str, budget: Budget, *, by_folde
         for file in files:
             archive.write(file, file.relative_to(images).as_posix())
             bar.advance()
-    return Made(run.verification, len(files), result.stat().st_size)
+    column = run.protection.columns.image
+    clean = run.originals.with_format(None).select_columns([column]).select(run.unchanged)
+    paths = [str(row[column]["path"]) for row in clean.cast_column(column, ImageFeature(decode=False))]
+    return Made(run.verification, len(files), result.stat().st_size, tuple(paths))
 
 
 def push(home: Path, repo_id: str, token: str, *, private: bool) -> str:

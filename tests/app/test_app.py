@@ -174,6 +174,16 @@ def test_from_pictures_to_a_zip(desk, visit):
         assert 1 <= change <= 3
 
 
+def test_a_picture_that_goes_out_clean_is_named(desk, visit):
+    write_pictures(visit.home / "pictures" / "mine", 3)
+    Image.new("RGBA", (30, 20), (200, 10, 10, 0)).save(visit.home / "pictures" / "mine" / "clear.png")
+    list(desk.arrived(PAGE))
+    made = last(desk.protect(8, False, ALL_ONE, "texture", True, PAGE))[4]
+    assert "<b>3 pictures protected.</b>" in made
+    assert "1 picture did not change and would be published clean" in made
+    assert "<code>mine/clear.png</code>" in made
+
+
 def test_folders_are_counted_without_what_is_broken(desk, visit):
     for kind, count in (("hills", 2), ("sea", 3)):
         write_pictures(visit.home / "pictures" / kind, count)
