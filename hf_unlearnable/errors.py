@@ -2,17 +2,17 @@
 
 Every class is also a builtin error, so that callers who do not know this package can still catch it.
 
-Whoever reads a message sits at Python or at the command line, and can do other things there: ``worded`` and ``option``
-take the words of that surface when the message is made.
+Whoever reads a message sits at Python, at the command line or at the page of the app, and can do other things there:
+``worded`` and ``option`` take the words of that surface when the message is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
-_at_the_command_line = False
+_surface: Literal["python", "shell", "browser"] = "python"
 
 SHELL_NAMES = {"config": "subset"}  # there --config names a file of options
 
@@ -20,17 +20,32 @@ SHELL_NAMES = {"config": "subset"}  # there --config names a file of options
 @contextmanager
 def command_line_words() -> Iterator[None]:
     """Let messages speak of options instead of parameters while the block runs, in processes that it forks too."""
-    global _at_the_command_line
-    before, _at_the_command_line = _at_the_command_line, True
+    with _words_of("shell"):
+        yield
+
+
+@contextmanager
+def browser_words() -> Iterator[None]:
+    """Let messages speak of what is pressed on the page of the app while the block runs."""
+    with _words_of("browser"):
+        yield
+
+
+@contextmanager
+def _words_of(surface: Literal["shell", "browser"]) -> Iterator[None]:
+    global _surface
+    before, _surface = _surface, surface
     try:
         yield
     finally:
-        _at_the_command_line = before
+        _surface = before
 
 
-def worded(*, python: str, shell: str) -> str:
-    """What to do, in the words of the surface that somebody sits at."""
-    return shell if _at_the_command_line else python
+def worded(*, python: str, shell: str, browser: str | None = None) -> str:
+    """What to do, in the words of the surface that somebody sits at; those of Python where a page has none."""
+    if _surface == "browser" and browser is not None:
+        return browser
+    return shell if _surface == "shell" else python
 
 
 def option(parameter: str, value: Any, shell: str | None = None) -> str:

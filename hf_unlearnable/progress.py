@@ -43,6 +43,12 @@ def heard_by(listener: Callable[[str, float], None]) -> Iterator[None]:
         _listener = before
 
 
+def tell(what: str) -> None:
+    """Tell whoever listens, see ``heard_by``, what goes on where nothing can be counted."""
+    if _listener is not None:
+        _listener(what, 0.0)
+
+
 def on_a_terminal() -> bool:
     """Whether somebody sees bars move: in a terminal or a notebook, not in a file or another program."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules

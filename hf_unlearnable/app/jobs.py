@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from hf_unlearnable.errors import UnlearnableError, first_line
+from hf_unlearnable.errors import UnlearnableError, browser_words, first_line
 from hf_unlearnable.progress import heard_by
 
 ROUND = 0.25  # seconds between two signs of life
@@ -157,12 +157,12 @@ def _work(connection: Connection, scratch: Path, work: Callable[[], Any]) -> Non
     def tell(what: str, share: float) -> None:
         nonlocal said
         now = time.monotonic()
-        if now - said > ROUND / 2 or share == 1:
+        if now - said > ROUND / 2 or share in (0, 1):
             said = now
             connection.send(("at", what, share))
 
     try:
-        with heard_by(tell):
+        with browser_words(), heard_by(tell):
             result = work()
     except UnlearnableError as error:
         connection.send(("failed", error))

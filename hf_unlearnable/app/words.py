@@ -62,12 +62,13 @@ def failed(error: Exception, home: Path) -> str:
 
 
 def progress(step: Step) -> str:
-    """A bar, what is going on, and how long it will take."""
+    """A bar, what is going on, and how long it will take, or has taken where nothing is counted."""
     left = f", about {duration(step.left)} left" if step.left is not None else ""
     what = escape(step.what or "beginning")
+    done = f": {100 * step.share:.0f} %{left}" if step.share else f" ({duration(step.seconds)})"
     return (
         f'<div class="hu-progress" role="status"><progress max="1" value="{step.share:.3f}" aria-label="{what}">'
-        f"</progress><span>{what}: {100 * step.share:.0f} %{left}</span></div>"
+        f"</progress><span>{what}{done}</span></div>"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import set_client_factory
 from huggingface_hub.utils import _http
 
-from hf_unlearnable.errors import HubError
+from hf_unlearnable.errors import HubError, worded
 
 PATIENCE = 300.0  # seconds without an answer after which we give up
 ONE_REQUEST = 0.2  # of them may pass before a single request is given up, so that there is something to tell meanwhile
@@ -67,9 +67,9 @@ class Patience:
     def _check(self, request: str, asked: float = 0.0) -> None:
         if (left := self._left(request)) <= asked:
             wait = f" but to wait {asked:.0f} s" if asked else f" for {self.seconds - left:.0f} s"
-            raise NoAnswer(
-                f"no answer{wait} ({request}); the limit is {self.seconds:g} s (--patience, Retry(patience=…))"
-            )
+            more = " (--patience, Retry(patience=…))"
+            more = worded(python=more, shell=more, browser="")
+            raise NoAnswer(f"no answer{wait} ({request}); the limit is {self.seconds:g} s{more}")
 
     def send(self, send: Callable[..., Any], request: Any, options: dict[str, Any]) -> Any:
         """Send a request with time limits, and note whether it was answered.

@@ -26,6 +26,7 @@ from hf_unlearnable.errors import (
     RecipeError,
     SourceError,
     option,
+    worded,
 )
 from hf_unlearnable.hub.card_header import carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
@@ -262,4 +263,5 @@ def _command(
         words += [] if value is None else [name, str(value)]
     for column in drop_columns:
         words += ["--drop-column", column]
-    return shlex.join(words)
+    command = shlex.join(words)
+    return worded(python=command, shell=command, browser="press Push again before you close the page")

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from hf_unlearnable.data.patience import NoAnswer
-from hf_unlearnable.errors import AccessError, HubError, PrivacyError, RecipeError, UnlearnableError, first_line, option
+from hf_unlearnable.errors import AccessError, HubError, PrivacyError, RecipeError, UnlearnableError, first_line, worded
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, require_network, status_of
 
 README = "README.md"
@@ -122,23 +122,29 @@ class Repository:
                 f"cannot push to {self.repo_id}: it is called {info.id} now. Nothing more was sent. Push there: "
                 f"{self.again.replace(self.repo_id, info.id)}"
             )
+        public = worded(python="private=False", shell="--public", browser="'Everybody may see them'")
+        settings = f"hf repos settings {self.repo_id} --repo-type {self.kind}"
         if self.private and not info.private:
             # The clients ignore private=True here. Hiding it for its owner could break what others built on it, and
             # would not take back what was downloaded, so that is left to them.
             raise PrivacyError(
                 f"got the repository {self.repo_id}, which is public; expected a private one, or a name that is free. "
-                f"Nothing was sent. Make it private (hf repos settings {self.repo_id} --repo-type {self.kind} "
-                f"--private), name another one, or publish there: {option('private', False, '--public')}"
+                f"Nothing was sent. Make it private ({self._on_the_hub(f'{settings} --private')}), name another one, "
+                f"or publish there: {public}"
             )
         if not self.private and info.private:
             raise PrivacyError(
-                f"got {option('private', False, '--public')} for the repository {self.repo_id}, which is private; "
-                f"expected a public one, or a name that is free. Nothing was sent. To show it with all of its earlier "
-                f"commits: hf repos settings {self.repo_id} --repo-type {self.kind} --public; to push to it as it is, "
-                f"leave {option('private', False, '--public')} out"
+                f"got {public} for the repository {self.repo_id}, which is private; expected a public one, or a name "
+                f"that is free. Nothing was sent. To show it with all of its earlier commits: "
+                f"{self._on_the_hub(f'{settings} --public')}; to push to it as it is, leave {public} out"
             )
         if self.before is None:
             self.before = self.head()
+
+    @staticmethod
+    def _on_the_hub(command: str) -> str:
+        """Where settings of a repository are changed."""
+        return worded(python=command, shell=command, browser="in its settings on the Hub")
 
     def _create(self) -> Any:
         try:

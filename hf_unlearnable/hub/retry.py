@@ -16,7 +16,8 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from yaml import YAMLError
 
 from hf_unlearnable.data.patience import PATIENCE, TRANSIENT, NoAnswer, Patience, waiting
-from hf_unlearnable.errors import AccessError, DataError, HubError, RecipeError, UnlearnableError, first_line
+from hf_unlearnable.errors import AccessError, DataError, HubError, RecipeError, UnlearnableError, first_line, worded
+from hf_unlearnable.progress import tell
 from hf_unlearnable.settings import Count, NotNegative, Positive, check_fields
 
 logger = logging.getLogger(__name__)
@@ -69,15 +70,17 @@ class Retry:
         """
         for attempt in range(1, self.attempts + 1):
             try:
+                if name:
+                    tell(name)
                 return work()
             except CAUGHT as error:
                 if attempt >= self.attempts or not is_transient(error):
                     raise
                 wait = min(self.delay * 2 ** (attempt - 1) * random.uniform(1, 1.5), max(0.0, waiting().left))
                 wait = min(LONGEST, max(wait, _asked(error)))
-                logger.warning(
-                    "%s: %s. Attempt %d of %d in %.0f s.", name, describe(error), attempt + 1, self.attempts, wait
-                )
+                again = f"{name}: {describe(error)}. Attempt {attempt + 1} of {self.attempts} in {wait:.0f} s."
+                logger.warning("%s", again)
+                tell(again)
                 time.sleep(wait)
         raise AssertionError("at least one attempt returns or raises")
 
@@ -140,13 +143,14 @@ def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
         return error
     if status == 401:
         return AccessError(
-            f"cannot {what}: the Hub does not accept the token ({describe(error)}). Log in with a valid one: "
-            f"hf auth login. {standing}"
+            f"cannot {what}: the Hub does not accept the token ({describe(error)}). "
+            f"{_token('Log in with a valid one', 'Give a valid one')}. {standing}"
         )
     if status in (402, 403):
         return AccessError(
             f"cannot {what}: the token may not do that ({describe(error)}). Expected one with write access to this "
-            f"namespace; make it in the settings of your account and log in with it: hf auth login. {standing}"
+            f"namespace; make it in the settings of your account and {_token('log in with it', 'give it here')}. "
+            f"{standing}"
         )
     if any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
         return HubError(f"cannot {what}: HF_HUB_OFFLINE is set, which forbids the network; unset it. {standing}")
@@ -159,6 +163,11 @@ def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
     if status is None and isinstance(error, ValueError):
         return RecipeError(f"cannot {what}: {' '.join(str(error).split())}. {standing}")
     return HubError(f"cannot {what}: {describe(error)}. {standing}")
+
+
+def _token(log_in: str, give: str) -> str:
+    """What to do about a token: on a page it is typed for every push."""
+    return worded(python=f"{log_in}: hf auth login", shell=f"{log_in}: hf auth login", browser=give)
 
 
 def _ours(error: BaseException) -> UnlearnableError | None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from helpers.datasets import write_pictures
-from helpers.loopback_hub import WRITE_TOKEN
+from helpers.loopback_hub import READ_TOKEN, WRITE_TOKEN
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -226,6 +226,29 @@ def test_a_push_takes_the_token_that_was_typed_and_keeps_it_nowhere(desk, visit,
     assert field == ""
     kept = [file for file in visit.home.rglob("*") if file.is_file() and WRITE_TOKEN.encode() in file.read_bytes()]
     assert kept == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_push_tells_its_attempts_and_speaks_of_the_page(desk, visit, name, hub):
+    write_pictures(visit.home / "pictures", 3)
+    list(desk.arrived(PAGE))
+    list(desk.protect(8, False, ALL_ONE, "texture", False, PAGE))
+    hub.fail("POST", "/api/validate-yaml", "before")
+    *steps, (done, _) = desk.push(name, WRITE_TOKEN, False, PAGE)
+    said = "".join(told for told, _ in steps)
+    assert f"push to {name} (" in said
+    assert re.search(r"Attempt 2 of 5 in \d s", said)
+    assert "Pushed" in done
+    refused = {
+        "token": last(desk.push(name, READ_TOKEN, False, PAGE))[0],
+        "public": last(desk.push(name, WRITE_TOKEN, True, PAGE))[0],
+    }
+    assert "give it here" in refused["token"]
+    assert "press Push again before you close the page" in refused["token"]
+    assert "leave &#x27;Everybody may see them&#x27; out" in refused["public"]
+    for told in refused.values():
+        assert str(visit.home) not in told
+        assert not re.search(r"hf-unlearnable|hf repos|hf auth|private=|--", told)
 
 
 def test_nothing_is_there_for_who_has_left(desk, visit):
