@@ -210,10 +210,11 @@ def _pixel_limit() -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        how = {"python": "PIL.Image.MAX_IMAGE_PIXELS", "shell": "--max-pixels", "browser": "the command protect"}
         raise DataError(
             f"got an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels ({first_line(error)}): a small file can hold "
             f"a picture that takes all memory. If it is one to trust, allow more with "
-            f"{worded(python='PIL.Image.MAX_IMAGE_PIXELS', shell='--max-pixels')}, or leave it out"
+            f"{worded(**how)}, or leave it out"
         ) from error
 
 

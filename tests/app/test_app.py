@@ -264,6 +264,14 @@ def test_nothing_is_there_for_who_has_left(desk, visit):
     assert "has ended" in last(desk.protect(8, False, ALL_ONE, "texture", True, PAGE))[0]
 
 
+def test_a_picture_that_is_too_large_is_told_in_words_of_the_page(desk, visit):
+    write_pictures(visit.home / "pictures", 2)
+    Image.new("1", (20_000, 5_000)).save(visit.home / "pictures" / "wall.png")
+    _, found, *_ = last(desk.arrived(PAGE))
+    assert "wall.png</code> got an image of more than" in found
+    assert "allow more with the command protect, or leave it out" in found
+
+
 def test_pictures_of_which_none_can_be_read_are_told(desk, visit):
     (visit.home / "pictures").mkdir()
     (visit.home / "pictures" / "a.png").write_bytes(b"no")
