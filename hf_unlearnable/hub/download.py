@@ -16,7 +16,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.sources import ALL
-from hf_unlearnable.errors import DataError, RecipeError, SourceError, first_line
+from hf_unlearnable.errors import DataError, RecipeError, SourceError, first_line, option
 from hf_unlearnable.files import atomic_folder
 from hf_unlearnable.hub.repository import check_name
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patiently, require_network, status_of
@@ -160,6 +160,7 @@ def _load(
         with suppress(HfHubHTTPError):  # an answer: what it means, the loading says
             HfApi(token=token).dataset_info(repo_id, revision=revision)  # else datasets asks on for half a minute
         builder = load_dataset_builder(repo_id, config, revision=revision, token=token)
+        _check_split(builder, repo_id, split)
         _check_files(builder, HfApi(token=token))
         # What an earlier load made of these files may be of files that were damaged.
         builder.download_and_prepare(download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS)
@@ -180,7 +181,23 @@ def _load(
                 f"got {repo_id!r}, which is not on the Hub, or not for this token; check the name, and log in: "
                 f"hf auth login"
             ) from error
-        raise explain(error, f"pull {repo_id}", "Nothing was written; repeat the command") from error
+        again = "" if isinstance(error, ValueError) and status_of(error) is None else "; repeat the command"
+        raise explain(error, f"pull {repo_id}", f"Nothing was written{again}") from error
+
+
+def _check_split(builder: DatasetBuilder, repo_id: str, split: str) -> None:
+    """See that a split, each of several (``train+test``), or that of a slice (``train[:10]``) has files.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    names = [str(name) for name in builder.config.data_files or {}]
+    asked = [part.split("[")[0].strip() for part in split.split("+")]
+    if names and split != ALL and not set(asked) <= set(names):
+        raise RecipeError(
+            f"got {option('split', split)} of {repo_id!r}; expected one of {', '.join(names)}, or {ALL}. Nothing was "
+            f"written"
+        )
 
 
 def _check_files(builder: DatasetBuilder, api: HfApi) -> None:

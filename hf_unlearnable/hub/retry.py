@@ -161,7 +161,7 @@ def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
             f"Repair it there. {standing}"
         )
     if status is None and isinstance(error, ValueError):
-        return RecipeError(f"cannot {what}: {' '.join(str(error).split())}. {standing}")
+        return RecipeError(f"cannot {what}: {' '.join(str(error).split()).rstrip('.')}. {standing}")
     return HubError(f"cannot {what}: {describe(error)}. {standing}")
 
 

@@ -183,6 +183,20 @@ def test_pulling_what_is_not_there(out, name, tmp_path, missing):
     assert not (tmp_path / "pulled").exists()
 
 
+def test_a_split_that_is_not_there_is_told_with_those_that_are(out, name, tmp_path):
+    push(out, name)
+    with pytest.raises(RecipeError) as caught:
+        pull(name, tmp_path / "pulled", split="test")
+    assert str(caught.value) == f"got split='test' of {name!r}; expected one of train, or all. Nothing was written"
+    with pytest.raises(RecipeError, match=r"got split='train\+test' of .*; expected one of train, or all"):
+        pull(name, tmp_path / "pulled", split="train+test")
+    with pytest.raises(RecipeError, match=r"format: train.bad.\. Nothing was written$"):
+        pull(name, tmp_path / "pulled", split="train[bad]")
+    with pytest.raises(RecipeError, match=r"'nothing' not found.*[^.]\. Nothing was written$"):
+        pull(name, tmp_path / "pulled", config="nothing")
+    assert len(pull(name, tmp_path / "pulled", split="train[:3]")) == 3
+
+
 def test_a_public_repository_is_not_pushed_to_in_private(out, name, hub):
     repo = hub.create("datasets", name, private=False)
     with pytest.raises(PrivacyError, match="--private"):
