@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,6 +48,21 @@ def tell(what: str) -> None:
     """Tell whoever listens, see ``heard_by``, what goes on where nothing can be counted."""
     if _listener is not None:
         _listener(what, 0.0)
+
+
+@contextmanager
+def kept_back(logger: str, text: str) -> Iterator[None]:
+    """Keep lines with a text back from the log of another library: what they say is a matter of course."""
+    source = logging.getLogger(logger)
+
+    def keep_back(record: logging.LogRecord) -> bool:
+        return text not in record.getMessage()
+
+    source.addFilter(keep_back)
+    try:
+        yield
+    finally:
+        source.removeFilter(keep_back)
 
 
 def on_a_terminal() -> bool:

@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from hf_unlearnable.data.patience import NoAnswer
 from hf_unlearnable.errors import AccessError, HubError, PrivacyError, RecipeError, UnlearnableError, first_line, worded
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, require_network, status_of
+from hf_unlearnable.progress import kept_back
 
 README = "README.md"
 
@@ -93,7 +94,11 @@ class Repository:
             UnlearnableError: for good; says what is there, what is not, and the command to go on.
         """
         try:
-            retry.run(work, f"push to {self.repo_id}")
+            with (
+                kept_back("datasets.arrow_dataset", "back to 1 for the"),  # processes, of which one was asked for
+                kept_back("huggingface_hub.hf_api", "No files have been modified"),  # where nothing changed
+            ):
+                retry.run(work, f"push to {self.repo_id}")
             info = retry.run(lambda: self.api.repo_info(self.repo_id, repo_type=self.kind, revision=self.revision), "")
         except CAUGHT as error:
             if isinstance(error, UnlearnableError) and not isinstance(error, NoAnswer):

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from os import PathLike
@@ -24,6 +22,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
 from hf_unlearnable.models.built_in import MODELS, available_victims
+from hf_unlearnable.progress import kept_back
 from hf_unlearnable.settings import Positive, check_fields, refuse
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ class Surrogate:
     @staticmethod
     def _load(name: str, num_labels: int) -> PreTrainedModel:
         try:
-            with _without_load_report():
+            with kept_back("transformers.modeling_utils", "LOAD REPORT"):  # of a new head, as other classes need
                 loaded = load_transformers().AutoModelForImageClassification.from_pretrained(
                     name,
                     num_labels=num_labels,
@@ -237,21 +236,6 @@ def _no_model(name: str, error: Exception) -> SourceError:
         f"got the model {name!r}, {where} ({first_line(error)}); expected one of {', '.join(MODELS)}, or the folder or "
         f"Hub id of an image classifier"
     )
-
-
-@contextmanager
-def _without_load_report() -> Iterator[None]:
-    """Keep back the table in which transformers says that a head is new: it always is for other classes."""
-    logger = logging.getLogger("transformers.modeling_utils")
-
-    def keep_back(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
-
-    logger.addFilter(keep_back)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep_back)
 
 
 def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loading: dict[str, Any]) -> None:

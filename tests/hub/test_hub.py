@@ -83,9 +83,10 @@ for streaming in (False, True):
     assert digests == [image_bytes(stored(load_from_disk(str(out / "dataset"))))] * 2
 
 
-def test_pushing_again_changes_nothing(out, name):
+def test_pushing_again_changes_nothing(out, name, caplog):
     first = push(out, name)
     assert push(out, name) == first
+    assert caplog.records == []  # nothing went wrong
     messages = [commit.message for commit in HUB.dataset(name).commits.values()]
     assert messages == ["initial commit", "Upload protected images (default, train)", "Describe the protection"]
 
