@@ -173,7 +173,9 @@ class Desk:
             job = visit.job(work.push, visit.home, repo_id.strip(), token.strip(), private=not public)
             for step in job.steps():
                 yield words.progress(step), ""
-            yield words.told(f"Pushed: {job.result}"), ""
+            pushed: work.Pushed = job.result
+            warning = words.told(pushed.warning, "warning") if pushed.warning else ""
+            yield words.told(f"Pushed: {pushed.url}") + warning, ""
         except Stopped:
             yield words.told("Stopped. What was sent so far is on the Hub; push again to go on."), ""
         except UnlearnableError as error:

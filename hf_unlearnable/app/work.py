@@ -24,6 +24,7 @@ from hf_unlearnable.data.pixels import to_image
 from hf_unlearnable.data.reading import Survey, class_numbers, open_image, read_pixels, turned_size
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.hub.publish import push as push_to_hub
+from hf_unlearnable.hub.repository import Pushed
 from hf_unlearnable.methods.base import Method
 from hf_unlearnable.methods.labelling import AUTO, NONE
 from hf_unlearnable.methods.mi_ue import MIUE
@@ -193,10 +194,10 @@ def protect(home: Path, looked: Looked, method: str, budget: Budget, *, by_folde
     return Made(run.verification, len(files), result.stat().st_size, tuple(paths))
 
 
-def push(home: Path, repo_id: str, token: str, *, private: bool) -> str:
-    """Push the protected pictures to the Hub with a token that is used for nothing else; return the address.
+def push(home: Path, repo_id: str, token: str, *, private: bool) -> Pushed:
+    """Push the protected pictures to the Hub with a token that is used for nothing else.
 
     Raises:
         UnlearnableError: as ``hub.push`` raises them.
     """
-    return push_to_hub(home / RUN, repo_id, private=private, token=token).url
+    return push_to_hub(home / RUN, repo_id, private=private, token=token)

@@ -11,12 +11,15 @@ import re
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any
 
 from datasets import Dataset, DatasetDict
+from datasets.info import DatasetInfosDict
 from datasets.naming import INVALID_WINDOWS_CHARACTERS_IN_PATH
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi
 
 from hf_unlearnable.data.annotations import kinds_beside
 from hf_unlearnable.data.columns import without_columns
@@ -28,7 +31,7 @@ from hf_unlearnable.errors import (
     option,
     worded,
 )
-from hf_unlearnable.hub.card_header import carried
+from hf_unlearnable.hub.card_header import EMPTY, carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
 from hf_unlearnable.hub.retry import CAUGHT, Retry, describe, explain, patiently
@@ -76,6 +79,12 @@ def push(
         drop_columns: columns to leave out.
         token: of the Hub; the one of ``hf auth login`` when left out.
         retry: how often and how patiently to try.
+
+    Returns:
+        What is there now.
+
+    Warns:
+        DataWarning: images that go out clean; images of another run, or other columns, that this push replaced.
 
     Raises:
         SourceError: ``output`` is not such a folder.
@@ -178,7 +187,27 @@ def push(
             parent_commit=parent,
         )
 
-    return repository.run(retry, work)
+    pushed = repository.run(retry, work)
+    with suppress(*CAUGHT):  # it came to its end, whatever can be said of it
+        if repository.replaced(pushed.commit):
+            pushed = replace(pushed, warning=_told_replaced(repository, config, len(dataset)))
+            warnings.warn(pushed.warning, DataWarning, stacklevel=3)
+    return pushed
+
+
+def _told_replaced(repository: Repository, config: str, images: int) -> str:
+    """That a push took the place of other images, and how to get at those."""
+    before = str(repository.before)
+    infos = DatasetInfosDict.from_dataset_card_data(DatasetCard(repository.card(before) or EMPTY).data)
+    known = infos[config].splits if config in infos else None
+    there = ", ".join(f"{name} {split.num_examples:,}" for name, split in (known or {}).items())
+    had = f" (rows before: {there})" if there else ""
+    command = shlex.join(["hf-unlearnable", "pull", repository.repo_id, "--revision", before, "--output", "FOLDER"])
+    get = worded(python=command, shell=command, browser=f"commit {before[:8]} in its history on the Hub")
+    return (
+        f"{repository.repo_id} had other images{had}, which were replaced by these {images:,}. They are still in its "
+        f"earlier commits: {get}"
+    )
 
 
 def _parts(source: RunFolder, dataset: Dataset, clean: Mapping[str, Dataset]) -> Dataset | DatasetDict:

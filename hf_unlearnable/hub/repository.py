@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from hf_unlearnable.data.patience import NoAnswer
@@ -48,12 +49,14 @@ class Pushed:
         url: of its page.
         commit: the newest one; the same as before where nothing had changed.
         private: whether only its owner and their organisation can see it.
+        warning: which images of the dataset this push replaced by others, and where they are still; empty where none.
     """
 
     repo_id: str
     url: str
     commit: str
     private: bool
+    warning: str = ""
 
 
 class Repository:
@@ -85,6 +88,7 @@ class Repository:
         self.api = HfApi(token=token)
         self.kind, self.repo_id, self.private, self.revision, self.again = kind, repo_id, private, revision, again
         self.before: str | None = None
+        self._branch_was_there = False
         self.data_is_there = False
 
     def run(self, retry: Retry, work: Callable[[], Any]) -> Pushed:
@@ -144,7 +148,8 @@ class Repository:
                 f"{self._on_the_hub(f'{settings} --public')}; to push to it as it is, leave {public} out"
             )
         if self.before is None:
-            self.before = self.head()
+            found = self._branch_head()
+            self._branch_was_there, self.before = found is not None, found or self.head()
 
     @staticmethod
     def _on_the_hub(command: str) -> str:
@@ -191,10 +196,25 @@ class Repository:
 
     def head(self) -> str:
         """The newest commit of the branch to push to; that of main where the branch does not exist yet."""
+        return self._branch_head() or str(self.api.repo_info(self.repo_id, repo_type=self.kind).sha)
+
+    def _branch_head(self) -> str | None:
         try:
             return str(self.api.repo_info(self.repo_id, repo_type=self.kind, revision=self.revision).sha)
         except RevisionNotFoundError:
-            return str(self.api.repo_info(self.repo_id, repo_type=self.kind).sha)
+            return None
+
+    def replaced(self, now: str) -> bool:
+        """Whether data that the branch had when the push began are not in a commit any more."""
+        if self.before in (None, now) or not self._branch_was_there:
+            return False
+        return not self._data(str(self.before)) <= self._data(now)
+
+    def _data(self, commit: str) -> set[str]:
+        """The digests of all files of tables in a commit."""
+        tree = self.api.list_repo_tree(self.repo_id, repo_type=self.kind, revision=commit, recursive=True)
+        files = [file for file in tree if isinstance(file, RepoFile) and file.path.endswith(".parquet")]
+        return {file.lfs.sha256 if file.lfs else file.blob_id for file in files}
 
     def card(self, commit: str) -> str | None:
         """The card as it is in a commit, None if there is none."""

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset, load_from_disk
@@ -17,6 +18,7 @@ from transformers import AutoModelForImageClassification
 from typer.testing import CliRunner
 
 from hf_unlearnable import (
+    EM,
     DataError,
     OutputError,
     PrivacyError,
@@ -29,6 +31,7 @@ from hf_unlearnable import (
     verify,
 )
 from hf_unlearnable.cli.command import app
+from hf_unlearnable.errors import DataWarning
 from hf_unlearnable.evaluation.results import Result
 
 pytestmark = pytest.mark.usefixtures("hub")
@@ -89,6 +92,24 @@ def test_pushing_again_changes_nothing(out, name, caplog):
     assert caplog.records == []  # nothing went wrong
     messages = [commit.message for commit in HUB.dataset(name).commits.values()]
     assert messages == ["initial commit", "Upload protected images (default, train)", "Describe the protection"]
+
+
+def test_images_that_are_replaced_by_those_of_another_run_are_told(out, small, name, tmp_path):
+    first = push(out, name)
+    few = small.select(range(16))
+    few.save_to_disk(tmp_path / "few")
+    other = EM(epochs=1).fit(few, output_dir=tmp_path / "fitted", progress=False)
+    another = make_output(tmp_path / "other", few, other, str(tmp_path / "few"))
+    assert push(another, name, revision="draft").warning == ""  # on a branch of its own
+    assert push(another, name, split="second").warning == ""  # beside
+    with pytest.warns(DataWarning, match=r"had other images \(rows before: train 48, second 16\)") as caught:
+        pushed = push(another, name)
+    assert str(caught[0].message) == pushed.warning
+    assert "replaced by these 16" in pushed.warning
+    before = pushed.warning.split("--revision ")[1].split()[0]
+    assert len(pull(name, tmp_path / "back", revision=before)) == 48
+    assert push(another, name) == replace(pushed, warning="")
+    assert first.commit in HUB.dataset(name).commits
 
 
 def test_what_the_owner_wrote_is_kept(out, name):
