@@ -212,9 +212,8 @@ def _pixel_limit() -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         how = {"python": "PIL.Image.MAX_IMAGE_PIXELS", "shell": "--max-pixels", "browser": "the command protect"}
         raise DataError(
-            f"got an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels ({first_line(error)}): a small file can hold "
-            f"a picture that takes all memory. If it is one to trust, allow more with "
-            f"{worded(**how)}, or leave it out"
+            f"got an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels: a small file can hold a picture that takes "
+            f"all memory. If it is one to trust, allow more with {worded(**how)}, or leave it out"
         ) from error
 
 
