@@ -212,7 +212,11 @@ def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, m
 
 @pytest.mark.parametrize(
     ("command", "left"),
-    [("protect", "; nothing was left"), ("measure", "; what is finished of the measurement is kept"), ("report", "")],
+    [
+        ("protect", "; nothing unfinished was left"),
+        ("measure", "; what is finished of the measurement is kept"),
+        ("report", ""),
+    ],
 )
 def test_a_full_disk_says_what_is_left(command, left, monkeypatch, capsys):
     def full():
@@ -240,7 +244,7 @@ def test_ctrl_c_and_kill_end_cleanly(source, tmp_path, sent):
     process.join(300)
     assert process.exitcode == 130
     rest = said.read_text()
-    assert "Stopped; nothing was left" in rest
+    assert "Stopped; nothing unfinished was left" in rest
     assert "Traceback" not in rest
     assert list(output.parent.iterdir()) == []
 
