@@ -154,19 +154,22 @@ class Intake:
             DataError: naming all of them, by reason.
         """
         pictures = [file for file in self.left_out if file.picture]
+        lost = []
         if pictures and not leave_out:
-            raise DataError(
-                f"got {_files(len(pictures))} in {self.source!r} that may be images and would not be protected:\n"
+            lost.append(
+                f"{_files(len(pictures))} in {self.source!r} that may be images and would not be protected:\n"
                 f"{_listing(pictures)}\n"
                 f"Mend that, or leave them out on purpose: {option('leave_out', True, '--leave-out')}"
             )
         if self.broken and not skip_unreadable:
-            raise DataError(
-                f"got {len(self.broken)} of {self.images} images that cannot be read:\n"
+            lost.append(
+                f"{len(self.broken)} of {self.images} images that cannot be read:\n"
                 + "\n".join(f"  {image}" for image in self.broken)
                 + "\nRepair them, or leave them out on purpose: "
                 + option("skip_unreadable", True, "--skip-unreadable")
             )
+        if lost:
+            raise DataError("got " + "\nand ".join(lost))
         if len(self.broken) == self.images:
             raise DataError(f"got {self.images} images, of which none can be read; expected at least two of each class")
 
