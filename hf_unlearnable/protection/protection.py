@@ -26,7 +26,7 @@ from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import check_format, colour_profile, digest, to_array, to_image
 from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, worded
 from hf_unlearnable.files import atomic_folder, home_of, known_digest, make_private, require_empty, scratch_folder
 from hf_unlearnable.progress import counted
 from hf_unlearnable.protection.arrays import Layout, Noise, Per, Scale, described
@@ -335,10 +335,13 @@ class Protection:
         known = self.description.verification
         if not crafted and known is not None and known.unchanged:
             return
-        told = f"an image (label {label}) comes out as it is: none of its perturbation is left in its pixels"
+        named = "" if label is None else f" (label {label})"
+        told = f"an image{named} comes out as it is: none of its perturbation is left in its pixels"
         if crafted:
+            mend = worded(python="or fit it", shell="or protect it in a run of its own with a larger budget")
             raise UnseenImageError(
-                f"{told}, as in one that is all black or all white; expected a protected image. Leave it out, or fit it"
+                f"{told}, as in one of few pixels, or all black or all white; expected a protected image. Leave it "
+                f"out, {mend}"
             )
         if known is not None and known.images == self.description.images:
             raise DataError(

@@ -16,7 +16,7 @@ from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
 from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, RecipeError, option
+from hf_unlearnable.errors import DataError, RecipeError, UnseenImageError, option
 from hf_unlearnable.files import atomic_folder, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
@@ -55,6 +55,7 @@ def protect_like(
         RecipeError: the run keeps nothing for images that it has not seen.
         DataError: pictures that cannot be read, that an earlier ``protect`` wrote, or without the labels that the run
             goes by.
+        UnseenImageError: pictures that would come out as they are, all of them named.
         OutputError: ``output`` holds something.
     """
     check_format(image_format)
@@ -91,12 +92,21 @@ def _written(protection: Protection, data: Dataset, folder: Path, image_format: 
     endings = [IMAGE_FORMATS[image_format]] * len(data)
     paths = source_paths(data, image)
     names = names_of(paths, endings) if paths else numbered(data, label, endings)
+    refused = []
     stored = data.with_format(None).cast_column(image, ImageFeature(decode=False))
     for name, row in zip(names, stored, strict=True):
         original = decode(row[image])
-        content, ending = encode(protection.protect(original, label and row[label]), image_format)
+        try:
+            protected = protection.protect(original, label and row[label])
+        except UnseenImageError as error:
+            refused.append(f"{row[image]['path'] or name}: {error}")
+            continue
+        content, ending = encode(protected, image_format)
         file = (folder / name).with_suffix(ending)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         with Image.open(file) as released:
             yield to_array(original), np.array(to_array(released))
+    if refused:
+        listing = "\n".join(f"  {one}" for one in refused)
+        raise UnseenImageError(f"got {len(refused)} of {len(data)} pictures that cannot be protected so:\n{listing}")

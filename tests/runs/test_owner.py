@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +171,19 @@ def test_like_says_what_is_wrong(out, folder, tmp_path):
     )
     with pytest.raises(DataError, match="without the column 'label', by which the run tells its classes apart"):
         protect_like(classes, folder, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_like_names_every_picture_that_would_come_out_as_it_is(out, folder, tmp_path):
+    later = tmp_path / "later"
+    shutil.copytree(folder, later)
+    for name, grey in (("dot.png", 90), ("other dot.png", 91)):
+        Image.new("RGB", (1, 1), (grey, grey, grey)).save(later / name)
+    told = str(run("protect", later, "--like", out, "--output", tmp_path / "x", code=1).exception)
+    assert "got 2 of 22 pictures" in told
+    for name in ("dot.png", "other dot.png"):
+        assert f"{later / name}: an image comes out as it is" in told
+    assert "in a run of its own with a larger budget" in told
     assert not (tmp_path / "x").exists()
 
 
