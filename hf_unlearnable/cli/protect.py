@@ -162,7 +162,8 @@ def protect(
     from hf_unlearnable.settings import refuse_ignored
 
     if like is not None:
-        _protect_like(context, like, dataset, output, split=split, config=subset, image_format=image_format)
+        options = {"split": split, "config": subset, "skip_unreadable": skip_unreadable, "image_format": image_format}
+        _protect_like(context, like, dataset, output, **options)
         return
     # Everything that can be wrong with the words of the command, before anything slow.
     allowance = Budget.parse(budget)
@@ -237,7 +238,7 @@ def protect(
     typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output), others)}")
 
 
-WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "plugin"}
+WITH_LIKE = {"dataset", "output", "like", "split", "subset", "skip_unreadable", "image_format", "max_pixels", "plugin"}
 
 
 def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path | None, **options: Any) -> None:

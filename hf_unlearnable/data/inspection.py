@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from hf_unlearnable.data.reading import (
     turned_size,
     why_unreadable,
 )
+from hf_unlearnable.errors import option
 from hf_unlearnable.progress import Progress
 
 _SAMPLE = 12  # images that are read and written on trial, for the time that all take
@@ -44,6 +45,17 @@ class Broken(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path or f'row {self.row}'}: {self.why}"
+
+
+def named(broken: Iterable[Broken], images: int) -> str:
+    """All that are broken of so many images, and what to do, after "got "."""
+    listing = [f"  {image}" for image in broken]
+    return (
+        f"{len(listing)} of {images} images that cannot be read:\n"
+        + "\n".join(listing)
+        + "\nRepair them, or leave them out on purpose: "
+        + option("skip_unreadable", True, "--skip-unreadable")
+    )
 
 
 class Inspection:

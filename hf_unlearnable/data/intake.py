@@ -15,7 +15,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.disk_space import DiskSpace, expected_space
 from hf_unlearnable.data.folders import LeftOut
-from hf_unlearnable.data.inspection import Broken, Inspection
+from hf_unlearnable.data.inspection import Broken, Inspection, named
 from hf_unlearnable.data.reading import UNREADABLE
 from hf_unlearnable.data.sources import Source
 from hf_unlearnable.errors import DataError, option
@@ -162,12 +162,7 @@ class Intake:
                 f"Mend that, or leave them out on purpose: {option('leave_out', True, '--leave-out')}"
             )
         if self.broken and not skip_unreadable:
-            lost.append(
-                f"{len(self.broken)} of {self.images} images that cannot be read:\n"
-                + "\n".join(f"  {image}" for image in self.broken)
-                + "\nRepair them, or leave them out on purpose: "
-                + option("skip_unreadable", True, "--skip-unreadable")
-            )
+            lost.append(named(self.broken, self.images))
         if lost:
             raise DataError("got " + "\nand ".join(lost))
         if len(self.broken) == self.images:

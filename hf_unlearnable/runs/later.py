@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -11,12 +12,12 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable.data.columns import unlabelled
+from hf_unlearnable.data.columns import Columns, unlabelled
+from hf_unlearnable.data.inspection import Inspection, named
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
-from hf_unlearnable.data.reading import Survey
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, RecipeError, UnseenImageError, option
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, option
 from hf_unlearnable.files import atomic_folder, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
@@ -32,6 +33,7 @@ def protect_like(
     *,
     split: str = "train",
     config: str | None = None,
+    skip_unreadable: bool = False,
     image_format: str = "png",
 ) -> Verification:
     """Protect pictures with the protection of an earlier run, and write them as files.
@@ -46,6 +48,7 @@ def protect_like(
         output: a folder that holds nothing yet: files get the names that the pictures had, or numbers.
         split: of pictures that are named.
         config: likewise.
+        skip_unreadable: leave pictures out that cannot be read.
         image_format: ``"png"`` or ``"webp"``, without loss.
 
     Returns:
@@ -53,10 +56,13 @@ def protect_like(
 
     Raises:
         RecipeError: the run keeps nothing for images that it has not seen.
-        DataError: pictures that cannot be read, that an earlier ``protect`` wrote, or without the labels that the run
-            goes by.
+        DataError: pictures that cannot be read, all of them named, that an earlier ``protect`` wrote, or without the
+            labels that the run goes by.
         UnseenImageError: pictures that would come out as they are, all of them named.
         OutputError: ``output`` holds something.
+
+    Warns:
+        DataWarning: pictures that are left out, all of them named.
     """
     check_format(image_format)
     protection = RunFolder.open(run).protection
@@ -68,8 +74,7 @@ def protect_like(
             f"images, or one that was protected with {option('on_unseen', 'craft', '--craft-unseen')}"
         )
     data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config)
-    data = _columns_of(data, protection)
-    Survey.of(data, protection.columns.of(data))  # a picture that cannot be read is found before anything is written
+    data = _readable(_columns_of(data, protection), protection.columns, skip_unreadable)
     with atomic_folder(Path(output)) as folder:
         return compare(_written(protection, data, folder, image_format), protection.budget)
 
@@ -83,6 +88,22 @@ def _columns_of(data: Dataset, protection: Protection) -> Dataset:
             f"Protect them anew, or with a run of one owner's images"
         )
     return data if own.image == wanted.image else data.rename_column(own.image, wanted.image)
+
+
+def _readable(data: Dataset, columns: Columns, skip_unreadable: bool) -> Dataset:
+    """Those that can be read: the others are found, and told, before anything is written."""
+    looking = Inspection(data, columns, progress=False)
+    looking.read_headers()
+    looking.decode()
+    broken = [looking.broken[row] for row in sorted(looking.broken)]
+    if broken and not skip_unreadable:
+        raise DataError(f"got {named(broken, len(data))}")
+    if not len(looking.whole):
+        raise DataError(f"got {len(data)} pictures, of which none can be read; expected at least one")
+    if broken:
+        listing = "\n".join(f"  {picture}" for picture in broken)
+        warnings.warn(f"{len(broken)} pictures cannot be read and are left out:\n{listing}", DataWarning, stacklevel=3)
+    return data.select(looking.whole)
 
 
 def _written(protection: Protection, data: Dataset, folder: Path, image_format: str) -> Iterator[Pair]:

@@ -14,7 +14,7 @@ from huggingface_hub import hf_hub_download
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
-from hf_unlearnable import EM, DataError, OutputError, RecipeError, Training, push, verify
+from hf_unlearnable import EM, DataError, DataWarning, OutputError, RecipeError, Training, push, verify
 from hf_unlearnable.cli import app
 from hf_unlearnable.data import sources
 from hf_unlearnable.data.neutral import neutral_pictures
@@ -172,6 +172,28 @@ def test_like_says_what_is_wrong(out, folder, tmp_path):
     with pytest.raises(DataError, match="without the column 'label', by which the run tells its classes apart"):
         protect_like(classes, folder, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_like_names_all_that_cannot_be_read_and_leaves_them_out_on_purpose(out, folder, tmp_path):
+    later = tmp_path / "later"
+    shutil.copytree(folder, later)
+    whole = (later / "picture 03.png").read_bytes()
+    (later / "picture 03.png").write_bytes(whole[:-200])  # damaged behind its header
+    (later / "picture 05.png").write_bytes(b"")
+    words = ("protect", later, "--like", out, "--output", tmp_path / "x")
+    told = str(run(*words, code=1).exception)
+    assert "got 2 of 20 images that cannot be read" in told
+    assert "picture 03.png: " in told
+    assert "picture 05.png: " in told
+    assert "--skip-unreadable" in told
+    assert not (tmp_path / "x").exists()
+    with pytest.warns(DataWarning, match=r"2 pictures cannot be read and are left out:(?s:.*)03\.png(?s:.*)05\.png"):
+        run(*words, "--skip-unreadable", "--max-pixels", Image.MAX_IMAGE_PIXELS)
+    assert len(list((tmp_path / "x").iterdir())) == 18
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "one.png").write_bytes(b"")
+    with pytest.raises(DataError, match="none can be read"):
+        protect_like(out, tmp_path / "broken", tmp_path / "y", skip_unreadable=True)
 
 
 def test_like_names_every_picture_that_would_come_out_as_it_is(out, folder, tmp_path):
