@@ -10,6 +10,7 @@ from datasets import Dataset, LargeList, List, Value
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from hf_unlearnable.data.kinds import METADATA
 from hf_unlearnable.errors import DataError, SourceError, first_line, option
 from hf_unlearnable.progress import Progress
 
@@ -34,9 +35,15 @@ def caption_column(dataset: Dataset, column: str = "") -> str:
         return column
     if not column and len(possible) == 1:
         return possible[0]
-    got = f"the column {column!r}" if column else f"{len(possible)} columns of text"
-    named = f"one of {', '.join(possible)}: {option('labels', f'{CAPTIONS}:10,MODEL,COLUMN')}" if possible else "texts"
-    raise DataError(f"got {got} among {', '.join(dataset.features)} for clusters of captions; expected {named}")
+    got = f"the column {column!r}" if column else f"{len(possible) or 'no'} columns of text"
+    if possible:
+        expected = f"one of {', '.join(possible)}: {option('labels', f'{CAPTIONS}:10,MODEL,COLUMN')}"
+    else:
+        expected = (
+            f"a column of texts in the dataset, or in a {METADATA[0]} or {METADATA[1]} in the folder of the images, "
+            f"beside the column file_name"
+        )
+    raise DataError(f"got {got} among {', '.join(dataset.features)} for clusters of captions; expected {expected}")
 
 
 def embed_captions(dataset: Dataset, column: str, model: str, device: torch.device) -> NDArray[np.float64]:
