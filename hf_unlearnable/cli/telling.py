@@ -56,7 +56,7 @@ def protect_and_tell(
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
     from hf_unlearnable.runs.inspecting import columns_of, open_dataset
-    from hf_unlearnable.runs.protecting import default_method, open_others
+    from hf_unlearnable.runs.protecting import check_one_class, default_method, open_others
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
@@ -74,6 +74,7 @@ def protect_and_tell(
     method = choose(default)
     # Again in protect: here before the images are looked at, which takes long.
     method.check(options.get("surrogate"), others)
+    check_one_class(method, left, options.get("labels", "auto"), image, label, others)
     check_columns(left, columns_of(left, image, label).image)
     if accelerator.is_main_process:
         if default.one_class and (warning := few(len(opened.dataset))):  # they are of one class, with none beside

@@ -334,8 +334,9 @@ def _fix(dataset: Dataset, what: str, name: str | None = None) -> str:
     return (
         f"Name a column of strings, booleans or whole numbers with {option('label_column', 'NAME')}{encode}. A "
         f"folder of images needs one folder a class, or a metadata.jsonl with a label for each file_name. "
-        f"Without labels: the method texture takes all images as one owner's, and {option('labels', 'clusters:10')} "
-        f"makes classes of images that look alike"
+        f"Without labels: the method texture takes all images as one owner's; so do the others beside images of other "
+        f"people, {option('others', 'DATASET')}; and {option('labels', 'clusters:10')} makes classes of images that "
+        f"look alike"
     )
 
 

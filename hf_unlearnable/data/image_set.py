@@ -217,12 +217,7 @@ def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool =
     if len(present) < 2:
         if one_class:
             return
-        raise DataError(
-            f"got images of one class only ({names[present[0]]!r}); expected at least two, since this method works by "
-            f"what tells classes apart. For one owner's images use the method texture, or show images of others: "
-            f"{option('others', 'DATASET')}; or let classes be made of images that look alike: "
-            f"{option('labels', 'clusters:10')}"
-        )
+        raise DataError(f"got images of one class only ({names[present[0]]!r}); {several_expected()}")
     lonely = [names[index] for index in present if counts[index] == 1]
     if lonely:
         raise DataError(
@@ -230,3 +225,12 @@ def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool =
             f"least two of each, since features of one class are drawn together. Add images, merge these classes or "
             f"filter them out"
         )
+
+
+def several_expected() -> str:
+    """What is expected, and what to do, where images of one class are brought to a method that cannot do with one."""
+    return (
+        f"expected at least two, since this method works by what tells classes apart. For one owner's images use the "
+        f"method texture, or show images of others: {option('others', 'DATASET')}; or let classes be made of images "
+        f"that look alike: {option('labels', 'clusters:10')}"
+    )

@@ -15,13 +15,14 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import columns_left, without_columns
+from hf_unlearnable.data.columns import columns_left, find_columns, without_columns
+from hf_unlearnable.data.image_set import several_expected
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source
-from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError, option
+from hf_unlearnable.errors import CheckpointError, DataError, DataWarning, OutputError, RecipeError, option
 from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
 from hf_unlearnable.methods.labelling import AUTO, Labels, is_one_class
@@ -192,6 +193,7 @@ def protect(
     beside = open_others(others, others_split)
     recipe: Recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     recipe.check(surrogate, beside)
+    check_one_class(recipe, opened.dataset, labels, image_column, label_column, beside)
     released = opened.dataset
     check_columns(released, columns.image)
     note = check_orientation(released, columns.image)
@@ -285,6 +287,29 @@ def default_method(
     """
     alone = others is None and is_one_class(data, labels, image_column, label_column)
     return Method.parse("texture" if alone else "mi-ue")
+
+
+def check_one_class(
+    recipe: Recipe,
+    data: Dataset,
+    labels: Labels | str,
+    image_column: str | None,
+    label_column: str | None,
+    others: Dataset | None,
+) -> None:
+    """Refuse images of one class, or without labels, that the fit would refuse, before anybody looks at them.
+
+    Raises:
+        DataError: they are, and the method tells classes apart.
+    """
+    if others is not None or getattr(recipe, "one_class", True):  # noise of another tool takes any
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the fit gives them
+        if Labels.parse(labels).found_in(data, label_column).kind == AUTO:
+            find_columns(data, image_column, label_column)
+        if is_one_class(data, labels, image_column, label_column):
+            raise DataError(f"got images of one class only; {several_expected()}")
 
 
 def open_others(others: Dataset | str | PathLike[str] | None, split: str | None) -> Dataset | None:

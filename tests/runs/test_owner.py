@@ -76,6 +76,19 @@ def test_a_folder_of_one_class_is_one_owners_too(tmp_path):
     assert made.dataset["label"] == [1] * 4
 
 
+@pytest.mark.parametrize("labels", [[], ["--labels", "none"]])
+def test_a_method_that_tells_classes_apart_refuses_one_owner_before_it_looks_and_says_what_it_takes(
+    folder, labels, tmp_path
+):
+    done = run("protect", folder, "--method", "mi-ue", *labels, "--output", tmp_path / "x", code=1)
+    assert isinstance(done.exception, DataError)
+    for way in ("--others DATASET", "--labels clusters:10", "the method texture"):
+        assert way in str(done.exception)
+    assert "Found:" not in done.output
+    with pytest.raises(DataError, match="others=DATASET"):
+        protect(folder, tmp_path / "x", method="mi-ue", progress=False)
+
+
 def test_measure_among_others_and_show_it(out, others, hub, name):
     words = ("measure", out, "--owner", "--others", others, "--victim", "knn", "--seeds", "1", "--epochs", "1")
     told = run(*words).output
