@@ -160,20 +160,23 @@ def estimate(looked: Looked, method: str) -> float:
 def protect(home: Path, looked: Looked, method: str, budget: Budget, *, by_folder: bool) -> Made:
     """Protect the pictures, and put the files into a zip under their own names.
 
-    Files that were named to the visitor as left out, or broken, are left out.
+    Files that were named to the visitor as left out, or broken, are left out; but pictures beside folders belong where
+    folders are no kinds.
 
     Raises:
         UnlearnableError: as ``runs.protect`` raises them.
     """
+    labels = AUTO if by_folder else NONE
+    opened = open_dataset(home / PICTURES, "train", None, None, labels=labels)
     run = protect_run(
-        home / PICTURES,
+        opened,
         home / RUN,
         method=Method.parse(method),
         budget=budget,
-        labels=AUTO if by_folder else NONE,
+        labels=labels,
         leave_out=True,
         skip_unreadable=True,
-        intake=looked.intake,
+        intake=looked.intake if opened.class_depth is None else None,  # of more pictures than were looked at
         image_files=True,
         overwrite=True,
     )

@@ -181,7 +181,7 @@ def protect(
     tolerated = {"leave_out": leave_out, "skip_unreadable": skip_unreadable}
     if dry_run:
         files = {"image_format": image_format, "image_files": image_files, "output": output or ""}
-        opened = open_dataset(dataset, split, subset, class_depth, keep_clean or ())
+        opened = open_dataset(dataset, split, subset, class_depth, keep_clean or (), wanted)
         left = columns_left(opened.dataset, drop_column or (), image_column, label_column)
         seen = look_and_tell(
             replace(opened, dataset=left), budget=allowance, decode=True, labels=wanted, **files, **source

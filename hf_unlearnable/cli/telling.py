@@ -66,6 +66,7 @@ def protect_and_tell(
         options.get("config"),
         options.get("class_depth"),
         options.get("keep_clean", ()),
+        options.get("labels", "auto"),
     )
     image, label = options.get("image_column"), options.get("label_column")
     left = columns_left(opened.dataset, options.get("drop_columns", ()), image, label)

@@ -76,7 +76,8 @@ class Contents:
 
         Args:
             place: a folder, a zip or a tar.
-            class_depth: how many folders of that path make the class; all if left out.
+            class_depth: how many folders of that path make the class; all if left out. With 0 there are no classes, and
+                images beside folders belong like those in them.
 
         Raises:
             DataError: no images, or metadata that cannot be read.
@@ -92,6 +93,11 @@ class Contents:
         left = [LeftOut(path, *(kind or _UNREAD)) for path, kind in kinds.items() if str(tree.root / path) not in taken]
         pictures = [file for file in left if file.picture and not is_archive(file.path)]  # the others make the dataset
         return cls(place, tree.files, (*pictures, *_closed(tree.closed)))
+
+    @property
+    def has_loose(self) -> bool:
+        """Whether images are left out that lie beside class folders."""
+        return any(file.why == _BESIDE.why for file in self.left_out)
 
     @property
     def pictures_left_out(self) -> list[LeftOut]:
@@ -240,6 +246,9 @@ class _Sorting:
         }
 
     def _tell_classes(self, classes: list[str], folders: dict[str, str], labelled: bool) -> None:
+        if self.class_depth == 0:
+            self.notes.append("No classes: all images belong, whatever folder they lie in.")
+            return
         if not labelled:
             self.notes.append("No classes: the images do not lie in two folders or more.")
             return
@@ -277,7 +286,7 @@ class _Sorting:
         deep = any(len(path.split("/")) > start + 2 for path in paths)
         if not tops or not all(named.values()) or not distinct or (loose and not deep and not flat):
             return (lambda path: "/".join(path.split("/")[start:])), (lambda path: "train")
-        if not deep and not flat:
+        if not deep and not flat and self.class_depth != 0:
             self.notes.append(
                 f"The folders {', '.join(tops)} are taken as splits. There are no class folders in them: put one for "
                 f"each class into each split."

@@ -43,6 +43,7 @@ class Source:
         splits: how many rows each has.
         contents: every file of the folder or the archive that it was opened from; None for what is no such.
         name: what was opened; empty for a dataset in memory.
+        class_depth: of the folder, as it was opened.
     """
 
     dataset: Dataset
@@ -50,6 +51,7 @@ class Source:
     splits: dict[str, int]
     contents: Contents | None = None
     name: str = ""
+    class_depth: int | None = None
 
 
 ALL = "all"  # in place of a split: every one
@@ -101,7 +103,7 @@ def open_source(
         DataError: there, but not readable as a dataset, without this split, or with several where none was named; or
             several splits of other columns or classes.
     """
-    return replace(_open(source, split, config, class_depth, keep_clean), name=source)
+    return replace(_open(source, split, config, class_depth, keep_clean), name=source, class_depth=class_depth)
 
 
 def _open(

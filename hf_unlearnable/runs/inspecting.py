@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +67,7 @@ def intake(
         DataError: it cannot be opened, or has no column of images.
         RecipeError: splits to keep clean, but not all splits.
     """
-    opened = open_dataset(dataset, split, config, class_depth, keep_clean)
+    opened = open_dataset(dataset, split, config, class_depth, keep_clean, labels)
     columns, problem = known_columns(opened.dataset, image_column, label_column, labels)
     return Intake.of(
         opened,
@@ -88,8 +89,12 @@ def open_dataset(
     config: str | None,
     class_depth: int | None,
     keep_clean: Sequence[str] = (),
+    labels: Labels | str = AUTO,
 ) -> Source:
     """Open what is to be protected; a ``Dataset`` in memory is its own only split, and a ``Source`` is open.
+
+    Where labels are not those of the folders, images that lie beside the folders belong to the others: then no image
+    has one (``class_depth=0``).
 
     Raises:
         DataError: among others, images that were protected before.
@@ -110,6 +115,8 @@ def open_dataset(
         opened = choose(dataset, split, "the DatasetDict", keep_clean)
     else:
         opened = open_source(str(dataset), split, config, class_depth, keep_clean)
+        if Labels.parse(labels).kind != AUTO and opened.contents and opened.contents.has_loose:
+            opened = open_source(str(dataset), split, config, 0, keep_clean)
     if class_depth is not None and not (opened.contents and opened.contents.splits):
         raise DataError(
             f"got {option('class_depth', class_depth)} for a dataset whose labels are in a column; expected a "
@@ -215,10 +222,10 @@ def known_columns(
 ) -> tuple[Columns, str]:
     """The columns to look at; without labels, and with what is wrong, where they cannot be found."""
     try:
-        columns = columns_of(dataset, image, label)
-        if columns.label:
+        columns, labels = columns_of(dataset, image, label), Labels.parse(labels)
+        if columns.label and labels.kind == AUTO:
             return columns, ""
-        found = Labels.parse(labels).found_in(dataset, label)
+        columns, found = replace(columns, label=None), labels.found_in(dataset, label)
         if found.kind in (AUTO, NONE):
             maybe = unnamed_candidates(dataset) if found.kind == AUTO else []
             hint = f" If {maybe[0]!r} is the label: {option('label_column', maybe[0])}." if maybe else ""

@@ -73,7 +73,8 @@ def protect_like(
             f"got {str(run)!r}, which keeps nothing for images that it has not seen; expected a run of one owner's "
             f"images, or one that was protected with {option('on_unseen', 'craft', '--craft-unseen')}"
         )
-    data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config)
+    depth = 0 if protection.columns.label is None else None  # of one owner's pictures folders are no classes
+    data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config, depth)
     data = _readable(_columns_of(data, protection), protection.columns, skip_unreadable)
     with atomic_folder(Path(output)) as folder:
         return compare(_written(protection, data, folder, image_format), protection.budget)

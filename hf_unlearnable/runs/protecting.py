@@ -183,13 +183,15 @@ def protect(
     if name and origin is not None:
         raise RecipeError(f"got an origin for {name!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
-    opened = open_dataset(dataset, split, config, class_depth, keep_clean)
+    opened = open_dataset(dataset, split, config, class_depth, keep_clean, labels)
+    class_depth = opened.class_depth
     if name:
         origin = Origin.at(name, split=opened.split, config=config, class_depth=class_depth)
     elif isinstance(dataset, DatasetDict):
         origin = origin and replace(origin, split=opened.split)
     opened = replace(opened, dataset=columns_left(opened.dataset, drop_columns, image_column, label_column))
     columns = columns_of(opened.dataset, image_column, label_column)
+    by_label = columns if labels.kind == AUTO else replace(columns, label=None)
     beside = open_others(others, others_split)
     recipe: Recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     recipe.check(surrogate, beside)
@@ -199,7 +201,7 @@ def protect(
     note = check_orientation(released, columns.image)
     found, skipped = looked_at(
         opened,
-        columns,
+        by_label,
         accelerator,
         allowed={"leave_out": leave_out, "skip_unreadable": skip_unreadable},
         intake=intake,
@@ -212,12 +214,11 @@ def protect(
         progress=progress,
     )
     if unlabelled == "drop":
-        skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, columns).tolist()}))
+        skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, by_label).tolist()}))
     kept = np.setdiff1d(np.arange(len(released)), skipped)
     held_out = None
     if hold_out is not None:
-        stratified = columns if labels.kind == AUTO else replace(columns, label=None)
-        drawn = draw_held_out(released.select(kept), stratified, hold_out, recipe.seed)
+        drawn = draw_held_out(released.select(kept), by_label, hold_out, recipe.seed)
         held_out = released.select(kept[drawn])
         skipped = tuple(sorted({*skipped, *kept[drawn].tolist()}))
         kept = kept[~drawn]

@@ -210,6 +210,18 @@ def test_folders_of_kinds_get_the_slow_method_too(desk, visit):
     assert min(quick, slow) > 0  # which is longer is for the clock to say
 
 
+@pytest.mark.parametrize(("by_folder", "count"), [(True, 8), (False, 9)])
+def test_pictures_beside_folders_belong_where_folders_are_no_kinds(by_folder, count, tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"{kind}/{number}.png" for kind in ("sea", "town") for number in range(4)]
+    for name in [*names, "loose.png"]:
+        (tmp_path / work.PICTURES / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / work.PICTURES / name)
+    looked = work.look(tmp_path, ROOM, ())
+    assert work.protect(tmp_path, looked, "texture", Budget(8), by_folder=by_folder).pictures == count
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_push_takes_the_token_that_was_typed_and_keeps_it_nowhere(desk, visit, name, hub):
     write_pictures(visit.home / "pictures", 3)

@@ -89,6 +89,46 @@ def test_a_method_that_tells_classes_apart_refuses_one_owner_before_it_looks_and
         protect(folder, tmp_path / "x", method="mi-ue", progress=False)
 
 
+@pytest.fixture
+def nest(folder, tmp_path):
+    """An owner's folders, with a picture beside them."""
+    files = sorted(folder.iterdir())
+    for place, part in (("2024/march", files[:6]), ("2025", files[6:11]), (".", files[11:12])):
+        (tmp_path / "nest" / place).mkdir(parents=True, exist_ok=True)
+        for file in part:
+            shutil.copy(file, tmp_path / "nest" / place)
+    return tmp_path / "nest"
+
+
+def test_pictures_beside_folders_belong_where_folders_are_no_classes(nest, tmp_path):
+    dry = run("protect", nest, "--labels", "none", "--dry-run").output
+    told = run("protect", nest, "--labels", "none", "--output", tmp_path / "x").output
+    for said in (dry, told):
+        assert "Found: 12 images" in said
+        assert "No classes: all images belong, whatever folder they lie in." in said
+        assert "Classes:" not in said
+    files = {str(file.relative_to(tmp_path / "x" / "images")) for file in (tmp_path / "x" / "images").rglob("*.png")}
+    assert {"picture 11.png", "2025/picture 06.png", "2024/march/picture 00.png"} <= files
+    assert len(files) == 12
+    assert verify(tmp_path / "x").images == 12  # opens the originals again
+    made = protect(nest, tmp_path / "y", labels="none", progress=False)
+    assert len(made.dataset) == 12
+    refused = run("protect", nest, "--output", tmp_path / "z", code=1)  # here folders are classes
+    assert "beside the class folders" in str(refused.exception)
+
+
+def test_like_takes_pictures_beside_folders(out, nest, tmp_path):
+    run("protect", nest, "--like", out, "--output", tmp_path / "x")  # warnings are errors
+    assert len(list((tmp_path / "x").rglob("*.png"))) == 12
+
+
+def test_folders_stay_a_column_where_all_pictures_lie_in_them(nest, tmp_path):
+    (nest / "picture 11.png").unlink()
+    made = protect(nest, tmp_path / "x", labels="none", progress=False)
+    assert made.dataset.features["label"].names == ["2024/march", "2025"]
+    assert made.intake.classes == {}
+
+
 def test_measure_among_others_and_show_it(out, others, hub, name):
     words = ("measure", out, "--owner", "--others", others, "--victim", "knn", "--seeds", "1", "--epochs", "1")
     told = run(*words).output
