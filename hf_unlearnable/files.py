@@ -153,6 +153,11 @@ def _umask() -> int:
     return umask
 
 
+def local_path(named: str | os.PathLike[str]) -> Path:
+    """A path as somebody gave it, with ``~`` for a home: shells leave that where it does not begin a word."""
+    return Path(os.path.expanduser(named))
+
+
 def place_of(output: Path) -> Path:
     """Where an output goes, absolute: what a symbolic link points to, for one.
 

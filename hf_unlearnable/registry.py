@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from hf_unlearnable.errors import PluginError, RecipeError, UnlearnableError, first_line, worded
+from hf_unlearnable.files import local_path
 from hf_unlearnable.settings import hints_of
 
 T = TypeVar("T")
@@ -277,7 +278,7 @@ def load_plugin(module: str | PathLike[str]) -> types.ModuleType:
         PluginError: there is no such module or file, or it cannot be imported.
     """
     text = fspath(module)
-    file = Path(text).expanduser().absolute() if isinstance(module, PathLike) or text.endswith(".py") else None
+    file = local_path(text).absolute() if isinstance(module, PathLike) or text.endswith(".py") else None
     if file is not None and not file.is_file():
         raise PluginError(f"got the plugin {text!r}, where there is no file; expected a .py file or a module's name")
     try:

@@ -27,6 +27,7 @@ from hf_unlearnable.benchmark.protocol import (
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, first_line
 from hf_unlearnable.evaluation.thieves import Thief
+from hf_unlearnable.files import local_path
 from hf_unlearnable.methods import Method
 
 T = TypeVar("T")
@@ -132,7 +133,7 @@ def text_of(file: str | Path) -> str:
     if str(file) in SUITES:
         return (files("hf_unlearnable.benchmark") / "suites" / f"{file}.yaml").read_text(encoding="utf-8")
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return local_path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(
             f"got the configuration {str(file)!r}, which cannot be read ({first_line(error)}); expected a YAML file, "
@@ -265,7 +266,7 @@ class _Reader:
         if dataset not in datasets:
             raise self.fail(f"{path}.dataset", dataset, f"one of the datasets above: {', '.join(datasets)}")
         split = self.text(path, given, "split", "train")
-        public = "" if Path(source).expanduser().exists() else source
+        public = "" if local_path(source).exists() else source
         other = Elsewhere(name=self.text(path, given, "name"), source=source, split=split, public=public)
         return other, dataset, self.named(f"{path}.budget", given.get("budget", "8/255"), Budget.parse)
 

@@ -18,7 +18,7 @@ from hf_unlearnable.benchmark.rows import Row, Table, tables_of, thief_name
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX
 from hf_unlearnable.evaluation.report import NO_DEFENCE
-from hf_unlearnable.files import atomic_write, in_words
+from hf_unlearnable.files import atomic_write, in_words, local_path
 from hf_unlearnable.reports.rendering import plain_markdown, templates_of
 from hf_unlearnable.version import __version__
 
@@ -38,7 +38,7 @@ def write_pages(runs: Iterable[str | PathLike[str]], output: str | PathLike[str]
     Raises:
         DataError: not a single row can be told.
     """
-    folders, target = [Path(run) for run in runs], Path(output)
+    folders, target = [local_path(run) for run in runs], local_path(output)
     tables = tables_of(folders)
     if not tables:
         raise DataError(

@@ -25,7 +25,7 @@ from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import DataError, OutputError, UnlearnableError
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
-from hf_unlearnable.files import atomic_write, held, private_folder, require_writable
+from hf_unlearnable.files import atomic_write, held, local_path, private_folder, require_writable
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.training.processes import default_accelerator
@@ -370,7 +370,7 @@ def run(
         OutputError: the folder holds the run of another configuration.
         UnlearnableError: as the parts raise them.
     """
-    folder = Path(output).absolute()
+    folder = local_path(output).absolute()
     require_config(folder, text)
     work = Work.plan(config, folder, say)
     private_folder(folder / PROTECTED)

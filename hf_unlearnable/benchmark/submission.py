@@ -15,6 +15,7 @@ from hf_unlearnable.benchmark.protocol import NONE, protocol_digest
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord
 from hf_unlearnable.benchmark.running import CONFIG, Work
 from hf_unlearnable.errors import DataError, SourceError, UnlearnableError
+from hf_unlearnable.files import local_path
 from hf_unlearnable.training.processes import default_accelerator
 
 APART = 0.1  # of accuracy: how far another machine, or other versions, may end from what was told
@@ -68,7 +69,7 @@ def check(row: str | PathLike[str], *, repeat: int = 1, progress: bool = True) -
         DataError: something is not as it was told; all of it is named.
         UnlearnableError: the configuration, or a dataset, cannot be used.
     """
-    path = Path(row)
+    path = local_path(row)
     folder = path.parent.parent if path.is_file() else path
     if not (folder / CONFIG).is_file():
         raise SourceError(

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from hf_unlearnable.errors import RecipeError, SourceError, first_line
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.files import atomic_write, local_path
 
 NAME = "command.yaml"
 
@@ -32,7 +32,7 @@ def read_options(context: typer.Context, file: Path | None) -> Path | None:
     import yaml
 
     try:
-        given = yaml.safe_load(file.read_text())
+        given = yaml.safe_load(local_path(file).read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(
             f"got --config {file}, which cannot be read ({first_line(error)}); expected a YAML file of options. The "

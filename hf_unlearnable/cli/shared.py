@@ -23,6 +23,7 @@ from typer.core import TyperCommand
 
 from hf_unlearnable.cli.options_file import read_options
 from hf_unlearnable.errors import UnlearnableError, command_line_words
+from hf_unlearnable.files import local_path
 from hf_unlearnable.progress import no_progress
 
 Images = Annotated[str | None, typer.Option("--image-column", help="Image column; found when there is only one.")]
@@ -108,6 +109,13 @@ FORESEEN = (UnlearnableError, OSError, USAGE)
 _facts: dict[str, Any] = {}
 
 
+def _at_home(value: Any) -> Any:
+    """Paths among the options as ``local_path`` takes them; names of datasets are opened so."""
+    if isinstance(value, list):
+        return [_at_home(one) for one in value]
+    return local_path(value) if isinstance(value, Path) else value
+
+
 def found(**facts: Any) -> None:
     """Keep what the command found or made, for ``--json``."""
     _facts.update(facts)
@@ -120,6 +128,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(context: typer.Context, **given: Any) -> None:
         shared = {name: given.pop(name) for name in EVERY}
+        given = {name: _at_home(value) for name, value in given.items()}
         if "context" in own.parameters:
             given["context"] = context
         with _spoken(str(context.info_name), shared["as_json"], shared["quiet"], shared["verbose"]):

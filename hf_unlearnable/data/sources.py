@@ -28,6 +28,7 @@ from hf_unlearnable.data.kinds import METADATA, is_junk
 from hf_unlearnable.data.patience import Patience
 from hf_unlearnable.data.trees import is_archive
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, SourceError, first_line
+from hf_unlearnable.files import local_path
 from hf_unlearnable.settings import refuse_ignored
 
 ANSWER = 10.0  # seconds to wait for the Hub's word on whether it has a dataset
@@ -109,7 +110,7 @@ def open_source(
 def _open(
     source: str, split: str | None, config: str | None, class_depth: int | None, keep_clean: Sequence[str]
 ) -> Source:
-    path = Path(source).expanduser()
+    path = local_path(source)
     try:
         if path.is_dir() or (path.is_file() and is_archive(path.name)):
             return _open_folder(path, split, config, class_depth, keep_clean, source)

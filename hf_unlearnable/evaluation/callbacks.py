@@ -36,7 +36,7 @@ from hf_unlearnable.data.image_set import chance_of
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import check_rows, count_predictions
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.version import versions
 
@@ -341,7 +341,7 @@ def _trackers(args: TrainingArguments) -> list[TrainerCallback]:
 
 def _read_baseline(file: str | os.PathLike[str]) -> float:
     try:
-        return float(read_json(Path(file))["last"][CLEAN])
+        return float(read_json(local_path(file))["last"][CLEAN])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(
             f"got the baseline {str(file)!r}, from which no accuracy could be read ({type(error).__name__}: {error}); "

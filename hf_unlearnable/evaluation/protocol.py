@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import cast
 
 from accelerate import Accelerator
@@ -22,6 +21,7 @@ from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.side_by_side import Bench, Group, chosen_count, side_by_side
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
 from hf_unlearnable.evaluation.victims import Trial, split
+from hf_unlearnable.files import local_path
 from hf_unlearnable.models.classical import Classical
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
@@ -171,7 +171,7 @@ def learnability(
     cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
     groups = _assigned(cells, accelerator)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(keep_in or scratch).absolute()
+        folder = local_path(keep_in or scratch).absolute()
         bench = opened.victims(accelerator, folder)
         total = sum(bench.steps(cell) for group in groups for _, cell, _ in group)
         count = num_proc or chosen_count(opened, total * training.batch_size, len(groups), accelerator)

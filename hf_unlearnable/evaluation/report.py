@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, C
 from hf_unlearnable.evaluation.lines import Accuracy, Line
 from hf_unlearnable.evaluation.printed import CANNOT, blocks, overview, sizes
 from hf_unlearnable.evaluation.results import Result
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
 NO_DEFENCE = "none"
@@ -307,7 +306,7 @@ class Report:
         Raises:
             RecipeError: another ending.
         """
-        path = Path(file)
+        path = local_path(file)
         kind = path.suffix.lower()
         if kind in ("", ".json"):
             atomic_write(path, json.dumps(self.as_dict(), indent=2) + "\n", private=private)
@@ -333,7 +332,7 @@ class Report:
             DataError: a damaged one, or of another kind, such as the one that a Trainer callback writes under its name.
         """
         try:
-            return cls.of(read_json(Path(file)))
+            return cls.of(read_json(local_path(file)))
         except DataError as error:
             raise DataError(
                 f"got {str(file)!r}, which cannot be read ({error}); expected the learnability.json that "

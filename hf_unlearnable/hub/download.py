@@ -17,7 +17,7 @@ from huggingface_hub.hf_api import RepoFile
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.sources import ALL
 from hf_unlearnable.errors import DataError, RecipeError, SourceError, first_line, option
-from hf_unlearnable.files import atomic_folder
+from hf_unlearnable.files import atomic_folder, local_path
 from hf_unlearnable.hub.repository import check_name
 from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patiently, require_network, status_of
 from hf_unlearnable.protection.clean_split import same_images
@@ -60,9 +60,10 @@ def pull(
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
-    with atomic_folder(Path(folder)) as scratch:
+    place = local_path(folder)
+    with atomic_folder(place) as scratch:
         _load(repo_id, config, split, revision, token, retry).save_to_disk(scratch)
-    return load_from_disk(str(folder))
+    return load_from_disk(str(place))
 
 
 @patiently

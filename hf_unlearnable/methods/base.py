@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -20,7 +19,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import labelled
 from hf_unlearnable.errors import DataWarning, RecipeError, option
-from hf_unlearnable.files import place_of
+from hf_unlearnable.files import local_path, place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.methods.paper import Paper
@@ -250,8 +249,8 @@ class Method(ABC):
             on_unseen=on_unseen,
             duplicates=duplicates,
             accelerator=accelerator,
-            output=None if output_dir is None else place_of(Path(output_dir)),
-            checkpoints=None if checkpoint_dir is None else Path(checkpoint_dir).absolute(),
+            output=None if output_dir is None else place_of(local_path(output_dir)),
+            checkpoints=None if checkpoint_dir is None else local_path(checkpoint_dir).absolute(),
             checkpoint_every=checkpoint_every,
             cache=cache,
             progress=progress and accelerator.is_main_process,

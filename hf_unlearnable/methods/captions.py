@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hf_unlearnable.data.kinds import METADATA
 from hf_unlearnable.errors import DataError, SourceError, first_line, option
+from hf_unlearnable.files import local_path
 from hf_unlearnable.progress import Progress
 
 CAPTIONS = "captions"
@@ -64,6 +65,7 @@ def embed_captions(dataset: Dataset, column: str, model: str, device: torch.devi
     """
     from transformers import AutoModel, AutoTokenizer  # here: few need them
 
+    model = str(local_path(model)) if model.startswith("~") else model
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         loaded = AutoModel.from_pretrained(model, trust_remote_code=False)

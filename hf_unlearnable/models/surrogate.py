@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
+from hf_unlearnable.files import local_path
 from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.progress import kept_back
 from hf_unlearnable.settings import Positive, check_fields, refuse
@@ -61,6 +62,8 @@ class Surrogate:
             refuse(self, f"a {type(self.model).__name__} as model", f"{expected} of transformers")
         if isinstance(self.model, (bool, int, float, bytes)) or not self.model:
             refuse(self, f"model={self.model!r}", expected)
+        if str(named := self.model if isinstance(self.model, (str, PathLike)) else "").startswith("~"):
+            object.__setattr__(self, "model", str(local_path(named)))
 
     @classmethod
     def of(cls, model: Surrogate | str | PathLike[str] | nn.Module) -> Surrogate:

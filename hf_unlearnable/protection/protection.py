@@ -27,7 +27,15 @@ from hf_unlearnable.data.pixels import check_format, colour_profile, digest, to_
 from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, worded
-from hf_unlearnable.files import atomic_folder, home_of, known_digest, make_private, require_empty, scratch_folder
+from hf_unlearnable.files import (
+    atomic_folder,
+    home_of,
+    known_digest,
+    local_path,
+    make_private,
+    require_empty,
+    scratch_folder,
+)
 from hf_unlearnable.progress import counted
 from hf_unlearnable.protection.arrays import Layout, Noise, Per, Scale, described
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, pattern_for, read_patterns
@@ -69,7 +77,7 @@ class Protection:
 
     def __init__(self, folder: str | PathLike[str], *, image_format: str = "png") -> None:
         check_format(image_format)
-        self.folder = Path(folder).absolute()
+        self.folder = local_path(folder).absolute()
         self.image_format = image_format
         self.count: Callable[[], object] = lambda: None  # called for every file; stays behind where it is pickled
         try:
@@ -112,7 +120,7 @@ class Protection:
         """
         _reopen(str(self.folder), self.digest, self.image_format)
         names = [STORE, DESCRIPTION, *([FILE] if self.description.patterns is not None else [])]
-        with atomic_folder(Path(folder), private=True) as scratch:
+        with atomic_folder(local_path(folder), private=True) as scratch:
             for name in names:
                 shutil.copyfile(self.folder / name, scratch / name)
             _reopen(str(scratch), self.digest, self.image_format)  # and the copy: what the disk made of it
@@ -158,7 +166,7 @@ class Protection:
             BudgetError: not a budget, or perturbations outside of it, with the largest that was found.
             OutputError: ``output_dir`` holds something already.
         """
-        folder = None if output_dir is None else Path(output_dir).absolute()
+        folder = None if output_dir is None else local_path(output_dir).absolute()
         if folder is not None:
             require_empty(folder)
         allowance, columns = Budget.parse(budget), find_columns(dataset, image_column, label_column, needs_label=False)

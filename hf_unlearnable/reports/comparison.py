@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceError
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.protection.privacy import PAGES
@@ -61,7 +61,7 @@ def write_comparison(
             f"got the names {list(names)} for {len(runs)} runs; expected {len(runs)} different names, "
             "none of them empty"
         )
-    page = _checked_output(Path(output) if output is not None else Path(PUBLIC_PAGE if public else PAGE))
+    page = _checked_output(local_path(output) if output is not None else Path(PUBLIC_PAGE if public else PAGE))
     places = [(str(run), RunFolder.find(run)) for run in runs]
     _refuse_twice(places)
     measured = [_Measured.read(given, run) for given, run in places]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from pathlib import Path
 
 from datasets import Dataset, concatenate_datasets
 
@@ -12,6 +11,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.sources import ALL, load_source, open_source
 from hf_unlearnable.errors import DataError, SourceError, option
+from hf_unlearnable.files import local_path
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.inspecting import columns_of, known_columns
@@ -121,7 +121,7 @@ def _ours(run: str | PathLike[str]) -> RunFolder | None:
         SourceError: what is left of such a folder, or a measurement.
         PrivacyError: the private part of one, or something private among what is published.
     """
-    path = Path(run)
+    path = local_path(run)
     if (path.is_file() and path.suffix == ".json") or (path / MEASURED).exists():
         RunFolder.find(path).root  # noqa: B018 - there is none, which it says
     if not path.is_dir():

@@ -14,7 +14,7 @@ from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import load_saved, load_source
 from hf_unlearnable.errors import DataError, PrivacyError, SourceError, option
 from hf_unlearnable.evaluation.report import Report
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.description import DESCRIPTION, Description
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.findings import Audit
@@ -55,12 +55,12 @@ class RunFolder(PathLike[str]):
     """
 
     def __init__(self, folder: str | PathLike[str] | None, measured: str | PathLike[str] | None = None) -> None:
-        self.given = Path(folder if folder is not None else measured or ".")
+        self.given = local_path(folder if folder is not None else measured or ".")
         self.folder = None if folder is None else self.given.absolute()
         if measured is not None:
-            self.measured = Path(measured)
+            self.measured = local_path(measured)
         elif folder is not None:
-            self.measured = _report_folder(Path(folder)) / MEASURED
+            self.measured = _report_folder(self.given) / MEASURED
         else:
             raise TypeError("RunFolder needs a folder or a measurement")
 
@@ -94,7 +94,7 @@ class RunFolder(PathLike[str]):
             SourceError: nothing there to report on.
             PrivacyError: the private part of a run.
         """
-        path = Path(run)
+        path = local_path(run)
         if path.is_file():
             return cls(None, path)
         if (path / MEASURED).exists():

@@ -19,6 +19,7 @@ from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.sources import ALL, Source, choose, open_source
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
+from hf_unlearnable.files import local_path
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import source_paths
@@ -77,7 +78,7 @@ def intake(
         decode=decode,
         image_format=image_format,
         budget=Budget.parse(budget),
-        output=Path(output),
+        output=local_path(output),
         copies=copies_of(opened.dataset, columns.image, image_files),
         progress=progress,
     )
@@ -138,7 +139,7 @@ def check_not_protected(dataset: Dataset | DatasetDict | str | PathLike[str]) ->
         parts = dataset.values() if isinstance(dataset, DatasetDict) else [dataset]
         places = [Path(file["filename"]) for part in parts for file in part.cache_files]
     else:
-        places = [Path(dataset).expanduser()]
+        places = [local_path(dataset)]
     for place in (place.resolve() for place in places if place.exists()):
         for run in (RunFolder(folder) for folder in (place, *place.parents) if folder.name):  # without the root
             if run.is_complete and _is_protected(place, run):

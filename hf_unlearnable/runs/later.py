@@ -18,7 +18,7 @@ from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, option
-from hf_unlearnable.files import atomic_folder, require_empty
+from hf_unlearnable.files import atomic_folder, local_path, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.runs.folder import RunFolder
@@ -66,7 +66,7 @@ def protect_like(
     """
     check_format(image_format)
     protection = RunFolder.open(run).protection
-    require_empty(Path(output))
+    require_empty(local_path(output))
     check_not_protected(pictures)
     if protection.description.patterns is None:
         raise RecipeError(
@@ -76,7 +76,7 @@ def protect_like(
     depth = 0 if protection.columns.label is None else None  # of one owner's pictures folders are no classes
     data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config, depth)
     data = _readable(_columns_of(data, protection), protection.columns, skip_unreadable)
-    with atomic_folder(Path(output)) as folder:
+    with atomic_folder(local_path(output)) as folder:
         return compare(_written(protection, data, folder, image_format), protection.budget)
 
 

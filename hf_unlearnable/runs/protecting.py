@@ -23,7 +23,7 @@ from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source
 from hf_unlearnable.errors import CheckpointError, DataError, DataWarning, OutputError, RecipeError, option
-from hf_unlearnable.files import place_of, require_empty, resumable, work_folders
+from hf_unlearnable.files import local_path, place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
 from hf_unlearnable.methods.labelling import AUTO, Labels, is_one_class
 from hf_unlearnable.progress import whole
@@ -168,7 +168,7 @@ def protect(
         DataWarning: as ``Method.fit`` does; and images that came out as they went in, of all that were read back.
     """
     chosen = Method.parse(method) if isinstance(method, str) else method
-    allowance, target = Budget.parse(budget), Path(output)
+    allowance, target = Budget.parse(budget), local_path(output)
     labels = Labels.parse(labels)
     check_format(image_format)
     check_names(names)
@@ -336,7 +336,7 @@ def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> No
     Raises:
         OutputError: it is one of these.
     """
-    there, here = Path(dataset).expanduser().resolve(), place_of(Path(output)).resolve()
+    there, here = local_path(dataset).resolve(), place_of(local_path(output)).resolve()
     if there.exists() and (here == there or there in here.parents or here in there.parents):
         raise OutputError(
             f"got the output {str(output)!r} for the images in {str(there)!r}; expected neither to lie in the other: "
@@ -346,7 +346,7 @@ def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> No
 
 def unfinished(output: str | PathLike[str]) -> Path | None:
     """The private folder that an unfinished ``protect`` left to go on from; None if there is none."""
-    _, checkpoints = work_folders(Path(output))
+    _, checkpoints = work_folders(local_path(output))
     return checkpoints.parent if any(checkpoints.glob("*.json")) else None
 
 

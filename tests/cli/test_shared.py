@@ -16,11 +16,11 @@ from helpers.datasets import ROOT, make_dataset
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from hf_unlearnable import DataError, RecipeError, SourceError
+from hf_unlearnable import DataError, Protection, RecipeError, SourceError, Surrogate, verify
 from hf_unlearnable.cli import app, main
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.errors import command_line_words
-from hf_unlearnable.runs import protect
+from hf_unlearnable.runs import RunFolder, protect, protect_like
 
 COMMANDS = get_command(app).commands
 
@@ -249,3 +249,33 @@ def test_an_empty_name_of_a_method_is_not_the_default(source, tmp_path):
     assert "got the method ''" in str(done.exception)
     with pytest.raises(RecipeError, match="got the method ''"):
         protect(source / "photos", tmp_path / "out", method="")
+
+
+def test_the_home_folder_is_meant_wherever_a_path_is_named(tmp_path, monkeypatch):
+    """A shell leaves ``~`` as it is in ``--output=~/out`` and in a file of options."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    make_dataset(24).remove_columns("label").save_to_disk(tmp_path / "home" / "photos")
+    (tmp_path / "home" / "options.yaml").write_text("output: ~/second")
+    for words in (
+        ["protect", "~/photos", "--output=~/first"],
+        ["protect", "~/photos", "--config=~/options.yaml"],
+        ["protect", "~/photos", "--like=~/first", "--output=~/later"],
+        ["verify", "~/first", "--clean=~/photos"],
+        ["clean", "~/first"],
+    ):
+        done = command(*words)
+        assert done.exit_code == 0, done.output
+    run = protect("~/photos", "~/third", labels="none", progress=False)
+    protect_like("~/first", "~/photos", "~/latest")
+    assert verify("~/third") == run.verification
+    assert len(Protection.from_pretrained(RunFolder("~/third").perturbations)) == 24
+    run.protection.save_pretrained("~/kept")
+    assert len(Protection("~/kept")) == 24
+    assert Surrogate("~/network").model == str(tmp_path / "home" / "network")
+    made = {"first", "second", "later", "third", "latest", "kept"}
+    assert made <= {path.name for path in (tmp_path / "home").iterdir()}
+    assert list((tmp_path / "here").iterdir()) == []
+    assert "where there is nothing" in str(command("protect", "~nobody-at-all/x", "--output", "~/x").exception)
