@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 from datasets import Dataset
 from datasets import Image as ImageFeature
@@ -14,7 +20,8 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pixels import encode, split_alpha, to_image
 from hf_unlearnable.data.reading import read_pixels, reading_row
-from hf_unlearnable.files import home_of, in_words, place_of
+from hf_unlearnable.errors import OutputError
+from hf_unlearnable.files import home_of, in_words, place_of, work_folders
 
 SAMPLE = 8  # images
 CROP = 512  # pixels a side of what is encoded of each
@@ -29,7 +36,8 @@ class DiskSpace:
         png: of the protected images.
         webp: likewise.
         copies: how often they are written: as a dataset, and perhaps as files.
-        free: on the disk of the output.
+        free: on the disk of the output, with what an unfinished run left there to go on from.
+        place: the folder of the output.
     """
 
     now: int
@@ -37,10 +45,28 @@ class DiskSpace:
     webp: int
     copies: int
     free: int
+    place: str = ""
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, Any]:
         """Names and values."""
         return asdict(self)
+
+    def needed(self, image_format: str) -> int:
+        """Bytes of all that is written."""
+        return self.copies * (self.png if image_format == "png" else self.webp)
+
+    def check(self, image_format: str) -> None:
+        """Refuse to begin where there is less than half of the room that will be needed, by the estimate.
+
+        Raises:
+            OutputError: there is.
+        """
+        if 2 * self.free < self.needed(image_format):
+            raise OutputError(
+                f"got the output {self.place!r}, on a disk with {in_words(self.free)} free; expected about "
+                f"{in_words(self.needed(image_format))} for the protected images. Make room there, or name an output "
+                f"on another disk"
+            )
 
     def told(self, image_format: str) -> str:
         """What to expect, and what would take less."""
@@ -52,8 +78,8 @@ class DiskSpace:
         ]
         if image_format == "png" and self.webp < 0.9 * self.png:
             lines.append(f"--image-format webp takes about {in_words(self.webp)}, and longer to write.")
-        if self.copies * size > self.free:
-            lines.append(f"Only {in_words(self.free)} are free there.")
+        if self.needed(image_format) > self.free:
+            lines.append(f"Only {in_words(self.free)} are free on the disk of {self.place!r}.")
         return " ".join(lines)
 
 
@@ -106,5 +132,33 @@ def expected_space(
         png=int(sizes["png"] * scale),
         webp=int(sizes["webp"] * scale),
         copies=copies,
-        free=shutil.disk_usage(home).free,
+        free=shutil.disk_usage(home).free + sum(file.stat().st_size for file in _left(place)),
+        place=str(output),
     )
+
+
+def _left(place: Path) -> Iterator[Path]:
+    """The files of an unfinished run, which are taken on or replaced."""
+    return (file for file in work_folders(place)[0].parent.rglob("*") if file.is_file())
+
+
+@contextmanager
+def full_disk_told(output: Path) -> Iterator[None]:
+    """Say of a disk that turns out full while an output is made which one it may be, and what to do.
+
+    Raises:
+        OutputError: there is no room left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        places = (home_of(place_of(output)), Path(datasets.config.HF_DATASETS_CACHE), Path(tempfile.gettempdir()))
+        there = {str(one): in_words(shutil.disk_usage(one).free) for one in places if one.exists()}
+        room = ", ".join(f"{free} in {one}" for one, free in there.items())
+        raise OutputError(
+            f"got a full disk while the output {str(output)!r} was made; expected room where it and what is cached on "
+            f"the way are written. Now there are free: {room}. Make room where there is little, or name an output on "
+            f"another disk"
+        ) from error

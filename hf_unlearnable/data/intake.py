@@ -144,7 +144,7 @@ class Intake:
         )
 
     def check(self, *, leave_out: bool = False, skip_unreadable: bool = False) -> None:
-        """Refuse what would be lost in silence.
+        """Refuse what would be lost in silence, and what there is no room for.
 
         Args:
             leave_out: files that may be images, and are not protected, are left out on purpose.
@@ -152,6 +152,7 @@ class Intake:
 
         Raises:
             DataError: naming all of them, by reason.
+            OutputError: the disk of the output has less than half of the room that will be needed.
         """
         pictures = [file for file in self.left_out if file.picture]
         lost = []
@@ -167,6 +168,8 @@ class Intake:
             raise DataError("got " + "\nand ".join(lost))
         if len(self.broken) == self.images:
             raise DataError(f"got {self.images} images, of which none can be read; expected at least two of each class")
+        if self.space:
+            self.space.check(self.image_format)
 
     def needed(
         self, *, leave_out: bool = False, skip_unreadable: bool = False, drop_unlabelled: bool = False

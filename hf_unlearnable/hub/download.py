@@ -14,6 +14,7 @@ from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
+from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.sources import ALL
 from hf_unlearnable.errors import DataError, RecipeError, SourceError, first_line, option
@@ -61,7 +62,7 @@ def pull(
         HubError: the Hub could not be reached or failed for good.
     """
     place = local_path(folder)
-    with atomic_folder(place) as scratch:
+    with full_disk_told(place), atomic_folder(place) as scratch:
         _load(repo_id, config, split, revision, token, retry).save_to_disk(scratch)
     return load_from_disk(str(place))
 

@@ -13,6 +13,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from hf_unlearnable.data.columns import Columns, unlabelled
+from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.inspection import Inspection, named
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
@@ -76,7 +77,7 @@ def protect_like(
     depth = 0 if protection.columns.label is None else None  # of one owner's pictures folders are no classes
     data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config, depth)
     data = _readable(_columns_of(data, protection), protection.columns, skip_unreadable)
-    with atomic_folder(local_path(output)) as folder:
+    with full_disk_told(local_path(output)), atomic_folder(local_path(output)) as folder:
         return compare(_written(protection, data, folder, image_format), protection.budget)
 
 

@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import columns_left, find_columns, without_columns
+from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.image_set import several_expected
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
@@ -255,6 +256,7 @@ def protect(
     fit = recipe.parts()
     parts = {"reading images": 0.2, **fit, "protecting images": 0.5, "comparing images": 0.8} if fit else {}
     with (
+        full_disk_told(target),
         resumable(target, overwrite=overwrite) as (result, checkpoints),
         whole(f"protecting {len(data)} images", parts, enabled=progress),
     ):

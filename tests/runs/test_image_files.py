@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +15,11 @@ from datasets import load_dataset
 from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 
-from hf_unlearnable import Budget, DataError, RecipeError, SourceError, verify
+from hf_unlearnable import Budget, DataError, OutputError, RecipeError, SourceError, verify
 from hf_unlearnable.data.disk_space import expected_space
 from hf_unlearnable.files import file_digest
 from hf_unlearnable.protection.remaining import Remaining
-from hf_unlearnable.runs import RunFolder, protect
+from hf_unlearnable.runs import RunFolder, intake, protect, protect_like
 from hf_unlearnable.runs.image_files import names_of
 from hf_unlearnable.runs.written_files import check_files
 
@@ -246,6 +248,31 @@ def test_the_room_that_is_expected(photos, tmp_path):
     written = sum(path.stat().st_size for path in run.folder.images.rglob("*.png"))
     assert space.png == pytest.approx(written, rel=0.3)
     assert "written twice, as a dataset and as files" in space.told("png")
+
+
+def test_a_disk_without_room_is_told_before_the_work(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=1000))
+    with pytest.raises(OutputError, match=r"out', on a disk with 1\.0 kB free; expected about .* kB for the protected"):
+        protect(photos, tmp_path / "out", method="texture", progress=False)
+    assert not list(tmp_path.glob(".out*"))
+    said = str(intake(photos, output=tmp_path / "out", progress=False))
+    assert f"Only 1.0 kB are free on the disk of {str(tmp_path / 'out')!r}." in said
+
+
+@pytest.mark.parametrize("begin", [protect, protect_like])
+def test_a_disk_that_turns_out_full_is_told_with_the_places_that_are_written_to(begin, photos, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = protect(photos, tmp_path / "run", method="texture", labels="none", progress=False)
+    monkeypatch.setattr("hf_unlearnable.runs.protecting.release", full)
+    monkeypatch.setattr("hf_unlearnable.runs.later.encode", full)
+    arguments = (run, photos) if begin is protect_like else (photos,)
+    options = {} if begin is protect_like else {"method": "texture", "progress": False}
+    with pytest.raises(OutputError, match=r"full disk while the output .*out.* free: .* in .*Make room") as raised:
+        begin(*arguments, tmp_path / "out", **options)
+    assert f" in {tmp_path}" in str(raised.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_clean_removes_copies_on_request(photos, tmp_path):
