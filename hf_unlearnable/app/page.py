@@ -12,6 +12,7 @@ from hf_unlearnable.app.jobs import Stopped
 from hf_unlearnable.app.visits import Visit, Visits
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import UnlearnableError
+from hf_unlearnable.hub.repository import Pushed
 from hf_unlearnable.methods.mi_ue import MIUE
 from hf_unlearnable.methods.texture import Texture
 from hf_unlearnable.progress import duration
@@ -173,7 +174,7 @@ class Desk:
             job = visit.job(work.push, visit.home, repo_id.strip(), token.strip(), private=not public)
             for step in job.steps():
                 yield words.progress(step), ""
-            pushed: work.Pushed = job.result
+            pushed: Pushed = job.result
             warning = words.told(pushed.warning, "warning") if pushed.warning else ""
             yield words.told(f"Pushed: {pushed.url}") + warning, ""
         except Stopped:

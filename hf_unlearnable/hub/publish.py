@@ -205,7 +205,7 @@ def _told_replaced(repository: Repository, config: str, images: int) -> str:
     command = shlex.join(["hf-unlearnable", "pull", repository.repo_id, "--revision", before, "--output", "FOLDER"])
     get = worded(python=command, shell=command, browser=f"commit {before[:8]} in its history on the Hub")
     return (
-        f"{repository.repo_id} had other images{had}, which were replaced by these {images:,}. They are still in its "
+        f"{repository.repo_id} had other images or columns{had}, which were replaced by these {images:,} images. They are still in its "
         f"earlier commits: {get}"
     )
 

@@ -102,7 +102,7 @@ def test_images_that_are_replaced_by_those_of_another_run_are_told(out, small, n
     another = make_output(tmp_path / "other", few, other, str(tmp_path / "few"))
     assert push(another, name, revision="draft").warning == ""  # on a branch of its own
     assert push(another, name, split="second").warning == ""  # beside
-    with pytest.warns(DataWarning, match=r"had other images \(rows before: train 48, second 16\)") as caught:
+    with pytest.warns(DataWarning, match=r"had other images or columns \(rows before: train 48, second 16\)") as caught:
         pushed = push(another, name)
     assert str(caught[0].message) == pushed.warning
     assert "replaced by these 16" in pushed.warning
