@@ -47,6 +47,7 @@ from hf_unlearnable.protection.releasing import AnyDataset, as_file, protect_as_
 from hf_unlearnable.protection.resample import resample_and_apply
 from hf_unlearnable.protection.store import Store
 from hf_unlearnable.protection.verification import Verification, compare
+from hf_unlearnable.settings import check_arguments
 
 STORE = "perturbations.arrow"
 
@@ -126,6 +127,7 @@ class Protection:
             _reopen(str(scratch), self.digest, self.image_format)  # and the copy: what the disk made of it
 
     @classmethod
+    @check_arguments
     def from_arrays(
         cls,
         noise: Any,

@@ -23,6 +23,7 @@ from hf_unlearnable.protection.description import IMPORTED
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.runs.protected_run import ProtectedRun
 from hf_unlearnable.runs.protecting import protect
+from hf_unlearnable.settings import check_arguments
 
 ENDINGS = (".npy", ".pt", ".pth", ".safetensors")
 
@@ -126,6 +127,7 @@ class Imported:
         )
 
 
+@check_arguments
 def import_noise(
     noise: Any,
     dataset: Dataset | str | PathLike[str],

@@ -110,6 +110,23 @@ def test_what_is_told_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("told", "choices"),
+    [
+        ({"layout": "NCHW"}, r"layout=NCHW; expected one of 'nchw', 'nhwc'"),
+        ({"layout": "hwc"}, r"layout='hwc'; expected one of 'nchw', 'nhwc'"),
+        ({"scale": 7}, r"scale=7; expected one of 1, 255"),
+        ({"per": "images"}, r"per='images'; expected one of 'image', 'class'"),
+    ],
+)
+def test_what_is_told_is_one_of_the_choices(told, choices, tmp_path):
+    with pytest.raises(RecipeError, match=f"from_arrays: got {choices}"):
+        released(LEVELS, tmp_path, **told)
+    with pytest.raises(RecipeError, match=f"import_noise: got {choices}"):
+        import_noise(LEVELS, DATA, tmp_path / "run", budget=8, **told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("noise", "error", "message"),
     [
         (LEVELS[:5], DataError, r"got 5 perturbations; expected 12, one for each image of the dataset, or 3"),
