@@ -77,8 +77,12 @@ class Originals:
     @property
     def first_copies(self) -> NDArray[np.int64]:
         """(N,) for every image the number of the first row with the same pixels: its own where there is none before."""
-        _, first, group = np.unique(self.contents.view(COMPARABLE), return_index=True, return_inverse=True)
-        return np.asarray(first[group.reshape(-1)])
+        return _first_rows(self.contents)
+
+    @property
+    def first_twins(self) -> NDArray[np.int64]:
+        """(N,) likewise, of the first row with the same pixels and the same label: a protection knows them as one."""
+        return _first_rows(self.digests)
 
     @property
     def several_labels(self) -> NDArray[np.int64]:
@@ -87,6 +91,11 @@ class Originals:
         digests = self.digests.view(COMPARABLE)
         other = np.flatnonzero(digests != digests[first])
         return np.flatnonzero(np.isin(first, first[other]))
+
+
+def _first_rows(digests: NDArray[np.void]) -> NDArray[np.int64]:
+    _, first, group = np.unique(digests.view(COMPARABLE), return_index=True, return_inverse=True)
+    return np.asarray(first[group.reshape(-1)])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.data.reading import Survey, image_mode
+from hf_unlearnable.data.reading import NAMED, Survey, image_mode
 from hf_unlearnable.errors import BudgetError, DataError, RecipeError, option
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.protection.description import IMPORTED, Description
@@ -137,7 +137,8 @@ def described(
         progress: show a bar.
 
     Raises:
-        DataError: images that cannot be read, of other channels than the perturbations, or that nothing would change.
+        DataError: images that cannot be read, of other channels than the perturbations, or that nothing would change;
+            or perturbations that differ for one and the same image.
     """
     import torch  # here, so that a process that only protects does not load it
 
@@ -166,6 +167,7 @@ def described(
             f"Are they of another scale? {option('scale', 1)} is for images from 0 to 1, {option('scale', 255)} for "
             f"levels"
         )
+    _check_copies(levels, originals.first_twins)
     description = Description(
         method={"name": IMPORTED, "per": noise.per},
         budget=budget,
@@ -184,6 +186,19 @@ def described(
         versions=versions(),
     )
     return description, ((originals.digests[part], levels[part]) for part in parts)
+
+
+def _check_copies(levels: NDArray[Any], first: NDArray[np.int64]) -> None:
+    """Refuse several perturbations of one image: it is recognised by its pixels and label, and can only get one."""
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    differ = [row for row in copies if not np.array_equal(levels[row], levels[first[row]])]
+    if differ:
+        named = ", ".join(f"{row} ({first[row]})" for row in differ[:NAMED]) + (", …" if len(differ) > NAMED else "")
+        raise DataError(
+            f"got other perturbations for {len(differ)} rows than for an earlier row with the same image and label: "
+            f"{named}; expected the same, since images are recognised by them. Leave the copies out, with their "
+            f"perturbations"
+        )
 
 
 def _array(values: Any) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import shlex
 import numpy as np
 import pytest
 import torch
+from datasets import concatenate_datasets
 from helpers.datasets import make_dataset, pixels_of
 from huggingface_hub import DatasetCard
 from safetensors.torch import save_file
@@ -144,6 +145,15 @@ def test_what_cannot_be_taken_over(noise, error, message, tmp_path):
     with pytest.raises(error, match=message):
         released(noise, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_image_cannot_have_two_perturbations(tmp_path):
+    twice = concatenate_datasets([DATA, DATA])
+    other = np.concatenate([LEVELS, LEVELS])
+    assert np.array_equal(released(other, tmp_path, twice), np.concatenate([EXPECTED, EXPECTED]))
+    other[[14, 17]] = LEVELS[:2]
+    with pytest.raises(DataError, match=r"2 rows than for an earlier row .*: 14 \(2\), 17 \(5\); expected the same"):
+        released(other, tmp_path, twice, output_dir=tmp_path / "other")
 
 
 def test_what_is_larger_is_clipped_when_told(tmp_path):
