@@ -110,7 +110,7 @@ class Fitting:
                 self.run(task)
             if not task.is_finite():
                 raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
-            findings = task.findings if self._beside is None else {**task.findings, OTHERS: len(self._beside)}
+            findings = task.told() if self._beside is None else {**task.told(), OTHERS: len(self._beside)}
             description = replace(description, findings=findings)
             patterns = task.unseen_patterns() if crafts else None
             levels = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DivergenceError, worded
+from hf_unlearnable.errors import DivergenceError, RecipeError, worded
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.progress import Progress
@@ -42,7 +44,8 @@ class Task:
         scratch: a folder for whatever does not fit in memory; it is gone after the fit.
         shard: which rows of the whole set these are, and what the processes tell one another.
         checkpoints: where to keep what a killed fit goes on from.
-        findings: what ``run`` learned about its result and ``protection.json`` should tell, ready for JSON.
+        findings: what ``run`` learned about its result and ``protection.json`` should tell: what JSON holds, and
+            numbers and arrays of numpy and torch.
         patterns: what ``run`` says that images of a class get that are added later: tensors (K, C, H, W), of which one
             is drawn for each image. Where it says nothing, they get what the perturbations of their class share.
         progress: show bars.
@@ -89,6 +92,26 @@ class Task:
         """Whether all perturbations are finite numbers."""
         extent = len(self.perturbations), self.perturbations.shape[1:]
         return all(bool(self.perturbations[part].isfinite().all()) for part in chunks(*extent))
+
+    def told(self) -> dict[str, Any]:
+        """The findings as JSON has them: numbers and arrays of numpy and torch as those of Python.
+
+        Raises:
+            RecipeError: one that JSON cannot hold, or that is not a finite number.
+        """
+        told: dict[str, Any] = {}
+        for name, value in self.findings.items():
+            try:
+                told |= json.loads(json.dumps({name: value}, default=methodcaller("tolist"), allow_nan=False))
+            except (TypeError, ValueError, AttributeError, RecursionError) as error:
+                if self.checkpoints.folder is not None:
+                    self.checkpoints.save()  # what was optimised need not be done again
+                raise RecipeError(
+                    f"the method left the finding {name!r}, {value!r:.200}, which protection.json cannot hold; "
+                    f"expected finite numbers, text, lists and dictionaries. With checkpoints a fit goes on from "
+                    f"here when the method is mended"
+                ) from error
+        return told
 
     def protected(self) -> ImageSet:
         """The images with the perturbations as they are now, as they would be released; pixels in ``scratch``."""

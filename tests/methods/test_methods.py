@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 
 import numpy as np
@@ -156,6 +157,35 @@ def test_a_perturbation_that_is_not_a_number_is_refused():
 
     with pytest.raises(DivergenceError, match="not finite"):
         Broken().fit(make_dataset(), progress=False)
+
+
+class Telling(Method):
+    name = "telling"
+    told = None
+
+    def run(self, task):
+        task.perturbations[:] = 0.02
+        task.findings["found"] = type(self).told
+
+
+@pytest.mark.parametrize("share", [np.float32(0.5), np.array([0.5])[0], torch.tensor(0.5), np.array(0.5)])
+def test_findings_may_be_numbers_of_numpy_and_torch(share, monkeypatch):
+    monkeypatch.setattr(Telling, "told", {"share": share, "counts": np.arange(2)})
+    assert Telling().fit(make_dataset(), progress=False).about["findings"] == {
+        "found": {"share": 0.5, "counts": [0, 1]}
+    }
+
+
+@pytest.mark.parametrize("found", [float("nan"), np.float32("inf"), {1, 2}, {"deep": [object()]}, {(1, 2): 3}])
+def test_findings_that_json_cannot_hold_are_named_and_checkpoints_stay(found, monkeypatch, tmp_path):
+    monkeypatch.setattr(Telling, "told", found)
+    fit = functools.partial(Telling().fit, make_dataset(), checkpoint_dir=tmp_path / "kept", progress=False)
+    with pytest.raises(RecipeError, match=r"the finding 'found', .*; expected finite numbers"):
+        fit()
+    kept = list((tmp_path / "kept").iterdir())
+    assert kept
+    monkeypatch.setattr(Telling, "told", "fine")
+    assert fit().about["findings"] == {"found": "fine"}
 
 
 def test_registry():
