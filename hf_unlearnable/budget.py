@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from hf_unlearnable.errors import BudgetError
+from hf_unlearnable.settings import plain
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,7 @@ class Budget:
     visibility: Visibility = "uniform"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "radius", plain(self.radius))
         if self.norm not in ("linf", "l2"):
             raise BudgetError(f"got the norm {self.norm!r}; expected 'linf' or 'l2'")
         if self.visibility not in ("uniform", "adaptive"):
@@ -110,10 +112,9 @@ class Budget:
             raise BudgetError(
                 f"got the budget {text!r}; expected levels such as '8', '8/255', 'linf:8', 'l2:255' or '8/255:adaptive'"
             )
-        norm: Any = match[1] or "linf"
         radius = float(match[2])
-        visibility: Any = match[3] or "uniform"
-        return cls(int(radius) if radius.is_integer() else radius, norm, visibility)
+        more: Any = (match[1] or "linf", match[3] or "uniform")
+        return cls(int(radius) if radius.is_integer() else radius, *more)
 
     def __str__(self) -> str:
         return f"{self.norm}:{self.radius:g}" + (f":{self.visibility}" if self.adaptive else "")
@@ -138,8 +139,7 @@ class Budget:
     @property
     def dtype(self) -> np.dtype[Any]:
         """How a perturbation is stored: one signed byte per value, two for an L-inf radius that one cannot hold."""
-        wide = self.norm == "linf" and self.radius > MAX_BYTE
-        return np.dtype(np.int16 if wide else np.int8)
+        return np.dtype(np.int16 if self.norm == "linf" and self.radius > MAX_BYTE else np.int8)
 
     def clip(self, perturbations: torch.Tensor) -> torch.Tensor:
         """Move perturbations (B, C, H, W), unit scale, to the nearest point of the ball."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from hf_unlearnable.errors import RecipeError, option, worded
 
 
@@ -80,7 +82,9 @@ def check_fields(recipe: Any) -> None:
     kind: Any = type(recipe)
     hints = hints_of(kind)
     for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
+        value = plain(given := getattr(recipe, field.name), hints[field.name])
+        if value is not given:
+            object.__setattr__(recipe, field.name, value)  # it may be frozen
         if expected := _expected(value, hints[field.name]):
             refuse(recipe, f"{field.name}={value!r}", expected)
 
@@ -100,14 +104,32 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def checked(*args: P.args, **options: P.kwargs) -> T:
         hints = _hints_of_function(function)
-        for name, value in signature.bind(*args, **options).arguments.items():
+        bound = signature.bind(*args, **options)
+        for name, given in bound.arguments.items():
+            value = bound.arguments[name] = plain(given, hints.get(name))
             if name in hints and (expected := _expected(value, hints[name])):
                 raise RecipeError(
                     f"{worded(python=function.__name__ + ': ', shell='')}got {option(name, value)}; expected {expected}"
                 )
-        return function(*args, **options)
+        return function(*bound.args, **bound.kwargs)
 
     return checked
+
+
+def plain(value: Any, hint: Any = None) -> Any:
+    """Numbers of numpy as those of Python, alone or in a list, so that digests and JSON are the same; others as are.
+
+    Args:
+        value: as it was given.
+        hint: the annotation; an array becomes a list where it allows lists and not arrays.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.ndim == 1 and _expected(value, hint):
+        return value.tolist()
+    if type(value) in (list, tuple) and any(isinstance(member, np.generic) for member in value):
+        return type(value)(map(plain, value))
+    return value
 
 
 @cache

@@ -254,3 +254,9 @@ def test_a_change_above_the_radius_of_its_pixel_is_outside_the_budget():
         budget.apply(pixels, change)
     with pytest.raises(BudgetError, match="an adaptive budget with the norm 'l2'"):
         Budget(255, "l2", visibility="adaptive")
+
+
+@pytest.mark.parametrize("radius", [np.int64(8), np.float32(8), np.uint8(8)])
+def test_a_radius_of_numpy_is_a_plain_number(radius):
+    assert (Budget(radius), str(Budget.parse(radius))) == (Budget(8), "linf:8")
+    assert type(Budget(radius).radius) in (int, float)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from hf_unlearnable.methods.alternating import shared_schedule
 from hf_unlearnable.methods.alternating.networks import Learner
 from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
 from hf_unlearnable.training.batches import paired_batches
+from hf_unlearnable.training.run import Training
 
 
 @methods
@@ -186,6 +188,17 @@ def test_findings_that_json_cannot_hold_are_named_and_checkpoints_stay(found, mo
     assert kept
     monkeypatch.setattr(Telling, "told", "fine")
     assert fit().about["findings"] == {"found": "fine"}
+
+
+def test_settings_of_numpy_are_plain_numbers():
+    made = MIUE(seed=np.int64(3), learning_rate=np.float64(0.1))
+    assert made == MIUE(seed=3, learning_rate=0.1)
+    assert repr(made) == repr(MIUE(seed=3, learning_rate=0.1))
+    assert json.dumps(made.seed) == "3"
+    training = Training(epochs=np.int32(2), milestones=np.array([0.5, 0.75]))
+    assert repr(training) == repr(Training(epochs=2, milestones=(0.5, 0.75)))
+    with pytest.raises(RecipeError, match=r"got seed=3.5; expected a whole number"):
+        MIUE(seed=np.float64(3.5))
 
 
 def test_registry():
