@@ -253,10 +253,10 @@ def trials(
     ``owner`` where it is one among others: without his images a model is trained too, since nothing else says what the
     others' images give by themselves; by the first of the thieves.
     """
-    return [
+    return [  # each once: the spread of a training and its copy would be zero
         Trial(thief, case, ratio, seed)
-        for index, thief in enumerate(thieves)
-        for seed in seeds
+        for index, thief in enumerate(dict.fromkeys(thieves))
+        for seed in dict.fromkeys(seeds)
         for case, ratio in [
             *_cases(
                 [ratio for ratio in ratios if suite is None or index == 0 or ratio in (0, 1)],

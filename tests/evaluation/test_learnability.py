@@ -17,7 +17,7 @@ from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Surr
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import JPEG
-from hf_unlearnable.evaluation import victims
+from hf_unlearnable.evaluation import protocol, victims
 from hf_unlearnable.evaluation.cases import CASES, CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.victims import split
@@ -361,6 +361,17 @@ def test_crop_and_flip_shift_mirror_and_pass_gradients_on():
     gradient = torch.autograd.grad(seen.sum(), images)[0]
     assert set(gradient.unique().tolist()) == {0.0, 1.0}  # every pixel that was seen, once; none that was moved out
     assert gradient.sum() == (seen != 0).sum()
+
+
+def test_what_is_named_twice_is_trained_once(small, protection):
+    thieves, _ = protocol.chosen_thieves(["small-resnet", "small-resnet"], ["none", "none"])
+    named = protocol.trials(thieves, np.array([0, 1, 1]), (1, 1, 2))
+    once, _ = protocol.chosen_thieves()
+    assert named == protocol.trials(once, (0, 1), (1, 2))
+    arguments = {**QUICK, "training": Training(epochs=1), "ratios": np.linspace(0, 1, 2), "seeds": np.array([1, 1])}
+    report = learnability(small.map(protection), clean=small, test=make_dataset(seed=1), **arguments)
+    assert [(result.case, result.seed) for result in report.results] == [(CLEAN, 1), (PROTECTED, 1)]
+    assert json.loads(json.dumps(report.as_dict()))
 
 
 def test_chosen_ratios_only(small, protection):
