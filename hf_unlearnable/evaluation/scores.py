@@ -12,6 +12,8 @@ from hf_unlearnable.errors import DataError
 
 LUCK = 0.025  # share of measurements in which models that only guess may pass for models that learned something
 
+MOST_CLASSES = 1 << 15  # their table takes 8 GiB
+
 
 @functools.cache
 def guessing(chance: float, images: int, tries: int = 1) -> float:
@@ -74,6 +76,10 @@ def confusion(predictions: ArrayLike, references: ArrayLike, classes: int | None
     for what, values in (("predictions", named), ("references", true)):
         if values.min() < 0 or values.max() >= count:
             raise DataError(f"got {what} from {values.min()} to {values.max()}; expected classes from 0 to {count - 1}")
+    if count > MOST_CLASSES:
+        raise DataError(
+            f"got classes up to {count - 1:,}; expected them to be numbered from 0, at most {MOST_CLASSES:,}"
+        )
     return np.bincount(true * count + named, minlength=count**2).reshape(count, count).astype(np.int64)
 
 

@@ -19,11 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.settings import Count, Rate, Seed, check_arguments
 
 Array = NDArray[np.float64]
 
 
-def histogram_mutual_information(clean: Any, poisoned: Any, *, bins: int = 16) -> float:
+@check_arguments
+def histogram_mutual_information(clean: Any, poisoned: Any, *, bins: Count = 16) -> float:
     """Mutual information coordinate by coordinate, by counting: the mean over D of I(clean_d; poisoned_d).
 
     Each coordinate of either set is cut into ``bins`` equal intervals between its own minimum and maximum; with n_ab
@@ -58,8 +60,9 @@ def histogram_mutual_information(clean: Any, poisoned: Any, *, bins: int = 16) -
     return total / x.shape[1]
 
 
+@check_arguments
 def ksg_mutual_information(
-    clean: Any, poisoned: Any, *, neighbours: int = 3, components: int | None = None, seed: int = 0
+    clean: Any, poisoned: Any, *, neighbours: int = 3, components: Count | None = None, seed: Seed = 0
 ) -> float:
     """Joint mutual information by nearest neighbours (Kraskov, Stoegbauer & Grassberger 2004, equation 8).
 
@@ -95,15 +98,16 @@ def ksg_mutual_information(
     return max(0.0, float(value))
 
 
+@check_arguments
 def variational_mutual_information(
     clean: Any,
     poisoned: Any,
     *,
-    steps: int = 500,
-    batch_size: int = 256,
-    width: int = 64,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
+    steps: Count = 500,
+    batch_size: Count = 256,
+    width: Count = 64,
+    learning_rate: Rate = 1e-3,
+    seed: Seed = 0,
 ) -> float:
     """A lower bound by a learned critic (InfoNCE: van den Oord et al. 2018; Poole et al. 2019, equation 10).
 

@@ -303,3 +303,82 @@ def test_bayes_error_is_the_vote_of_the_others():
     assert held_out["bayes_error"] == pytest.approx(error(features[:20], labels[:20], 0.8, masked), rel=1e-5)
     with pytest.raises(DataError, match="a part of a reference"):
         metric.compute(features=features, labels=labels, reference_features=features)
+
+
+def test_self_index_may_be_an_array():
+    rows, labels = np.arange(6.0)[:, None], np.arange(6) % 2
+    reference = {"reference_features": rows, "reference_labels": labels, "sigma": 1.0}
+    own = load_metric("bayes_error").compute(features=rows, labels=labels, sigma=1.0)
+    told = load_metric("bayes_error").compute(features=rows, labels=labels, self_index=np.arange(6), **reference)
+    assert told == own
+
+
+ROWS, TWO = [[0.0], [0.1], [1.0], [1.1]], [0, 0, 1, 1]
+HELD = {"reference_features": ROWS, "reference_labels": TWO}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"features": [[np.nan], *ROWS[1:]]}, DataError, "features that are not finite in row 0"),
+        ({"features": [*ROWS[:3], [np.inf]]}, DataError, "features that are not finite in row 3"),
+        ({"features": (np.array(ROWS) * 1e30).tolist()}, DataError, r"up to 1.1e\+30, whose distances leave"),
+        ({"features": [[0.0], [0.1, 3.0], [1.0], [1.1]]}, DataError, r"features that are no table of numbers"),
+        ({"labels": [0, 0, -1, 1]}, DataError, r"labels as int64 \(4,\) from -1 to 1; expected 4 whole numbers from 0"),
+        ({"labels": [0, 0, 10**7, 1]}, DataError, r"from 0 to 10000000; expected 4 whole numbers from 0 to 32,768"),
+        ({"labels": [0.5, 0.5, 1.5, 1.5]}, DataError, r"labels with 0.5; expected classes"),
+        ({"sigma": "auto"}, RecipeError, r"sigma='auto'; expected a number above zero"),
+        ({**HELD, "reference_features": [[0.0, 1.0]] * 4}, DataError, r"shape \(4, 2\); expected \(N, 1\)"),
+        ({**HELD, "reference_labels": TWO[:3]}, DataError, r"reference_labels as int64 \(3,\).*expected 4"),
+        ({**HELD, "reference_labels": [0.5] * 4}, DataError, r"reference_labels as float64"),
+        ({**HELD, "self_index": [0, 1, 2, 4]}, DataError, r"self_index .* from 0 to 4; expected 4 .*from -1 to 3"),
+        ({**HELD, "self_index": [0, 1]}, DataError, r"self_index as int64 \(2,\).*expected 4"),
+        ({"self_index": np.arange(4)}, DataError, "a part of a reference"),
+    ],
+)
+def test_bayes_error_refuses_what_it_cannot_be_estimated_from(change, error, message):
+    with pytest.raises(error, match=message):
+        load_metric("bayes_error").compute(**{"features": ROWS, "labels": TWO, **change})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"estimators": ["ksg"], "components": 0}, "components=0; expected 1 to 1,000,000,000 or None"),
+        ({"estimators": ["variational"], "steps": 0}, "steps=0; expected 1 to"),
+        ({"estimators": None}, "estimators None; expected a list of some of histogram"),
+        ({"estimators": []}, r"estimators \[\]; expected a list of some of histogram"),
+        ({"estimators": "ksg"}, "estimators 'ksg'; expected a list"),
+    ],
+)
+def test_mutual_information_refuses_what_is_no_setting(options, message):
+    rows = np.random.default_rng(0).standard_normal((20, 2))
+    with pytest.raises(RecipeError, match=message):
+        load_metric("mutual_information").compute(predictions=rows, references=rows, **options)
+    within = load_metric("mutual_information").compute(
+        predictions=rows, references=rows, estimators=[], labels=[0] * 20
+    )
+    assert set(within) == {"intra_class_covariance", "intra_class_cosine"}
+
+
+def test_learnability_refuses_what_are_no_classes_and_no_accuracies():
+    metric = load_metric("learnability")
+    with pytest.raises(DataError, match=r"predictions with 0.7; expected classes, which are whole numbers"):
+        metric.compute(predictions=[0.7, 1.2], references=[0, 1])
+    with pytest.raises(DataError, match=r"references with nan"):
+        load_metric("learnability").compute(predictions=[0, 1], references=np.array([0, np.nan]))
+    with pytest.raises(DataError, match=r"classes up to 10,000,000; expected them to be numbered from 0"):
+        load_metric("learnability").compute(predictions=[0, 10**7], references=[0, 1])
+    with pytest.raises(RecipeError, match=r"baseline='0.8'; expected an accuracy"):
+        load_metric("learnability").compute(predictions=[0, 1], references=[0, 1], baseline="0.8")
+    whole = load_metric("learnability").compute(predictions=np.array([0.0, 1.0]), references=torch.tensor([0, 1]))
+    assert whole["clean_accuracy"] == 1
+
+
+def test_one_image_is_no_list_of_images():
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    for one in (image, image[:, :, 0]):
+        with pytest.raises(DataError, match=r"got one image of shape \(8, 8.*; expected a list of images"):
+            load_metric("imperceptibility").compute(predictions=one, references=one)
+    results = load_metric("imperceptibility").compute(predictions=image[None], references=[image])
+    assert results["unchanged"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import datasets
@@ -9,8 +10,10 @@ import evaluate
 import numpy as np
 import torch
 
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, RecipeError, first_line, option
+from hf_unlearnable.evaluation.scores import MOST_CLASSES
 from hf_unlearnable.information.posterior import bandwidth, bayes_error
+from hf_unlearnable.metrics.inputs import OfClasses
 
 _DESCRIPTION = """
 The Bayes error of a labelled sample, estimated from its features: each row is told its class by the votes of its
@@ -64,8 +67,10 @@ _CITATION = """
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class BayesError(evaluate.Metric):
+class BayesError(OfClasses, evaluate.Metric):
     """The kernel estimate of the Bayes error in an embedding."""
+
+    classes = ("labels",)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -90,23 +95,52 @@ class BayesError(evaluate.Metric):
         twins: Any = None,
     ) -> dict[str, float]:
         self_index = twins if self_index is None else self_index
-        if (reference_features is None) != (reference_labels is None) or (self_index and reference_features is None):
+        given = reference_features is not None, reference_labels is not None
+        if given[0] != given[1] or (self_index is not None and not given[0]):
             raise DataError("got a part of a reference; expected reference_features and reference_labels together")
-        rows, classes = _rows(features), torch.as_tensor(np.asarray(labels))
-        reference = None
-        if reference_features is not None:
-            reference = (_rows(reference_features), torch.as_tensor(np.asarray(reference_labels)))
-        own = None if self_index is None else torch.as_tensor(np.asarray(self_index))
+        if sigma is not None and not (isinstance(sigma, (int, float, np.number)) and 0 < sigma < math.inf):
+            raise RecipeError(f"got {option('sigma', sigma)}; expected a number above zero, in units of the features")
+        rows = _rows("features", features)
+        classes = _numbers("labels", labels, len(rows))
+        reference = own = None
+        if given[0]:
+            voters = _rows("reference_features", reference_features, rows.shape[1])
+            reference = (voters, _numbers("reference_labels", reference_labels, len(voters)))
+            own = None if self_index is None else _numbers("self_index", self_index, len(rows), -1, len(voters) - 1)
+        options: dict[str, Any] = {"kernel": kernel, "reference": reference, "self_index": own}
         if sigma is None:
-            sigma = bandwidth(rows, classes, kernel=kernel, reference=reference, self_index=own)
-        value = bayes_error(
-            rows, classes, kernel=kernel, sigma=sigma, objective=objective, reference=reference, self_index=own
+            sigma = bandwidth(rows, classes, **options)
+        value = (
+            bayes_error(rows, classes, sigma=sigma, objective=objective, **options) if sigma < math.inf else math.nan
         )
+        if not math.isfinite(value):
+            raise DataError(
+                f"got features of up to {float(rows.abs().max()):.3g}, whose distances leave the numbers of 32 bits; "
+                f"expected smaller ones. Divide them by their largest"
+            )
         return {"bayes_error": float(value), "sigma": float(sigma)}
 
 
-def _rows(features: Any) -> torch.Tensor:
-    array = np.asarray(features, dtype=np.float32)
-    if array.ndim != 2:
-        raise DataError(f"got features of shape {array.shape}; expected (N, D), one row for each image")
+def _rows(name: str, features: Any, width: int | None = None) -> torch.Tensor:
+    try:
+        array = np.asarray(features, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"got {name} that are no table of numbers ({first_line(error)}); expected (N, D)") from error
+    if array.ndim != 2 or not array.size or array.shape[1] != (width or array.shape[1]):
+        expected = f"(N, {width or 'D'}), one row for each image"
+        raise DataError(f"got {name} of shape {array.shape}; expected {expected}")
+    if not np.isfinite(array).all():
+        raise DataError(f"got {name} that are not finite in row {np.argwhere(~np.isfinite(array))[0][0]}")
     return torch.from_numpy(array)
+
+
+def _numbers(name: str, values: Any, count: int, least: int = 0, most: int = MOST_CLASSES) -> torch.Tensor:
+    """Whole numbers, one for each of ``count`` rows."""
+    array = np.asarray(values)
+    if array.shape != (count,) or array.dtype.kind not in "iu" or array.min() < least or array.max() > most:
+        held = f" from {array.min()} to {array.max()}" if array.size and array.dtype.kind in "iuf" else ""
+        raise DataError(
+            f"got {name} as {array.dtype} {array.shape}{held}; expected {count} whole numbers from {least} to "
+            f"{most:,}, one for each row"
+        )
+    return torch.from_numpy(array.astype(np.int64))

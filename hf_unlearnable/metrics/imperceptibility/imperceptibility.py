@@ -13,6 +13,7 @@ from skimage.metrics import structural_similarity
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.metrics.inputs import OfImages
 from hf_unlearnable.metrics.lpips import MIN_SIDE, Distance, load_lpips
 from hf_unlearnable.protection.verification import compare
 
@@ -70,7 +71,7 @@ _CITATION = """
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class Imperceptibility(evaluate.Metric):
+class Imperceptibility(OfImages, evaluate.Metric):
     """L-inf, L2, PSNR, colour difference, SSIM and, where its weights are, LPIPS."""
 
     def _info(self) -> evaluate.MetricInfo:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.evaluation.scores import class_accuracies, confusion, protection_score
+from hf_unlearnable.metrics.inputs import OfClasses
 
 _DESCRIPTION = """
 The accuracy, on clean test images, of a model that was trained on protected ones, and what that says about the
@@ -72,7 +73,7 @@ _CITATION = """
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class Learnability(evaluate.Metric):
+class Learnability(OfClasses, evaluate.Metric):
     """Clean test accuracy and protection score."""
 
     def __init__(self, *args: Any, baseline: float | None = None, chance: float | None = None, **kwargs: Any) -> None:
@@ -94,8 +95,8 @@ class Learnability(evaluate.Metric):
         baseline = self.baseline if baseline is None else baseline
         chance = self.chance if chance is None else chance
         for name, value in (("baseline", baseline), ("chance", chance)):
-            if value is not None and not 0 <= value <= 1:
-                raise RecipeError(f"got {name}={value}; expected an accuracy in [0, 1]")
+            if value is not None and not (isinstance(value, (int, float, np.number)) and 0 <= value <= 1):
+                raise RecipeError(f"got {name}={value!r}; expected an accuracy in [0, 1]")
         counts = confusion(predictions, references)
         shares = class_accuracies(counts)
         chance = float(counts.sum(axis=1).max() / counts.sum()) if chance is None else chance

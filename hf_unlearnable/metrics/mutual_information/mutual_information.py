@@ -6,6 +6,7 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.information.mutual_information import (
@@ -109,8 +110,8 @@ class MutualInformation(evaluate.Metric):
         steps: int = 500,
         seed: int = 0,
     ) -> dict[str, float]:
-        unknown = set(estimators) - set(ESTIMATORS)
-        if unknown or isinstance(estimators, str):
+        listed = isinstance(estimators, (list, tuple, set, np.ndarray)) and set(estimators) <= set(ESTIMATORS)
+        if not listed or (not len(estimators) and labels is None):
             raise RecipeError(f"got the estimators {estimators!r}; expected a list of some of {', '.join(ESTIMATORS)}")
         results = {}
         if "histogram" in estimators:
