@@ -8,6 +8,9 @@ Whoever reads a message sits at Python, at the command line or at the page of th
 
 from __future__ import annotations
 
+import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -122,6 +125,16 @@ class HubError(UnlearnableError, ConnectionError):
 
 class DataWarning(UserWarning):
     """Something that is done to a dataset's images or labels and that its owner should know."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called the package, however deep in it the reason was found."""
+    stack = [frame for frame, _ in traceback.walk_stack(sys._getframe())]
+    rooms = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in stack]
+    last = max(place for place, room in enumerate(rooms) if room == __package__)
+    line = stack[min(last + 1, len(stack) - 1)]
+    known = line.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(message, category, line.f_code.co_filename, line.f_lineno, registry=known)
 
 
 def first_line(error: Exception) -> str:

@@ -9,14 +9,13 @@ import os
 import shutil
 import stat
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_unlearnable.errors import OutputError
+from hf_unlearnable.errors import OutputError, warn
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -88,7 +87,7 @@ def make_private(path: Path, *, inside: bool = True) -> None:
                 if mode & ~most:
                     one.chmod(mode & most)
             except PermissionError:  # of another user
-                warnings.warn(f"{str(one)!r} is private, but of another user: others may read it", stacklevel=2)
+                warn(f"{str(one)!r} is private, but of another user: others may read it")
 
 
 def atomic_write(file: Path, content: str | bytes, *, private: bool = False) -> None:

@@ -14,7 +14,6 @@ import pkgutil
 import re
 import sys
 import types
-import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from importlib import import_module
@@ -23,7 +22,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from hf_unlearnable.errors import PluginError, RecipeError, UnlearnableError, first_line, worded
+from hf_unlearnable.errors import PluginError, RecipeError, UnlearnableError, first_line, warn, worded
 from hf_unlearnable.files import local_path
 from hf_unlearnable.settings import hints_of
 
@@ -86,7 +85,7 @@ class Registry(Generic[T]):
             try:
                 self._load(entry)
             except UnlearnableError as error:
-                warnings.warn(str(error), stacklevel=3)
+                warn(str(error))
         return sorted(self._values)
 
     def get(self, name: str) -> T:
@@ -120,7 +119,7 @@ class Registry(Generic[T]):
         try:
             return self.get(name)
         except UnlearnableError as error:
-            warnings.warn(str(error), stacklevel=3)
+            warn(str(error))
             return None
 
     def accept(self, entry: EntryPoint, loaded: Any) -> None:

@@ -7,10 +7,16 @@ import platform
 import re
 import subprocess
 import sys
+import warnings
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
+import numpy as np
 import pytest
+from datasets import Value
 from helpers.datasets import ROOT, make_dataset
+
+from hf_unlearnable import Protection, Texture
 
 
 def test_importing_the_package_is_cheap():
@@ -136,3 +142,23 @@ print(faults() - before)
         return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
     assert faults("keep") < 100 < 1000 < faults("plain")
+
+
+def test_warnings_show_the_line_of_whoever_called():
+    plain = make_dataset().cast_column("label", Value("int64"))
+    said = {}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Texture().fit(plain, progress=False)
+        said["fit"] = len(told)
+        Protection.from_arrays(np.ones((48, 12, 12)), plain, budget=8, scale=255, progress=False)
+    assert 0 < said["fit"] < len(told)
+    assert {one.filename for one in told} == {__file__}
+    lines = Path(__file__).read_text().splitlines()
+    assert "Texture().fit" in lines[told[0].lineno - 1]
+    assert "from_arrays" in lines[told[-1].lineno - 1]
+
+
+def test_warnings_are_made_in_one_place():
+    spoken = [path.name for path in (ROOT / "hf_unlearnable").rglob("*.py") if "warnings.warn" in path.read_text()]
+    assert spoken == ["errors.py"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hf_unlearnable.benchmark.protocol import digest_of_json
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, warn
 from hf_unlearnable.evaluation.cases import case_of
 from hf_unlearnable.evaluation.results import Result, accuracies
 from hf_unlearnable.files import atomic_write
@@ -183,5 +182,5 @@ def kept(file: Path, kind: type[R]) -> R | None:
     try:
         return kind.read(file) if file.exists() else None
     except (DataError, KeyError, TypeError) as error:
-        warnings.warn(f"{error}; it is not counted, and measured again by the next run", stacklevel=2)
+        warn(f"{error}; it is not counted, and measured again by the next run")
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from hf_unlearnable.benchmark.protocol import DATASETS, VERSION, thieves_of
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord, read_all
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.defences import Defence
-from hf_unlearnable.errors import UnlearnableError
+from hf_unlearnable.errors import UnlearnableError, warn
 from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.lines import Accuracy
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
@@ -242,11 +241,10 @@ def tables_of(folders: Iterable[Path]) -> list[Table]:
         other = {digest for digest, one in found.items() if one.released != sets.get(digest, one).released}
         for digest in other:
             one = found.pop(digest)
-            warnings.warn(
+            warn(
                 f"{str(folder)!r} holds other images of {one.name} (fit {one.seed}, {one.identity['budget']}) than a "
                 f"run before it, and is left out there: another processor or version rounds otherwise. Fit with "
                 f"another seed, and both count",
-                stacklevel=2,
             )
         sets |= found
         own = [cell for cell in read_all(folder / CELLS, CellRecord) if cell.set not in other]

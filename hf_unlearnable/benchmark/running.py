@@ -22,7 +22,7 @@ from hf_unlearnable.benchmark.metering import COSTS, Meter
 from hf_unlearnable.benchmark.protocol import protocol_digest
 from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, Record, SetRecord, kept
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, OutputError, UnlearnableError
+from hf_unlearnable.errors import DataError, OutputError, UnlearnableError, warn
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write, held, local_path, private_folder, require_writable
@@ -109,7 +109,7 @@ class Work:
         """What is kept of a piece of work under this protocol; None if it is to be done, or done again."""
         record = kept(file, kind)
         if record is not None and record.protocol != protocol_digest(self.config.protocol):
-            warnings.warn(f"{str(file)!r} was measured under another protocol; it is measured again", stacklevel=2)
+            warn(f"{str(file)!r} was measured under another protocol; it is measured again")
             return None
         return record
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hf_unlearnable.cli.shared import found
-from hf_unlearnable.errors import CheckpointError, DataWarning
+from hf_unlearnable.errors import CheckpointError, DataWarning, warn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -99,7 +99,7 @@ def protect_and_tell(
         return False
     typer.echo(protected)
     if protected.warning:
-        warnings.warn(protected.warning, DataWarning, stacklevel=2)
+        warn(protected.warning, DataWarning)
     run = RunFolder(output)
     found(
         output=output,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, worded
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, warn, worded
 
 EVERYTHING = "all images"  # the only class of a set without labels
 
@@ -230,11 +229,10 @@ def _find_label(dataset: Dataset, name: str | None) -> str:
         if candidates or len(plain) != 1:
             return _only(dataset, candidates, "label", "ClassLabel")
         listing = Classes.of(dataset, Columns("", plain[0]))
-        warnings.warn(
+        warn(
             f"the labels in the column {plain[0]!r} are no ClassLabel: taken as {len(listing.names)} classes, "
             f"{listing.expected}. Name the column to say so: {option('label_column', plain[0])}",
             DataWarning,
-            stacklevel=4,
         )
         return plain[0]
     _check_there(dataset, name, "label")

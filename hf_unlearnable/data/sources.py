@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -27,7 +26,7 @@ from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.kinds import METADATA, is_junk
 from hf_unlearnable.data.patience import Patience
 from hf_unlearnable.data.trees import is_archive
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, SourceError, first_line
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, SourceError, first_line, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.settings import refuse_ignored
 
@@ -70,11 +69,10 @@ def load_source(
     """
     opened = open_source(source, split, config, class_depth)
     if opened.contents and (left_out := opened.contents.pictures_left_out):
-        warnings.warn(
+        warn(
             f"{len(left_out)} files in {source!r} that may be images are left out, such as {left_out[0].path} "
             f"({left_out[0].why})",
             DataWarning,
-            stacklevel=2,
         )
     return opened.dataset
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -14,7 +13,7 @@ from datasets import Dataset
 from torch import nn
 
 from hf_unlearnable.defences import Defence
-from hf_unlearnable.errors import RecipeError, option
+from hf_unlearnable.errors import RecipeError, option, warn
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.report import Report
@@ -167,7 +166,7 @@ def learnability(
     else:
         thieves = [thief for thief in thieves if thief.defence not in idle]
     for doubt in doubts if accelerator.is_main_process else []:
-        warnings.warn(doubt, stacklevel=2)
+        warn(doubt)
     cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
     groups = _assigned(cells, accelerator)
     with tempfile.TemporaryDirectory() as scratch:

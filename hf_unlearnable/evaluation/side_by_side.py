@@ -23,7 +23,7 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from hf_unlearnable.errors import RecipeError, UnlearnableError, command_line_words, first_line, option, worded
+from hf_unlearnable.errors import RecipeError, UnlearnableError, command_line_words, first_line, option, warn, worded
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.victims import Trial
@@ -125,7 +125,7 @@ def side_by_side(bench: Bench, count: int, bar: Progress) -> dict[int, Result]:
                     elif kind == "result":
                         found.update([value])
                     elif kind == "warning":
-                        warnings.warn(value, stacklevel=3)
+                        warn(value)
                     elif kind == "error":
                         raise value
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save
 from hf_unlearnable.budget import to_unit
 from hf_unlearnable.data.image_set import ImageSet, draw_by_class
 from hf_unlearnable.defences import Defence, NoDefence
-from hf_unlearnable.errors import DataError, DivergenceError, first_line
+from hf_unlearnable.errors import DataError, DivergenceError, first_line, warn
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.results import Result
 from hf_unlearnable.evaluation.scores import confusion, owner_figures
@@ -273,7 +272,7 @@ def _kept(file: Path, read: Callable[[Path], T]) -> T | None:
     try:
         return read(file) if file.exists() else None
     except (DataError, SafetensorError, RuntimeError, OSError) as error:  # RuntimeError: weights of other shapes
-        warnings.warn(f"{str(file)!r} is damaged ({first_line(error)}); its victim is trained again", stacklevel=2)
+        warn(f"{str(file)!r} is damaged ({first_line(error)}); its victim is trained again")
         return None
 
 

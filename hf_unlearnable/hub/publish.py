@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 import shlex
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +28,7 @@ from hf_unlearnable.errors import (
     RecipeError,
     SourceError,
     option,
+    warn,
     worded,
 )
 from hf_unlearnable.hub.card_header import EMPTY, carried
@@ -123,16 +123,15 @@ def push(
     published, known = {split: dataset, **clean}, (dataset, protection, figures.unchanged)
     for check in checks(published, columns.image, private_words(source), known):
         if doubt := check.run():
-            warnings.warn(doubt, DataWarning, stacklevel=2)
+            warn(doubt, DataWarning)
     for finding in told_names(published, columns.image):
         if finding.severity == "warning":
-            warnings.warn(finding.says, stacklevel=2)
+            warn(finding.says)
     keys, origin = _carried(source, repository.api)
     if licence is None and "-nd" in str(keys.get("license", "")):
-        warnings.warn(
+        warn(
             f"the licence of the originals, {keys['license']}, does not allow sharing changed versions, which "
             f"protected images are; publish them only if they are yours",
-            stacklevel=2,
         )
     facts = DatasetFacts(
         repo_id=repo_id,
@@ -191,7 +190,7 @@ def push(
     with suppress(*CAUGHT):  # it came to its end, whatever can be said of it
         if repository.replaced(pushed.commit):
             pushed = replace(pushed, warning=_told_replaced(repository, config, len(dataset)))
-            warnings.warn(pushed.warning, DataWarning, stacklevel=3)
+            warn(pushed.warning, DataWarning)
     return pushed
 
 
@@ -205,8 +204,8 @@ def _told_replaced(repository: Repository, config: str, images: int) -> str:
     command = shlex.join(["hf-unlearnable", "pull", repository.repo_id, "--revision", before, "--output", "FOLDER"])
     get = worded(python=command, shell=command, browser=f"commit {before[:8]} in its history on the Hub")
     return (
-        f"{repository.repo_id} had other images or columns{had}, which were replaced by these {images:,} images. They are still in its "
-        f"earlier commits: {get}"
+        f"{repository.repo_id} had other images or columns{had}, which were replaced by these {images:,} images. They "
+        f"are still in its earlier commits: {get}"
     )
 
 
@@ -268,9 +267,7 @@ def _carried(source: RunFolder, api: HfApi) -> tuple[dict[str, Any], str | None]
     try:
         return carried(known, api)
     except CAUGHT as error:
-        warnings.warn(
-            f"the licence of {known} could not be looked up ({describe(error)}); state it with --licence", stacklevel=3
-        )
+        warn(f"the licence of {known} could not be looked up ({describe(error)}); state it with --licence")
         return {}, None
 
 

@@ -6,7 +6,6 @@ What ``information.bayes_error`` and its kin are made of.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, warn
 
 KERNELS = ("rbf", "cosine", "logistic")
 
@@ -113,19 +112,17 @@ class KernelScores:
             neighbours.append((total[:, 0] ** 2) / weights.square().sum(dim=1))
             apart.append((mass / total - shares).abs().sum(dim=1) / 2)
         if torch.cat(neighbours).median() < 2:
-            warnings.warn(
+            warn(
                 f"sigma leaves the typical row {float(torch.cat(neighbours).median()):.1f} effective neighbours; "
                 f"expected at least 2. The estimate is that of the nearest neighbour, and its gradient is about zero: "
                 f"use a larger sigma",
                 RuntimeWarning,
-                stacklevel=3,
             )
         elif torch.cat(apart).median() < 0.02:
-            warnings.warn(
+            warn(
                 "sigma is so large that every row gets about the same posterior, the shares of the classes: the "
                 "estimate says nothing about the features. Use a smaller sigma",
                 RuntimeWarning,
-                stacklevel=3,
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import nn
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import labelled
-from hf_unlearnable.errors import DataWarning, RecipeError, option
+from hf_unlearnable.errors import DataWarning, RecipeError, option, warn
 from hf_unlearnable.files import local_path, place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.labelling import AUTO, Labels
@@ -231,7 +230,7 @@ class Method(ABC):
             columns = find_columns(dataset, image_column, label_column, needs_label=needs_label)
             dataset, left_out = labelled(dataset, columns)
             if left_out and accelerator.is_main_process:
-                warnings.warn(f"{len(left_out)} rows without a label are left out", DataWarning, stacklevel=2)
+                warn(f"{len(left_out)} rows without a label are left out", DataWarning)
         return Fitting(
             run=self.run,
             recipe={"name": self.name, **self.recipe()},

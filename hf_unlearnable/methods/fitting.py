@@ -6,7 +6,6 @@ import functools
 import hashlib
 import operator
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.reading import NAMED, Survey, image_mode
-from hf_unlearnable.errors import DataWarning, DivergenceError
+from hf_unlearnable.errors import DataWarning, DivergenceError, warn
 from hf_unlearnable.files import allocate_memmap, chunks, home_of, private_folder, scratch_folder
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.others import OTHERS, OtherImages
@@ -261,7 +260,7 @@ class Fitting:
 
     @staticmethod
     def _warn(message: str) -> None:
-        warnings.warn(message, DataWarning, stacklevel=5)  # at the call of Method.fit
+        warn(message, DataWarning)
 
     def _description(self, survey: Survey, images: ImageSet, originals: Originals) -> Description:
         """What is known before the fit."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, warn
 from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
 from hf_unlearnable.models.classical import SelfSupervised
@@ -196,12 +195,11 @@ def label(
         columns = find_columns(dataset, image_column, label_column, needs_label=not one_class)
         how = NONE if columns.label is None else ""
         if how and accelerator.is_main_process:
-            warnings.warn(
+            warn(
                 f"got no labels among the columns {', '.join(dataset.features)}: all images are taken as one owner's. "
                 f"Say so with {option('labels', NONE)}, name a column with {option('label_column', 'NAME')}, or let "
                 f"labels be made: {option('labels', f'{CLUSTERS}:10')}",
                 DataWarning,
-                stacklevel=6,
             )
         return Labelled(columns, Classes.of(dataset, columns), class_numbers(dataset, columns), how)
     if label_column is not None:
@@ -215,12 +213,11 @@ def label(
         derived = derive(dataset, labels.kind, labels.column)
         if given.kind == AUTO and accelerator.is_main_process:
             rest = f"; {derived.rest} images without one, or alone with theirs, are one more" if derived.rest else ""
-            warnings.warn(
+            warn(
                 f"got no labels, but the column {labels.column!r}: {len(derived.names)} classes, by {labels.meaning}"
                 f"{rest}. Say so with {option('labels', str(labels))}, or take all images as one "
                 f"owner's: {option('labels', NONE)}",
                 DataWarning,
-                stacklevel=6,
             )
         return Labelled(columns, Classes(derived.names), derived.numbers, str(labels))
     if len(dataset) < 2 * labels.count:

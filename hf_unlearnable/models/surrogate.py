@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line
+from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.progress import kept_back
@@ -252,10 +251,9 @@ def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loa
     mismatched = [one[0] if isinstance(one, tuple) else one for one in loading["mismatched_keys"]]
     new = sorted(key for key in {*loading["missing_keys"], *mismatched} if not key.startswith(heads))
     if new:
-        warnings.warn(
+        warn(
             f"the model {name!r} holds no weights for {len(new)} of its parts beside the head, which start at random: "
             f"{', '.join(new[:5])}{', …' if len(new) > 5 else ''}",
-            stacklevel=4,
         )
 
 

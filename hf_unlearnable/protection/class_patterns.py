@@ -9,7 +9,6 @@ against the frozen surrogate from there on made it worse: 38 % accuracy of a vic
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from hf_unlearnable.errors import (
     UnseenImageError,
     first_line,
     option,
+    warn,
     worded,
 )
 from hf_unlearnable.files import file_digest, known_digest
@@ -170,10 +170,9 @@ def pattern_for(
         # with_format("numpy") hands out palette images as their indices: nobody could tell them from greyscale.
         raise DataError("got an unseen image as an array; expected a Pillow image. Use dataset.with_format(None)")
     if change := conversion(image):
-        warnings.warn(
+        warn(
             f"an image that cannot be released in its mode, depth or colour profile is converted: {change}",
             DataWarning,
-            stacklevel=3,
         )
     variants = patterns[label]
     pattern: NDArray[Any] = variants[digest(pixels, label)[0] % len(variants)]

@@ -7,7 +7,6 @@ published.
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -26,7 +25,7 @@ from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import check_format, colour_profile, digest, to_array, to_image
 from hf_unlearnable.data.reading import leave_out
 from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
-from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, worded
+from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, warn, worded
 from hf_unlearnable.files import (
     atomic_folder,
     home_of,
@@ -358,7 +357,7 @@ class Protection:
                 f"{told}; expected all {known.images} to change, as when they were fitted. Restore the protection in "
                 f"{str(self.folder)!r} from a copy, or fit again"
             )
-        warnings.warn(told, DataWarning, stacklevel=2)  # a sample was looked at, and this one was not in it
+        warn(told, DataWarning)  # a sample was looked at, and this one was not in it
 
     @cached_property
     def _patterns(self) -> NDArray[Any]:

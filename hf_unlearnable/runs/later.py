@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -18,7 +17,7 @@ from hf_unlearnable.data.inspection import Inspection, named
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, option
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, option, warn
 from hf_unlearnable.files import atomic_folder, local_path, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
@@ -104,7 +103,7 @@ def _readable(data: Dataset, columns: Columns, skip_unreadable: bool) -> Dataset
         raise DataError(f"got {len(data)} pictures, of which none can be read; expected at least one")
     if broken:
         listing = "\n".join(f"  {picture}" for picture in broken)
-        warnings.warn(f"{len(broken)} pictures cannot be read and are left out:\n{listing}", DataWarning, stacklevel=3)
+        warn(f"{len(broken)} pictures cannot be read and are left out:\n{listing}", DataWarning)
     return data.select(looking.whole)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
@@ -13,7 +12,7 @@ from datasets import ClassLabel, Dataset
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, option
+from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, option, warn
 from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
@@ -91,7 +90,7 @@ def measure(
     if owner and others is None:
         report = replace(report, doubts=(*report.doubts, GENERATED))
         if accelerator.is_main_process:
-            warnings.warn(GENERATED, stacklevel=2)
+            warn(GENERATED)
     if accelerator.is_main_process:
         report.save(folder.measured, private=True)
         report.save(folder.beside("learnability.csv"), private=True)

@@ -23,7 +23,7 @@ from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source
-from hf_unlearnable.errors import CheckpointError, DataError, DataWarning, OutputError, RecipeError, option
+from hf_unlearnable.errors import CheckpointError, DataError, DataWarning, OutputError, RecipeError, option, warn
 from hf_unlearnable.files import local_path, place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
 from hf_unlearnable.methods.labelling import AUTO, Labels, is_one_class
@@ -272,7 +272,7 @@ def protect(
         keep_digests(RunFolder(result))
     run = ProtectedRun(RunFolder(target), intake=found, originals=data, **made._asdict())
     if run.warning:
-        warnings.warn(run.warning, DataWarning, stacklevel=3)
+        warn(run.warning, DataWarning)
     return run
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import nn
 
-from hf_unlearnable.errors import DataWarning, worded
+from hf_unlearnable.errors import DataWarning, warn, worded
 
 T = TypeVar("T")
 
@@ -55,11 +54,10 @@ class MicroBatches:
                     ) from error
             self.parts *= 2
             clear_device_cache(garbage_collection=True)
-            warnings.warn(
+            warn(
                 f"the device ran out of memory at a batch of {rows} images; from here on each batch is passed through "
                 f"in {self.parts} parts, which takes longer and changes the result a little",
                 DataWarning,
-                stacklevel=2,
             )
 
     def split(self, rows: int, parts: int, device: torch.device) -> list[torch.Tensor]:

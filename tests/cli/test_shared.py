@@ -215,7 +215,7 @@ def test_no_message_speaks_python_to_the_command_line():
         place = path.relative_to(ROOT / "hf_unlearnable").as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
             call = node.exc if isinstance(node, ast.Raise) else node
-            warned = isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "warn"
+            warned = isinstance(call, ast.Call) and getattr(call.func, "id", "") == "warn"
             if isinstance(call, ast.Call) and (isinstance(node, ast.Raise) or warned):
                 said = " ".join(map(text, call.args))
                 if PYTHON.search(said) and not any(words in said for words in PYTHON_ONLY.get(place, ())):
