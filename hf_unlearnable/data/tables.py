@@ -59,6 +59,10 @@ def with_files(table: Any, name: str, files: list[Any]) -> Any:
     if isinstance(table, pa.Table):
         place = table.column_names.index(name)
         return table.set_column(place, name, pa.array(files, table.schema.field(place).type))
+    # No path is an empty one: a column of None alone is of another type than that of images, which would be lost.
+    files = [
+        {**file, "path": file["path"] or ""} if isinstance(file, dict) and "path" in file else file for file in files
+    ]
     if hasattr(table, "with_columns"):  # polars
         return table.with_columns(type(table)({name: files})[name])
     return table.assign(**{name: files})

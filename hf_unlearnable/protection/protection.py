@@ -241,12 +241,13 @@ class Protection:
         """Tells this protection from every other: a hash of its perturbations and its description."""
         return self.description.digest
 
-    def __call__(self, row: Any) -> Any:
+    def __call__(self, row: Any, *more: Any) -> Any:
         """Protect one row, or a batch of rows as ``map(batched=True)`` passes them, in any format of ``with_format``.
 
         Args:
             row: a mapping; a table of pyarrow, pandas or polars; or one Pillow image, whose label is the one that it
                 was fitted with.
+            more: nothing; what ``map`` passes with options that a protection has no use for.
 
         Returns:
             The image column only: ``map`` keeps the others. Decoded images come back decoded; files (``{"bytes":
@@ -258,6 +259,11 @@ class Protection:
                 no class; or one image that was fitted with several labels.
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
+        if more:
+            raise DataError(
+                f"got {1 + len(more)} arguments; expected a row alone. Leave with_indices, with_rank and input_columns "
+                f"of map out, or call protection.protect(image, label)"
+            )
         if isinstance(row, Image.Image):
             known = self.columns.label is None
             return self.protect(row, None if known else fitted_label(self._store, self.classes, to_array(row)))
