@@ -187,8 +187,9 @@ class Method(ABC):
                 squared. The time grows with its square.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
                 it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
-                streams that are fitted on their first rows. When left out: ``"craft"`` for one owner's images, if the
-                method can protect those alone; else ``"error"``.
+                streams that are fitted on their first rows. An image that is protected already is such a one too, and
+                gets a second change on top, up to twice the budget: protect originals alone. When left out:
+                ``"craft"`` for one owner's images, if the method can protect those alone; else ``"error"``.
             unlabelled: what to do with rows whose label is null, NaN or -1: ``"error"`` names them, ``"drop"`` fits the
                 others alone. The protection refuses them in either case: ``map`` cannot leave out a row.
             duplicates: what copies of one image with different labels get: ``"apart"``, a perturbation each, of which
