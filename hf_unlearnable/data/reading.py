@@ -88,13 +88,16 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
     return np.array([_number(*pair, classes, columns) for pair in enumerate(_labels(dataset, columns))], dtype=np.int64)
 
 
-def leave_out(columns: Columns) -> str:
-    """What to do about rows without a label: one rule wherever they are met."""
+def leave_out(columns: Columns, *, fitted: bool = False) -> str:
+    """What to do about rows without a label: one rule wherever they are met, before the fit or after it."""
     name = repr(columns.label)
+    filtered = f"dataset.filter(lambda row: row[{name}] not in (None, -1))"
+    way = 'unlabelled="drop" of fit and runs.protect, or ' + filtered
+    if fitted:  # it is too late for options of the fit, and one image may have been passed without its label
+        way = f"{filtered}. One image alone: protection.protect(image, label), or protection(image), which finds it"
     return worded(
-        python=f'Leave them out: unlabelled="drop" of fit and runs.protect, or dataset.filter(lambda row: row[{name}] '
-        f"not in (None, -1)). If -1 is one of your classes, turn the labels into strings: dataset.cast_column({name}, "
-        f"datasets.Value('string'))",
+        python=f"Leave them out: {way}. If -1 is one of your classes, turn the labels into strings: "
+        f"dataset.cast_column({name}, datasets.Value('string'))",
         shell="Leave them out: --drop-unlabelled. If -1 is one of your classes, turn the labels into strings first",
     )
 

@@ -329,7 +329,7 @@ class Protection:
         """
         number = 0 if self.columns.label is None else self.classes.number(label)
         if number is None:
-            fix = f". {leave_out(self.columns)}" if is_missing(label) else ""
+            fix = f". {leave_out(self.columns, fitted=True)}" if is_missing(label) else ""
             raise DataError(f"got the label {label!r}; expected {self.classes.expected}{fix}")
         pixels = to_array(image)
         levels = self._store.find(digest(pixels, number))
@@ -382,6 +382,8 @@ class Protection:
 
     def verify(self, original: Dataset, protected: Dataset, *, progress: bool = False) -> Verification:
         """Compare a protected dataset, as it was read back, with its originals row by row.
+
+        ``verify(...).ok`` says whether all of them keep the budget.
 
         Args:
             original: what was protected.

@@ -53,6 +53,11 @@ class Verification:
     budget: str
     delta_e: float | None = None
 
+    @property
+    def ok(self) -> bool:
+        """Whether all images keep the budget and their alpha channel; a verification itself is always true."""
+        return not self.violations and not self.alpha_changed
+
     def as_dict(self) -> dict[str, Any]:
         """Names and values."""
         return asdict(self)

@@ -130,6 +130,7 @@ def test_released_images_keep_the_budget_after_disk(small, protection, tmp_path)
     stored = load_from_disk(str(tmp_path / "out"))
     figures = protection.verify(small, stored)
     assert figures.violations == 0
+    assert figures.ok
     assert figures.unchanged == 0
     assert 0 < figures.max_perturbation <= 8
     assert np.abs(pixels_of(stored).astype(int) - pixels_of(small)).max() == figures.max_perturbation
@@ -142,7 +143,8 @@ def test_verify_sees_what_was_tampered_with(small, protection):
     protected = small.map(protection)
     assert protection.verify(small, small).unchanged == len(small)
     lighter = protected.map(lambda row: {"image": row["image"].point(lambda level: min(255, level + 30))})
-    assert protection.verify(small, lighter).violations == len(small)
+    assert (found := protection.verify(small, lighter)).violations == len(small)
+    assert not found.ok
     with pytest.raises(DataError, match="row 0: got the label"):
         protection.verify(small, protected.select([1, 0, *range(2, len(small))]))
     with pytest.raises(DataError, match=r"got 3 protected rows; expected 48"):
@@ -234,6 +236,8 @@ def test_another_label_is_another_image(small, protection):
     image, label = small[0]["image"], small[0]["label"]
     with pytest.raises(UnseenImageError):
         protection.protect(image, label + 1)
+    with pytest.raises(DataError, match=r"got the label None; .*protection.protect\(image, label\), or protection\("):
+        protection.protect(image)
 
 
 def test_missing_columns_in_map(small, protection):
