@@ -59,7 +59,10 @@ class Registry(Generic[T]):
         if not re.fullmatch(r"[\w.-]+", name):
             raise RecipeError(f"got the name {name!r} for a {self.what}; expected letters, digits, '-', '_' and '.'")
         if name in self._values and _definition(value) != _definition(self._values[name]):
-            raise RecipeError(f"got a second {self.what} with the name {name!r}: {value} and {self._values[name]}")
+            raise RecipeError(
+                f"got a second {self.what} with the name {name!r}: {value} and {self._values[name]}; expected "
+                f"another name"
+            )
         self._values[name] = value
 
     def remove(self, name: str) -> None:
@@ -220,10 +223,13 @@ class Recipes(Registry[type[T]]):
 
 
 def _definition(value: Any) -> tuple[str, str] | int:
-    """Where a class or function was defined; two results of one factory are not told apart by their name."""
+    """Where a class or function was defined; two results of one factory are not told apart by their name.
+
+    A file is one place, whether it was imported under its own name or by ``load_plugin``.
+    """
     if "<" in (name := getattr(value, "__qualname__", "<")):
         return id(value)
-    return value.__module__, name
+    return getattr(sys.modules.get(value.__module__), "__file__", None) or value.__module__, name
 
 
 def _read(text: str, hint: Any, where: str) -> Any:

@@ -89,6 +89,35 @@ def check_fields(recipe: Any) -> None:
             refuse(recipe, f"{field.name}={value!r}", expected)
 
 
+def check_recipe(recipe: Any) -> None:
+    """``check_fields`` for a recipe that is known by its name.
+
+    Raises:
+        RecipeError: it has no name; or as ``check_fields``.
+    """
+    if not hasattr(recipe, "name"):
+        kind = type(recipe)
+        raise RecipeError(
+            f"got {kind}, which has no name; expected one in the class statement, such as class {kind.__name__}(..., "
+            f'name="mine")'
+        )
+    check_fields(recipe)
+
+
+def check_first(kind: type) -> None:
+    """Let ``check_recipe`` come before the ``__post_init__`` of a class, which may forget to call that of its base."""
+    own: Callable[..., None] | None = vars(kind).get("__post_init__")
+    if own is None:
+        return
+
+    @wraps(own)
+    def checked(recipe: Any, *initial: Any) -> None:
+        check_recipe(recipe)
+        own(recipe, *initial)
+
+    kind.__post_init__ = checked  # type: ignore[attr-defined]
+
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import Annotated, ClassVar, Literal
 
@@ -102,6 +103,36 @@ def test_a_setting_that_would_be_ignored_is_told():
         Forgotten()
 
 
+@pytest.mark.parametrize("base", [Method, Defence])
+def test_settings_are_checked_whether_or_not_a_class_calls_its_base(base):
+    @dataclass(frozen=True, kw_only=True)
+    class Blocks(base):
+        name: ClassVar[str] = "blocks"
+        block: int = 4
+
+        def run(self, task): ...
+
+        def __post_init__(self) -> None:
+            if self.block < 1:
+                raise RecipeError("too small")
+
+    assert Blocks(block=2).block == 2
+    with pytest.raises(RecipeError, match=r"blocks: got block='4'; expected a whole number"):
+        Blocks(block="4")
+    with pytest.raises(RecipeError, match="too small"):
+        Blocks(block=0)
+
+
+@pytest.mark.parametrize("base", [Method, Defence])
+def test_a_recipe_without_a_name_is_told(base):
+    @dataclass(frozen=True, kw_only=True)
+    class Nameless(base):
+        def run(self, task): ...
+
+    with pytest.raises(RecipeError, match=r"which has no name; expected .* class Nameless\(\.\.\., name="):
+        Nameless()
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +214,20 @@ def test_a_file_is_loaded_once(tmp_path):
     assert load_plugin(str(tmp_path / "odd name.py")) is plugin
     assert plugin.Here.__module__ in sys.modules
     assert load_plugin("json").dumps
+
+
+def test_one_file_is_one_definition_however_it_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "twice_here.py").write_text(
+        "from hf_unlearnable import Defence\n\n\nclass Twice(Defence, name='twice'):\n"
+        "    def image(self, image):\n        return image\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        load_plugin(tmp_path / "twice_here.py")
+        again = import_module("twice_here")
+        assert _defences.get("twice") is again.Twice
+    finally:
+        _defences.remove("twice")
 
 
 def test_plugins_that_cannot_be_loaded(tmp_path, monkeypatch):

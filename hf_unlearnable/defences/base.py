@@ -24,7 +24,7 @@ from hf_unlearnable.defences.course import Course
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.registry import DEFENCES, Recipes
-from hf_unlearnable.settings import Seed, check_arguments, check_fields
+from hf_unlearnable.settings import Seed, check_arguments, check_first, check_recipe
 
 _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 
@@ -46,8 +46,8 @@ class Defence(ABC):
     an entry point of the group ``hf_unlearnable.defences`` with the defence's name, by ``load_plugin`` (``--plugin``),
     or simply when it is imported.
 
-    Settings are checked against their annotations when a recipe is made (see ``registry.check_fields``); what a
-    ``__post_init__`` of a subclass checks comes after ``super().__post_init__()``.
+    Settings are checked against their annotations when a recipe is made (see ``settings.check_fields``), before any
+    ``__post_init__`` of a subclass.
 
     Attributes:
         name: what it is called.
@@ -59,8 +59,8 @@ class Defence(ABC):
         frozen: whether only the head of the network learns.
 
     Raises:
-        RecipeError: a setting of another type than its annotation's, or out of its range; or, when a subclass is
-            defined, both ``image`` and ``prepare``, or a name that is taken.
+        RecipeError: a setting of another type than its annotation's, or out of its range, or no name; or, when a
+            subclass is defined, both ``image`` and ``prepare``, or a name that is taken.
     """
 
     name: ClassVar[str]
@@ -71,6 +71,7 @@ class Defence(ABC):
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_first(cls)
         if cls._overrides("image") and cls._overrides("prepare"):
             raise RecipeError(f"got a defence with both image and prepare: {cls}; expected one of them")
         if name is not None:
@@ -78,7 +79,7 @@ class Defence(ABC):
             cls.name = name
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_recipe(self)
 
     @check_arguments
     def apply(

@@ -26,7 +26,7 @@ from hf_unlearnable.methods.task import Task
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.registry import METHODS, Recipes
-from hf_unlearnable.settings import NotNegative, Seed, Side, check_arguments, check_fields
+from hf_unlearnable.settings import NotNegative, Seed, Side, check_arguments, check_first, check_recipe
 from hf_unlearnable.training.processes import default_accelerator
 
 AnySurrogate = Surrogate | str | PathLike[str] | nn.Module  # of transformers; arguments are checked without it
@@ -43,8 +43,8 @@ class Method(ABC):
     in this folder at once; one of another package by an entry point of the group ``hf_unlearnable.methods`` with the
     method's name, by ``load_plugin`` (``--plugin``), or simply when it is imported.
 
-    Settings are checked against their annotations when a recipe is made (see ``registry.check_fields``); what a
-    ``__post_init__`` of a subclass checks comes after ``super().__post_init__()``.
+    Settings are checked against their annotations when a recipe is made (see ``settings.check_fields``), before any
+    ``__post_init__`` of a subclass.
 
     Args:
         seed: of every random draw; the same seed, data and recipe on one machine give the same bytes.
@@ -61,7 +61,7 @@ class Method(ABC):
         revision: to be raised whenever it does something else than before, so that benchmarks fit it anew.
 
     Raises:
-        RecipeError: a setting of another type than its annotation's, or out of its range.
+        RecipeError: a setting of another type than its annotation's, or out of its range, or no name.
     """
 
     seed: Seed = 0
@@ -76,12 +76,13 @@ class Method(ABC):
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_first(cls)
         if name is not None:
             _methods.add(name, cls)
             cls.name = name
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_recipe(self)
 
     @classmethod
     def parse(cls, text: str | Method) -> Method:

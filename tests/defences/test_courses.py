@@ -59,6 +59,8 @@ def test_a_course_meets_every_step_and_what_the_network_is_given(colour):
 
     @dataclass(frozen=True, kw_only=True)
     class Dark(Defence):
+        name = "dark"
+
         def course(self, network, optimiser, images, clean, *, steps, seed):
             assert (len(optimiser.param_groups), steps, seed, clean) == (1, 3, 0, None)
             return Black()

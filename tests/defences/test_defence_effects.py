@@ -237,6 +237,8 @@ def test_a_correction_meets_every_batch_as_floats_before_it_is_augmented(colour)
 
     @dataclass(frozen=True, kw_only=True)
     class Halved(Defence):
+        name = "halved"
+
         def correction(self, images, *, seed=0):
             return lambda pixels, labels: pixels / 2 + labels.view(-1, 1, 1, 1) / 1000
 

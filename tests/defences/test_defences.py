@@ -109,7 +109,8 @@ def test_in_public_a_defence_has_no_path(purify, tmp_path):
     own = purify(checkpoint="/home/zoe/c", strength=2, mode="slow")
     assert own.public_name() == "purify:checkpoint=a setting of the owner,strength=2,mode=slow"
     assert public_defence(str(own)) == own.public_name()
-    assert "zoe" not in purify(checkpoint="a", mode="/home/zoe").public_name()
+    with pytest.raises(RecipeError, match="purify: got mode='/home/zoe'"):
+        purify(checkpoint="a", mode="/home/zoe")
     assert public_defence("purify:/home/zoe/gone") == "purify: a setting of the owner"
     (tmp_path / "mine").mkdir()
     for model in ("/home/zoe/c", "zoe", "~/zoe/c", "C:\\zoe\\c", str(tmp_path / "mine"), "a/b=c,d"):
@@ -282,6 +283,8 @@ def test_hard_labels_in_soft_form_give_the_same_loss(colour):
 
     @dataclass(frozen=True, kw_only=True)
     class Idle(Defence):
+        name = "idle"
+
         def batch(self, images, targets, network, generator):
             return images, targets
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -210,6 +211,17 @@ def test_every_name_that_a_page_imports_is_there() -> None:
                     for name in node.names:
                         here = hasattr(home, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}")
                         assert here, f"{page.name}: {node.module} has no {name.name}"
+
+
+def test_a_hook_is_called_as_its_page_says() -> None:
+    """The table of ``write-a-defence`` has the arguments of the base class, by name where they are passed so."""
+    table = re.findall(r"^\| `(\w+)\(([^)]*)\)` \|", (DOCS / "how-to" / "write-a-defence.md").read_text(), re.MULTILINE)
+    assert {"image", "prepare", "correction", "course", "start", "batch"} == {hook for hook, _ in table}
+    for hook, written in table:
+        names, _, by_name = written.partition("*, ")
+        parameters = list(inspect.signature(getattr(hf_unlearnable.Defence, hook)).parameters.values())[1:]
+        assert re.findall(r"\w+", names) == [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY], hook
+        assert re.findall(r"\w+", by_name) == [one.name for one in parameters if one.kind is one.KEYWORD_ONLY], hook
 
 
 def test_the_reference_has_every_public_name() -> None:
