@@ -21,6 +21,7 @@ from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
 from hf_unlearnable.defences.course import Course
+from hf_unlearnable.defences.hooks import RETURNS, check_hooks
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.registry import DEFENCES, Recipes
@@ -29,6 +30,10 @@ from hf_unlearnable.settings import Seed, check_arguments, check_first, check_re
 _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 
 Correction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+LAST, PEAK = "last", "peak"
+
+NONE = "none"  # the name of the only defence that does nothing
 
 PRIVATE_SETTING = "a setting of the owner"
 
@@ -60,7 +65,8 @@ class Defence(ABC):
 
     Raises:
         RecipeError: a setting of another type than its annotation's, or out of its range, or no name; or, when a
-            subclass is defined, both ``image`` and ``prepare``, or a name that is taken.
+            subclass is defined, both ``image`` and ``prepare``, nothing that a training would notice, or a name that is
+            taken.
     """
 
     name: ClassVar[str]
@@ -72,8 +78,17 @@ class Defence(ABC):
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_first(cls)
+        check_hooks(cls)
         if cls._overrides("image") and cls._overrides("prepare"):
             raise RecipeError(f"got a defence with both image and prepare: {cls}; expected one of them")
+        if cls.figure not in (LAST, PEAK):
+            raise RecipeError(f"got a defence with figure={cls.figure!r}: {cls}; expected {LAST!r} or {PEAK!r}")
+        acts = cls._overrides(*RETURNS) or cls.frozen or cls.figure != LAST or cls.epochs_factor > 1
+        if name not in (None, NONE) and not acts:
+            raise RecipeError(
+                f"got the defence {name!r}, which does nothing: {cls}; expected it to override "
+                f"one of {', '.join(RETURNS)}"
+            )
         if name is not None:
             _defences.add(name, cls)
             cls.name = name
@@ -105,7 +120,7 @@ class Defence(ABC):
             not self.acts_on_images
             and not self._overrides("prepare")
             and not self.corrects
-            and type(self) is not _defences.get("none")
+            and type(self) is not _defences.get(NONE)
         ):
             where = "every batch: use its method batch" if self.acts_on_batches else "the training, not on images"
             raise RecipeError(f"got the defence {self}; expected one that changes a dataset. This one acts on {where}")
@@ -256,7 +271,7 @@ class Defence(ABC):
     @property
     def needs_network(self) -> bool:
         """Whether it acts on the training of a network, so that what is fitted in one go cannot use it."""
-        return self._overrides("start", "batch", "course") or self.figure == "peak"
+        return self._overrides("start", "batch", "course") or self.figure == PEAK
 
     def require(self) -> None:
         """See that all is installed that it needs, before anything is trained; nothing more, if not overridden.
@@ -269,7 +284,7 @@ class Defence(ABC):
     @property
     def acts(self) -> bool:
         """Whether anything of the training is another for it; else only ``figure`` may be."""
-        return self.frozen or self._overrides("image", "prepare", "correction", "course", "start", "batch")
+        return self.frozen or self._overrides(*RETURNS)
 
     @classmethod
     def _overrides(cls, *hooks: str) -> bool:

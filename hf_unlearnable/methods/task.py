@@ -74,7 +74,15 @@ class Task:
         return images, labels, self.perturbations[rows].to(images.device)
 
     def store(self, rows: NDArray[np.int64], perturbations: torch.Tensor) -> None:
-        """Set the perturbations (B, C, H, W) of rows of this process; those of other people's images stay zero."""
+        """Set the perturbations (B, C, H, W) of rows of this process; those of other people's images stay zero.
+
+        Raises:
+            RecipeError: something else than a tensor of that shape.
+        """
+        expected = (len(rows), *self.perturbations.shape[1:])
+        if not isinstance(perturbations, torch.Tensor) or perturbations.shape != expected:
+            got = f"a {type(perturbations).__name__} of the shape {tuple(getattr(perturbations, 'shape', ()))}"
+            raise RecipeError(f"a method stored {got}; expected a tensor of the shape {expected}")
         if self.own_classes is not None:
             own = np.flatnonzero(self.images.labels[rows] < self.own_classes)
             rows, perturbations = rows[own], perturbations[torch.from_numpy(own).to(perturbations.device)]

@@ -203,7 +203,8 @@ def test_a_third_party_adds_one_class():
         with pytest.raises(RecipeError, match="second defence with the name 'mirror'"):
 
             class Again(Defence, name="mirror"):
-                pass
+                def image(self, image):
+                    return image
 
         with pytest.raises(RecipeError, match="with both image and prepare"):
 
@@ -289,3 +290,25 @@ def test_hard_labels_in_soft_form_give_the_same_loss(colour):
             return images, targets
 
     assert list(run(colour, Idle())) == pytest.approx(list(run(colour, NoDefence())), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"imge": lambda self, image: image}, "'idle', which does nothing.* expected it to override one of image, "),
+        ({"figure": "best", "image": lambda self, image: image}, "figure='best'.*expected 'last' or 'peak'"),
+    ],
+    ids=["misspelt", "figure"],
+)
+def test_a_defence_that_would_do_nothing_or_end_nowhere_is_refused(members, message):
+    with pytest.raises(RecipeError, match=message):
+        type(Defence)("Idle", (Defence,), members, name="idle")
+    assert "idle" not in available_defences()
+
+
+@pytest.mark.parametrize("hook", ["prepare", "correction", "course", "start", "batch"])
+def test_a_hook_that_returns_something_else_is_told_with_its_defence(hook, colour):
+    hooks = {hook: lambda self, *args, **options: 5}
+    defence = dataclass(frozen=True, kw_only=True)(type(Defence)("Odd", (Defence,), {**hooks, "name": "odd"}))()
+    with pytest.raises(RecipeError, match=f"the defence odd: {hook} returned a int; expected "):
+        list(run(colour, defence))

@@ -150,6 +150,20 @@ def test_whatever_run_leaves_is_brought_back_into_the_budget():
     assert figures.max_perturbation == 5
 
 
+@pytest.mark.parametrize(
+    "stored", [np.zeros((2, 1, 12, 12)), torch.zeros(2, 1, 8, 8), None], ids=["array", "size", "none"]
+)
+def test_what_is_no_perturbation_is_refused(stored):
+    class Odd(Method):
+        name = "odd"
+
+        def run(self, task):
+            task.store(np.arange(2), stored)
+
+    with pytest.raises(RecipeError, match=r"stored a .*; expected a tensor of the shape \(2, 1, 12, 12\)"):
+        Odd().fit(make_dataset(), progress=False)
+
+
 def test_a_perturbation_that_is_not_a_number_is_refused():
     class Broken(Method):
         name = "broken"
