@@ -27,7 +27,8 @@ from hf_unlearnable.cli.plugins import _load
 from hf_unlearnable.defences.base import _defences
 from hf_unlearnable.methods.base import _methods
 from hf_unlearnable.modeling.small_vit import small_vit
-from hf_unlearnable.models.built_in import MODELS
+from hf_unlearnable.models.built_in import FITTED_AT_ONCE, MODELS
+from hf_unlearnable.models.classical import CLASSICAL
 from hf_unlearnable.registry import Recipes, Registry
 from hf_unlearnable.settings import Count, OneOf, Positive, Range, Share, check_fields
 
@@ -200,6 +201,13 @@ def test_victims_have_names():
             Surrogate("no-model").build(5, 3, seed=0)
         with pytest.raises(RecipeError, match="second victim with the name 'small-vit'"):
             register_victim("small-vit")(nearly_vit)
+        with pytest.raises(RecipeError, match="second victim with the name 'knn'"):
+            register_victim("knn")(nearly_vit)
+        with pytest.raises(RecipeError, match="got 5 for the victim 'five'; expected a function"):
+            register_victim("five")(5)
+        with pytest.raises(RecipeError, match=r"nearly_vit.* for a name; .* write @register_victim\('my-model'\)"):
+            register_victim(nearly_vit)
+        assert set(CLASSICAL) == set(FITTED_AT_ONCE)
     finally:
         for name in ("nearly-vit", "no-model"):
             MODELS.remove(name)
@@ -263,7 +271,8 @@ def test_the_command_line_finds_modules_in_the_folder_where_it_is_given(tmp_path
 )
 def test_a_new_file_in_the_folder_needs_no_other_edit(package, registry, base, tmp_path, monkeypatch):
     """Also in a folder of its own. They lie in a second folder of the package, not among those of the repository."""
-    code = f"from {base.__module__} import {base.__name__} as Base\n\nclass New(Base, name='{{}}'): ...\n"
+    code = f"from {base.__module__} import {base.__name__} as Base\n\n"
+    code += "class New(Base, name='{}'):\n    def batch(self, *given): ...\n"
     (tmp_path / "dropped_file.py").write_text(code.format("dropped"))
     (tmp_path / "dropped_family").mkdir()
     (tmp_path / "dropped_family" / "__init__.py").write_text("")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hf_unlearnable.errors import PluginError
+from hf_unlearnable.errors import PluginError, RecipeError
 from hf_unlearnable.registry import VICTIMS, Registry
 
 if TYPE_CHECKING:
@@ -68,8 +68,27 @@ BUILT_IN: dict[str, BuildModel] = {
 }
 
 
+# Victims that are fitted in one go, by name: see ``classical.CLASSICAL``, which imports this module.
+FITTED_AT_ONCE = ("hog", "knn", "random-features", "simclr", "svm")
+
+
 class Models(Registry[BuildModel]):
     """Functions that build models, by name; an entry point names one."""
+
+    def add(self, name: str, value: BuildModel) -> None:
+        """Make a function known.
+
+        Raises:
+            RecipeError: the name is taken, or could not be written on a command line; or no function.
+        """
+        if name in FITTED_AT_ONCE:
+            raise RecipeError(f"got a second {self.what} with the name {name!r}, which is one of this package")
+        if not callable(value):
+            raise RecipeError(
+                f"got {value!r} for the {self.what} {name!r}; expected a function (num_labels, channels) -> "
+                f"PreTrainedModel"
+            )
+        super().add(name, value)
 
     def accept(self, entry: EntryPoint, loaded: Any) -> None:
         """Take a function under the name of the entry point."""
@@ -99,8 +118,12 @@ def register_victim(name: str) -> Callable[[B], B]:
         name: letters, digits, '-', '_' and '.'.
 
     Raises:
-        RecipeError: the name is taken, or has other characters.
+        RecipeError: the name is taken, or has other characters; or what is decorated is no function.
     """
+    if not isinstance(name, str):
+        raise RecipeError(
+            f"got {name} for a name; expected text: write @register_victim('my-model') above the function"
+        )
 
     def register(build: B) -> B:
         MODELS.add(name, build)
@@ -111,6 +134,9 @@ def register_victim(name: str) -> Callable[[B], B]:
 
 def available_victims() -> list[str]:
     """The names of models that ``Surrogate`` takes, those of installed plugins among them.
+
+    ``victims=`` takes these, and besides what is fitted in one go: ``"hog"``, ``"knn"``, ``"random-features"``,
+    ``"simclr"`` and ``"svm"``.
 
     Warns:
         UserWarning: for each plugin that cannot be used.
