@@ -82,7 +82,7 @@ class Defence(ABC):
         if cls._overrides("image") and cls._overrides("prepare"):
             raise RecipeError(f"got a defence with both image and prepare: {cls}; expected one of them")
         if cls.figure not in (LAST, PEAK):
-            raise RecipeError(f"got a defence with figure={cls.figure!r}: {cls}; expected {LAST!r} or {PEAK!r}")
+            raise RecipeError(f"got the figure {cls.figure!r} of {cls}; expected {LAST!r} or {PEAK!r}")
         acts = cls._overrides(*RETURNS) or cls.frozen or cls.figure != LAST or cls.epochs_factor > 1
         if name not in (None, NONE) and not acts:
             raise RecipeError(

@@ -123,6 +123,13 @@ def learnability(
     """
     accelerator = accelerator or default_accelerator()
     ratios = ratios_of(ratios, owner=others is not None)
+    if others is None and others_test is not None:
+        raise RecipeError("got images of others to test on and none to train on; expected both, or neither")
+    if sequential and all(ratio in (0, 1) for ratio in ratios):
+        raise RecipeError(
+            f"got {option('sequential', True, '--sequential')} and no ratio between 0 and 1; expected one, such as "
+            f"0.5, since it goes on from the clean part of a mixture"
+        )
     thieves, left_out = chosen_thieves(victims, defences, trainings, suite, training)
     if num_proc is not None and num_proc > 1 and accelerator.num_processes > 1:
         raise RecipeError(
@@ -166,6 +173,15 @@ def learnability(
         doubts += [f"the defence {defence} changes no image, so it does nothing here" for defence in idle]
     else:
         thieves = [thief for thief in thieves if thief.defence not in idle]
+    few = {
+        thief.defence: thief.defence.clean_images
+        for thief in thieves
+        if thief.defence.clean_images > len(sets["clean"])
+    }
+    doubts += [
+        f"the defence {defence} wants {wanted} clean images, and there are {len(sets['clean'])}: it had these"
+        for defence, wanted in few.items()
+    ]
     for doubt in doubts if accelerator.is_main_process else []:
         warn(doubt)
     cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)

@@ -240,6 +240,19 @@ def test_the_thief_is_given_originals_by_class_and_victims_know_which(tmp_path, 
     assert len(seen) == 2
 
 
+def test_a_thief_who_wants_more_clean_images_than_there_are_is_told():
+    clean = make_dataset(12)
+    options = {"clean": clean, "test": make_dataset(9, seed=1), "ratios": (0,), "seeds": (5,), "progress": False}
+    protected = clean.map(lambda row: {"image": row["image"].point(lambda value: max(0, value - 4))})
+    with pytest.warns(
+        UserWarning, match="recovery:images=1000,epochs=1 wants 1000 clean images, and there are 12: it had these"
+    ):
+        report = learnability(
+            protected, training=Training(epochs=1), defences=["none", "recovery:images=1000,epochs=1"], **options
+        )
+    assert any("there are 12" in doubt for doubt in report.doubts)
+
+
 def test_models_that_are_fitted_in_one_go_take_neither():
     clean = make_dataset(12)
     options = {"clean": clean, "test": make_dataset(6, seed=1), "progress": False}

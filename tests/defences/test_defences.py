@@ -296,7 +296,7 @@ def test_hard_labels_in_soft_form_give_the_same_loss(colour):
     ("members", "message"),
     [
         ({"imge": lambda self, image: image}, "'idle', which does nothing.* expected it to override one of image, "),
-        ({"figure": "best", "image": lambda self, image: image}, "figure='best'.*expected 'last' or 'peak'"),
+        ({"figure": "best", "image": lambda self, image: image}, "the figure 'best' of .*expected 'last' or 'peak'"),
     ],
     ids=["misspelt", "figure"],
 )
