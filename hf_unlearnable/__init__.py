@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hf_unlearnable.protection.protection import Protection
     from hf_unlearnable.protection.verification import Verification
     from hf_unlearnable.registry import load_plugin
+    from hf_unlearnable.reports.run_report import write_report
     from hf_unlearnable.training.run import Training
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "push_model",
     "register_victim",
     "verify",
+    "write_report",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -142,5 +144,6 @@ __getattr__, __dir__ = lazy_names(
         "push_model": "hub",
         "register_victim": "models.built_in",
         "verify": "hub",
+        "write_report": "reports.run_report",
     },
 )

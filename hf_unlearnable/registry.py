@@ -195,6 +195,8 @@ class Recipes(Registry[type[T]]):
             RecipeError: no such name or setting, or a value that it does not take.
             PluginError: the plugin that offers the name cannot be used.
         """
+        if not isinstance(text, str):
+            raise RecipeError(f"got {text!r} for a {self.what}; expected its name, or one that was made")
         name, _, rest = text.strip().partition(":")
         kind = self.get(name)
         hints, fields = hints_of(kind), {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]

@@ -9,7 +9,19 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
@@ -74,7 +86,7 @@ def check_fields(recipe: Any) -> None:
     """Refuse a setting that its annotation does not allow; for ``__post_init__`` of a dataclass.
 
     Numbers, text, booleans, None, ``Literal``, tuples and unions of them are checked, and ``Range`` and ``OneOf`` in
-    ``Annotated``; annotations of other kinds are not.
+    ``Annotated``, and other dataclasses; annotations of other kinds are not.
 
     Raises:
         RecipeError: the first setting of another type, out of range, or not finite; with what it may be.
@@ -133,7 +145,10 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def checked(*args: P.args, **options: P.kwargs) -> T:
         hints = _hints_of_function(function)
-        bound = signature.bind(*args, **options)
+        try:
+            bound = signature.bind(*args, **options)
+        except TypeError:  # whose words would not name the function
+            return function(*args, **options)
         for name, given in bound.arguments.items():
             value = bound.arguments[name] = plain(given, hints.get(name))
             if name in hints and (expected := _expected(value, hints[name])):
@@ -164,6 +179,9 @@ def plain(value: Any, hint: Any = None) -> Any:
 @cache
 def _hints_of_function(function: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(function, include_extras=True)
+
+
+IN_MEMORY = "which a dataset in memory does not have"
 
 
 def refuse_ignored(why: str, **given: Any) -> None:
@@ -215,6 +233,8 @@ def _expected(value: Any, hint: Any) -> str:
         return next((f"a list whose members are each {expected}" for expected in found if expected), "")
     if hint is float and isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
+    if dataclasses.is_dataclass(hint):
+        return "" if isinstance(value, cast("type", hint)) else f"a {cast('type', hint).__name__}"
     if hint is int or hint is float:
         kinds: tuple[type, ...] = (int,) if hint is int else (int, float)
         fits = isinstance(value, kinds) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from os import PathLike
 from pathlib import Path
 
 import datasets
@@ -60,7 +61,7 @@ NO_CONFIGURATION = "of which there are several in a dataset on the Hub alone, or
 
 
 def load_source(
-    source: str, split: str | None = "train", config: str | None = None, class_depth: int | None = None
+    source: str | PathLike[str], split: str | None = "train", config: str | None = None, class_depth: int | None = None
 ) -> Dataset:
     """Open one split of a dataset; arguments and errors are those of ``open_source``.
 
@@ -70,7 +71,7 @@ def load_source(
     opened = open_source(source, split, config, class_depth)
     if opened.contents and (left_out := opened.contents.pictures_left_out):
         warn(
-            f"{len(left_out)} files in {source!r} that may be images are left out, such as {left_out[0].path} "
+            f"{len(left_out)} files in {str(source)!r} that may be images are left out, such as {left_out[0].path} "
             f"({left_out[0].why})",
             DataWarning,
         )
@@ -78,7 +79,7 @@ def load_source(
 
 
 def open_source(
-    source: str,
+    source: str | PathLike[str],
     split: str | None = "train",
     config: str | None = None,
     class_depth: int | None = None,
@@ -102,7 +103,22 @@ def open_source(
         DataError: there, but not readable as a dataset, without this split, or with several where none was named; or
             several splits of other columns or classes.
     """
-    return replace(_open(source, split, config, class_depth, keep_clean), name=source, class_depth=class_depth)
+    name = name_of(source)
+    return replace(_open(name, split, config, class_depth, keep_clean), name=name, class_depth=class_depth)
+
+
+def name_of(source: str | PathLike[str]) -> str:
+    """Where a dataset is, or what it is called on the Hub, as text.
+
+    Raises:
+        DataError: a thing of another kind.
+    """
+    if not isinstance(source, (str, PathLike)):
+        raise DataError(
+            f"got a {type(source).__name__}; expected one split of a dataset in memory, or the name of a dataset: a "
+            f"folder, a file or an id on the Hub"
+        )
+    return str(source)
 
 
 def _open(

@@ -14,6 +14,7 @@ from hf_unlearnable.data.pixels import encode, file_name
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.description import Description
+from hf_unlearnable.settings import refuse_ignored
 
 ROOM = 1 << 28  # bytes of released images that are held in memory before they are written
 
@@ -65,6 +66,7 @@ def release(
         )
     files = as_files(dataset, column, feature)
     if isinstance(dataset, IterableDataset):
+        refuse_ignored("which a stream has no use for", num_proc=num_proc)
         # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
         released = files.map(protect, **options).cast(Features({**features, column: feature}))
         return released if dataset._formatting is None else released.with_format(dataset._formatting.format_type)

@@ -121,15 +121,15 @@ def _ours(run: str | PathLike[str]) -> RunFolder | None:
         SourceError: what is left of such a folder, or a measurement.
         PrivacyError: the private part of one, or something private among what is published.
     """
-    path = local_path(run)
+    folder, path = RunFolder(run), local_path(run)
     if (path.is_file() and path.suffix == ".json") or (path / MEASURED).exists():
         RunFolder.find(path).root  # noqa: B018 - there is none, which it says
     if not path.is_dir():
         return None
     try:
-        return RunFolder.open(path)
+        return RunFolder.open(folder)
     except SourceError:
-        if RunFolder(path).perturbations.is_dir():
+        if folder.perturbations.is_dir():
             raise
         return None
 

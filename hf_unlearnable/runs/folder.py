@@ -12,7 +12,7 @@ from datasets import Dataset, concatenate_datasets
 
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import load_saved, load_source
-from hf_unlearnable.errors import DataError, PrivacyError, SourceError, option
+from hf_unlearnable.errors import DataError, PrivacyError, RecipeError, SourceError, option
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.description import DESCRIPTION, Description
@@ -50,19 +50,26 @@ class RunFolder(PathLike[str]):
     nothing: ``open`` and ``find`` do.
 
     Args:
-        folder: of the run; None where only the measurement is known.
+        folder: of the run, or what ``protect`` returned; None where only the measurement is known.
         measured: the file that ``measure`` writes; in the folder or beside it when left out.
+
+    Attributes:
+        in_memory: the originals, where what ``protect`` returned was given, which holds them.
+
+    Raises:
+        RecipeError: neither a folder nor what ``protect`` returned.
     """
 
     def __init__(self, folder: str | PathLike[str] | None, measured: str | PathLike[str] | None = None) -> None:
+        if not isinstance(folder, (str, PathLike)) and (folder is not None or measured is None):
+            raise RecipeError(f"got a {type(folder).__name__}; expected the folder of a run, or what protect returned")
+        self.in_memory: Dataset | None = getattr(folder, "in_memory", None)
         self.given = local_path(folder if folder is not None else measured or ".")
         self.folder = None if folder is None else self.given.absolute()
         if measured is not None:
             self.measured = local_path(measured)
-        elif folder is not None:
-            self.measured = _report_folder(self.given) / MEASURED
         else:
-            raise TypeError("RunFolder needs a folder or a measurement")
+            self.measured = _report_folder(self.given) / MEASURED
 
     @classmethod
     def open(cls, folder: str | PathLike[str]) -> RunFolder:
@@ -94,6 +101,7 @@ class RunFolder(PathLike[str]):
             SourceError: nothing there to report on.
             PrivacyError: the private part of a run.
         """
+        found = cls(run)
         path = local_path(run)
         if path.is_file():
             return cls(None, path)
@@ -105,7 +113,6 @@ class RunFolder(PathLike[str]):
             raise SourceError(
                 f"got {str(path)!r}; expected the folder that hf-unlearnable protect --output wrote, or a {MEASURED}"
             )
-        found = cls(path)
         if not found.perturbations.is_dir() and not found.holds_dataset and not found.measured.exists():
             raise SourceError(
                 f"got {str(path)!r}, where there is neither a protected dataset nor {REPORT}/{MEASURED}; expected the "
@@ -351,6 +358,8 @@ class RunFolder(PathLike[str]):
                     f"the originals are not where they were when they were protected: {error}. If they are elsewhere "
                     f"now, {name_them}"
                 ) from error
+        if clean is None and split is None and self.in_memory is not None:
+            return self.in_memory
         if clean is None:
             raise SourceError(f"{str(self)!r} does not say what was protected; {name_them}")
         if origin is not None:

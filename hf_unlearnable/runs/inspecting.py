@@ -17,13 +17,13 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns, find_columns, unnamed_candidates
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
-from hf_unlearnable.data.sources import ALL, Source, choose, open_source
+from hf_unlearnable.data.sources import ALL, Source, choose, name_of, open_source
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.files import local_path
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import source_paths
-from hf_unlearnable.settings import refuse_ignored
+from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
 from hf_unlearnable.training.processes import broadcast, run_on_all
 
 
@@ -107,17 +107,18 @@ def open_dataset(
         return dataset
     check_not_protected(dataset)
     if isinstance(dataset, (Dataset, DatasetDict)):
-        refuse_ignored("which a dataset in memory does not have", config=config)
+        refuse_ignored(IN_MEMORY, config=config)
     if isinstance(dataset, Dataset):
         if split == ALL:
             raise DataError("got one split and split='all'; expected a DatasetDict, or the name of a dataset")
+        refuse_ignored(IN_MEMORY, split=split if split not in ("train", str(dataset.split)) else None)
         opened = Source(dataset, split, {split: len(dataset)})
     elif isinstance(dataset, DatasetDict):
         opened = choose(dataset, split, "the DatasetDict", keep_clean)
     else:
-        opened = open_source(str(dataset), split, config, class_depth, keep_clean)
+        opened = open_source(dataset, split, config, class_depth, keep_clean)
         if Labels.parse(labels).kind != AUTO and opened.contents and opened.contents.has_loose:
-            opened = open_source(str(dataset), split, config, 0, keep_clean)
+            opened = open_source(dataset, split, config, 0, keep_clean)
     if class_depth is not None and not (opened.contents and opened.contents.splits):
         raise DataError(
             f"got {option('class_depth', class_depth)} for a dataset whose labels are in a column; expected a "
@@ -139,7 +140,7 @@ def check_not_protected(dataset: Dataset | DatasetDict | str | PathLike[str]) ->
         parts = dataset.values() if isinstance(dataset, DatasetDict) else [dataset]
         places = [Path(file["filename"]) for part in parts for file in part.cache_files]
     else:
-        places = [local_path(dataset)]
+        places = [local_path(name_of(dataset))]
     for place in (place.resolve() for place in places if place.exists()):
         for run in (RunFolder(folder) for folder in (place, *place.parents) if folder.name):  # without the root
             if run.is_complete and _is_protected(place, run):

@@ -20,6 +20,7 @@ from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
 from hf_unlearnable.files import private_folder
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.test_images import open_test_images
+from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
 from hf_unlearnable.training.processes import default_accelerator
 
 GENERATED = (
@@ -166,13 +167,17 @@ def open_others(
         if (split, test, test_split) != (None, None, None):
             raise RecipeError("got a split or a test set of others and no others; expected both, or neither")
         return {"others": neutral_pictures()}
+    if isinstance(others, Dataset):
+        refuse_ignored(IN_MEMORY, others_split=split)
+    if isinstance(test, Dataset):
+        refuse_ignored(IN_MEMORY, others_test_split=test_split)
     opened = {"others": others if isinstance(others, Dataset) else load_source(others, split or "train")}
     if isinstance(test, Dataset):
         opened["others_test"] = test
     elif test is not None or test_split is not None:
         if test is None and isinstance(others, Dataset):
             raise RecipeError("got a test split of others in memory; expected the test images themselves")
-        opened["others_test"] = load_source(str(test or others), test_split)
+        opened["others_test"] = load_source(test if test is not None else others, test_split)
     return opened
 
 
@@ -184,6 +189,8 @@ def open_sets(
     test_split: str | None = None,
 ) -> tuple[Dataset, Dataset, Dataset]:
     """The protected images of a run, their originals, and clean images to test on; arguments as of ``measure``."""
+    if isinstance(test, Dataset):
+        refuse_ignored(IN_MEMORY, test_split=test_split)
     protected, originals = _both(run, clean, clean_split)
     if isinstance(test, Dataset):
         return protected, originals, test
@@ -195,8 +202,10 @@ def open_sets(
 
 def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) -> tuple[Dataset, Dataset]:
     """The protected images of a run and their originals."""
+    if isinstance(clean, Dataset):
+        refuse_ignored(IN_MEMORY, clean_split=clean_split)
     origin = run.origin
-    if clean is None and origin is None:
+    if clean is None and origin is None and run.in_memory is None:
         if not run.root.is_dir():
             raise SourceError(
                 f"got {str(run)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "

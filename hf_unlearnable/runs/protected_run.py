@@ -45,6 +45,11 @@ class ProtectedRun(PathLike[str]):
         return str(self.folder)
 
     @property
+    def in_memory(self) -> Dataset:
+        """The originals, for all that takes this instead of a folder."""
+        return self.originals
+
+    @property
     def dataset(self) -> Dataset:
         """The protected images, which may be published."""
         return self.folder.dataset

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from accelerate import Accelerator
@@ -22,7 +22,7 @@ from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
-from hf_unlearnable.data.sources import ALL, Source, load_source
+from hf_unlearnable.data.sources import ALL, Source, load_source, name_of
 from hf_unlearnable.errors import CheckpointError, DataError, DataWarning, OutputError, RecipeError, option, warn
 from hf_unlearnable.files import local_path, place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
@@ -168,7 +168,8 @@ def protect(
     Warns:
         DataWarning: as ``Method.fit`` does; and images that came out as they went in, of all that were read back.
     """
-    chosen = Method.parse(method) if isinstance(method, str) else method
+    given = method is None or (hasattr(method, "fit") and not isinstance(method, type))
+    chosen = cast("Recipe | None", method) if given else Method.parse(cast("str", method))
     allowance, target = Budget.parse(budget), local_path(output)
     labels = Labels.parse(labels)
     check_format(image_format)
@@ -329,7 +330,7 @@ def open_others(others: Dataset | str | PathLike[str] | None, split: str | None)
 
 
 def _name_of(dataset: Source | str | PathLike[str]) -> str:
-    return dataset.name if isinstance(dataset, Source) else str(dataset)
+    return dataset.name if isinstance(dataset, Source) else name_of(dataset)
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:

@@ -9,11 +9,11 @@ import pytest
 from datasets import DatasetDict, concatenate_datasets, load_from_disk
 from helpers.datasets import make_dataset
 
-from hf_unlearnable import RecipeError, Texture, verify
+from hf_unlearnable import RecipeError, Texture, learnability, verify
 from hf_unlearnable.cli.command import main
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import open_source
-from hf_unlearnable.runs import audit, protect
+from hf_unlearnable.runs import RunFolder, audit, measure, protect
 
 
 @pytest.fixture
@@ -47,6 +47,35 @@ def home(tmp_path_factory):
     data.to_parquet(folder / "br[a]ckets" / "train.parquet")
     protect(folder / "photos", folder / "out", method=Texture(), progress=False)
     return folder
+
+
+def test_splits_of_what_is_in_memory_are_refused(home, tmp_path):
+    """A dataset in memory is its own only split."""
+    data, test = make_dataset(24), make_dataset(seed=1)
+    for options in (
+        {"test": test, "test_split": "nonsense"},
+        {"test": test, "clean": data, "clean_split": "nonsense"},
+        {"owner": True, "others": test, "others_split": "nonsense"},
+        {"owner": True, "others": test, "others_test": test, "others_test_split": "nonsense"},
+    ):
+        with pytest.raises(RecipeError, match="_split='nonsense', which a dataset in memory does not have"):
+            measure(home / "out", **options)
+    with pytest.raises(RecipeError, match="split='nonsense', which a dataset in memory does not have"):
+        protect(data, tmp_path / "out", method="texture", split="nonsense")
+    with pytest.raises(RecipeError, match="num_proc=2, which a stream has no use for"):
+        RunFolder(home / "out").protection.release(data.to_iterable_dataset(), num_proc=2)
+
+
+def test_a_measurement_refuses_what_it_would_not_look_at():
+    data = {"clean": make_dataset(), "test": make_dataset(seed=1)}
+    with pytest.raises(RecipeError, match="others to test on and none to train on"):
+        learnability(make_dataset(), **data, others_test=make_dataset(seed=2))
+    with pytest.raises(RecipeError, match="sequential=True and no ratio between 0 and 1"):
+        learnability(make_dataset(), **data, ratios=(0, 1), sequential=True)
+    with pytest.raises(RecipeError, match="training='short'; expected a Training"):
+        learnability(make_dataset(), **data, training="short")
+    with pytest.raises(TypeError, match=r"learnability\(\) missing .*'test'"):
+        learnability(make_dataset(), clean=make_dataset())
 
 
 @pytest.mark.parametrize("source", ["photos", "photos.zip", "one.png", "saved", "both", "table.parquet", "br[a]ckets"])

@@ -7,13 +7,25 @@ import re
 import warnings
 
 import pytest
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 
-from hf_unlearnable import EM, DataError, DataWarning, OutputError, RecipeError, Training, push, verify
-from hf_unlearnable.reports.run_report import write_report
-from hf_unlearnable.runs import Origin, audit, intake, measure, protect, protect_like
+from hf_unlearnable import (
+    EM,
+    DataError,
+    DataWarning,
+    Defence,
+    Method,
+    OutputError,
+    RecipeError,
+    SourceError,
+    Training,
+    push,
+    verify,
+    write_report,
+)
+from hf_unlearnable.runs import Origin, RunFolder, audit, intake, measure, protect, protect_like
 from hf_unlearnable.runs.protecting import unfinished
 from hf_unlearnable.training.checkpoints import Checkpoints
 
@@ -68,8 +80,45 @@ def test_a_dataset_in_memory_may_say_where_it_comes_from(saved, tmp_path):
     assert run.folder.origin is None
     with pytest.raises(RecipeError, match="whose name says it"):
         protect(saved, tmp_path / "again", method=QUICK, origin=Origin(dataset="me/boats"))
+    assert verify(run) == run.verification  # which holds the originals
+    options = {"test": make_dataset(seed=3), "victims": "small-resnet", "training": Training(epochs=1), "seeds": (1,)}
+    assert measure(run, **options, ratios=(0, 1), progress=False).results
+    looked_at = {finding.check: finding.severity for finding in audit(run, progress=False).findings}
+    assert looked_at["class patterns"] != "not looked at"
+    assert "could not be used" not in write_report(run)[0].read_text()
+    with pytest.raises(SourceError, match="does not say what was protected"):
+        verify(run.folder)
     run = protect(make_dataset(), tmp_path / "told", method=QUICK, origin=Origin.at(saved), progress=False)
     assert verify(run).violations == 0
+
+
+@pytest.mark.parametrize(
+    "thing", [None, [1], make_dataset().to_iterable_dataset(), make_dataset()], ids=["none", "list", "stream", "set"]
+)
+def test_a_thing_of_another_kind_is_told(thing, saved, tmp_path):
+    what = f"got a {type(thing).__name__}; expected "
+    if not isinstance(thing, Dataset):
+        with pytest.raises(DataError, match=f"{what}one split of a dataset in memory, or the name"):
+            protect(thing, tmp_path / "out", method=QUICK)
+    for function in (measure, audit, verify, write_report, RunFolder.find):
+        with pytest.raises(RecipeError, match=what):
+            function(thing)
+    with pytest.raises(RecipeError, match=what):
+        push(thing, "me/nothing")
+
+
+def test_test_images_in_several_splits_are_told(saved, tmp_path):
+    run = protect(saved, tmp_path / "out", method="texture", progress=False)
+    with pytest.raises(DataError, match="got a DatasetDict; expected one split of a dataset in memory"):
+        measure(run, test=DatasetDict(test=make_dataset()))
+
+
+def test_a_class_is_no_recipe(saved, tmp_path):
+    with pytest.raises(RecipeError, match=r"got <class .*EM.* for a method; expected its name, or one that was made"):
+        protect(saved, tmp_path / "out", method=EM)
+    for kind in (Method, Defence):
+        with pytest.raises(RecipeError, match="got None for a"):
+            kind.parse(None)
 
 
 def test_what_is_wrong_is_said_before_the_work(saved, tmp_path, monkeypatch):
