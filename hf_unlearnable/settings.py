@@ -141,6 +141,7 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
         RecipeError: as for ``check_fields``; the returned function does.
     """
     signature = inspect.signature(function)
+    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
     @wraps(function)
     def checked(*args: P.args, **options: P.kwargs) -> T:
@@ -153,7 +154,7 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
             value = bound.arguments[name] = plain(given, hints.get(name))
             if name in hints and (expected := _expected(value, hints[name])):
                 raise RecipeError(
-                    f"{worded(python=function.__name__ + ': ', shell='')}got {option(name, value)}; expected {expected}"
+                    f"{worded(python=f'{called}: ', shell='')}got {option(name, value)}; expected {expected}"
                 )
         return function(*bound.args, **bound.kwargs)
 

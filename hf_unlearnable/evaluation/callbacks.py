@@ -17,9 +17,9 @@ import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from datasets import ClassLabel
@@ -38,6 +38,7 @@ from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
 from hf_unlearnable.evaluation.trainer_predictions import check_rows, count_predictions
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.documents import read_json
+from hf_unlearnable.settings import Count, Range, check_arguments
 from hf_unlearnable.version import versions
 
 FILE = "learnability.json"
@@ -82,19 +83,26 @@ class LearnabilityCallback(TrainerCallback):
             joined by a second callback needs the one that was given to the Trainer.
 
     Raises:
-        DataError: an empty test set.
-        RecipeError: a baseline out of range.
+        DataError: an empty test set, several, or one without a length.
+        RecipeError: a baseline or a number of images out of range.
         SourceError: a baseline file without an accuracy in it.
     """
 
+    @check_arguments
     def __init__(
         self,
         clean_eval: Any,
         baseline: float | str | os.PathLike[str] | None = None,
         *,
-        train_images: int | None = None,
+        train_images: Annotated[int, Range(least=0, words="0 or more")] | None = None,
         trackers: Sequence[TrainerCallback] | None = None,
     ) -> None:
+        rows = hasattr(clean_eval, "__len__") and hasattr(clean_eval, "__getitem__")
+        if not rows or isinstance(clean_eval, Mapping):
+            raise DataError(
+                f"got a {type(clean_eval).__name__} as the clean test set; expected a single one with a length, such "
+                f"as one split of a DatasetDict"
+            )
         if not len(clean_eval):
             raise DataError("got an empty clean test set; expected at least one image")
         self.clean_eval = clean_eval
@@ -228,11 +236,14 @@ class StopWhenLearned(TrainerCallback):
         RecipeError: a bound that no accuracy can pass, or no patience.
     """
 
-    def __init__(self, above: float = 0.5, *, metric: str = f"{PREFIX}{CLEAN}", patience: int = 1) -> None:
-        if not 0 <= above < 1 or patience < 1:
-            raise RecipeError(
-                f"got above={above} and patience={patience}; expected an accuracy in [0, 1) and at least 1"
-            )
+    @check_arguments
+    def __init__(
+        self,
+        above: Annotated[float, Range(least=0, below=1, words="an accuracy in [0, 1)")] = 0.5,
+        *,
+        metric: str = f"{PREFIX}{CLEAN}",
+        patience: Count = 1,
+    ) -> None:
         self.above, self.metric, self.patience = above, metric, patience
         self.stopped: str | None = None
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate.utils import reduce
 from datasets import ClassLabel, Dataset
+from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, TrainingArguments
 
@@ -111,6 +112,12 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
             f"images are (dataset.with_transform), or give the Trainer a processing_class (an AutoImageProcessor)"
         )
     columns = find_columns(dataset)
+    if dataset.format["type"] != "custom":  # else somebody's own transform
+        mode = dataset.features[columns.image].mode
+        plain = dataset.with_format(None).cast_column(
+            columns.image, ImageFeature(mode=mode)
+        )  # decoded, whatever it was
+        items = [plain[int(row)] for row in rows]
     images = [item[columns.image] for item in items]
     if getattr(model.config, "num_channels", 3) == 3:
         images = [image.convert("RGB") for image in images]

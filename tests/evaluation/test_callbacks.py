@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from importlib.machinery import ModuleSpec
 from unittest.mock import MagicMock
@@ -9,12 +10,14 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, IterableDataset
+from datasets import ClassLabel, DatasetDict, IterableDataset
+from datasets import Image as ImageFeature
 from helpers.datasets import make_dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, ViTImageProcessorPil
 
 from hf_unlearnable import DataError, LearnabilityCallback, RecipeError, SourceError, StopWhenLearned
 from hf_unlearnable.evaluation.scores import class_accuracies, confusion, protection_score
+from hf_unlearnable.evaluation.trainer_predictions import _inputs
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
 
@@ -189,6 +192,52 @@ def test_raw_images_go_through_the_processing_class(tmp_path):
     assert "train_accuracy" in written(tmp_path)["last"]
 
 
+@pytest.mark.parametrize(
+    "test",
+    [TEST.with_format("torch"), TEST.with_format("numpy"), TEST.cast_column("image", ImageFeature(decode=False))],
+    ids=["torch", "numpy", "files"],
+)
+def test_raw_images_may_have_any_format(tmp_path, test):
+    processor = ViTImageProcessorPil(size={"height": 12, "width": 12})
+    found = []
+    for raw in (TEST, test):
+        options = {"epochs": 1, "channels": 3, "train": prepared(TRAIN), "processing_class": processor}
+        run = trainer(tmp_path, callback := LearnabilityCallback(raw, train_images=0), **options)
+        collate = run.data_collator
+        found.append(_inputs(callback.clean_eval, np.arange(3), run.model, collate, processor))
+    assert torch.equal(found[0]["pixel_values"], found[1]["pixel_values"])
+    assert torch.equal(found[0]["labels"], found[1]["labels"])
+
+
+@pytest.mark.parametrize(
+    "test",
+    [{"a": TEST, "b": TEST}, DatasetDict(a=TEST), TEST.to_iterable_dataset(), None],
+    ids=lambda test: str(type(test)),
+)
+def test_a_test_set_of_another_kind_is_refused_at_once(test):
+    with pytest.raises(DataError, match=f"got a {type(test).__name__} as the clean test set; expected a single one"):
+        LearnabilityCallback(test)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: LearnabilityCallback(TEST, train_images=-1),
+            "LearnabilityCallback: got train_images=-1; expected 0 or",
+        ),
+        (lambda: LearnabilityCallback(TEST, train_images=0.5), "train_images=0.5; expected a whole number, 0 or more"),
+        (lambda: StopWhenLearned(above="0.6"), "StopWhenLearned: got above='0.6'; expected a number, an accuracy in"),
+        (lambda: StopWhenLearned(above=1.0), "above=1.0; expected an accuracy in"),
+        (lambda: StopWhenLearned(patience=1.5), "patience=1.5; expected a whole number"),
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range_are_refused_at_once(make, message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        make()
+
+
 def test_raw_images_without_a_processing_class(tmp_path):
     with pytest.raises(DataError, match=r"name, image, label; expected pixel_values and labels.*a processing_class"):
         trainer(tmp_path, LearnabilityCallback(TEST), epochs=1).train()
@@ -321,7 +370,7 @@ def test_watching_nothing_is_said(tmp_path, caplog):
         trainer(tmp_path, StopWhenLearned(), epochs=1).train()
     assert "found no eval_clean_accuracy" in caplog.text
     for above, patience in ((1.0, 1), (-0.1, 1), (0.5, 0)):
-        with pytest.raises(RecipeError, match="expected an accuracy"):
+        with pytest.raises(RecipeError, match=r"expected an accuracy|patience=0; expected 1 to"):
             StopWhenLearned(above, patience=patience)
 
 
