@@ -25,7 +25,7 @@ from hf_unlearnable.models.classical import Classical
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.settings import Count, Seed, Share, Side, check_arguments
-from hf_unlearnable.training.processes import default_accelerator, gather_objects
+from hf_unlearnable.training.processes import default_accelerator, gather_objects, ordinary_torch
 from hf_unlearnable.training.run import Training
 from hf_unlearnable.version import versions
 
@@ -35,6 +35,7 @@ RATIOS = (0.0, 0.5, 1.0)
 
 
 @check_arguments
+@ordinary_torch()
 def learnability(
     protected: Dataset,
     *,

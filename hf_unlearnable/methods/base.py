@@ -27,7 +27,7 @@ from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.registry import METHODS, Recipes
 from hf_unlearnable.settings import NotNegative, Seed, Side, check_arguments, check_first, check_recipe
-from hf_unlearnable.training.processes import default_accelerator
+from hf_unlearnable.training.processes import default_accelerator, ordinary_torch
 
 AnySurrogate = Surrogate | str | PathLike[str] | nn.Module  # of transformers; arguments are checked without it
 
@@ -132,6 +132,7 @@ class Method(ABC):
 
     @final
     @check_arguments
+    @ordinary_torch()
     def fit(
         self,
         dataset: Dataset,

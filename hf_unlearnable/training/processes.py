@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -51,6 +52,18 @@ def owners(labels: NDArray[np.int64], processes: int) -> NDArray[np.int64]:
 def world_size() -> int:
     """How many processes whoever started this one has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def ordinary_torch() -> Iterator[None]:
+    """Gradients and float32 while the block runs, whatever the caller has set in this process."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def default_accelerator() -> Accelerator:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from helpers.datasets import make_dataset
 from helpers.pages import ratio_of
 from PIL import Image
 
-from hf_unlearnable import DataError, DivergenceError, RecipeError, Report, Surrogate, Training, learnability
+from hf_unlearnable import EM, DataError, DivergenceError, RecipeError, Report, Surrogate, Training, learnability
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import JPEG
@@ -50,6 +51,30 @@ def test_figures_are_their_definitions():
     assert report.accuracy("clean", figure="peak") == pytest.approx(0.9)
     assert report.protection_score() == pytest.approx((0.85 - 0.25) / (0.85 - 0.1))
     assert report.theft_gain() == pytest.approx(-0.05)
+
+
+@contextmanager
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "set_by_the_caller", [torch.no_grad, torch.inference_mode, in_float64], ids=lambda one: one.__name__
+)
+def test_what_the_caller_has_set_in_torch_changes_nothing(set_by_the_caller, small, tmp_path):
+    options = {"clean": small, "test": make_dataset(seed=1), "ratios": (0, 1), "seeds": (1,), "progress": False}
+    options |= {"training": Training(epochs=1, batch_size=16), "victims": ["small-resnet", "random-features"]}
+
+    def fit_and_measure(place):
+        fitted = EM(epochs=1, batch_size=8).fit(small, output_dir=tmp_path / place, progress=False)
+        return fitted.digest, learnability(small.map(fitted), **options).results
+
+    usual = fit_and_measure("usual")
+    with set_by_the_caller():
+        assert fit_and_measure("set") == usual
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_one_seed_has_no_spread_and_a_useless_victim_no_score():
