@@ -263,7 +263,12 @@ def put(result: Path, place: Path, *, private: bool = False, before: Path | None
     result.chmod(mode & 0o700 if private else mode)
     if before is not None and place.exists():
         place.replace(before)
-    result.replace(place)  # replaces an empty folder too
+    try:
+        result.replace(place)  # replaces an empty folder too
+    except OSError:
+        if before is None:
+            require_empty(place)  # another process has just put something there
+        raise
 
 
 def _move(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ import operator
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.reading import NAMED, Survey, image_mode
 from hf_unlearnable.errors import DataWarning, DivergenceError, warn
-from hf_unlearnable.files import allocate_memmap, chunks, home_of, private_folder, scratch_folder
+from hf_unlearnable.files import allocate_memmap, chunks, held, home_of, private_folder, scratch_folder
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.others import OTHERS, OtherImages
 from hf_unlearnable.methods.outcome import Outcome, share_copies
@@ -83,6 +83,10 @@ class Fitting:
 
     def protection(self) -> Protection:
         """Fit, or go on, or open what was fitted before; raises and warns like ``Method.fit``."""
+        with self._alone():
+            return self._fitted()
+
+    def _fitted(self) -> Protection:
         if self.checkpoints is None:
             self._outcome.check_free()
         check_classes(self._shard.labels, self._names, self.one_class)
@@ -169,6 +173,26 @@ class Fitting:
         return Outcome(self.output, self.checkpoints)
 
     @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other fits off the checkpoints; the folder is gone afterwards if it is new and nothing came of it."""
+        if self.checkpoints is None:
+            yield
+            return
+        new, kept = not self.checkpoints.exists(), self.checkpoints
+        there = kept.is_dir() and any(kept.iterdir())
+        if not there or (kept / DESCRIPTION).exists():  # else somebody's folder, with other things in it
+            private_folder(kept)
+        with ExitStack() as stack:
+            is_main = self.accelerator.is_main_process
+            run_on_all(self.accelerator, lambda: stack.enter_context(held(kept)) if is_main else None)
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    if new:
+                        kept.rmdir()
+
+    @contextmanager
     def _scratch(self) -> Iterator[Path]:
         """An empty folder, gone afterwards, on the disk where the result goes: who has room there has it for this too.
 
@@ -180,9 +204,6 @@ class Fitting:
             with scratch_folder(private_cache() if self.output is None else home_of(self.output), "fit") as temporary:
                 yield temporary
             return
-        there = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
-        if not there or (self.checkpoints / DESCRIPTION).exists():  # else somebody's folder, with other things in it
-            private_folder(self.checkpoints)
         folder = self.checkpoints / f"scratch-{self.accelerator.process_index}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)

@@ -18,7 +18,7 @@ from hf_unlearnable.protection.class_patterns import write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.layout import private_cache
 from hf_unlearnable.protection.protection import Protection
-from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training.checkpoints import Checkpoints, start_afresh
 
 STORED = 256  # perturbations in one record batch of the store
 
@@ -105,8 +105,8 @@ class Outcome:
             protection = Protection(folder)
         except SourceError as error:
             raise CheckpointError(
-                f"the fit in {str(self.checkpoints)!r} came to its end, but its result is not there any more: {error}. "
-                f"Start afresh with --overwrite, or remove {str(self.checkpoints)!r}"
+                f"the fit in {str(self.checkpoints)!r} came to its end, and its result is not there: {error}. Name the "
+                f"output that it was written to, or {start_afresh()}"
             ) from error
         if protection.digest != digest:
             raise CheckpointError(

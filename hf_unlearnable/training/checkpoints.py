@@ -212,17 +212,18 @@ class Checkpoints:
         return saved
 
     def _damaged(self, why: str) -> CheckpointError:
-        return CheckpointError(f"the checkpoint in {str(self.folder)!r} is damaged ({why}); {_start_afresh()}")
+        return CheckpointError(f"the checkpoint in {str(self.folder)!r} is damaged ({why}); {start_afresh()}")
 
     def _compare(self, theirs: Mapping[str, Any]) -> None:
         if told := _differences(theirs, self.identity):
             raise CheckpointError(
                 f"the checkpoint in {str(self.folder)!r} is of another fit: {'; '.join(told)}. Undo that to go on, or "
-                f"{_start_afresh()}"
+                f"{start_afresh()}"
             )
 
 
-def _start_afresh() -> str:
+def start_afresh() -> str:
+    """What to do where a checkpoint is of no use, in the words of the surface."""
     return worded(
         python="remove the folder to start afresh, as protect does with overwrite=True",
         shell="start afresh: with --overwrite, under another --output, or after you removed the folder",

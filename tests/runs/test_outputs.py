@@ -12,7 +12,7 @@ import pytest
 from helpers.datasets import make_dataset
 from typer.testing import CliRunner
 
-from hf_unlearnable import EM, OutputError, Protection, pull, verify
+from hf_unlearnable import EM, OutputError, Protection, files, pull, verify
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.files import READY, SCRATCH, WORK, atomic_folder, leftovers, resumable, work_folders
 from hf_unlearnable.protection.layout import private_cache
@@ -87,6 +87,25 @@ def test_the_others_write_there_too(place, small, protection, hub, name):
         file.unlink()
     QUICK.fit(small, output_dir=named, progress=False)
     assert entries(folder) == ["perturbations.arrow", "protection.json"]
+
+
+def test_who_finds_a_result_at_the_last_moment_is_told(tmp_path, monkeypatch):
+    """Another fit put it there after the last look."""
+    real, calls = files.require_empty, []
+
+    def looked(folder):
+        real(folder)
+        calls.append(folder)
+        if len(calls) == 1:
+            folder.mkdir()
+            (folder / "theirs").touch()
+
+    monkeypatch.setattr(files, "require_empty", looked)
+    result = tmp_path / "result"
+    result.mkdir()
+    with pytest.raises(OutputError, match="which exists already"):
+        files.put(result, tmp_path / "out")
+    assert entries(tmp_path / "out") == ["theirs"]
 
 
 @pytest.mark.parametrize("step", range(1, 7))

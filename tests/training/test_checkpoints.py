@@ -14,7 +14,7 @@ from helpers.datasets import make_dataset
 from helpers.methods import QUICK, methods, quick
 from transformers import ViTConfig, ViTForImageClassification
 
-from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, Method, OutputError, Surrogate
+from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, DataError, Method, OutputError, Surrogate
 from hf_unlearnable.methods.alternating import shared_schedule
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 
@@ -175,8 +175,24 @@ def test_a_finished_fit_is_opened_again(tmp_path, monkeypatch):
     with pytest.raises(OutputError):
         fit(EM(**QUICK_EM), None, output_dir=tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    with pytest.raises(CheckpointError, match="not there any more"):
-        fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / "out")
+    said = "came to its end, and its result is not there.* Name the output that it was written to, or remove the folder"
+    for output in ("out", "other"):
+        with pytest.raises(CheckpointError, match=said):
+            fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / output)
+
+
+def test_checkpoints_are_of_one_fit_at_a_time(tmp_path, monkeypatch):
+    """What the first one works on is left alone by a second one, which is refused at once."""
+    monkeypatch.setattr(Checkpoints, "tick", lambda self: again())
+
+    def again():
+        with pytest.raises(OutputError, match=r"another process is at work in '.*kept'"):
+            fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / "other")
+
+    assert fit(EM(**QUICK_EM), tmp_path / "kept", output_dir=tmp_path / "out").digest
+    with pytest.raises(DataError):
+        fit(EM(**QUICK_EM), tmp_path / "new", data=DATA.select_columns("name"))
+    assert not (tmp_path / "new").exists()
 
 
 QUICK_EM = {name: value for name, value in QUICK.items() if name in ("epochs", "batch_size")}
