@@ -153,6 +153,8 @@ def test_what_cannot_be_sent_is_refused(small, protection, sets):
     class Local(Defence, name="local"):
         """Of a function, where no other process finds it."""
 
+        epochs_factor = 2
+
     try:
         with pytest.raises(UnlearnableError, match=r"several processes for something that cannot be sent.*Local"):
             learnability(small.map(protection), defences=Local(), num_proc=2, **sets, **SHORT)
@@ -167,6 +169,7 @@ def test_a_class_that_only_this_process_knows_is_refused(small, protection, monk
     class Own(Defence, name="own-one"):
         __module__ = "__main__"
         __qualname__ = "Own"
+        epochs_factor = 2
 
     monkeypatch.setattr(sys.modules["__main__"], "Own", Own, raising=False)
     try:
