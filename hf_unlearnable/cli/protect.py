@@ -172,6 +172,7 @@ def protect(
     if named:
         named = _with_settings(named, given)
         named.check(surrogate or None, others)
+    wanted.require()
     check_format(image_format)
     check_names(names)
     check_share(hold_out)

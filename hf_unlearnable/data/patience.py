@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from huggingface_hub import set_client_factory
+from huggingface_hub import HfApi, set_client_factory
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http
 
 from hf_unlearnable.errors import HubError, worded
+
+# The base of all errors of the HTTP client under huggingface_hub (httpx or httpx2): a connection that is cut ends in
+# one of these, which is neither an OSError nor an HfHubHTTPError.
+HTTPError: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
 PATIENCE = 300.0  # seconds without an answer after which we give up
 ONE_REQUEST = 0.2  # of them may pass before a single request is given up, so that there is something to tell meanwhile
@@ -107,6 +113,25 @@ class Patience:
 def waiting() -> Patience:
     """The one of the block that runs, or one of its own."""
     return _active[-1] if _active else Patience()
+
+
+def only_here(model: str) -> bool:
+    """Whether a model can be looked for on this machine alone, since the Hub does not answer.
+
+    It is asked once: the loaders of transformers would ask on for a minute, with a line for each attempt.
+
+    Args:
+        model: folder or Hub id.
+    """
+    if Path(model).exists():
+        return False
+    try:
+        HfApi().model_info(model, timeout=CONNECT)
+    except (HfHubHTTPError, ValueError):  # an answer, or a name for which nobody is asked: the loading says more
+        return False
+    except (HTTPError, OSError):
+        return True
+    return False
 
 
 def _install() -> None:

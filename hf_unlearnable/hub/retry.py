@@ -12,19 +12,15 @@ from typing import ParamSpec, TypeVar
 
 from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import OfflineModeIsEnabled
 from yaml import YAMLError
 
-from hf_unlearnable.data.patience import PATIENCE, TRANSIENT, NoAnswer, Patience, waiting
+from hf_unlearnable.data.patience import PATIENCE, TRANSIENT, HTTPError, NoAnswer, Patience, waiting
 from hf_unlearnable.errors import AccessError, DataError, HubError, RecipeError, UnlearnableError, first_line, worded
 from hf_unlearnable.progress import tell
 from hf_unlearnable.settings import Count, NotNegative, Positive, check_fields
 
 logger = logging.getLogger(__name__)
-
-# The base of all errors of the HTTP client under huggingface_hub (httpx or httpx2): a connection that is cut ends in
-# one of these, which is neither an OSError nor an HfHubHTTPError.
-HTTPError: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
 # What the clients raise for a failed push or pull. KeyError: an answer without what they look for in it.
 # YAMLError: the header of a card that somebody wrote there.

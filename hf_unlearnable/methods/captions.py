@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from hf_unlearnable.data.kinds import METADATA
+from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import DataError, SourceError, first_line, option
 from hf_unlearnable.files import local_path
 from hf_unlearnable.progress import Progress
@@ -65,15 +66,7 @@ def embed_captions(dataset: Dataset, column: str, model: str, device: torch.devi
     """
     from transformers import AutoModel, AutoTokenizer  # here: few need them
 
-    model = str(local_path(model)) if model.startswith("~") else model
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        loaded = AutoModel.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise SourceError(
-            f"got the text model {model!r}, neither a folder with a model and its tokenizer nor reachable on the Hub "
-            f"({first_line(error)}); expected the folder or Hub id of an encoder of texts"
-        ) from error
+    tokenizer, loaded = _load(model, AutoTokenizer, AutoModel)
     encoder = getattr(loaded, "text_model", loaded).to(device).eval()
     texts, found = [_text(one) for one in dataset.with_format(None)[column]], []
     most = min(TOKENS, tokenizer.model_max_length)
@@ -87,6 +80,30 @@ def embed_captions(dataset: Dataset, column: str, model: str, device: torch.devi
             found.append(F.normalize(means.double(), dim=1).cpu())
             bar.advance(len(part))
     return torch.cat(found).numpy()
+
+
+def require_text_model(model: str) -> None:
+    """See that there is such a model, without loading its weights; ``model`` as of ``embed_captions``.
+
+    Raises:
+        SourceError: there is none.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    _load(model, AutoTokenizer, AutoConfig)
+
+
+def _load(model: str, *parts: Any) -> list[Any]:
+    """Parts of a text model, each by the Auto class that loads it."""
+    model = str(local_path(model)) if model.startswith("~") else model
+    where = {"local_files_only": only_here(model), "trust_remote_code": False}
+    try:
+        return [part.from_pretrained(model, **where) for part in parts]
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"got the text model {model!r}, neither a folder with a model and its tokenizer nor reachable on the Hub "
+            f"({first_line(error)}); expected the folder or Hub id of an encoder of texts"
+        ) from error
 
 
 def _is_text(feature: Any) -> bool:

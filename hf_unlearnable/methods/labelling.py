@@ -17,8 +17,9 @@ from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_ca
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, warn
-from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions
+from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions, require_text_model
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
+from hf_unlearnable.models.built_in import MODELS
 from hf_unlearnable.models.classical import SelfSupervised
 from hf_unlearnable.models.contrastive import contrastive_features
 from hf_unlearnable.models.surrogate import Surrogate
@@ -105,6 +106,17 @@ class Labels:
             return self
         chosen = automatic(dataset)
         return self if chosen is None else Labels(chosen[0], column=chosen[1])
+
+    def require(self) -> None:
+        """See that the model is there whose features are clustered, before anybody looks at images.
+
+        Raises:
+            SourceError: it is not.
+        """
+        if self.kind == CAPTIONS and self.model:
+            require_text_model(self.model)
+        elif self.kind == CLUSTERS and self.model not in ("", SIMCLR) and self.model not in MODELS:
+            Surrogate(self.model).require(f"the folder or Hub id of a trained image classifier, or {SIMCLR}")
 
     @property
     def meaning(self) -> str:

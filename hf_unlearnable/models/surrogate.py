@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.models.built_in import MODELS, available_victims
@@ -129,19 +130,23 @@ class Surrogate:
                 mean, std = self._normalisation(model, name)
         return Network(model, num_labels, channels, mean, std)
 
-    def require(self) -> None:
+    def require(self, expected: str = "") -> None:
         """See that there is such a model, without loading its weights.
+
+        Args:
+            expected: what to name in an error; the names of ours, a folder or a Hub id when left out.
 
         Raises:
             RecipeError: what looks like a misspelt name.
             SourceError: no such built-in model, folder or Hub id.
         """
         if not is_pretrained(self.model) and str(self.model) not in MODELS:
-            refuse_misspelt("model", str(self.model))
+            if not expected:
+                refuse_misspelt("model", str(self.model))
             try:
                 _config(str(self.model))
             except (OSError, ValueError) as error:
-                raise _no_model(str(self.model), error) from error
+                raise _no_model(str(self.model), error, expected) from error
 
     @staticmethod
     def _load(name: str, num_labels: int) -> PreTrainedModel:
@@ -152,6 +157,7 @@ class Surrogate:
                     num_labels=num_labels,
                     ignore_mismatched_sizes=True,
                     output_loading_info=True,
+                    local_files_only=only_here(name),
                     trust_remote_code=False,  # else transformers asks on a terminal, and runs what came with the model
                 )
             model: PreTrainedModel = loaded[0]
@@ -220,24 +226,24 @@ def load_transformers() -> Any:
 
 def _config(source: str) -> Any:
     """That of a folder or Hub id."""
-    return load_transformers().AutoConfig.from_pretrained(source, trust_remote_code=False)
+    return load_transformers().AutoConfig.from_pretrained(
+        source, local_files_only=only_here(source), trust_remote_code=False
+    )
 
 
 def _processor(source: str) -> dict[str, Any]:
     """The settings of its image processor."""
     from transformers.image_processing_base import ImageProcessingMixin
 
-    return ImageProcessingMixin.get_image_processor_dict(source)[0]
+    return ImageProcessingMixin.get_image_processor_dict(source, local_files_only=only_here(source))[0]
 
 
-def _no_model(name: str, error: Exception) -> SourceError:
+def _no_model(name: str, error: Exception, expected: str = "") -> SourceError:
     where = (
         "a folder without an image classifier" if Path(name).is_dir() else "neither a folder nor reachable on the Hub"
     )
-    return SourceError(
-        f"got the model {name!r}, {where} ({first_line(error)}); expected one of {', '.join(MODELS)}, or the folder or "
-        f"Hub id of an image classifier"
-    )
+    expected = expected or f"one of {', '.join(MODELS)}, or the folder or Hub id of an image classifier"
+    return SourceError(f"got the model {name!r}, {where} ({first_line(error)}); expected {expected}")
 
 
 def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loading: dict[str, Any]) -> None:

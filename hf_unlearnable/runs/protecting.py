@@ -197,6 +197,7 @@ def protect(
     beside = open_others(others, others_split)
     recipe: Recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
     recipe.check(surrogate, beside)
+    labels.require()
     check_one_class(recipe, opened.dataset, labels, image_column, label_column, beside)
     released = opened.dataset
     check_columns(released, columns.image)

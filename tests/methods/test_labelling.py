@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from helpers.datasets import make_dataset, pixels_of
+from typer.testing import CliRunner
 
-from hf_unlearnable import EM, DataError, DataWarning, Protection, RecipeError, Texture, UnseenImageError
+from hf_unlearnable import EM, DataError, DataWarning, Protection, RecipeError, SourceError, Texture, UnseenImageError
+from hf_unlearnable.cli.command import app
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.methods.labelling import Labels
 
@@ -116,3 +118,15 @@ def test_clusters_that_cannot_be_made(unlabelled):
         Texture().fit(unlabelled, labels="clusters:13", progress=False)
     with pytest.raises(RecipeError, match="got on_unseen='craft' with labels='clusters:3'"):
         Texture().fit(unlabelled, labels="clusters:3", on_unseen="craft", progress=False)
+
+
+@pytest.mark.parametrize("labels", ["clusters:2,no/such", "captions:2,no/such"])
+def test_a_model_for_labels_is_looked_for_before_the_images_and_asked_for_once(hub, tmp_path, labels, caplog):
+    for method in ("GET", "HEAD"):
+        hub.fail(method, "no/such", "before", times=100)
+    done = CliRunner().invoke(app, ["protect", "no images", "--output", str(tmp_path / "out"), "--labels", labels])
+    assert isinstance(done.exception, SourceError)
+    assert "model 'no/such', neither a folder" in str(done.exception)
+    assert "small-resnet" not in str(done.exception)  # nothing that was not trained has features to look at
+    assert [request.target for request in hub.received if "no/such" in request.target] == ["/api/models/no/such"]
+    assert caplog.records == []

@@ -170,6 +170,23 @@ def test_unknown_models(name):
         Surrogate(name).build(3, 3, 0)
 
 
+def test_a_model_is_asked_for_once_where_nobody_answers_and_taken_from_the_cache(hub, name, tmp_path, caplog):
+    vit().save_pretrained(tmp_path)
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    hub.create("models", name, private=False).add("main", files, "model")
+    known = Surrogate(name)
+    known.build(3, 3, 0)
+    hub.received.clear()
+    for method in ("GET", "HEAD"):
+        hub.fail(method, name, "before", times=1000)
+    known.require()
+    known.build(3, 3, 0)
+    with pytest.raises(SourceError, match="neither a folder nor reachable on the Hub"):
+        Surrogate(f"{name}-2").require()
+    assert {request.target for request in hub.received} == {f"/api/models/{name}", f"/api/models/{name}-2"}
+    assert caplog.records == []
+
+
 def test_a_network_that_is_no_model_of_transformers_is_refused_at_once():
     with pytest.raises(RecipeError, match=r"got a Linear as model; expected one of small-resnet.* of transformers"):
         Surrogate(torch.nn.Linear(3, 2))
