@@ -19,6 +19,7 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.app.pictures import unpack
 from hf_unlearnable.app.preview import Preview, Scene
 from hf_unlearnable.budget import Budget
+from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import to_image
 from hf_unlearnable.data.reading import Survey, class_numbers, open_image, read_pixels, turned_size
@@ -100,6 +101,11 @@ def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
     if not any(file.is_file() for file in pictures.rglob("*")):
         got = f"{', '.join(sorted(refused)[:5])}, which is not read here" if refused else "nothing"
         raise DataError(f"got {got}; expected pictures such as PNG, JPEG or WebP, a folder of them, or a zip")
+    if others := sorted(Contents.of(pictures).splits.keys() - {"train"}):
+        raise DataError(
+            f"got folders that are taken for parts of a dataset, here {' and '.join(others)}, of which one alone would "
+            f"be protected; expected folders of other names: rename them, and send the pictures again"
+        )
     found = intake(pictures, decode=True, image_files=True, output=home)
     whole_rows = np.setdiff1d(np.arange(found.images), [image.row for image in found.broken])
     if not len(whole_rows):

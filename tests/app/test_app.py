@@ -174,11 +174,23 @@ def test_from_pictures_to_a_zip(desk, visit):
         assert 1 <= change <= 3
 
 
+@pytest.mark.parametrize("folders", [("train", "test"), ("test",), ("mine", "holiday/test")])
+def test_folders_that_would_be_splits_are_refused(visit, folders):
+    """Only ``train`` of them would be protected, and the visitor believes that all is."""
+    for folder in folders:
+        write_pictures(visit.home / "pictures" / folder, 3)
+    if folders == ("mine", "holiday/test"):
+        assert work.look(visit.home, ROOM, ()).pictures == 6
+        return
+    with pytest.raises(DataError, match=r"taken for parts of a dataset, here test, .* rename them"):
+        work.look(visit.home, ROOM, ())
+
+
 def test_a_picture_that_goes_out_clean_is_named(desk, visit):
     write_pictures(visit.home / "pictures" / "mine", 3)
-    Image.new("L", (1, 1), 255).save(visit.home / "pictures" / "mine" / "clear.png")  # white, to be made lighter
+    Image.new("L", (1, 1), 255).save(visit.home / "pictures" / "mine" / "clear.png")
     list(desk.arrived(PAGE))
-    made = last(desk.protect(8, False, ALL_ONE, "texture", True, PAGE))[4]
+    made = last(desk.protect(1, False, ALL_ONE, "texture", True, PAGE))[4]
     assert "<b>3 pictures protected.</b>" in made
     assert "1 picture did not change and would be published clean" in made
     assert "<code>mine/clear.png</code>" in made
