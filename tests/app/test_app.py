@@ -22,7 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hf_unlearnable import Budget, BudgetError, DataError, MissingExtraError, OutputError, UnlearnableError
-from hf_unlearnable.app import server, work
+from hf_unlearnable.app import server, words, work
 from hf_unlearnable.app.jobs import Job, Step, Stopped
 from hf_unlearnable.app.page import ALL_ONE, BY_FOLDER, Desk
 from hf_unlearnable.app.pictures import safe_name, unpack
@@ -31,6 +31,7 @@ from hf_unlearnable.app.visits import visits
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.files import require_empty
 from hf_unlearnable.protection.resample import resample_and_apply
+from hf_unlearnable.protection.verification import compare
 from hf_unlearnable.reports.images import smoothest_part
 
 ROOM = 10_000_000
@@ -186,14 +187,13 @@ def test_folders_that_would_be_splits_are_refused(visit, folders):
         work.look(visit.home, ROOM, ())
 
 
-def test_a_picture_that_goes_out_clean_is_named(desk, visit):
-    write_pictures(visit.home / "pictures" / "mine", 3)
-    Image.new("L", (1, 1), 255).save(visit.home / "pictures" / "mine" / "clear.png")
-    list(desk.arrived(PAGE))
-    made = last(desk.protect(1, False, ALL_ONE, "texture", True, PAGE))[4]
-    assert "<b>3 pictures protected.</b>" in made
-    assert "1 picture did not change and would be published clean" in made
-    assert "<code>mine/clear.png</code>" in made
+def test_a_picture_that_goes_out_clean_is_named():
+    pixels = np.full((3, 8, 8), 100, dtype=np.uint8)
+    checked = compare([(pixels, pixels), *[(pixels, pixels + 8)] * 3], Budget(8))
+    told = words.made(work.Made(checked, 4, 1000, unchanged=("/tmp/visit/pictures/mine/clear.png",)), "key")
+    assert "<b>3 pictures protected.</b>" in told
+    assert "1 picture did not change and would be published clean" in told
+    assert "<code>mine/clear.png</code>" in told
 
 
 def test_folders_are_counted_without_what_is_broken(desk, visit):
