@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+
+from hf_unlearnable.errors import DataError
 
 MAX_CHANNELS = 4  # of an image as an array
 
@@ -22,6 +24,38 @@ def column_names(rows: Any) -> list[str]:
     if isinstance(rows, pa.Table):
         return list(rows.column_names)
     return list(map(str, rows.columns if is_table(rows) else rows))
+
+
+def check_alone(more: Sequence[Any]) -> None:
+    """Refuse what ``map`` passes beside a row where it is told to.
+
+    Raises:
+        DataError: there is some.
+    """
+    if more:
+        raise DataError(
+            f"got {1 + len(more)} arguments; expected a row alone. Leave with_indices, with_rank and input_columns of "
+            f"map out, or call protection.protect(image, label)"
+        )
+
+
+def check_columns(rows: Any, wanted: Sequence[str]) -> None:
+    """See that something is a row, a batch or a table, with the columns that a protection was fitted to.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not isinstance(rows, Mapping) and not is_table(rows):
+        raise DataError(
+            f"got {type(rows).__name__}; expected a row of the dataset (a dict, such as dataset[0]) or a Pillow image. "
+            f"All rows are protected with dataset.map(protection)"
+        )
+    held = column_names(rows)
+    if absent := [column for column in wanted if column not in held]:
+        raise DataError(
+            f"got a row with the columns {', '.join(held)}; expected {absent[0]!r}, as in the dataset that the "
+            f"protection was fitted to. Rename it with dataset.rename_column"
+        )
 
 
 def values_of(rows: Any, image: str, label: str | None) -> tuple[list[Any], list[Any], bool]:

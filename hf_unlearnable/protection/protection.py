@@ -7,7 +7,7 @@ published.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -24,7 +24,7 @@ from hf_unlearnable.data.columns import Classes, Columns, find_columns, is_missi
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import check_format, colour_profile, digest, to_array, to_image
 from hf_unlearnable.data.reading import leave_out
-from hf_unlearnable.data.tables import column_names, is_table, values_of, with_files
+from hf_unlearnable.data.tables import check_alone, check_columns, is_table, values_of, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, warn, worded
 from hf_unlearnable.files import (
     atomic_folder,
@@ -259,26 +259,12 @@ class Protection:
                 no class; or one image that was fitted with several labels.
             UnseenImageError: an image that was not fitted (never passed through clean).
         """
-        if more:
-            raise DataError(
-                f"got {1 + len(more)} arguments; expected a row alone. Leave with_indices, with_rank and input_columns "
-                f"of map out, or call protection.protect(image, label)"
-            )
+        check_alone(more)
         if isinstance(row, Image.Image):
             known = self.columns.label is None
             return self.protect(row, None if known else fitted_label(self._store, self.classes, to_array(row)))
-        if not isinstance(row, Mapping) and not is_table(row):
-            raise DataError(
-                f"got {type(row).__name__}; expected a row of the dataset (a dict, such as dataset[0]) or a Pillow "
-                f"image. All rows are protected with dataset.map(protection)"
-            )
         image, label = self.columns.image, self.columns.label
-        held = column_names(row)
-        if absent := [column for column in filter(None, (image, label)) if column not in held]:
-            raise DataError(
-                f"got a row with the columns {', '.join(held)}; expected {absent[0]!r}, as in the dataset that the "
-                f"protection was fitted to. Rename it with dataset.rename_column"
-            )
+        check_columns(row, [name for name in (image, label) if name])
         images, labels, single = values_of(row, image, label)
         released = [protect_as_it_came(self, *pair) for pair in zip(images, labels, strict=True)]
         if is_table(row):

@@ -191,7 +191,7 @@ PYTHON_ONLY = {
     "protection/lookup.py": {"protection.protect(image, label)"},
     "runs/inspecting.py": {"got one split and"},
     "protection/class_patterns.py": {"with_format"},
-    "protection/protection.py": {"rename_column", "expected a row of the dataset", "expected a row alone"},
+    "data/tables.py": {"rename_column", "expected a row of the dataset", "expected a row alone"},
     "protection/releasing.py": {"is not known to hold images"},
     "registry.py": {"entry point"},
     "settings.py": {"decorated"},
