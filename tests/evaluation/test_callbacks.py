@@ -220,22 +220,19 @@ def test_a_test_set_of_another_kind_is_refused_at_once(test):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("kind", "given", "message"),
     [
-        (
-            lambda: LearnabilityCallback(TEST, train_images=-1),
-            "LearnabilityCallback: got train_images=-1; expected 0 or",
-        ),
-        (lambda: LearnabilityCallback(TEST, train_images=0.5), "train_images=0.5; expected a whole number, 0 or more"),
-        (lambda: StopWhenLearned(above="0.6"), "StopWhenLearned: got above='0.6'; expected a number, an accuracy in"),
-        (lambda: StopWhenLearned(above=1.0), "above=1.0; expected an accuracy in"),
-        (lambda: StopWhenLearned(patience=1.5), "patience=1.5; expected a whole number"),
+        (LearnabilityCallback, {"train_images": -1}, "LearnabilityCallback: got train_images=-1; expected 0 or"),
+        (LearnabilityCallback, {"train_images": 0.5}, "train_images=0.5; expected a whole number, 0 or more"),
+        (StopWhenLearned, {"above": "0.6"}, "StopWhenLearned: got above='0.6'; expected a number, an accuracy in"),
+        (StopWhenLearned, {"above": 1.0}, "above=1.0; expected an accuracy in"),
+        (StopWhenLearned, {"patience": 1.5}, "patience=1.5; expected a whole number"),
     ],
-    ids=str,
 )
-def test_numbers_out_of_range_are_refused_at_once(make, message):
+def test_numbers_out_of_range_are_refused_at_once(kind, given, message):
+    tested = [TEST] if kind is LearnabilityCallback else []
     with pytest.raises(RecipeError, match=re.escape(message)):
-        make()
+        kind(*tested, **given)
 
 
 def test_raw_images_without_a_processing_class(tmp_path):
