@@ -310,7 +310,7 @@ def test_pictures_of_which_none_can_be_read_are_told(desk, visit):
         (["p.parquet"], None, "got p.parquet, which is not read here; expected pictures"),
         ([], None, "got nothing; expected pictures"),
         ([], "a.txt", "got what you sent, in which there is no image"),
-        ([], "test/a.png", "of what you sent; expected one of test"),
+        ([], "test/a.png", "parts of a dataset, here test"),
     ],
 )
 def test_an_error_names_what_was_sent_and_no_place_of_this_machine(desk, visit, refused, name, message):
