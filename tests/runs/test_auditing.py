@@ -377,7 +377,7 @@ def test_a_wave_of_large_pictures_is_found_without_the_run(tmp_path):
     for index in range(12):
         place = tmp_path / "photos" / f"{index:02}.png"
         place.parent.mkdir(exist_ok=True)
-        Image.effect_noise((300, 280), 30).convert("RGB").save(place)
+        Image.effect_noise((300, 280), 30).save(place)
     run = protect(tmp_path / "photos", tmp_path / "out", method="texture", labels="none", progress=False)
     whole, alone = (
         the(audit(one, clean=str(tmp_path / "photos"), clean_split="train", progress=False), "class patterns")
