@@ -32,6 +32,7 @@ from hf_unlearnable.methods.mi_ue import MIUE
 from hf_unlearnable.methods.texture import Texture
 from hf_unlearnable.models.surrogate import load_transformers
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.protection.unchanged import paths_of
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.inspecting import columns_of, intake, open_dataset
 from hf_unlearnable.runs.protecting import protect as protect_run
@@ -106,7 +107,8 @@ def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
             f"got folders that are taken for parts of a dataset, here {' and '.join(others)}, of which one alone would "
             f"be protected; expected folders of other names: rename them, and send the pictures again"
         )
-    found = intake(pictures, decode=True, image_files=True, output=home)
+    opened = open_dataset(pictures, "train", None, None)
+    found = intake(opened, decode=True, image_files=True, output=home)
     whole_rows = np.setdiff1d(np.arange(found.images), [image.row for image in found.broken])
     if not len(whole_rows):
         told = "; ".join(str(image) for image in found.broken[:5])
@@ -114,7 +116,6 @@ def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
             f"got {found.images} picture{'' if found.images == 1 else 's'}, of which none can be read ({told}); "
             f"expected pictures such as PNG, JPEG or WebP"
         )
-    opened = open_dataset(pictures, "train", None, None)
     columns = columns_of(opened.dataset, None, None)
     readable = opened.dataset.select(whole_rows)
     survey = Survey.of(readable, columns)
@@ -197,10 +198,8 @@ def protect(home: Path, looked: Looked, method: str, budget: Budget, *, by_folde
         for file in files:
             archive.write(file, file.relative_to(images).as_posix())
             bar.advance()
-    column = run.protection.columns.image
-    clean = run.originals.with_format(None).select_columns([column]).select(run.unchanged)
-    paths = [str(row[column]["path"]) for row in clean.cast_column(column, ImageFeature(decode=False))]
-    return Made(run.verification, len(files), result.stat().st_size, tuple(paths))
+    paths = paths_of(run.originals, run.protection.columns.image, run.unchanged)
+    return Made(run.verification, len(files), result.stat().st_size, tuple(map(str, paths)))
 
 
 def push(home: Path, repo_id: str, token: str, *, private: bool) -> Pushed:

@@ -29,6 +29,12 @@ def unchanged_rows(dataset: Dataset, protection: Protection, *, progress: bool =
     return found
 
 
+def paths_of(dataset: Dataset, image_column: str, numbers: Sequence[int]) -> list[str | None]:
+    """Where the images of some rows were read from, None where that is not known; no image is decoded."""
+    stored = dataset.with_format(None).select_columns([image_column]).select(numbers)
+    return [row[image_column]["path"] for row in stored.cast_column(image_column, ImageFeature(decode=False))]
+
+
 def told_unchanged(
     dataset: Dataset, image_column: str, unchanged: Sequence[int], method: Mapping[str, Any], looked_at: int
 ) -> str:
@@ -41,8 +47,7 @@ def told_unchanged(
         method: ``Description.method``.
         looked_at: so many rows.
     """
-    stored = dataset.with_format(None).select_columns([image_column]).select(unchanged[:SHOWN])
-    paths = [row[image_column]["path"] for row in stored.cast_column(image_column, ImageFeature(decode=False))]
+    paths = paths_of(dataset, image_column, unchanged[:SHOWN])
     names = [f"row {row}" + (f" ({path})" if path else "") for row, path in zip(unchanged, paths, strict=False)]
     named = ", ".join(names) + (", …" if len(unchanged) > SHOWN else "")
     sampled = " that were looked at" if looked_at < len(dataset) else ""
