@@ -18,7 +18,7 @@ from hf_unlearnable.data.photographs import PHOTO_SETS
 from hf_unlearnable.data.pixels import digest
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, OutputError
+from hf_unlearnable.errors import DataError
 
 FASHION_MNIST = "fashion-mnist"
 
@@ -69,14 +69,7 @@ def open_sets(data: Data) -> Sets:
 
 def _made(source: str, folder: Path) -> DatasetDict:
     """One of the sets that are made once, and kept in a folder."""
-
-    def load() -> DatasetDict:
-        return fashion_mnist(folder) if source == FASHION_MNIST else photo_patches(source, folder)
-
-    try:
-        return load()
-    except OutputError:  # another process made it meanwhile
-        return load()
+    return fashion_mnist(folder) if source == FASHION_MNIST else photo_patches(source, folder)
 
 
 def digest_of(dataset: Dataset, columns: Columns) -> str:

@@ -7,15 +7,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, Features, load_dataset
 from datasets import Image as ImageFeature
 from huggingface_hub import HfApi
 from numpy.typing import NDArray
 from PIL import Image
 
 from hf_unlearnable.data.debian import unpack_package
+from hf_unlearnable.data.made_once import made_once
 from hf_unlearnable.errors import SourceError, first_line
-from hf_unlearnable.files import atomic_folder
 
 HUB_ID = "zalando-datasets/fashion_mnist"
 
@@ -46,16 +46,9 @@ def fashion_mnist(folder: Path) -> DatasetDict:
         folder: where it is kept once it was fetched: from the Hub when that is reachable, else from the Debian package.
 
     Raises:
-        SourceError: neither could be had.
+        SourceError: neither could be had, or something else lies in the folder.
     """
-    if not folder.exists():
-        data = _fetch()
-        with atomic_folder(folder) as scratch:
-            data.save_to_disk(scratch)
-    loaded = load_from_disk(str(folder))
-    if not isinstance(loaded, DatasetDict):
-        raise SourceError(f"got {str(folder)!r}, which is not the data set that the demo put there; remove it")
-    return loaded
+    return made_once(folder, _fetch, "Fashion-MNIST")
 
 
 def _fetch() -> DatasetDict:

@@ -16,14 +16,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from PIL import Image
 
+from hf_unlearnable.data.made_once import made_once
 from hf_unlearnable.data.photographs import PHOTO_SETS, PhotoSet, photographs
-from hf_unlearnable.errors import DataError, SourceError
-from hf_unlearnable.files import atomic_folder
+from hf_unlearnable.errors import DataError
 
 MIN_STD = 16.0  # of the luminance in 8-bit levels: smooth sky tells nothing
 
@@ -136,11 +136,4 @@ def photo_patches(name: str, folder: Path) -> DatasetDict:
     Raises:
         SourceError: the photographs are not there, or something else lies in the folder.
     """
-    if not folder.exists():
-        made = build_dataset(name)
-        with atomic_folder(folder) as scratch:
-            made.save_to_disk(scratch)
-    loaded = load_from_disk(str(folder))
-    if not isinstance(loaded, DatasetDict):
-        raise SourceError(f"got {str(folder)!r}, which is not the set {name} that was put there; remove it")
-    return loaded
+    return made_once(folder, lambda: build_dataset(name), f"the set {name}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from helpers import in_processes
 from helpers.datasets import ROOT, make_dataset
 from helpers.forked import together
@@ -30,7 +31,14 @@ def work(folder: Path, *names: str) -> dict:
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    return work(tmp_path_factory.mktemp("processes"), "contract", "measured", "faults", "gathering", "alone", "shown")
+    """Made by one worker of pytest-xdist for all: it takes a twentieth of all tests."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "processes"
+    with FileLock(f"{folder}.lock"):
+        if (told := folder / "said.json").exists():
+            return json.loads(told.read_text())
+        folder.mkdir(exist_ok=True)
+        return work(folder, "contract", "measured", "faults", "gathering", "alone", "shown")
 
 
 @pytest.mark.parametrize("name", available_methods())
