@@ -162,7 +162,8 @@ def protect(
     from hf_unlearnable.settings import refuse_ignored
 
     if like is not None:
-        options = {"split": split, "config": subset, "skip_unreadable": skip_unreadable, "image_format": image_format}
+        options: dict[str, Any] = {"split": split, "config": subset, "image_format": image_format}
+        options |= {"leave_out": leave_out, "skip_unreadable": skip_unreadable}
         _protect_like(context, like, dataset, output, **options)
         return
     # Everything that can be wrong with the words of the command, before anything slow.
@@ -239,7 +240,8 @@ def protect(
     typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output), others)}")
 
 
-WITH_LIKE = {"dataset", "output", "like", "split", "subset", "skip_unreadable", "image_format", "max_pixels", "plugin"}
+WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "max_pixels", "plugin"}
+WITH_LIKE |= {"leave_out", "skip_unreadable"}
 
 
 def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path | None, **options: Any) -> None:

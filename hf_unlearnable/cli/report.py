@@ -85,6 +85,8 @@ def report(
     )
     if why := missing():
         typer.echo(f"Without charts: {why}")
+    elif not public and not any(file.name.endswith("images.png") for file in written):
+        typer.echo("Without pictures of what was changed: the page says why.")
     typer.echo(
         "It may be shown: nothing clean, no perturbation, seed or local name is in it."
         if public

@@ -78,8 +78,6 @@ def protect_and_tell(
     check_one_class(method, left, options.get("labels", "auto"), image, label, others)
     check_columns(left, columns_of(left, image, label).image)
     if accelerator.is_main_process:
-        if default.one_class and (warning := few(len(opened.dataset))):  # they are of one class, with none beside
-            typer.echo(warning)
         seen = look_and_tell(
             replace(opened, dataset=left),
             output=output,
@@ -90,6 +88,8 @@ def protect_and_tell(
         options["intake"] = seen
         opened = replace(opened, contents=None)  # the names of a million files, which were looked at
         left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)
+        if default.one_class and (warning := few(left)):  # they are of one class, with none beside
+            typer.echo(f"\n{warning}")
         back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
         typer.echo(f"\nProtecting {left} images with {method.name}, budget {options['budget']}{back}.")
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():

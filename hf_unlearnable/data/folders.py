@@ -22,7 +22,7 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.data.kinds import METADATA, Kind, is_junk, register_heif, why_left_out
 from hf_unlearnable.data.metadata import Table, read_metadata, read_sidecars
 from hf_unlearnable.data.trees import Entry, Reader, Tree, is_archive
-from hf_unlearnable.errors import DataError, option
+from hf_unlearnable.errors import DataError, option, worded
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -31,7 +31,7 @@ _SPLITS = {
 }
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 
-_BESIDE = Kind("beside the class folders: move each into one", True)
+_BESIDE = "beside the class folders: move each into one"
 _UNREAD = Kind("beside the dataset that is read from this folder", True)
 
 
@@ -97,7 +97,7 @@ class Contents:
     @property
     def has_loose(self) -> bool:
         """Whether images are left out that lie beside class folders."""
-        return any(file.why == _BESIDE.why for file in self.left_out)
+        return any(file.why.startswith(_BESIDE) for file in self.left_out)
 
     @property
     def pictures_left_out(self) -> list[LeftOut]:
@@ -226,7 +226,10 @@ class _Sorting:
         loose = [path for path, folder in folders.items() if not folder]
         labelled = len(classes) > 1 or (len(classes) == 1 and bool(loose))
         if labelled and loose:
-            self._leave_out((entry, _BESIDE) for entry in images if not folders[entry.path])
+            together = worded(python="labels='none'", shell="--labels none", browser="")
+            more = f", or take all images as one owner's: {together}" if together else ""
+            beside = Kind(f"{_BESIDE}{more}", True)
+            self._leave_out((entry, beside) for entry in images if not folders[entry.path])
             images = [entry for entry in images if folders[entry.path]]
         self._tell_classes(classes, folders, labelled)
         features: dict[str, Any] = {"image": ImageFeature()}

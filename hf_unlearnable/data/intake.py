@@ -157,11 +157,7 @@ class Intake:
         pictures = [file for file in self.left_out if file.picture]
         lost = []
         if pictures and not leave_out:
-            lost.append(
-                f"{_files(len(pictures))} in {self.source!r} that may be images and would not be protected:\n"
-                f"{_listing(pictures)}\n"
-                f"Mend that, or leave them out on purpose: {option('leave_out', True, '--leave-out')}"
-            )
+            lost.append(not_protected(pictures, self.source))
         if self.broken and not skip_unreadable:
             lost.append(named(self.broken, self.images))
         if lost:
@@ -257,6 +253,14 @@ class Intake:
         if self.space:
             yield self.space.told(self.image_format)
             yield f"Reading and writing them takes about {_time(self.seconds)}; the optimisation comes on top."
+
+
+def not_protected(files: Sequence[LeftOut], source: str) -> str:
+    """Files that may be images and are left out, and what to do, after "got "."""
+    return (
+        f"{_files(len(files))} in {source!r} that may be images and would not be protected:\n{_listing(files)}\n"
+        f"Mend that, or leave them out on purpose: {option('leave_out', True, '--leave-out')}"
+    )
 
 
 def _listing(files: Sequence[LeftOut]) -> str:

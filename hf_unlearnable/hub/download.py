@@ -24,6 +24,7 @@ from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patie
 from hf_unlearnable.protection.clean_split import same_images
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.named_originals import those_of_a_run
 from hf_unlearnable.runs.written_files import check_files
 from hf_unlearnable.settings import refuse_ignored
 
@@ -111,10 +112,38 @@ def verify(
         published = source.dataset
     else:
         published = _published(source, repo_id, config, split, revision, token, retry)
-    found = source.protection.verify(source.originals(clean, clean_split), published)
+    found = _compared(source, source.originals(clean, clean_split), published, named=bool(clean or clean_split))
     if not found.violations:  # which say more
         check_files(source)
     return found
+
+
+def _compared(source: RunFolder, originals: Dataset, published: Dataset, *, named: bool) -> Verification:
+    """How far images are from their originals.
+
+    Raises:
+        DataError: other rows; or images outside the budget, where nobody named the originals and the run is as it was
+            written. Then it kept the budget, and it is the originals that are others now.
+    """
+    if named or not _is_as_written(source):
+        return source.protection.verify(originals, published)
+    with those_of_a_run():
+        if len(originals) != len(published):
+            raise DataError(f"got {len(originals)} originals; expected {len(published)}, as many as protected")
+        found = source.protection.verify(originals, published)
+        if found.violations:
+            raise DataError(
+                f"{found.violations} of {found.images} are farther from the protected image of their row than the "
+                f"budget {found.budget}, and {source.published.name}/ is as it was written"
+            )
+    return found
+
+
+def _is_as_written(source: RunFolder) -> bool:
+    try:
+        return check_files(source, source.published) > 0
+    except DataError:
+        return False
 
 
 def _published(

@@ -103,8 +103,8 @@ def run_facts(
             refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
             raise SourceError("nobody wrote down what the originals are; name them with --clean DATASET")
         originals = run.originals(clean, clean_split)
-        if were_named:
-            check_originals(originals, protected.images, protected.columns, run.protection if run.is_complete else None)
+        budget = run.protection.budget if run.is_complete else None
+        check_originals(originals, protected.images, protected.columns, budget, named=were_named)
         compared = _compared(protected, originals, described=run.is_complete)
     except (SourceError, DataError) as error:
         if were_named:

@@ -106,11 +106,8 @@ def _originals(subject: Subject, clean: str | None, clean_split: str | None) -> 
     else:
         refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
         raise SourceError(f"nobody wrote down what the originals are; name them with {option('clean', 'DATASET')}")
-    if len(found) != subject.images:
-        raise DataError(f"got {len(found)} originals; expected {subject.images}, as many as protected")
-    if named:
-        protected = concatenate_datasets([*subject.protected.values()])
-        check_originals(found, protected, subject.columns, None if run is None else run.protection)
+    protected = concatenate_datasets([*subject.protected.values()])
+    check_originals(found, protected, subject.columns, None if run is None else run.protection.budget, named=named)
     return found
 
 

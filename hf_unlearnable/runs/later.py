@@ -14,9 +14,10 @@ from PIL import Image
 from hf_unlearnable.data.columns import Columns, unlabelled
 from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.inspection import Inspection, named
+from hf_unlearnable.data.intake import not_protected
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
-from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.data.sources import Source, open_source
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, option, warn
 from hf_unlearnable.files import atomic_folder, local_path, require_empty
 from hf_unlearnable.protection.protection import Protection
@@ -33,6 +34,7 @@ def protect_like(
     *,
     split: str = "train",
     config: str | None = None,
+    leave_out: bool = False,
     skip_unreadable: bool = False,
     image_format: str = "png",
 ) -> Verification:
@@ -48,6 +50,7 @@ def protect_like(
         output: a folder that holds nothing yet: files get the names that the pictures had, or numbers.
         split: of pictures that are named.
         config: likewise.
+        leave_out: leave files out that may be pictures and are not read, such as drawings and raw files.
         skip_unreadable: leave pictures out that cannot be read.
         image_format: ``"png"`` or ``"webp"``, without loss.
 
@@ -56,8 +59,8 @@ def protect_like(
 
     Raises:
         RecipeError: the run keeps nothing for images that it has not seen.
-        DataError: pictures that cannot be read, all of them named, that an earlier ``protect`` wrote, or without the
-            labels that the run goes by.
+        DataError: pictures that cannot be read, or would be left out in silence, all of them named; that an earlier
+            ``protect`` wrote; or without the labels that the run goes by.
         UnseenImageError: pictures that would come out as they are, all of them named.
         OutputError: ``output`` holds something.
 
@@ -74,8 +77,12 @@ def protect_like(
             f"images, or one that was protected with {option('on_unseen', 'craft', '--craft-unseen')}"
         )
     depth = 0 if protection.columns.label is None else None  # of one owner's pictures folders are no classes
-    data = pictures if isinstance(pictures, Dataset) else load_source(str(pictures), split, config, depth)
-    data = _readable(_columns_of(data, protection), protection.columns, skip_unreadable)
+    opened = (
+        Source(pictures, split, {}) if isinstance(pictures, Dataset) else open_source(pictures, split, config, depth)
+    )
+    lost = opened.contents.pictures_left_out if opened.contents else []
+    told = [not_protected(lost, str(pictures))] if lost and not leave_out else []
+    data = _readable(_columns_of(opened.dataset, protection), protection.columns, skip_unreadable, told)
     with full_disk_told(local_path(output)), atomic_folder(local_path(output)) as folder:
         return compare(_written(protection, data, folder, image_format), protection.budget)
 
@@ -91,14 +98,16 @@ def _columns_of(data: Dataset, protection: Protection) -> Dataset:
     return data if own.image == wanted.image else data.rename_column(own.image, wanted.image)
 
 
-def _readable(data: Dataset, columns: Columns, skip_unreadable: bool) -> Dataset:
-    """Those that can be read: the others are found, and told, before anything is written."""
+def _readable(data: Dataset, columns: Columns, skip_unreadable: bool, lost: list[str]) -> Dataset:
+    """Those that can be read: the others are found, and told with what else is lost, before anything is written."""
     looking = Inspection(data, columns, progress=False)
     looking.read_headers()
     looking.decode()
     broken = [looking.broken[row] for row in sorted(looking.broken)]
     if broken and not skip_unreadable:
-        raise DataError(f"got {named(broken, len(data))}")
+        lost = [*lost, named(broken, len(data))]
+    if lost:
+        raise DataError("got " + "\nand ".join(lost))
     if not len(looking.whole):
         raise DataError(f"got {len(data)} pictures, of which none can be read; expected at least one")
     if broken:

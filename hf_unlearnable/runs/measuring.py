@@ -12,13 +12,15 @@ from datasets import ClassLabel, Dataset
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, option, warn
+from hf_unlearnable.errors import DataError, RecipeError, SourceError, UnlearnableError, option, warn
 from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
 from hf_unlearnable.files import private_folder
+from hf_unlearnable.protection.description import Description
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.runs.named_originals import check_originals
 from hf_unlearnable.runs.test_images import open_test_images
 from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
 from hf_unlearnable.training.processes import default_accelerator
@@ -117,10 +119,7 @@ def check_labelled(run: RunFolder, label_column: str | None) -> None:
     Raises:
         RecipeError: it is one, and no column is named.
     """
-    try:
-        described = run.description
-    except UnlearnableError:  # damaged, and nothing else of a measurement needs it
-        return
+    described = _description(run)
     if label_column is not None or described is None or not described.labels:
         return
     if not any(isinstance(feature, ClassLabel) for feature in run.dataset.features.values()):
@@ -128,6 +127,14 @@ def check_labelled(run: RunFolder, label_column: str | None) -> None:
             f"got {str(run)!r}, images that have no labels of their own; expected {option('owner', True, '--owner')}: "
             f"whether a model learns them as one owner's, among images of others ({option('others', 'DATASET')})"
         )
+
+
+def _description(run: RunFolder) -> Description | None:
+    """How a run was protected; None where nobody wrote it down, or it is damaged: a measurement can do without."""
+    try:
+        return run.description
+    except UnlearnableError:
+        return None
 
 
 def with_suite(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +208,11 @@ def open_sets(
 
 
 def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) -> tuple[Dataset, Dataset]:
-    """The protected images of a run and their originals."""
+    """The protected images of a run and their originals.
+
+    Raises:
+        DataError: what is there are not the originals, as far as a sample tells.
+    """
     if isinstance(clean, Dataset):
         refuse_ignored(IN_MEMORY, clean_split=clean_split)
     origin = run.origin
@@ -216,4 +227,8 @@ def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) 
         )
     protected = run.dataset
     originals = clean if isinstance(clean, Dataset) else run.originals(clean, clean_split)
+    if clean is None and clean_split is None and (described := _description(run)) is not None:
+        check_originals(originals, protected, described.columns, described.budget, named=False)
+    if len(protected) != len(originals):
+        raise DataError(f"got {len(protected)} protected and {len(originals)} clean images; expected the same rows")
     return protected, originals

@@ -146,7 +146,8 @@ def test_brackets_in_a_path(tmp_path):
 
 def test_loose_images_beside_class_folders_are_told(tmp_path):
     fill(tmp_path, "cats/1.png", "dogs/2.png", "loose.png")
-    assert left(tmp_path) == {"loose.png": "beside the class folders: move each into one"}
+    told = "beside the class folders: move each into one, or take all images as one owner's: labels='none'"
+    assert left(tmp_path) == {"loose.png": told}
     assert "Alone in their class folder: cats/1.png, dogs/2.png." in Contents.of(tmp_path).notes
     with pytest.warns(DataWarning, match=r"such as loose\.png"):
         assert rows(tmp_path) == {"cats": ["1.png"], "dogs": ["2.png"]}

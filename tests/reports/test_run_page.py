@@ -154,7 +154,7 @@ def test_the_command_without_originals_or_measurement(run_folder):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--clean", "FEWER"], "got 48 protected rows; expected 10"),
+        (["--clean", "FEWER"], "got 10 originals; expected 48"),
         (
             ["--clean", "OTHERS"],
             "48 of 48 images that were looked at are farther from the protected image of their row",

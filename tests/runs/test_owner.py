@@ -114,12 +114,27 @@ def test_pictures_beside_folders_belong_where_folders_are_no_classes(nest, tmp_p
     made = protect(nest, tmp_path / "y", labels="none", progress=False)
     assert len(made.dataset) == 12
     refused = run("protect", nest, "--output", tmp_path / "z", code=1)  # here folders are classes
-    assert "beside the class folders" in str(refused.exception)
+    assert "or take all images as one owner's: --labels none" in str(refused.exception)
 
 
 def test_like_takes_pictures_beside_folders(out, nest, tmp_path):
     run("protect", nest, "--like", out, "--output", tmp_path / "x")  # warnings are errors
     assert len(list((tmp_path / "x").rglob("*.png"))) == 12
+
+
+def test_like_stops_where_something_would_be_left_out_in_silence(out, folder, tmp_path):
+    later = tmp_path / "later"
+    later.mkdir()
+    shutil.copy(folder / "picture 03.png", later)
+    (later / "poster.svg").write_text("<svg/>")
+    (later / "notes.txt").write_text("no picture")
+    (later / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    refused = run("protect", later, "--like", out, "--output", tmp_path / "x", code=1)
+    for said in ("1 file in", "poster.svg", "--leave-out", "1 of 2 images", "broken.jpg", "--skip-unreadable"):
+        assert said in str(refused.exception)
+    (later / "broken.jpg").unlink()
+    run("protect", later, "--like", out, "--output", tmp_path / "x", "--leave-out")
+    assert [file.name for file in (tmp_path / "x").iterdir()] == ["picture 03.png"]
 
 
 def test_folders_stay_a_column_where_all_pictures_lie_in_them(nest, tmp_path):
