@@ -137,6 +137,11 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn_explicit(message, category, line.f_code.co_filename, line.f_lineno, registry=known)
 
 
+def number_of(count: int, noun: str) -> str:
+    """A number of things, such as ``1 image`` and ``3,000 images``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's message, to quote in one of ours; its class where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

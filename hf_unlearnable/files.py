@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_unlearnable.errors import OutputError, warn
+from hf_unlearnable.errors import OutputError, option, warn
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -25,8 +25,7 @@ try:
 except ImportError:  # Windows: two commands with one output are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
-
-# On the way to an output: what a later run goes on from; what is whole and about to be moved; and the rest.
+# On the way to an output: what a later run goes on from; what is whole and about to be moved; the rest.
 WORK, READY, SCRATCH = ".part", ".ready", ".unlearnable-tmp"
 
 BEFORE = "before"  # below WORK: what is overwritten
@@ -201,15 +200,16 @@ def _entries(place: Path) -> list[Path]:
     return [one for one in place.iterdir() if one.name not in (WORK, READY, "lost+found") and one.suffix != SCRATCH]
 
 
-def require_empty(folder: Path) -> None:
-    """Refuse an output that holds something already, since nothing is ever overwritten, or that cannot be written.
+def require_empty(folder: Path, *, replaceable: bool = False) -> None:
+    """Refuse an output that holds something already, since nothing is overwritten unasked, or that cannot be written.
 
     Raises:
         OutputError: it does, or is a link to nothing.
     """
     place = place_of(folder)
     if place.exists() and (not place.is_dir() or _entries(place)):
-        raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or remove it first")
+        instead = f"replace it: {option('overwrite', True, '--overwrite')}" if replaceable else "remove it first"
+        raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or {instead}")
     require_writable(home_of(place), folder)
 
 

@@ -102,12 +102,21 @@ def look(home: Path, room: int, refused: Sequence[str]) -> Looked:
     if not any(file.is_file() for file in pictures.rglob("*")):
         got = f"{', '.join(sorted(refused)[:5])}, which is not read here" if refused else "nothing"
         raise DataError(f"got {got}; expected pictures such as PNG, JPEG or WebP, a folder of them, or a zip")
-    if others := sorted(Contents.of(pictures).splits.keys() - {"train"}):
+    contents = Contents.of(pictures)
+    if others := sorted(contents.splits.keys() - {"train"}):
         raise DataError(
             f"got folders that are taken for parts of a dataset, here {' and '.join(others)}, of which one alone would "
             f"be protected; expected folders of other names: rename them, and send the pictures again"
         )
-    opened = open_dataset(pictures, "train", None, None)
+    looked = _look(home, refused, AUTO)
+    if looked.kinds == 0 and contents.has_loose:  # where folders are no kinds, pictures beside them belong too
+        return _look(home, refused, NONE)
+    return looked
+
+
+def _look(home: Path, refused: Sequence[str], labels: str) -> Looked:
+    """Look at the pictures as they are protected with ``labels``."""
+    opened = open_dataset(home / PICTURES, "train", None, None, labels=labels)
     found = intake(opened, decode=True, image_files=True, output=home)
     whole_rows = np.setdiff1d(np.arange(found.images), [image.row for image in found.broken])
     if not len(whole_rows):

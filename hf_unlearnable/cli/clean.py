@@ -55,7 +55,7 @@ def clean(
     asked = {"--protections": protections, "--unfinished": unfinished, "--images": images, "": True}
     if missing := [folder for folder in folders or [] if not folder.is_dir()]:
         raise SourceError(f"got {str(missing[0])!r}, where there is no folder; expected one where outputs were written")
-    freed, listed = 0, []
+    freed, listed, to_go = 0, [], 0
     for found in _found(folders or [Path()]):
         size, chosen = size_of(found.path), asked[found.option]
         with suppress(OutputError), held(found.path):  # by another process
@@ -63,10 +63,11 @@ def clean(
             typer.echo(f"{found.path} ({in_words(size)}): {found.what}{kept}")
             if chosen and yes:
                 shutil.rmtree(found.path)
-            freed += size if chosen else 0
+            freed, to_go = freed + chosen * size, to_go + chosen
             listed.append({"path": found.path, "bytes": size, "what": found.what, "removed": chosen and yes})
     tell_found(found=listed)
-    typer.echo(f"{in_words(freed)} {'removed' if yes else 'to be removed with --yes'}")
+    done = "removed" if yes else "to be removed with --yes"
+    typer.echo(f"{in_words(freed)} {done}" if to_go else f"Nothing {'was removed' if yes else 'to be removed'}")
 
 
 def _found(folders: list[Path]) -> Iterator[_Found]:
@@ -77,16 +78,16 @@ def _found(folders: list[Path]) -> Iterator[_Found]:
 
     cache = private_cache()
     for home in dict.fromkeys(folder.absolute() for folder in [*folders, cache]):
-        for run in map(RunFolder, [home, *(sorted(home.iterdir()) if home.is_dir() else [])]):
-            for copies in (run.images, run.images_jpeg):
-                if run.is_complete and copies.is_dir():
-                    yield _Found(copies, f"copies as files of what is in {run.published.name}", "--images")
         for left in sorted(leftovers(home)):
             yield _Found(left, "left by a process that was killed")
         for work in sorted(path for path in home.glob(f".*{WORK}") if (path / "checkpoints").is_dir()):
             yield _Found(work, "an unfinished run, private", "--unfinished")
         if (home / WORK / "checkpoints").is_dir():
             yield _Found(home / WORK, "an unfinished run, private", "--unfinished")
+        for run in map(RunFolder, [home, *(sorted(home.iterdir()) if home.is_dir() else [])]):
+            for copies in (run.images, run.images_jpeg):
+                if run.is_complete and copies.is_dir():
+                    yield _Found(copies, f"copies as files of what is in {run.published.name}", "--images")
     for kept in sorted(cache.glob(f"*/{DESCRIPTION}")):
         try:
             what = f"{(described := Description.read(kept.parent))}, {described.images} images"

@@ -77,11 +77,11 @@ def import_noise(
     from hf_unlearnable.files import require_empty
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.importing import Imported, read_noise
-    from hf_unlearnable.runs.test_images import how_to_measure
+    from hf_unlearnable.runs.test_images import next_step
 
     allowance = Budget.parse(budget)
     if not overwrite:
-        require_empty(output)
+        require_empty(output, replaceable=True)
     told: dict[str, Any] = {"layout": layout and layout.value, "scale": scale and int(scale.value)}
     recipe = Imported(noise=read_noise(noise), **told, per=per and per.value, clip=clip)  # type: ignore[arg-type]
     protect_and_tell(
@@ -103,4 +103,4 @@ def import_noise(
         label_column=label_column,
     )
     keep_options(context, RunFolder(output).private)
-    typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output))}")
+    typer.echo(f"\n{next_step(RunFolder(output), str(output))}")

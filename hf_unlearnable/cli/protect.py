@@ -158,7 +158,7 @@ def protect(
     from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.inspecting import open_dataset
     from hf_unlearnable.runs.protecting import check_apart
-    from hf_unlearnable.runs.test_images import check_share, how_to_measure
+    from hf_unlearnable.runs.test_images import check_share, next_step
     from hf_unlearnable.settings import refuse_ignored
 
     if like is not None:
@@ -196,7 +196,7 @@ def protect(
     if others is not None:
         check_apart(others, output)
     if not overwrite:
-        require_empty(output)
+        require_empty(output, replaceable=True)
     waiting: dict[str, Any] = {"attempts": attempts, "patience": patience}
     if push_to:
         from hf_unlearnable.hub.publish import check_login
@@ -237,7 +237,7 @@ def protect(
     keep_options(context, RunFolder(output).private)
     if push_to:
         push(output, push_to, **waiting)
-    typer.echo(f"\nNow see what it does:  {how_to_measure(RunFolder(output), str(output), others)}")
+    typer.echo(f"\n{next_step(RunFolder(output), str(output), others)}")
 
 
 WITH_LIKE = {"dataset", "output", "like", "split", "subset", "image_format", "max_pixels", "plugin"}

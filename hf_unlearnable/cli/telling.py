@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hf_unlearnable.cli.shared import found
-from hf_unlearnable.errors import CheckpointError, DataWarning, warn
+from hf_unlearnable.errors import CheckpointError, DataWarning, number_of, warn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -91,7 +91,7 @@ def protect_and_tell(
         if default.one_class and (warning := few(left)):  # they are of one class, with none beside
             typer.echo(f"\n{warning}")
         back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
-        typer.echo(f"\nProtecting {left} images with {method.name}, budget {options['budget']}{back}.")
+        typer.echo(f"\nProtecting {number_of(left, 'image')} with {method.name}, budget {options['budget']}{back}.")
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
         protected = protect(opened, output, method=method, accelerator=accelerator, **options)

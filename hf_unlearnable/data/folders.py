@@ -22,7 +22,7 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.data.kinds import METADATA, Kind, is_junk, register_heif, why_left_out
 from hf_unlearnable.data.metadata import Table, read_metadata, read_sidecars
 from hf_unlearnable.data.trees import Entry, Reader, Tree, is_archive
-from hf_unlearnable.errors import DataError, option, worded
+from hf_unlearnable.errors import DataError, number_of, option, worded
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -197,7 +197,7 @@ class _Sorting:
 
     def _nothing(self) -> str:
         counts = Counter(file.why for file in self.left)
-        found = "; ".join(f"{count} files: {why}" for why, count in counts.most_common(3))
+        found = "; ".join(f"{number_of(count, 'file')}: {why}" for why, count in counts.most_common(3))
         return (
             f"got {str(self.tree.root)!r}, in which there is no image that can be read ({found or 'no files'}); "
             f"expected images such as PNG, JPEG or WebP, in one folder for each class"

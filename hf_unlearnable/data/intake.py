@@ -18,7 +18,7 @@ from hf_unlearnable.data.folders import LeftOut
 from hf_unlearnable.data.inspection import Broken, Inspection, named
 from hf_unlearnable.data.reading import UNREADABLE
 from hf_unlearnable.data.sources import Source
-from hf_unlearnable.errors import DataError, option
+from hf_unlearnable.errors import DataError, number_of, option
 
 FEW_PIXELS = 2_000_000_000  # of all images: up to here all are decoded unasked, in about half a minute
 
@@ -163,7 +163,9 @@ class Intake:
         if lost:
             raise DataError("got " + "\nand ".join(lost))
         if len(self.broken) == self.images:
-            raise DataError(f"got {self.images} images, of which none can be read; expected at least two of each class")
+            raise DataError(
+                f"got {number_of(self.images, 'image')}, of which none can be read; expected at least two of each class"
+            )
         if self.space:
             self.space.check(self.image_format)
 
@@ -214,7 +216,8 @@ class Intake:
 
     def _lines(self) -> Iterator[str]:
         where = f" in {self.source}, split {self.split}" if self.source else ""
-        yield f"Found: {self.images:,} images{where}" + (f", of {_files(self.files)}." if self.files else ".")
+        files = f", of {number_of(self.files, 'file')}" if self.files else ""
+        yield f"Found: {number_of(self.images, 'image')}{where}{files}."
         yield from self.notes
         if self.sizes:
             ordered = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
@@ -226,16 +229,16 @@ class Intake:
         if self.classes:
             yield f"Classes: {len(self.classes)}: {_counts(self.classes, most=12)}."
         if self.unlabelled:
-            yield f"Without a class: {self.unlabelled} rows."
+            yield f"Without a class: {number_of(self.unlabelled, 'row')}."
         if self.other_splits:
             yield f"Not protected, other splits: {_counts(self.other_splits)}."
         if self.other_images:
             yield f"Not protected, other columns with images: {', '.join(self.other_images)}."
         if self.left_out:
-            yield f"Left out: {_files(len(self.left_out))}:"
+            yield f"Left out: {number_of(len(self.left_out), 'file')}:"
             yield _listing(self.left_out)
         if self.broken:
-            yield f"Broken: {len(self.broken)} images:"
+            yield f"Broken: {number_of(len(self.broken), 'image')}:"
             yield from (f"  {image}" for image in self.broken)
         if self.duplicates:
             yield (
@@ -258,7 +261,8 @@ class Intake:
 def not_protected(files: Sequence[LeftOut], source: str) -> str:
     """Files that may be images and are left out, and what to do, after "got "."""
     return (
-        f"{_files(len(files))} in {source!r} that may be images and would not be protected:\n{_listing(files)}\n"
+        f"{number_of(len(files), 'file')} in {source!r} that may be images and would not be protected:\n"
+        f"{_listing(files)}\n"
         f"Mend that, or leave them out on purpose: {option('leave_out', True, '--leave-out')}"
     )
 
@@ -281,10 +285,6 @@ def _counts(counts: Counter[str] | dict[str, int], most: int = 6) -> str:
     ordered = sorted(counts.items(), key=lambda item: -item[1]) if isinstance(counts, Counter) else list(counts.items())
     rest = f", and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) + rest
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

@@ -148,7 +148,11 @@ def _table(entry: Entry, reader: Reader) -> pa.Table:
                 return pyarrow.parquet.read_table(file)
             return pyarrow.json.read_json(file, pyarrow.json.ReadOptions(block_size=max(1 << 20, entry.size)))
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"got {entry.path}, which cannot be read as a table ({first_line(error)})") from error
+        kinds = {".csv": "text in UTF-8 with commas between its columns", ".jsonl": "a JSON object in each line"}
+        raise DataError(
+            f"got {entry.path}, which cannot be read as a table ({first_line(error)}); expected "
+            f"{kinds.get(ending, 'a whole parquet file')}. Save it so, or move it elsewhere to protect the images alone"
+        ) from error
 
 
 def _file_columns(schema: pa.Schema, path: str) -> dict[str, str]:

@@ -73,8 +73,7 @@ class Patience:
     def _check(self, request: str, asked: float = 0.0) -> None:
         if (left := self._left(request)) <= asked:
             wait = f" but to wait {asked:.0f} s" if asked else f" for {self.seconds - left:.0f} s"
-            more = " (--patience, Retry(patience=…))"
-            more = worded(python=more, shell=more, browser="")
+            more = worded(python=" (Retry(patience=…))", shell=" (--patience)", browser="")
             raise NoAnswer(f"no answer{wait} ({request}); the limit is {self.seconds:g} s{more}")
 
     def send(self, send: Callable[..., Any], request: Any, options: dict[str, Any]) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -197,9 +198,20 @@ def why_unreadable(error: Exception, stored: Mapping[str, Any]) -> str:
         return f"an address that cannot be fetched ({first_line(error)}); download the images and name their folder"
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, UnidentifiedImageError) and _is_empty(stored):
+        return "an empty file"
     if isinstance(error, UnidentifiedImageError):
         return "no image of a format that is read here"
     return first_line(error)
+
+
+def _is_empty(stored: Mapping[str, Any]) -> bool:
+    """Whether a file has no bytes, as where a copy was broken off."""
+    if stored["bytes"] is not None:
+        return not stored["bytes"]
+    with suppress(OSError):
+        return bool(stored["path"]) and not os.stat(stored["path"]).st_size
+    return False
 
 
 @contextmanager

@@ -118,6 +118,8 @@ def name_of(source: str | PathLike[str]) -> str:
             f"got a {type(source).__name__}; expected one split of a dataset in memory, or the name of a dataset: a "
             f"folder, a file or an id on the Hub"
         )
+    if source == "":  # as of a variable that is not set: it would be the current folder
+        raise DataError("got an empty name; expected that of a dataset: a folder, a file or an id on the Hub")
     return str(source)
 
 

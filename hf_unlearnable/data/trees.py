@@ -19,6 +19,7 @@ from hf_unlearnable.files import in_words
 
 DEEPEST = 8  # bytes of a pixel at most: four channels of 16 bits
 
+CIRCLE = "a link to a folder that it lies in"
 NO_TEXT = "a name that is not UTF-8: rename it"
 
 
@@ -55,8 +56,8 @@ class Tree(NamedTuple):
 
     @property
     def files(self) -> int:
-        """How many files there are, with those whose names are no text."""
-        return len(self.entries) + sum(why == NO_TEXT for why in self.closed.values())
+        """How many files there are, with those whose names are no text and with links in a circle."""
+        return len(self.entries) + sum(why in (NO_TEXT, CIRCLE) for why in self.closed.values())
 
     @classmethod
     def of(cls, root: Path) -> Tree:
@@ -76,6 +77,11 @@ class Tree(NamedTuple):
 
     def unpacked(self) -> Tree:
         """The files in the archives of a folder; each as a folder of its name, numbers of shards left away."""
+        if self.root.is_file():
+            raise DataError(
+                f"got {str(self.root)!r}, in which there are archives and no images; expected images. Unpack it, and "
+                f"name the folder"
+            )
         entries, closed = [], dict[str, str]()
         for entry in self.entries:
             if not is_junk(entry.path) and is_archive(entry.path):
@@ -161,7 +167,7 @@ def _walk(root: Path, below: str, around: tuple[tuple[int, int], ...], closed: d
         closed[_shown(below) or "."] = f"a folder that cannot be read ({error.strerror})"
         return
     if (here.st_dev, here.st_ino) in around:
-        closed[_shown(below)] = "a link to a folder that it lies in"
+        closed[_shown(below)] = CIRCLE
         return
     for child in children:
         path = f"{below}/{child.name}" if below else child.name

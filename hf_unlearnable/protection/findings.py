@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, number_of
 from hf_unlearnable.protection.documents import check_keys, kinds_of
 
 Severity = Literal["leak", "warning", "note", "fine", "not looked at"]
@@ -53,7 +53,7 @@ class Audit:
 
     def __str__(self) -> str:
         lines = [f"{finding.severity + ':':<15}{finding.check}: {finding.says}" for finding in self.findings]
-        return "\n".join([f"{self.name}: {self.images} images", "", *lines])
+        return "\n".join([f"{self.name}: {number_of(self.images, 'image')}", "", *lines])
 
     def as_dict(self) -> dict[str, Any]:
         """Names and values, ready for JSON."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import resize, split_alpha
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, number_of
 from hf_unlearnable.protection.documents import check_keys, kinds_of
 from hf_unlearnable.protection.visibility import colour_differences
 
@@ -80,9 +80,9 @@ class Verification:
         alpha = f"{self.alpha_changed} with a changed alpha channel; " if self.alpha_changed else ""
         left = "" if self.surviving is None else f"; {100 * self.surviving:.0f} % of it left at the surrogate's size"
         return (
-            f"{self.images} images, {self.unchanged} unchanged, {self.violations} outside the budget {self.budget}; "
-            f"{alpha}largest perturbation {self.max_perturbation:g} levels, mean {self.mean_perturbation:.2f}{left}; "
-            f"PSNR {psnr}, colour difference {seen}"
+            f"{number_of(self.images, 'image')}, {self.unchanged} unchanged, {self.violations} outside the budget "
+            f"{self.budget}; {alpha}largest perturbation {self.max_perturbation:g} levels, mean "
+            f"{self.mean_perturbation:.2f}{left}; PSNR {psnr}, colour difference {seen}"
         )
 
 

@@ -15,8 +15,9 @@ def few(count: int) -> str | None:
     """What to say of a few pictures of one owner, of whom nothing can be promised; None of more."""
     if count >= FEW:
         return None
+    told = "A single picture gets" if count == 1 else f"{count} pictures of one owner are few: they get"
     return (
-        f"{count} pictures of one owner are few: they get the same pattern as many would, but models see it too "
+        f"{told} the same pattern as many would, but models see it too "
         f"seldom to rely on it. Of 100 among 3,600 of others a small network still recognised 18 % instead of 29; of "
         f"30 it learned nothing from clean ones either."
     )

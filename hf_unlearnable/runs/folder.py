@@ -85,10 +85,11 @@ class RunFolder(PathLike[str]):
                 f"got {str(folder)!r}, the private part of a protection; expected the folder around it, of which only "
                 f"{PUBLISH}/ is ever published"
             )
-        if not run.is_complete:
+        parts = {f"{PUBLISH}/": run.published, f"{PRIVATE}/{PROTECTION}/": run.perturbations}
+        if missing := [name for name, part in parts.items() if not part.is_dir()]:
             raise SourceError(
-                f"got {str(folder)!r}; expected the folder that hf-unlearnable protect --output wrote, with "
-                f"{PUBLISH}/ and {PRIVATE}/{PROTECTION}/ in it"
+                f"got {str(folder)!r}, without {' and '.join(missing)}; expected the folder that hf-unlearnable "
+                f"protect --output wrote, with {PUBLISH}/ and {PRIVATE}/{PROTECTION}/ in it"
             )
         check_folder(run.published)
         return run

@@ -18,7 +18,7 @@ from hf_unlearnable.data.intake import not_protected
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
 from hf_unlearnable.data.sources import Source, open_source
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, option, warn
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, number_of, option, warn
 from hf_unlearnable.files import atomic_folder, local_path, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
@@ -109,10 +109,11 @@ def _readable(data: Dataset, columns: Columns, skip_unreadable: bool, lost: list
     if lost:
         raise DataError("got " + "\nand ".join(lost))
     if not len(looking.whole):
-        raise DataError(f"got {len(data)} pictures, of which none can be read; expected at least one")
+        raise DataError(f"got {number_of(len(data), 'picture')}, of which none can be read; expected at least one")
     if broken:
         listing = "\n".join(f"  {picture}" for picture in broken)
-        warn(f"{len(broken)} pictures cannot be read and are left out:\n{listing}", DataWarning)
+        are = "is" if len(broken) == 1 else "are"
+        warn(f"{number_of(len(broken), 'picture')} cannot be read and {are} left out:\n{listing}", DataWarning)
     return data.select(looking.whole)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from hf_unlearnable.data.sources import open_source
+from hf_unlearnable.data.sources import name_of, open_source
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.files import local_path
 from hf_unlearnable.protection.documents import check_keys, kinds_of
@@ -39,7 +39,7 @@ class Origin:
     @classmethod
     def at(cls, dataset: str | PathLike[str], **choice: Any) -> Origin:
         """The origin that somebody named: a path here becomes absolute, a Hub id stays."""
-        path = local_path(dataset)
+        path = local_path(name_of(dataset))
         return cls(dataset=str(path.absolute()) if path.exists() else fspath(dataset), **choice)
 
     @classmethod

@@ -8,6 +8,7 @@ from os import PathLike
 from datasets import Dataset
 
 from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.errors import number_of
 from hf_unlearnable.methods.base import describe_findings
 from hf_unlearnable.methods.labelling import NONE, Labels
 from hf_unlearnable.methods.others import OTHERS
@@ -106,7 +107,7 @@ class ProtectedRun(PathLike[str]):
                 f"their perturbations were optimised at {width}x{height} and resampled."
             )
         lines += [
-            f"Modes: {count} of {described.images} images go from {change}: theirs cannot be released as it is."
+            f"Converted: {count} of {number_of(described.images, 'image')}: {change}."
             for change, count in described.conversions.items()
         ]
         return [*lines, *filter(None, [describe_findings(described.method_name, described.findings)])]

@@ -181,7 +181,7 @@ def protect(
         if named:
             check_apart(named, target)
     if not overwrite:
-        require_empty(target)
+        require_empty(target, replaceable=True)
     if name and origin is not None:
         raise RecipeError(f"got an origin for {name!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
@@ -340,7 +340,7 @@ def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> No
     Raises:
         OutputError: it is one of these.
     """
-    there, here = local_path(dataset).resolve(), place_of(local_path(output)).resolve()
+    there, here = local_path(name_of(dataset)).resolve(), place_of(local_path(output)).resolve()
     if there.exists() and (here == there or there in here.parents or here in there.parents):
         raise OutputError(
             f"got the output {str(output)!r} for the images in {str(there)!r}; expected neither to lie in the other: "

@@ -119,7 +119,7 @@ def open_test_images(run: RunFolder, clean: Dataset | str | None = None, split: 
 
 
 def how_to_measure(run: RunFolder, called: str, others: str | None = None) -> str:
-    """The command that measures a run, with what it needs beside the run; in words where there is none.
+    """The command that measures a run, with what it needs beside the run; empty where its images are too few.
 
     Args:
         run: what ``protect`` wrote.
@@ -131,7 +131,7 @@ def how_to_measure(run: RunFolder, called: str, others: str | None = None) -> st
     words += [] if run.origin or described is None else ["--clean", "DATASET"]
     if described is not None and described.labels:
         if described.images < FEW and not run.held_out.is_dir():
-            return f"nothing to see yet: {described.images} images of one owner are too few for a model to learn them"
+            return ""
         return shlex.join([*words, "--owner", *(["--others", others] if others else [])])
     if described is None or run.held_out.is_dir() or run.clean_splits:
         return shlex.join(words)
@@ -142,6 +142,13 @@ def how_to_measure(run: RunFolder, called: str, others: str | None = None) -> st
             f"--hold-out 0.2 keeps some back)"
         )
     return shlex.join([*words, *([] if usable == "test" else ["--test-split", usable])])
+
+
+def next_step(run: RunFolder, called: str, others: str | None = None) -> str:
+    """What to do with a run, in a sentence; arguments as of ``how_to_measure``."""
+    if command := how_to_measure(run, called, others):
+        return f"Now see what it does:  {command}"
+    return f"What it does cannot be measured: a model does not learn fewer than {FEW} images of one owner."
 
 
 def not_measured(run: RunFolder, called: str = "RUN") -> str:
@@ -160,7 +167,8 @@ def not_measured(run: RunFolder, called: str = "RUN") -> str:
         if finished
         else "No model was trained on these images yet."
     )
-    return f"{begun} To measure: {how_to_measure(run, called)}"
+    command = how_to_measure(run, called)
+    return f"{begun} To measure: {command}" if command else f"{begun} {next_step(run, called)}"
 
 
 def _is_usable(run: RunFolder, split: str) -> bool:

@@ -234,6 +234,18 @@ def test_pictures_beside_folders_belong_where_folders_are_no_kinds(by_folder, co
     assert work.protect(tmp_path, looked, "texture", Budget(8), by_folder=by_folder).pictures == count
 
 
+def test_pictures_beside_one_folder_are_counted_as_they_are_protected(desk, visit):
+    write_pictures(visit.home / "pictures" / "mine", 4)
+    write_pictures(visit.home / "pictures" / "mine" / "sketches", 1)
+    _, found, *_, kinds, consent = last(desk.arrived(PAGE))
+    assert "<b>5 pictures</b> can be protected" in found
+    assert "left out" not in found
+    assert not kinds["visible"]
+    assert not consent["visible"]
+    looked = work.look(visit.home, ROOM, ())
+    assert work.protect(visit.home, looked, "texture", Budget(8), by_folder=False).pictures == 5
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_push_takes_the_token_that_was_typed_and_keeps_it_nowhere(desk, visit, name, hub):
     write_pictures(visit.home / "pictures", 3)

@@ -105,6 +105,7 @@ def test_metadata_in_split_folders_and_for_them(tmp_path):
         ("file_name,label\nhttps://example.org/1.png,a\n", "names the address https://example.org/1.png; .*Download"),
         ("file_name,label\n../1.png,a\n", r"names '\.\./1\.png'; expected a path below"),
         ("name,label\n1.png,a\n", "columns name, label; expected a column file_name"),
+        ("", r"cannot be read as a table .*; expected text in UTF-8 with commas .*Save it so"),
     ],
 )
 def test_metadata_that_cannot_be_followed(tmp_path, said, expected):
@@ -359,8 +360,12 @@ def test_archives_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match=r"a\.zip', which cannot be read as an archive"):
         load_source(str(tmp_path / "a.zip"))
     zipped(tmp_path / "b.zip", tmp_path / "nothing", ("readme.txt", "hello"))
-    with pytest.raises(DataError, match=r"no image that can be read \(1 files: not an image\)"):
+    with pytest.raises(DataError, match=r"no image that can be read \(1 file: not an image\)"):
         load_source(str(tmp_path / "b.zip"))
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as around:
+        around.write(tmp_path / "b.zip", "b.zip")
+    with pytest.raises(DataError, match=r"c\.zip', in which there are archives and no images; .* Unpack it"):
+        load_source(str(tmp_path / "c.zip"))
 
 
 def test_a_broken_readme_does_not_matter_beside_images(tmp_path):

@@ -62,6 +62,13 @@ def test_bytes_without_a_file_are_named_by_their_row():
     assert [str(image) for image in found.broken] == ["row 0: no image of a format that is read here"]
 
 
+def test_a_file_without_a_byte_is_called_empty(photos):
+    (photos / "train" / "a" / "00.png").write_bytes(b"")
+    broken = look(str(photos)).broken
+    assert [(image.path.rpartition("/")[2], image.why) for image in broken] == [("00.png", "an empty file")]
+    assert look(in_memory([{"bytes": b"", "path": None}])).broken[0].why == "an empty file"
+
+
 def encoded(side, mode="RGB"):
     stream = io.BytesIO()
     Image.new(mode, (side, 10)).save(stream, "PNG")
@@ -177,7 +184,7 @@ def test_rows_without_a_class_are_counted():
     labels = [-1, *data["label"][1:]]
     found = look(data.remove_columns("label").add_column("label", labels).cast(data.features))
     assert found.unlabelled == 1
-    assert "Without a class: 1 rows" in str(found)
+    assert "Without a class: 1 row." in str(found)
 
 
 def test_addresses_that_cannot_be_fetched_are_tried_once(monkeypatch):

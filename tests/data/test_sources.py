@@ -113,6 +113,18 @@ def test_a_dictionary_of_splits_names_them():
         find_columns(DatasetDict({"a": make_dataset(), "b": make_dataset()}))
 
 
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    """As of a variable of the shell that is not set."""
+    make_dataset().save_to_disk(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["--method", "texture", "--output", str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, ["protect", "", *words])
+    assert "got an empty name; expected that of a dataset" in str(refused.exception)
+    assert CliRunner().invoke(app, ["protect", ".", *words]).exit_code == 0
+    refused = CliRunner().invoke(app, ["verify", str(tmp_path / "out"), "--clean", ""])
+    assert "got an empty name; expected that of a dataset" in str(refused.exception)
+
+
 def test_a_mistyped_path_is_told_at_once_with_names_like_it(tmp_path, monkeypatch):
     """Offline the clients of the Hub would try for 23 seconds."""
     (tmp_path / "photos").mkdir()
@@ -177,7 +189,7 @@ def test_the_command_protects_a_mixed_folder(tmp_path):
     assert result.exit_code == 0, result.output
     assert "Labels: the column 'kind' was taken as 2 classes: new, old." in result.output
     assert "Sizes: 12 of 12 images (20x40 to 30x30) keep theirs" in result.output.replace("\n", " ")
-    assert "Modes: 4 of 12 images go from P to RGB" in result.output
+    assert "Converted: 4 of 12 images: P to RGB." in result.output
     assert "0 outside the budget linf:8" in result.output
     assert "JPEG at quality" in result.output
     published = load_from_disk(str(tmp_path / "out" / "dataset"))

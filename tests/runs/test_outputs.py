@@ -273,6 +273,17 @@ def test_clean_lists_and_removes(small, protection, tmp_path, monkeypatch):
     invoke("clean", tmp_path, "--yes", "--unfinished", "--protections")
     assert not fitted.folder.exists()
     assert entries(tmp_path) == sorted([foreign.name, "home", "out"])
+    assert "Nothing to be removed" in invoke("clean", tmp_path).output
+    assert "Nothing was removed" in invoke("clean", tmp_path, "--yes").output
+
+
+def test_clean_lists_leftovers_before_copies_of_finished_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_unlearnable.protection.layout.constants.HF_HOME", str(tmp_path / "home"))
+    for part in ("dataset", "private/protection", "images"):
+        (tmp_path / "done" / part).mkdir(parents=True)
+    killed_in(IN_THE_MIDDLE, tmp_path / "copy")
+    said = invoke("clean", tmp_path).output
+    assert said.index("left by a process that was killed") < said.index("copies as files of what is in dataset")
 
 
 def test_env_says_where_private_things_are():

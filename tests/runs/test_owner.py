@@ -122,6 +122,18 @@ def test_like_takes_pictures_beside_folders(out, nest, tmp_path):
     assert len(list((tmp_path / "x").rglob("*.png"))) == 12
 
 
+def test_one_picture_is_spoken_of_as_one(folder, tmp_path):
+    told = run("protect", folder / "picture 03.png", "--output", tmp_path / "x").output.replace("\n", " ")
+    for said in ("Found: 1 image in", "A single picture gets the same", "Protecting 1 image with", "disk: 1 image, 0"):
+        assert said in told
+    assert "What it does cannot be measured: a model does not learn fewer than 10 images of one owner." in told
+    again = run("protect", folder / "picture 03.png", "--output", tmp_path / "x", code=1)
+    assert "name another one, or replace it: --overwrite" in str(again.exception)
+    shutil.rmtree(tmp_path / "x" / "private" / "protection")
+    broken = run("verify", tmp_path / "x", code=1)
+    assert "without private/protection/; expected" in str(broken.exception)
+
+
 def test_like_stops_where_something_would_be_left_out_in_silence(out, folder, tmp_path):
     later = tmp_path / "later"
     later.mkdir()
@@ -201,7 +213,7 @@ def test_pictures_that_came_later(out, folder, tmp_path):
         pixels = rng.integers(30, 220, (40, 50, 4), dtype=np.uint8)
         Image.fromarray(pixels).convert(mode).save(later / place, lossless=True)
     told = run("protect", later / "new.png", "--like", out, "--output", tmp_path / "one").output
-    assert "1 images, 0 unchanged, 0 outside the budget linf:8" in told.replace("\n", " ")
+    assert "1 image, 0 unchanged, 0 outside the budget linf:8" in told.replace("\n", " ")
     assert [file.name for file in (tmp_path / "one").iterdir()] == ["new.png"]
     figures = protect_like(out, later, tmp_path / "all")
     assert (figures.images, figures.unchanged, figures.violations) == (3, 0, 0)

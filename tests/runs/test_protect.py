@@ -170,7 +170,7 @@ def test_what_becomes_of_sizes_and_modes_is_told_and_warned_of(tmp_path):
         run = protect(pale, tmp_path / "out", method=QUICK, resolution=16, progress=False)
     notes = "\n".join(run.notes())
     assert "Sizes: 48 of 48 images" in notes
-    assert "Modes: 48 of 48 images" in notes
+    assert "Converted: 48 of 48 images: " in notes
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         protect(data, tmp_path / "quiet", method=QUICK, resolution=16, progress=False)
