@@ -6,11 +6,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import cast
 
 from accelerate import Accelerator
 from datasets import Dataset
-from torch import nn
 
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.errors import RecipeError, option, warn
@@ -22,7 +20,6 @@ from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thi
 from hf_unlearnable.evaluation.victims import Trial, split
 from hf_unlearnable.files import local_path
 from hf_unlearnable.models.classical import Classical
-from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.settings import Count, Seed, Share, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator, gather_objects, ordinary_torch
@@ -250,7 +247,7 @@ def chosen_thieves(
     models = ["small-resnet"] if victims is None else _listed(victims)
     chosen = ["none"] if defences is None else [defences] if isinstance(defences, (str, Defence)) else defences
     recipes = [] if trainings is None else [trainings] if isinstance(trainings, str) else trainings
-    for name, given in (("victims", models), ("defences", chosen)):
+    for name, given in (("victims", models), ("defences", chosen), ("trainings", recipes or trainings is None)):
         if not given:
             raise RecipeError(f"got no {name}; expected at least one")
     return crossed_thieves(models, recipes, chosen, training)
@@ -285,8 +282,7 @@ def trials(
 
 
 def _listed(victims: Sequence[Model] | Model) -> Sequence[Model]:
-    one = isinstance(victims, (str, PathLike, Surrogate, Classical, nn.Module))
-    return [cast("Model", victims)] if one else cast("Sequence[Model]", victims)
+    return list(victims) if isinstance(victims, Sequence) and not isinstance(victims, str) else [victims]
 
 
 def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, float]]:

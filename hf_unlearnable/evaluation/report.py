@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
@@ -21,11 +21,16 @@ from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
 from hf_unlearnable.evaluation.printed import CANNOT, blocks, overview, sizes
-from hf_unlearnable.evaluation.results import Result
+from hf_unlearnable.evaluation.results import Result, as_measured
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
+if TYPE_CHECKING:
+    from hf_unlearnable.defences import Defence
+
 NO_DEFENCE = "none"
+
+FIGURES = ("last", "peak", "last_precision", "last_others")  # of a result
 
 FEW = 3  # victims and defences of which the printed table shows every figure
 
@@ -113,18 +118,19 @@ class Report:
         """The shares of protected rows in the mixtures, in the order they were given."""
         return list(dict.fromkeys(result.ratio for result in self.results if case_of(result.case).ratio is None))
 
-    def table(self, victim: str | None = None, defence: str | None = None) -> list[Line]:
+    def table(self, victim: str | None = None, defence: Defence | str | None = None) -> list[Line]:
         """The results as a table: for each victim and defence a line for every case that was measured for any of them.
 
         Args:
             victim: the lines of this one alone.
             defence: likewise; with both given also where the one did not meet the other.
         """
-        chosen = [(victim, defence)] if victim is not None and defence is not None else self.pairs
+        met = None if defence is None else as_measured(defence, self.defences)
+        chosen = [(victim, met)] if victim is not None and met is not None else self.pairs
         return [
             self._line(*pair, case, ratio)
             for pair in chosen
-            if victim in (None, pair[0]) and defence in (None, pair[1])
+            if victim in (None, pair[0]) and met in (None, pair[1])
             for case, ratio in self._cases()
         ]
 
@@ -160,33 +166,43 @@ class Report:
         figure: str = "last",
         *,
         ratio: float | None = None,
-        defence: str | None = None,
+        defence: Defence | str | None = None,
     ) -> NDArray[np.float64]:
-        """The accuracies of one case over its seeds, in [0, 1].
+        """The accuracies of one case over its seeds, in [0, 1]; none where it was not measured.
 
         Args:
             case: the key of one of ``CASES``.
             victim: the first one when left out.
             figure: ``"last"`` or ``"peak"``; of one owner also ``"last_precision"`` or ``"last_others"``.
             ratio: of a mixture; the first one when left out.
-            defence: the first one when left out.
+            defence: as ``Defence.parse`` reads it, so that ``"jpeg"`` is ``"jpeg:10"``; the first one when left out.
+
+        Raises:
+            RecipeError: no such figure.
         """
+        if figure not in FIGURES:
+            raise RecipeError(f"got the figure {figure!r}; expected one of {', '.join(map(repr, FIGURES))}")
         chosen = [getattr(result, figure) for result in self._of(case, victim, ratio, defence)]
         return np.array(chosen, dtype=np.float64)
 
     def curves(
-        self, case: str, victim: str | None = None, *, ratio: float | None = None, defence: str | None = None
+        self,
+        case: str,
+        victim: str | None = None,
+        *,
+        ratio: float | None = None,
+        defence: Defence | str | None = None,
     ) -> list[tuple[float, ...]]:
         """Clean test accuracy in [0, 1] after every epoch, one curve a seed; arguments as of ``values``."""
         return [result.epochs for result in self._of(case, victim, ratio, defence)]
 
-    def _of(self, case: str, victim: str | None, ratio: float | None, defence: str | None) -> list[Result]:
+    def _of(self, case: str, victim: str | None, ratio: float | None, defence: Defence | str | None) -> list[Result]:
         fixed = case_of(case).ratio
         if fixed is not None:
             ratio = fixed
         elif ratio is None:
             ratio = self.ratios[0] if self.ratios else math.nan
-        wanted = (case, ratio, victim or self.victims[0], defence or self.defences[0])
+        wanted = (case, ratio, victim or self.victims[0], as_measured(defence, self.defences))
         return [
             result for result in self.results if (result.case, result.ratio, result.victim, result.defence) == wanted
         ]
@@ -248,7 +264,7 @@ class Report:
         wrong = float(np.mean([result.named_wrong(self.owner) for result in found]))
         return recall <= scores.guessing(min(wrong, 1.0), self.owner["owner test"])
 
-    def protection_score(self, victim: str | None = None, defence: str | None = None) -> float:
+    def protection_score(self, victim: str | None = None, defence: Defence | str | None = None) -> float:
         """(clean - protected) / (clean - chance): 1 when protected data teach nothing, 0 when they teach all.
 
         Clean and protected data meet the same defence. Not a number when what the victim learns from clean data may be
@@ -256,11 +272,16 @@ class Report:
         """
         clean, protected = (self.accuracy(case, victim, defence=defence) for case in (CLEAN, PROTECTED))
         score = scores.protection_score(protected, clean, self.chance, self.tested, len(self.pairs))
-        pair = victim or self.victims[0], defence or self.defences[0]
+        pair = victim or self.victims[0], as_measured(defence, self.defences)
         return math.nan if self.remembers or self._names_alike(*pair) else score
 
     def theft_gain(
-        self, victim: str | None = None, *, ratio: float | None = None, defence: str | None = None, case: str = MIX
+        self,
+        victim: str | None = None,
+        *,
+        ratio: float | None = None,
+        defence: Defence | str | None = None,
+        case: str = MIX,
     ) -> float:
         """What protected data add for a thief who has the other part clean: mix - clean part alone.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, UnlearnableError
 from hf_unlearnable.evaluation.cases import case_of
 from hf_unlearnable.protection.documents import check_keys, kinds_of
+
+if TYPE_CHECKING:
+    from hf_unlearnable.defences import Defence
 
 
 def accuracies(stored: Sequence[Any], *, missing: bool = False) -> tuple[float, ...]:
@@ -27,6 +30,25 @@ def accuracies(stored: Sequence[Any], *, missing: bool = False) -> tuple[float, 
     if not stored or not all(isinstance(one, (int, float)) and 0 <= one <= 1 for one in stored):
         raise DataError(f"got the epochs {str(stored)[:80]}; expected an accuracy in [0, 1] after each")
     return tuple(stored)
+
+
+def as_measured(defence: Defence | str | None, measured: Sequence[str]) -> str:
+    """A defence as results have it, however it was written.
+
+    Args:
+        defence: as ``Defence.parse`` reads it; the first one that was measured when left out.
+        measured: those of the results.
+    """
+    if not defence:
+        return measured[0]
+    if isinstance(defence, str) and defence in measured:
+        return defence
+    from hf_unlearnable.defences import Defence  # imports torch, without which reports are read
+
+    try:
+        return str(Defence.parse(defence))
+    except UnlearnableError:  # misspelt, or of a plugin that is not loaded: either way not measured
+        return str(defence)
 
 
 @dataclass(frozen=True)

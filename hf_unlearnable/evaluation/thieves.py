@@ -154,17 +154,26 @@ def crossed_thieves(
     Models that are fitted in one go take no recipe, and no defence that acts on the training of a network.
 
     Args:
-        victims: models.
+        victims: models, each called otherwise than the others: by their names reports know them.
         trainings: names of recipes; ``training`` itself if there are none.
         defences: as ``Defence.parse`` reads them.
         training: the recipe from which the others take their epochs and batch size.
 
     Raises:
-        RecipeError: an unknown name, or nothing is left.
+        RecipeError: an unknown name, one name for two models, or nothing is left.
     """
     thieves, left_out = [], []
     parsed = [Defence.parse(defence) for defence in defences]
+    for recipe in trainings:
+        Training.named(recipe, training)  # refuses an unknown name where nobody takes a recipe, too
+    known: dict[str, Victim] = {}
     for victim in map(find_victim, victims):
+        if known.setdefault(str(victim), victim) != victim:
+            raise RecipeError(
+                f"got two victims that are both called {str(victim)!r}; expected another name for each, since their "
+                f"figures would be taken for those of one. Measure them one by one, or name them: "
+                f"model.name_or_path = 'mine'"
+            )
         classical = isinstance(victim, Classical)
         for recipe in [""] if classical else trainings or [""]:
             for defence in parsed:

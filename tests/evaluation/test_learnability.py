@@ -14,7 +14,17 @@ from helpers.datasets import make_dataset
 from helpers.pages import ratio_of
 from PIL import Image
 
-from hf_unlearnable import EM, DataError, DivergenceError, RecipeError, Report, Surrogate, Training, learnability
+from hf_unlearnable import (
+    EM,
+    DataError,
+    Defence,
+    DivergenceError,
+    RecipeError,
+    Report,
+    Surrogate,
+    Training,
+    learnability,
+)
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import JPEG
@@ -347,6 +357,9 @@ def test_datasets_that_do_not_belong_together(protected, test, message):
         ({"seeds": ()}, "got no seeds"),
         ({"victims": []}, "got no victims"),
         ({"ratios": ()}, "got no ratios"),
+        ({"trainings": []}, "got no trainings"),
+        ({"victims": 3}, "got model=3; expected one of small-resnet"),
+        ({"victims": "random-features", "trainings": "sdg"}, "got the training 'sdg'; expected one of sgd, "),
         ({"ratios": (0.5, 1.5)}, r"got ratios=\(0.5, 1.5\); expected a list whose members"),
         ({"defences": "jpg"}, "got the defence 'jpg'; expected one of"),
     ],
@@ -425,3 +438,22 @@ def test_rows_in_another_order_are_told(small):
         learnability(
             clean.select(order), clean=clean, test=make_dataset(seed=1), **{**QUICK, "seeds": (1,)}, ratios=[1]
         )
+
+
+def test_a_defence_is_found_however_it_is_written(report):
+    (result, *_) = report.results
+    compressed = replace(report, results=(*report.results, replace(result, defence="jpeg:10", epochs=(0.25,))))
+    for written in ("jpeg:10", "jpeg", "jpeg:quality=10", Defence.parse("jpeg")):
+        assert compressed.accuracy(result.case, defence=written) == 0.25
+        assert str(compressed.table(defence=written)) == str(compressed.table(defence="jpeg:10")) != "[]"
+    assert math.isnan(compressed.accuracy(result.case, defence="jpeg:50"))
+    assert math.isnan(compressed.accuracy(result.case, defence="of-a-plugin"))
+    with pytest.raises(RecipeError, match="got the figure 'best'; expected one of 'last', 'peak', "):
+        compressed.accuracy(result.case, figure="best")
+
+
+def test_two_models_of_one_name_are_never_taken_for_seeds_of_one():
+    two = [Surrogate("small-resnet"), Surrogate("small-resnet", image_mean=(0.0,), image_std=(1.0,))]
+    with pytest.raises(RecipeError, match="two victims that are both called 'small-resnet'; expected another name"):
+        protocol.chosen_thieves(two)
+    assert len(protocol.chosen_thieves([two[1], two[1]])[0]) == 2  # one model, named twice: trained once
