@@ -142,6 +142,12 @@ def number_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def where_raised(error: Exception) -> str:
+    """Somebody else's error as one line, with the place in the code that it comes from."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {first_line(error)} ({place.filename}, line {place.lineno})"
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's message, to quote in one of ours; its class where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

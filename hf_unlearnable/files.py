@@ -195,7 +195,7 @@ def _may_replace(place: Path) -> bool:
     return os.access(place.parent, os.W_OK) and not is_kept
 
 
-def _entries(place: Path) -> list[Path]:
+def entries(place: Path) -> list[Path]:
     """What a folder holds, but for what is on the way to it, and what every empty disk has."""
     return [one for one in place.iterdir() if one.name not in (WORK, READY, "lost+found") and one.suffix != SCRATCH]
 
@@ -207,7 +207,7 @@ def require_empty(folder: Path, *, replaceable: bool = False) -> None:
         OutputError: it does, or is a link to nothing.
     """
     place = place_of(folder)
-    if place.exists() and (not place.is_dir() or _entries(place)):
+    if place.exists() and (not place.is_dir() or entries(place)):
         instead = f"replace it: {option('overwrite', True, '--overwrite')}" if replaceable else "remove it first"
         raise OutputError(f"got the output {str(folder)!r}, which exists already; name another one, or {instead}")
     require_writable(home_of(place), folder)
@@ -273,7 +273,7 @@ def put(result: Path, place: Path, *, private: bool = False, before: Path | None
 
 def _move(source: Path, target: Path) -> None:
     target.mkdir(exist_ok=True)
-    for one in sorted(_entries(source), reverse=True):
+    for one in sorted(entries(source), reverse=True):
         one.replace(target / one.name)
 
 

@@ -104,9 +104,19 @@ class Config:
         return list(dict.fromkeys(thief_of(*entry, data.training) for entry in self._entries(data)))
 
     def attack_on(self, protected: Protected) -> Thief:
-        """Who tries what the author of a method names as the best attack on it; the ordinary thief if nothing is."""
+        """Who tries what the author of a method names as the best attack on it; the ordinary thief if nothing is.
+
+        Raises:
+            RecipeError: what is named is no defence.
+        """
         victim, training, defence = self._entries(protected.data)[0]
-        return thief_of(victim, training, protected.adaptive or defence, protected.data.training)
+        try:
+            return thief_of(victim, training, protected.adaptive or defence, protected.data.training)
+        except UnlearnableError as error:
+            raise RecipeError(
+                f"methods: {protected.name} names {protected.adaptive!r} as the best attack on itself, its adaptive: "
+                f"{error}"
+            ) from error
 
     def sets_of(self, data: Data) -> list[Protected]:
         """All protected sets of a dataset whose digests are known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import defaultdict
@@ -92,8 +93,12 @@ def estimate(work: Work) -> Estimate:
             if kind not in probed:
                 probe = probe or _Probe(work, name)
                 probed[kind] = probe.seconds(thief)
-            seconds += factor * probed[kind]
-    return Estimate(len(fits), len(cells), seconds, len(finished), len(probed), tuple(dict.fromkeys(unknown)))
+            if math.isnan(probed[kind]):
+                unknown.append(f"{thief.name} with {thief.defence} ({name})")
+            else:
+                seconds += factor * probed[kind]
+    told = [kind for kind, took in probed.items() if not math.isnan(took)]
+    return Estimate(len(fits), len(cells), seconds, len(finished), len(told), tuple(dict.fromkeys(unknown)))
 
 
 def in_words(seconds: float) -> str:
@@ -147,11 +152,17 @@ class _Probe:
         self._scale = (count + test) / sum(map(len, some))
 
     def seconds(self, thief: Thief) -> float:
-        """Of a training on all images, enlarged from one epoch on a few."""
+        """Of a training on all images, enlarged from one epoch on a few; not a number where that fails.
+
+        It may fail on so few images alone. If it does not, the work itself will tell it.
+        """
         epochs = 1 if isinstance(thief.victim, Classical) else thief.training.epochs
         short = replace(thief, training=replace(thief.training, epochs=1))
         load_transformers()
         started = time.monotonic()
-        with Progress("", 1, enabled=False) as bar:
-            self._victims.trained(Trial(short, CLEAN, 0.0, 1), bar)
+        try:
+            with Progress("", 1, enabled=False) as bar:
+                self._victims.trained(Trial(short, CLEAN, 0.0, 1), bar)
+        except Exception:  # whatever somebody else's defence or victim raises
+            return math.nan
         return (time.monotonic() - started) * self._scale * epochs

@@ -1,4 +1,4 @@
-"""What is kept of finished work: one JSON document for every protected set and every cell."""
+"""The folder of a run, and what is kept in it of finished work: a JSON document for each protected set and cell."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hf_unlearnable.benchmark.protocol import digest_of_json
-from hf_unlearnable.errors import DataError, warn
+from hf_unlearnable.errors import DataError, OutputError, warn
 from hf_unlearnable.evaluation.cases import case_of
 from hf_unlearnable.evaluation.results import Result, accuracies
-from hf_unlearnable.files import atomic_write
+from hf_unlearnable.files import atomic_write, entries, require_writable
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 from hf_unlearnable.protection.verification import Verification
 
 SEAL = "seal"
 
-CELLS, SETS = "cells", "sets"
+CONFIG = "config.yaml"
+CELLS, SETS, CLAIMS, PROTECTED = "cells", "sets", "claims", "protected"
 
 R = TypeVar("R", bound="Record")
 
@@ -184,3 +185,24 @@ def kept(file: Path, kind: type[R]) -> R | None:
     except (DataError, KeyError, TypeError) as error:
         warn(f"{error}; it is not counted, and measured again by the next run")
         return None
+
+
+def require_config(folder: Path, text: str) -> None:
+    """Refuse the folder of a run of another configuration than this text, one of something else, or no folder.
+
+    Raises:
+        OutputError: it is.
+    """
+    require_writable(folder)
+    file = folder / CONFIG
+    held_there = {entry.name for entry in entries(folder)} if folder.is_dir() else set()
+    if held_there and held_there.isdisjoint((CONFIG, CELLS, SETS, CLAIMS, PROTECTED)):
+        raise OutputError(
+            f"got the output {str(folder)!r}, which holds something else than a run of benchmark "
+            f"({', '.join(sorted(held_there)[:3])}); name another one"
+        )
+    if file.exists() and text and file.read_text(encoding="utf-8") != text:
+        raise OutputError(
+            f"got {str(folder)!r}, the run of another configuration (see {CONFIG} in it); name another output, or "
+            f"remove that file if cells of both are to stand together"
+        )

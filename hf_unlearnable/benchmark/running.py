@@ -20,20 +20,29 @@ from hf_unlearnable.benchmark.datasets import Sets, open_sets
 from hf_unlearnable.benchmark.fits import digest_released, fit, fit_again, verified
 from hf_unlearnable.benchmark.metering import COSTS, Meter
 from hf_unlearnable.benchmark.protocol import protocol_digest
-from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, Record, SetRecord, kept
+from hf_unlearnable.benchmark.records import (
+    CELLS,
+    CLAIMS,
+    CONFIG,
+    PROTECTED,
+    SETS,
+    CellRecord,
+    Record,
+    SetRecord,
+    kept,
+    require_config,
+)
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, OutputError, UnlearnableError, warn
+from hf_unlearnable.errors import DataError, OutputError, UnlearnableError, warn, where_raised
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
-from hf_unlearnable.files import atomic_write, held, local_path, private_folder, require_writable
+from hf_unlearnable.files import atomic_write, held, local_path, private_folder
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.training.processes import default_accelerator
 
 R = TypeVar("R", bound=Record)
 
-CONFIG = "config.yaml"
-CLAIMS, PROTECTED = "claims", "protected"
 PAUSE = 1.0  # seconds between two looks at what other processes are doing
 
 
@@ -181,7 +190,7 @@ class Work:
                 time.sleep(PAUSE)
         if self.failures:
             raise UnlearnableError(
-                f"{len(self.failures)} pieces of work could not be done, and all others are: "
+                f"{len(self.failures)} piece(s) of work could not be done, and all others are: "
                 + "; ".join(f"{what}: {why}" for what, why in self.failures.items())
             )
 
@@ -238,14 +247,20 @@ class Work:
 
     @contextmanager
     def _going_on(self, what: str) -> Iterator[list[str]]:
-        """Note an error of ours that ends the block, and go on behind it; gives a list that then holds it."""
+        """Note an error that ends the block, and go on behind it; gives a list that then holds it.
+
+        Methods, defences and victims of others raise what they like. What the system raises, such as that a disk is
+        full, would end every further piece too, and is passed on.
+        """
         noted: list[str] = []
         try:
             yield noted
-        except UnlearnableError as error:
-            noted.append(str(error))
-            self.failures[what] = str(error)
-            self.say(f"Failed: {what}: {error}")
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, UnlearnableError):
+                raise
+            noted.append(str(error) if isinstance(error, UnlearnableError) else where_raised(error))
+            self.failures[what] = noted[0]
+            self.say(f"Failed: {what}: {noted[0]}")
 
     @contextmanager
     def _claimed(self, name: str) -> Iterator[bool]:
@@ -378,18 +393,3 @@ def run(
         atomic_write(folder / CONFIG, text)
     work.do(worker=worker, progress=progress)
     return work
-
-
-def require_config(folder: Path, text: str) -> None:
-    """Refuse the folder of a run of another configuration than this text, or where no folder can be.
-
-    Raises:
-        OutputError: it is.
-    """
-    require_writable(folder)
-    file = folder / CONFIG
-    if file.exists() and text and file.read_text(encoding="utf-8") != text:
-        raise OutputError(
-            f"got {str(folder)!r}, the run of another configuration (see {CONFIG} in it); name another output, or "
-            f"remove that file if cells of both are to stand together"
-        )

@@ -12,8 +12,8 @@ from hf_unlearnable.benchmark.cells import Cell, Elsewhere, Protected
 from hf_unlearnable.benchmark.config import Config
 from hf_unlearnable.benchmark.fits import digest_released, verified
 from hf_unlearnable.benchmark.protocol import NONE, protocol_digest
-from hf_unlearnable.benchmark.records import CELLS, SETS, CellRecord, SetRecord
-from hf_unlearnable.benchmark.running import CONFIG, Work
+from hf_unlearnable.benchmark.records import CELLS, CONFIG, SETS, CellRecord, SetRecord
+from hf_unlearnable.benchmark.running import Work
 from hf_unlearnable.errors import DataError, SourceError, UnlearnableError
 from hf_unlearnable.files import local_path
 from hf_unlearnable.training.processes import default_accelerator

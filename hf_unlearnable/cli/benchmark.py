@@ -36,8 +36,8 @@ def benchmark(
     from hf_unlearnable.benchmark.estimate import estimate
     from hf_unlearnable.benchmark.metering import work_alone
     from hf_unlearnable.benchmark.pages import write_pages
-    from hf_unlearnable.benchmark.records import CELLS, SETS
-    from hf_unlearnable.benchmark.running import Work, require_config, run
+    from hf_unlearnable.benchmark.records import CELLS, SETS, require_config
+    from hf_unlearnable.benchmark.running import Work, run
 
     worker = work_alone()
     if (config is None) == (suite is None) or suite not in (None, *SUITES):

@@ -18,13 +18,14 @@ from helpers.datasets import ROOT
 from helpers.forked import start
 from helpers.permissions import is_private, modes
 
-from hf_unlearnable import EM, Budget, DataError, OutputError, Texture
+from hf_unlearnable import EM, Budget, DataError, OutputError, RecipeError, Texture
 from hf_unlearnable.benchmark import Config, run, write_pages
 from hf_unlearnable.benchmark.cells import Protected
 from hf_unlearnable.benchmark.estimate import estimate
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
 from hf_unlearnable.benchmark.rows import tables_of
 from hf_unlearnable.benchmark.running import Work
+from hf_unlearnable.defences import Grayscale
 from hf_unlearnable.errors import UnlearnableError
 
 
@@ -231,18 +232,48 @@ def test_an_estimate_is_made_of_finished_cells_or_of_probes(runs, tmp_path):
     assert (left.cells, left.finished, left.probed) == (1, 1, 0)
 
 
-def test_a_method_that_fails_is_told_at_the_end_and_the_others_are_measured(runs, monkeypatch):
+@pytest.mark.parametrize("kind", [DataError, ValueError])
+def test_a_method_that_fails_is_told_at_the_end_and_the_others_are_measured(runs, monkeypatch, kind):
     def fail(self, task):
-        raise DataError("made to fail")
+        raise kind("made to fail")
 
     monkeypatch.setattr(EM, "run", fail)
     text, begun = write_comparison(runs).replace("[texture]", "['em:epochs=1', texture]"), []
     next(iter((runs / "changed" / "cells").glob("*.json"))).unlink()
     work = Work.plan(Config.parse(text), runs / "changed", begun.append)
-    with pytest.raises(UnlearnableError, match=r"1 pieces .* could not be done, and all others are: .*made to fail"):
+    with pytest.raises(UnlearnableError, match=r"1 piece.* could not be done, and all others are: .*made to fail"):
         work.do()
     assert figures(runs / "one").items() <= figures(runs / "changed").items()
     assert sum("made to fail" in line for line in begun) == 1
+
+
+def test_a_defence_that_fails_takes_neither_the_estimate_nor_the_other_cells_along(runs, monkeypatch):
+    def fail(self, image):
+        raise ValueError("made to fail")
+
+    monkeypatch.setattr(Grayscale, "image", fail)
+    text = write_comparison(runs).replace('adamw; none"', 'adamw; none", "linear; adamw; grayscale"')
+    work = Work.plan(Config.parse(text), runs / "changed")
+    expected = estimate(work)
+    assert expected.unknown == ("linear, adamw with grayscale (squares)",)
+    with pytest.raises(UnlearnableError, match=r"linear.*grayscale.*: ValueError: made to fail \(.*test_running"):
+        work.do()
+    assert figures(runs / "one").items() <= figures(runs / "changed").items()
+
+
+def test_an_attack_that_is_none_is_told_with_its_method(runs, monkeypatch):
+    monkeypatch.setattr(Texture, "adaptive", "nope")
+    with pytest.raises(RecipeError, match=r"methods: texture names 'nope' as the best attack .*got the defence 'nope'"):
+        Work.plan(Config.parse(write_comparison(runs)), runs / "changed")
+
+
+def test_a_folder_of_something_else_is_no_output(runs, tmp_path):
+    text = write_comparison(runs)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "cat.png").touch()
+    with pytest.raises(OutputError, match=r"holds something else than a run of benchmark \(cat.png, photos\)"):
+        run(Config.parse(text), tmp_path, text=text, progress=False)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_who_may_read_a_run(runs):
