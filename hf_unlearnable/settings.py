@@ -130,6 +130,19 @@ def check_first(kind: type) -> None:
     kind.__post_init__ = checked  # type: ignore[attr-defined]
 
 
+def check_members(kind: type, base: type) -> None:
+    """Refuse a class variable that its annotation in ``base`` does not allow, when a subclass is defined.
+
+    Raises:
+        RecipeError: the first of them, with what it may be.
+    """
+    for name, hint in hints_of(base).items():
+        value = getattr(kind, name, None)
+        told = get_origin(hint) is ClassVar and hasattr(kind, name) and not isinstance(value, property)
+        if told and (expected := _expected(value, get_args(hint)[0])):
+            raise RecipeError(f"got {name} = {value!r} in {kind}; expected {expected}")
+
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

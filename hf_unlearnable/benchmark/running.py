@@ -220,10 +220,12 @@ class Work:
                 if self.finished(self.cell_file(cell), CellRecord) is not None:
                     continue
                 did = True
-                with self._going_on(str(cell)):
+                with self._going_on(str(cell)) as failed:
                     opened = opened or self.opened(data.name, protected)
                     self.say(str(cell))
                     self.measured(cell, opened, accelerator, progress).write(self.folder / CELLS)
+                if failed:
+                    opened = None  # it may have left the images in another state
         return left, did
 
     def _compare(self, one: Protected) -> None:

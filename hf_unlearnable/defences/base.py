@@ -25,7 +25,7 @@ from hf_unlearnable.defences.hooks import RETURNS, check_hooks
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.registry import DEFENCES, Recipes
-from hf_unlearnable.settings import Seed, check_arguments, check_first, check_recipe
+from hf_unlearnable.settings import Count, Seed, check_arguments, check_first, check_members, check_recipe
 
 _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 
@@ -71,8 +71,8 @@ class Defence(ABC):
 
     name: ClassVar[str]
     figure: ClassVar[Literal["last", "peak"]] = "last"
-    revision: ClassVar[int] = 1
-    epochs_factor: ClassVar[int] = 1
+    revision: ClassVar[Count] = 1
+    epochs_factor: ClassVar[Count] = 1
     frozen: ClassVar[bool] = False
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
@@ -83,6 +83,7 @@ class Defence(ABC):
             raise RecipeError(f"got a defence with both image and prepare: {cls}; expected one of them")
         if cls.figure not in (LAST, PEAK):
             raise RecipeError(f"got the figure {cls.figure!r} of {cls}; expected {LAST!r} or {PEAK!r}")
+        check_members(cls, Defence)
         acts = cls._overrides(*RETURNS) or cls.frozen or cls.figure != LAST or cls.epochs_factor > 1
         if name not in (None, NONE) and not acts:
             raise RecipeError(

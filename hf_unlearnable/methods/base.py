@@ -26,7 +26,16 @@ from hf_unlearnable.methods.task import Task
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.registry import METHODS, Recipes
-from hf_unlearnable.settings import NotNegative, Seed, Side, check_arguments, check_first, check_recipe
+from hf_unlearnable.settings import (
+    Count,
+    NotNegative,
+    Seed,
+    Side,
+    check_arguments,
+    check_first,
+    check_members,
+    check_recipe,
+)
 from hf_unlearnable.training.processes import default_accelerator, ordinary_torch
 
 AnySurrogate = Surrogate | str | PathLike[str] | nn.Module  # of transformers; arguments are checked without it
@@ -72,11 +81,12 @@ class Method(ABC):
     one_class: ClassVar[bool] = False
     adaptive: ClassVar[str] = ""
     finest: ClassVar[int] = 128
-    revision: ClassVar[int] = 1
+    revision: ClassVar[Count] = 1
 
     def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_first(cls)
+        check_members(cls, Method)
         if name is not None:
             _methods.add(name, cls)
             cls.name = name

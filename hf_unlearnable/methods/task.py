@@ -77,16 +77,26 @@ class Task:
         """Set the perturbations (B, C, H, W) of rows of this process; those of other people's images stay zero.
 
         Raises:
-            RecipeError: something else than a tensor of that shape.
+            RecipeError: something else than a tensor of that shape, integers, or rows that are not there.
         """
+        if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(self.perturbations):
+            raise RecipeError(
+                f"a method stored the rows {np.min(rows)} to {np.max(rows)}; expected rows from 0 to "
+                f"{len(self.perturbations) - 1}, those of this process"
+            )
         expected = (len(rows), *self.perturbations.shape[1:])
         if not isinstance(perturbations, torch.Tensor) or perturbations.shape != expected:
             got = f"a {type(perturbations).__name__} of the shape {tuple(getattr(perturbations, 'shape', ()))}"
             raise RecipeError(f"a method stored {got}; expected a tensor of the shape {expected}")
+        if not perturbations.is_floating_point():
+            raise RecipeError(
+                f"a method stored a tensor of {perturbations.dtype}; expected floating point on the scale [0, 1], on "
+                f"which a level is 1/255"
+            )
         if self.own_classes is not None:
             own = np.flatnonzero(self.images.labels[rows] < self.own_classes)
             rows, perturbations = rows[own], perturbations[torch.from_numpy(own).to(perturbations.device)]
-        self.perturbations[rows] = perturbations.to(self.perturbations.device)
+        self.perturbations[rows] = perturbations.to(self.perturbations)  # of its device and type
 
     def unseen_patterns(self) -> tuple[torch.Tensor, float]:
         """What images that are added later get, for ``write_patterns``: (K, S, C, H, W), and how much is shared."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -297,8 +297,11 @@ def test_hard_labels_in_soft_form_give_the_same_loss(colour):
     [
         ({"imge": lambda self, image: image}, "'idle', which does nothing.* expected it to override one of image, "),
         ({"figure": "best", "image": lambda self, image: image}, "the figure 'best' of .*expected 'last' or 'peak'"),
+        ({"epochs_factor": 0, "image": lambda self, image: image}, "epochs_factor = 0 in .*expected 1 to "),
+        ({"revision": "2", "image": lambda self, image: image}, "revision = '2' in .*expected a whole number"),
+        ({"frozen": 1}, "frozen = 1 in .*expected True or False"),
     ],
-    ids=["misspelt", "figure"],
+    ids=["misspelt", "figure", "epochs", "revision", "frozen"],
 )
 def test_a_defence_that_would_do_nothing_or_end_nowhere_is_refused(members, message):
     with pytest.raises(RecipeError, match=message):
@@ -311,4 +314,30 @@ def test_a_hook_that_returns_something_else_is_told_with_its_defence(hook, colou
     hooks = {hook: lambda self, *args, **options: 5}
     defence = dataclass(frozen=True, kw_only=True)(type(Defence)("Odd", (Defence,), {**hooks, "name": "odd"}))()
     with pytest.raises(RecipeError, match=f"the defence odd: {hook} returned a int; expected "):
+        list(run(colour, defence))
+
+
+def darken(defence, images, *, seed=0):
+    images.pixels[:] //= 2
+    return images
+
+
+@pytest.mark.parametrize(
+    ("hook", "own", "message"),
+    [
+        ("prepare", lambda _, images, *, seed: replace(images, pixels=images.pixels / 255), "of float64 pixels"),
+        ("prepare", lambda _, images, *, seed: replace(images, pixels=images.pixels[..., :5]), "an ImageSet of uint8"),
+        ("prepare", lambda _, images, *, seed: replace(images, pixels=images.pixels[:5]), r"\(5, .* labels; expected"),
+        ("prepare", lambda _, images, *, seed: replace(images, labels=images.labels + 9), "with a label each"),
+        ("prepare", darken, r"changed the images that it was given.*a copy of images.pixels"),
+        ("correction", lambda *_, seed: lambda images, labels: images[:1], r"made a tensor of float32 \(1, "),
+        ("batch", lambda _, images, targets, *rest: (images[:1], targets), "a tensor of .* and a tensor of .*expected"),
+        ("batch", lambda _, images, targets, *rest: (images.double(), targets), "a tensor of float64"),
+    ],
+    ids=["scale", "size", "fewer", "classes", "in-place", "corrected", "fewer-in-batch", "double"],
+)
+def test_a_hook_whose_result_would_give_a_wrong_figure_is_told_with_its_defence(hook, own, message, colour):
+    defence = dataclass(frozen=True, kw_only=True)(type(Defence)("Odd", (Defence,), {hook: own, "name": "odd"}))()
+    colour = replace(colour, pixels=colour.pixels.copy())
+    with pytest.raises(RecipeError, match=f"the defence odd: .*{message}"):
         list(run(colour, defence))

@@ -164,6 +164,27 @@ def test_what_is_no_perturbation_is_refused(stored):
         Odd().fit(make_dataset(), progress=False)
 
 
+@pytest.mark.parametrize(
+    ("rows", "kind", "message"),
+    [
+        ([0, 99], torch.float32, "stored the rows 0 to 99; expected rows from 0 to "),
+        ([-1, 0], torch.float32, "stored the rows -1 to 0"),
+        ([0, 1], torch.int64, "a tensor of torch.int64; expected floating point"),
+    ],
+    ids=["beyond", "below", "integers"],
+)
+def test_rows_that_are_not_there_and_levels_are_refused(rows, kind, message):
+    class Odd(Method):
+        name = "odd"
+
+        def run(self, task):
+            task.store(np.array([0, 1]), torch.zeros(2, 1, 12, 12, dtype=torch.float64))  # brought to the type of all
+            task.store(np.array(rows), torch.zeros(2, 1, 12, 12, dtype=kind))
+
+    with pytest.raises(RecipeError, match=message):
+        Odd().fit(make_dataset(), progress=False)
+
+
 def test_a_perturbation_that_is_not_a_number_is_refused():
     class Broken(Method):
         name = "broken"
