@@ -19,6 +19,8 @@ from hf_unlearnable.data.pixels import digest
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import DataError
+from hf_unlearnable.runs.inspecting import check_not_protected
+from hf_unlearnable.runs.measuring import CLEAN_ONES
 
 FASHION_MNIST = "fashion-mnist"
 
@@ -53,8 +55,10 @@ def open_sets(data: Data) -> Sets:
         splits = _made(data.source, kept_in() / data.source)
         train, test = splits[data.split], splits[data.test_split]
     else:
-        train = load_source(data.source, data.split)
-        test = load_source(data.test_source or data.source, data.test_split)
+        places = (data.source, data.split), (data.test_source or data.source, data.test_split)
+        for source, split in places:
+            check_not_protected(source, split, CLEAN_ONES)
+        train, test = (load_source(source, split) for source, split in places)
     train, test = _first(train, data.rows, data.name), _first(test, data.test_rows, data.name)
     found = {name: digest_of(part, _columns(part, data)) for name, part in (("train", train), ("test", test))}
     for name, pinned in (("train", data.digest), ("test", data.test_digest)):

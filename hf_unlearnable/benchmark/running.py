@@ -38,6 +38,7 @@ from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write, held, local_path, private_folder
 from hf_unlearnable.progress import Progress
+from hf_unlearnable.runs.audit_subject import published_at
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.training.processes import default_accelerator
 
@@ -111,7 +112,7 @@ class Work:
     def released(self, one: Protected) -> Dataset:
         """The released images of a finished set."""
         if isinstance(one.method, Elsewhere):
-            return load_source(one.method.source, one.method.split)
+            return load_source(published_at(one.method.source), one.method.split)
         return self.run_folder(one).dataset
 
     def finished(self, file: Path, kind: type[R]) -> R | None:

@@ -127,11 +127,21 @@ def open_dataset(
     return opened
 
 
-def check_not_protected(dataset: Dataset | DatasetDict | str | PathLike[str]) -> None:
+TWICE = "another change on top of that one would be outside the budget"
+
+
+def check_not_protected(
+    dataset: Dataset | DatasetDict | str | PathLike[str], split: str | None = None, why: str = TWICE
+) -> None:
     """Refuse images that an earlier ``protect`` wrote, as long as its private folder lies beside them.
 
     A second change on top of the first would be within the budget of the protected images, and twice as far from the
     originals. Splits that were kept clean, and images that were held out, are none of these.
+
+    Args:
+        dataset: the images, or where they are.
+        split: of it, where one is named.
+        why: originals are expected.
 
     Raises:
         DataError: they are, or lie in, the folder of a run.
@@ -143,12 +153,12 @@ def check_not_protected(dataset: Dataset | DatasetDict | str | PathLike[str]) ->
         places = [local_path(name_of(dataset))]
     for place in (place.resolve() for place in places if place.exists()):
         for run in (RunFolder(folder) for folder in (place, *place.parents) if folder.name):  # without the root
-            if run.is_complete and _is_protected(place, run):
+            if run.is_complete and _is_protected(place, run) and split not in run.clean_splits:
                 origin = run.origin
                 named = f" ({origin.dataset})" if origin else ""
                 raise DataError(
-                    f"got the images in {str(place)!r}, which an earlier protect wrote; expected originals: another "
-                    f"change on top of that one would be outside the budget. Name the originals{named}"
+                    f"got the images in {str(place)!r}, which an earlier protect wrote; expected originals: {why}. "
+                    f"Name the originals{named}"
                 )
 
 

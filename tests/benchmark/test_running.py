@@ -182,6 +182,16 @@ def test_what_another_tool_released_is_looked_at_again(runs, tmp_path):
         run(Config.parse(text), tmp_path / "run", text=text, progress=False)
 
 
+def test_the_folder_of_a_run_stands_for_its_published_images_and_is_no_clean_dataset(runs, tmp_path):
+    text = write_comparison(runs)
+    (fit,) = [one for one in (runs / "one" / "protected").iterdir() if (one / "dataset").is_dir()]
+    theirs = text.replace("[texture]", f"[{{name: theirs, released: {fit}, dataset: squares}}]")
+    work = Work.plan(Config.parse(theirs), tmp_path)
+    assert list(work.released(work.protected[0])["label"]) == list(load_from_disk(str(fit / "dataset"))["label"])
+    with pytest.raises(DataError, match="which an earlier protect wrote; expected originals: models are trained"):
+        Work.plan(Config.parse(text.replace(str(runs / "test"), str(fit))), tmp_path)
+
+
 @pytest.mark.parametrize("output", ["file", "file/run"])
 def test_where_no_folder_can_be_is_told_before_anything_else(tmp_path, output):
     (tmp_path / "file").touch()

@@ -237,6 +237,19 @@ def test_what_an_earlier_run_wrote_is_not_protected_again(tmp_path):
         protect(folder / clean, tmp_path / f"clean-{number}", **given)
 
 
+@pytest.mark.parametrize("given", ["clean", "test"])
+def test_protected_images_are_no_clean_ones_to_measure_with(tmp_path, given):
+    both = DatasetDict(train=make_dataset(), test=make_dataset(seed=1))
+    both.save_to_disk(tmp_path / "photos")
+    run = protect(tmp_path / "photos", tmp_path / "out", split="all", keep_clean=["test"], method="texture")
+    choice = {"victims": "random-features", "ratios": (1,), "seeds": (1,), "progress": False}
+    for written in [tmp_path / "out", tmp_path / "out" / "dataset", run.dataset]:
+        with pytest.raises(DataError, match="which an earlier protect wrote; expected originals: models are trained"):
+            measure(run, **{given: written if isinstance(written, Dataset) else str(written)}, **choice)
+    kept = {"test": str(tmp_path / "out" / "dataset"), "test_split": "test"}  # clean, though it lies there
+    assert measure(run, **kept, **choice).test_seen == 0
+
+
 def test_pictures_of_an_earlier_run_are_none_that_came_later(tmp_path):
     run = protect(make_dataset(), tmp_path / "out", method="texture", on_unseen="craft", progress=False)
     for written in (tmp_path / "out", run.dataset):
