@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_unlearnable.errors import OutputError, option, warn
+from hf_unlearnable.errors import OutputError, RecipeError, option, warn
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -152,7 +152,13 @@ def _umask() -> int:
 
 
 def local_path(named: str | os.PathLike[str]) -> Path:
-    """A path as somebody gave it, with ``~`` for a home: shells leave that where it does not begin a word."""
+    """A path as somebody gave it, with ``~`` for a home: shells leave that where it does not begin a word.
+
+    Raises:
+        RecipeError: neither text nor a path.
+    """
+    if not isinstance(named, (str, os.PathLike)):
+        raise RecipeError(f"got {named!r} as the name of a file or a folder; expected text or a path")
     return Path(os.path.expanduser(named))
 
 

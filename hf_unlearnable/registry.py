@@ -284,6 +284,8 @@ def load_plugin(module: str | PathLike[str]) -> types.ModuleType:
     Raises:
         PluginError: there is no such module or file, or it cannot be imported.
     """
+    if not isinstance(module, (str, PathLike)):
+        raise PluginError(f"got the plugin {module!r}; expected a module's name, or the path to a .py file")
     text = fspath(module)
     file = local_path(text).absolute() if isinstance(module, PathLike) or text.endswith(".py") else None
     if file is not None and not file.is_file():

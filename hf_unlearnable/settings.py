@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
+from os import PathLike
 from typing import (
     Annotated,
     Any,
@@ -85,8 +86,8 @@ _PLAIN = {bool: "True or False", int: "a whole number", float: "a number", str: 
 def check_fields(recipe: Any) -> None:
     """Refuse a setting that its annotation does not allow; for ``__post_init__`` of a dataclass.
 
-    Numbers, text, booleans, None, ``Literal``, tuples and unions of them are checked, and ``Range`` and ``OneOf`` in
-    ``Annotated``, and other dataclasses; annotations of other kinds are not.
+    Numbers, text, paths, booleans, None, ``Literal``, tuples and unions of them are checked, and ``Range`` and
+    ``OneOf`` in ``Annotated``, and other dataclasses; annotations of other kinds are not.
 
     Raises:
         RecipeError: the first setting of another type, out of range, or not finite; with what it may be.
@@ -245,6 +246,8 @@ def _expected(value: Any, hint: Any) -> str:
             return "a list or a tuple"
         found = (_expected(member, arguments[0]) for member in value)
         return next((f"a list whose members are each {expected}" for expected in found if expected), "")
+    if origin is PathLike:
+        return "" if isinstance(value, PathLike) else "a path"
     if hint is float and isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
     if dataclasses.is_dataclass(hint):

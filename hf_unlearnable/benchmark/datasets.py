@@ -19,8 +19,7 @@ from hf_unlearnable.data.pixels import digest
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.errors import DataError
-from hf_unlearnable.runs.inspecting import check_not_protected
-from hf_unlearnable.runs.measuring import CLEAN_ONES
+from hf_unlearnable.runs.named_originals import check_clean
 
 FASHION_MNIST = "fashion-mnist"
 
@@ -57,7 +56,7 @@ def open_sets(data: Data) -> Sets:
     else:
         places = (data.source, data.split), (data.test_source or data.source, data.test_split)
         for source, split in places:
-            check_not_protected(source, split, CLEAN_ONES)
+            check_clean(source, split)
         train, test = (load_source(source, split) for source, split in places)
     train, test = _first(train, data.rows, data.name), _first(test, data.test_rows, data.name)
     found = {name: digest_of(part, _columns(part, data)) for name, part in (("train", train), ("test", test))}

@@ -193,8 +193,9 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
         )
     if isinstance(dataset, IterableDataset):
         raise DataError(
-            "got an IterableDataset; expected a Dataset, since perturbations are fitted to known images. Fit on the "
-            "first n rows, hf_unlearnable.data.sources.first_rows(dataset, n), with on_unseen='craft' for the others"
+            "got an IterableDataset; expected a Dataset, whose images are read more than once. Take the first n rows: "
+            "hf_unlearnable.data.sources.first_rows(dataset, n); a fit with on_unseen='craft' then knows what to do "
+            "with the others"
         )
     if not isinstance(dataset, Dataset):
         raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset")

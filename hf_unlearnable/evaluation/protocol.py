@@ -18,7 +18,7 @@ from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.side_by_side import Bench, Group, chosen_count, side_by_side
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
 from hf_unlearnable.evaluation.victims import Trial, split
-from hf_unlearnable.files import local_path
+from hf_unlearnable.files import local_path, require_writable
 from hf_unlearnable.models.classical import Classical
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.settings import Count, Seed, Share, Side, check_arguments
@@ -113,6 +113,7 @@ def learnability(
         DataError: data sets that do not belong together.
         RecipeError: an unknown name, a ratio out of range, something that is not installed, or nothing to do.
         DivergenceError: a victim's loss left the finite numbers.
+        OutputError: nothing can be kept in ``keep_in``.
         UnlearnableError: one of several processes was killed.
 
     Warns:
@@ -144,6 +145,8 @@ def learnability(
             f"got {option('sequential', True, '--sequential')} with the defence {starting[0]}, which replaces the "
             f"weights that a training starts from; expected one or the other"
         )
+    if keep_in is not None:
+        require_writable(local_path(keep_in))
     for thief in thieves:
         thief.require()
     opened = Opened.of(

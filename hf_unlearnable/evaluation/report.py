@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -12,17 +10,15 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hf_unlearnable.errors import DataError, RecipeError
+from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceError
 from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
 from hf_unlearnable.evaluation.printed import CANNOT, blocks, overview, sizes
-from hf_unlearnable.evaluation.results import Result, as_measured
-from hf_unlearnable.files import atomic_write, local_path
+from hf_unlearnable.evaluation.results import Result, as_csv, as_measured, as_parquet
+from hf_unlearnable.files import atomic_write, local_path, require_writable
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 
 if TYPE_CHECKING:
@@ -326,21 +322,19 @@ class Report:
 
         Raises:
             RecipeError: another ending.
+            OutputError: a folder, or a place where no file can be.
         """
         path = local_path(file)
+        require_writable(path.parent)
+        if path.is_dir():
+            raise OutputError(f"got {str(file)!r}, which is a folder; expected the name of a file in it")
         kind = path.suffix.lower()
         if kind in ("", ".json"):
             atomic_write(path, json.dumps(self.as_dict(), indent=2) + "\n", private=private)
         elif kind == ".csv":
-            table, text = self.rows(), io.StringIO()
-            writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table)
-            atomic_write(path, text.getvalue(), private=private)
+            atomic_write(path, as_csv(self.rows()), private=private)
         elif kind == ".parquet":
-            columns = io.BytesIO()
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self.rows()), columns)
-            atomic_write(path, columns.getvalue(), private=private)
+            atomic_write(path, as_parquet(self.rows()), private=private)
         else:
             raise RecipeError(f"got the file {str(path)!r}; expected an ending of .json, .csv or .parquet")
 
@@ -349,11 +343,17 @@ class Report:
         """Read the JSON that ``save`` wrote.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            SourceError: there is no such file.
             DataError: a damaged one, or of another kind, such as the one that a Trainer callback writes under its name.
         """
+        path = local_path(file)
+        if not path.is_file():
+            raise SourceError(
+                f"got {str(file)!r}, {'which is a folder' if path.is_dir() else 'where there is no file'}; expected "
+                f"the learnability.json that hf-unlearnable measure wrote, in the folder report of the run"
+            )
         try:
-            return cls.of(read_json(local_path(file)))
+            return cls.of(read_json(path))
         except DataError as error:
             raise DataError(
                 f"got {str(file)!r}, which cannot be read ({error}); expected the learnability.json that "
@@ -365,12 +365,17 @@ class Report:
         """The inverse of ``as_dict``; other entries than its own are left alone, and older files lack the later ones.
 
         Raises:
-            DataError: a key that is missing, a value of another kind, or a case that is not known.
+            DataError: a key that is missing, a value of another kind or out of range, or a case that is not known.
         """
         kinds = kinds_of(cls)
         own = {key: value for key, value in stored.items() if key in kinds}
         later = ("doubts", "trainings", "epochs_factors", "suite", "owner", "test_seen")
         check_keys(own, set(kinds) - set(later), later, "a measurement", kinds)
+        if not 0 <= own["chance"] <= 1 or own["test_images"] < 1:
+            raise DataError(
+                f"got a chance of {own['chance']} and {own['test_images']} test images; expected a chance in [0, 1], "
+                f"and at least one image"
+            )
         read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
         return cls(**own | read)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import pyarrow
+import pyarrow.parquet
 
 from hf_unlearnable.errors import DataError, UnlearnableError
 from hf_unlearnable.evaluation.cases import case_of
@@ -49,6 +54,22 @@ def as_measured(defence: Defence | str | None, measured: Sequence[str]) -> str:
         return str(Defence.parse(defence))
     except UnlearnableError:  # misspelt, or of a plugin that is not loaded: either way not measured
         return str(defence)
+
+
+def as_csv(table: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same keys as a table of text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def as_parquet(table: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows of the same keys as a file of columns."""
+    columns = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), columns)
+    return columns.getvalue()
 
 
 @dataclass(frozen=True)

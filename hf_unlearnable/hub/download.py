@@ -24,7 +24,7 @@ from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patie
 from hf_unlearnable.protection.clean_split import same_images
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.named_originals import those_of_a_run
+from hf_unlearnable.runs.named_originals import check_clean, those_of_a_run
 from hf_unlearnable.runs.written_files import check_files
 from hf_unlearnable.settings import refuse_ignored
 
@@ -98,14 +98,16 @@ def verify(
         The distances; ``violations`` counts images outside the budget.
 
     Raises:
-        DataError: other rows, labels or pixels than in ``output/dataset``; or, where no image violates the budget, a
-            file that is not as ``protect`` wrote it, in the dataset, the copies as files, or what was held out.
+        DataError: other rows, labels or pixels than in ``output/dataset``; originals that are protected; or, where no
+            image violates the budget, a file that is not as ``protect`` wrote it, in the dataset, the copies as files,
+            or what was held out.
         SourceError: nothing there.
         RecipeError: what is to be looked for on the Hub, and not where.
         AccessError: a token that the Hub does not know.
         HubError: the Hub could not be reached or failed for good.
     """
     source = RunFolder.open(output)
+    check_clean(clean, clean_split)
     if repo_id is None:
         named = None if config == "default" else config
         refuse_ignored("of a dataset on the Hub, and no USER/NAME", config=named, split=split, revision=revision)

@@ -95,7 +95,7 @@ class Protection:
             raise SourceError(
                 f"the protection in {str(folder)!r} is damaged: {error}. Restore the folder from a copy, or fit again"
             ) from error
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise SourceError(
                 f"got {str(folder)!r}; expected a folder with {DESCRIPTION} and {STORE}, as save_pretrained writes it"
             ) from error

@@ -18,7 +18,7 @@ from hf_unlearnable.reports.charts import change_shares
 from hf_unlearnable.reports.images import samples
 from hf_unlearnable.reports.run_page import PageFacts
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.named_originals import check_originals
+from hf_unlearnable.runs.named_originals import check_clean, check_originals
 from hf_unlearnable.runs.test_images import not_measured
 from hf_unlearnable.settings import refuse_ignored
 
@@ -102,6 +102,7 @@ def run_facts(
         if clean is None and not run.is_complete:
             refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
             raise SourceError("nobody wrote down what the originals are; name them with --clean DATASET")
+        check_clean(clean, clean_split)
         originals = run.originals(clean, clean_split)
         budget = run.protection.budget if run.is_complete else None
         check_originals(originals, protected.images, protected.columns, budget, named=were_named)

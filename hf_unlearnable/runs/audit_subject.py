@@ -15,7 +15,7 @@ from hf_unlearnable.files import local_path
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.inspecting import columns_of, known_columns
-from hf_unlearnable.runs.named_originals import check_originals
+from hf_unlearnable.runs.named_originals import check_clean, check_originals
 from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.settings import refuse_ignored
 
@@ -99,6 +99,7 @@ def open_subject(
 def _originals(subject: Subject, clean: str | None, clean_split: str | None) -> Dataset:
     """The originals; those that are named must be of the protected images."""
     run, named = subject.run, clean is not None or clean_split is not None
+    check_clean(clean, clean_split)
     if run is not None:
         found = run.originals(clean, clean_split)
     elif clean is not None:

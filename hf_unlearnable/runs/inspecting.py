@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 from accelerate import Accelerator
@@ -17,12 +16,12 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns, find_columns, unnamed_candidates
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
-from hf_unlearnable.data.sources import ALL, Source, choose, name_of, open_source
+from hf_unlearnable.data.sources import ALL, Source, choose, open_source
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
 from hf_unlearnable.files import local_path
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
-from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import source_paths
+from hf_unlearnable.runs.named_originals import check_not_protected
 from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
 from hf_unlearnable.training.processes import broadcast, run_on_all
 
@@ -125,48 +124,6 @@ def open_dataset(
             f"folder of images. Leave it out"
         )
     return opened
-
-
-TWICE = "another change on top of that one would be outside the budget"
-
-
-def check_not_protected(
-    dataset: Dataset | DatasetDict | str | PathLike[str], split: str | None = None, why: str = TWICE
-) -> None:
-    """Refuse images that an earlier ``protect`` wrote, as long as its private folder lies beside them.
-
-    A second change on top of the first would be within the budget of the protected images, and twice as far from the
-    originals. Splits that were kept clean, and images that were held out, are none of these.
-
-    Args:
-        dataset: the images, or where they are.
-        split: of it, where one is named.
-        why: originals are expected.
-
-    Raises:
-        DataError: they are, or lie in, the folder of a run.
-    """
-    if isinstance(dataset, (Dataset, DatasetDict)):
-        parts = dataset.values() if isinstance(dataset, DatasetDict) else [dataset]
-        places = [Path(file["filename"]) for part in parts for file in part.cache_files]
-    else:
-        places = [local_path(name_of(dataset))]
-    for place in (place.resolve() for place in places if place.exists()):
-        for run in (RunFolder(folder) for folder in (place, *place.parents) if folder.name):  # without the root
-            if run.is_complete and _is_protected(place, run) and split not in run.clean_splits:
-                origin = run.origin
-                named = f" ({origin.dataset})" if origin else ""
-                raise DataError(
-                    f"got the images in {str(place)!r}, which an earlier protect wrote; expected originals: {why}. "
-                    f"Name the originals{named}"
-                )
-
-
-def _is_protected(place: Path, run: RunFolder) -> bool:
-    if any(place.is_relative_to(run.published / name) for name in run.clean_splits):
-        return False
-    parts = (run.published, run.images, run.images_jpeg)
-    return place == run.root or any(place.is_relative_to(part) for part in parts)
 
 
 def looked_at(

@@ -24,7 +24,7 @@ from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import names_of, numbered, source_paths
-from hf_unlearnable.runs.inspecting import check_not_protected
+from hf_unlearnable.runs.named_originals import check_not_protected
 
 
 def protect_like(

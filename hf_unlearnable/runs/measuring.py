@@ -20,13 +20,10 @@ from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
 from hf_unlearnable.files import private_folder
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.named_originals import check_originals
-from hf_unlearnable.runs.inspecting import check_not_protected
+from hf_unlearnable.runs.named_originals import check_clean, check_originals
 from hf_unlearnable.runs.test_images import open_test_images
 from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
 from hf_unlearnable.training.processes import default_accelerator
-
-CLEAN_ONES = "models are trained and tested on clean images, too, and compared with those"
 
 GENERATED = (
     "no images of others were named, so the owner's were measured among generated ones, which a model tells from "
@@ -201,8 +198,7 @@ def open_sets(
     """The protected images of a run, their originals, and clean images to test on; arguments as of ``measure``."""
     if isinstance(test, Dataset):
         refuse_ignored(IN_MEMORY, test_split=test_split)
-    if test is not None:
-        check_not_protected(test, test_split, CLEAN_ONES)
+    check_clean(test, test_split)
     protected, originals = _both(run, clean, clean_split)
     if isinstance(test, Dataset):
         return protected, originals, test
@@ -220,8 +216,7 @@ def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) 
     """
     if isinstance(clean, Dataset):
         refuse_ignored(IN_MEMORY, clean_split=clean_split)
-    if clean is not None:
-        check_not_protected(clean, clean_split, CLEAN_ONES)
+    check_clean(clean, clean_split)
     origin = run.origin
     if clean is None and origin is None and run.in_memory is None:
         if not run.root.is_dir():

@@ -1,17 +1,24 @@
-"""Originals that are opened again: whether they are those of the protected images."""
+"""Originals that are named, or opened again: whether they are originals, and those of what is protected."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.pairing import naming, sampled_pairs
 from hf_unlearnable.data.pixels import split_alpha
+from hf_unlearnable.data.sources import name_of
 from hf_unlearnable.errors import DataError, option, worded
+from hf_unlearnable.files import local_path
+from hf_unlearnable.runs.folder import RunFolder
+
+TWICE = "another change on top of that one would be outside the budget"
 
 
 def check_originals(
@@ -61,3 +68,52 @@ def those_of_a_run() -> Iterator[None]:
             f"edited since? Put them back as they were, or name a copy of them with {option('clean', 'DATASET')}. "
             f"Images that came later are protected by {worded(python='runs.protect_like', shell='protect --like RUN')}"
         ) from error
+
+
+def check_not_protected(
+    dataset: Dataset | DatasetDict | str | PathLike[str], split: str | None = None, why: str = TWICE
+) -> None:
+    """Refuse images that an earlier ``protect`` wrote, as long as its private folder lies beside them.
+
+    A second change on top of the first would be within the budget of the protected images, and twice as far from the
+    originals. Splits that were kept clean, and images that were held out, are none of these.
+
+    Args:
+        dataset: the images, or where they are.
+        split: of it, where one is named.
+        why: originals are expected.
+
+    Raises:
+        DataError: they are, or lie in, the folder of a run.
+    """
+    if isinstance(dataset, (Dataset, DatasetDict)):
+        parts = dataset.values() if isinstance(dataset, DatasetDict) else [dataset]
+        places = [Path(file["filename"]) for part in parts for file in part.cache_files]
+    else:
+        places = [local_path(name_of(dataset))]
+    for place in (place.resolve() for place in places if place.exists()):
+        for run in (RunFolder(folder) for folder in (place, *place.parents) if folder.name):  # without the root
+            if run.is_complete and _is_protected(place, run) and split not in run.clean_splits:
+                origin = run.origin
+                named = f" ({origin.dataset})" if origin else ""
+                raise DataError(
+                    f"got the images in {str(place)!r}, which an earlier protect wrote; expected originals: {why}. "
+                    f"Name the originals{named}"
+                )
+
+
+def _is_protected(place: Path, run: RunFolder) -> bool:
+    if any(place.is_relative_to(run.published / name) for name in run.clean_splits):
+        return False
+    parts = (run.published, run.images, run.images_jpeg)
+    return place == run.root or any(place.is_relative_to(part) for part in parts)
+
+
+def check_clean(clean: Dataset | str | PathLike[str] | None, split: str | None = None) -> None:
+    """Refuse images that ``protect`` wrote where clean ones are named to compare with: nothing would seem changed.
+
+    Raises:
+        DataError: as ``check_not_protected`` does.
+    """
+    if clean is not None:
+        check_not_protected(clean, split, "what is protected is compared with clean images")

@@ -188,7 +188,7 @@ def test_the_folder_of_a_run_stands_for_its_published_images_and_is_no_clean_dat
     theirs = text.replace("[texture]", f"[{{name: theirs, released: {fit}, dataset: squares}}]")
     work = Work.plan(Config.parse(theirs), tmp_path)
     assert list(work.released(work.protected[0])["label"]) == list(load_from_disk(str(fit / "dataset"))["label"])
-    with pytest.raises(DataError, match="which an earlier protect wrote; expected originals: models are trained"):
+    with pytest.raises(DataError, match="which an earlier protect wrote; expected originals: what is protected is"):
         Work.plan(Config.parse(text.replace(str(runs / "test"), str(fit))), tmp_path)
 
 

@@ -19,11 +19,16 @@ from hf_unlearnable import (
     DataError,
     Defence,
     DivergenceError,
+    OutputError,
+    PluginError,
+    Protection,
     RecipeError,
     Report,
+    SourceError,
     Surrogate,
     Training,
     learnability,
+    load_plugin,
 )
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet
@@ -457,3 +462,30 @@ def test_two_models_of_one_name_are_never_taken_for_seeds_of_one():
     with pytest.raises(RecipeError, match="two victims that are both called 'small-resnet'; expected another name"):
         protocol.chosen_thieves(two)
     assert len(protocol.chosen_thieves([two[1], two[1]])[0]) == 2  # one model, named twice: trained once
+
+
+def test_places_that_cannot_be_are_told_in_words(report, small, tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "kept"):
+        with pytest.raises(OutputError, match=r"nothing can be made in '.*file', which is a file"):
+            learnability(small, clean=small, test=make_dataset(seed=1), keep_in=place, **QUICK)
+    with pytest.raises(RecipeError, match="got keep_in=3; expected text or a path or None"):
+        learnability(small, clean=small, test=make_dataset(seed=1), keep_in=3, **QUICK)
+    with pytest.raises(OutputError, match="which is a folder; expected the name of a file in it"):
+        report.save(tmp_path)
+    with pytest.raises(OutputError, match="which is a file"):
+        report.save(tmp_path / "file" / "report.json")
+    with pytest.raises(SourceError, match=r"which is a folder; expected the learnability.json"):
+        Report.load(tmp_path)
+    with pytest.raises(SourceError, match=r"where there is no file; expected the learnability.json"):
+        Report.load(tmp_path / "none.json")
+    for wrong in ({"chance": 5.0}, {"chance": math.nan}, {"test_images": 0}):
+        with pytest.raises(DataError, match="expected a chance in"):
+            Report.of({**report.as_dict(), **wrong})
+    for name in (Report.load, report.save, Protection.from_pretrained):
+        with pytest.raises(RecipeError, match="got 3 as the name of a file or a folder; expected text or a path"):
+            name(3)
+    with pytest.raises(SourceError, match=r"expected a folder with protection.json"):
+        Protection.from_pretrained(tmp_path / "file")
+    with pytest.raises(PluginError, match="got the plugin 3; expected a module's name"):
+        load_plugin(3)

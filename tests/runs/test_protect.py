@@ -244,8 +244,11 @@ def test_protected_images_are_no_clean_ones_to_measure_with(tmp_path, given):
     run = protect(tmp_path / "photos", tmp_path / "out", split="all", keep_clean=["test"], method="texture")
     choice = {"victims": "random-features", "ratios": (1,), "seeds": (1,), "progress": False}
     for written in [tmp_path / "out", tmp_path / "out" / "dataset", run.dataset]:
-        with pytest.raises(DataError, match="which an earlier protect wrote; expected originals: models are trained"):
+        with pytest.raises(DataError, match="which an earlier protect wrote; expected originals: what is protected is"):
             measure(run, **{given: written if isinstance(written, Dataset) else str(written)}, **choice)
+    for compare in (verify, write_report, audit):
+        with pytest.raises(DataError, match="which an earlier protect wrote; expected originals: what is protected is"):
+            compare(run, clean=str(tmp_path / "out" / "dataset"))
     kept = {"test": str(tmp_path / "out" / "dataset"), "test_split": "test"}  # clean, though it lies there
     assert measure(run, **kept, **choice).test_seen == 0
 
