@@ -15,7 +15,7 @@ from hf_unlearnable.errors import option, worded
 from hf_unlearnable.methods.alternating.networks import guides_of
 from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
 from hf_unlearnable.methods.alternating.recipe import OPEN, AlternatingRecipe
-from hf_unlearnable.methods.alternating.shared_schedule import IMAGES, PATTERNS, SharedSchedule
+from hf_unlearnable.methods.alternating.shared_schedule import COMMON, IMAGES, PATTERNS, SharedSchedule
 from hf_unlearnable.methods.task import Task
 
 NAMED_RIGHT = 0.9  # of the protected images, by surrogates that have learned them
@@ -46,7 +46,8 @@ class Alternating(AlternatingRecipe):
         schedule: see above.
         epochs: passes over the images, all together. Without guides and left open: until the surrogates' loss on what
             is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500
-            steps, 3,000 of twenty classes, 4,500 of forty, and so on); networks take patterns up all of a sudden, after
+            steps, 3,000 of twenty classes, 4,500 of forty, and so on), and where that is mostly colour once more, with
+            half of the images in grey; networks take patterns up all of a sudden, after
             some hundred steps, whatever the number of images; patterns that are fitted longer turn into what
             compression rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
@@ -88,9 +89,9 @@ class Alternating(AlternatingRecipe):
     def describe(cls, findings: Mapping[str, Any]) -> str:
         """Whether the guides know enough of the clean images to guide, and the surrogates the protected ones.
 
-        And whether every class has as many patterns as were asked for.
+        And whether every class has as many patterns as were asked for, and not only in colour.
         """
-        told = cls._of_guides(findings), cls._of_variants(findings), cls._of_surrogates(findings)
+        told = (of(findings) for of in (cls._of_guides, cls._of_variants, cls._of_channels, cls._of_surrogates))
         return " ".join(filter(None, told))
 
     @staticmethod
@@ -101,6 +102,17 @@ class Alternating(AlternatingRecipe):
         return (
             f"A class, or more than one, has {variants['fewest']} of the {variants['expected']} patterns that were "
             f"asked for, since {variants['images']} images at least are to carry each."
+        )
+
+    @staticmethod
+    def _of_channels(findings: Mapping[str, Any]) -> str:
+        channels = findings.get("channels")
+        if channels is None or channels["common"] >= channels["expected"]:
+            return ""
+        return (
+            f"The change is mostly one of colour, which greyscale and strong compression take away: "
+            f"{channels['common']:.0%} of its energy is in what red, green and blue share, and at least "
+            f"{channels['expected']:.0%} should be. Another seed may do better: {option('seed', 1)}."
         )
 
     @staticmethod
@@ -163,6 +175,8 @@ class Alternating(AlternatingRecipe):
         passes = alternation.passes_made
         settled = {name: getattr(recipe, name) for name in OPEN}
         task.findings["settings"] = {**settled, "epochs": recipe.epochs or passes}
+        if recipe.passes[0] is None:
+            task.findings["channels"] = {"common": alternation.common, "expected": COMMON}
         task.findings["surrogates"] = {
             "accuracy": alternation.learned(),
             "epochs_to_try": 2 * passes if self.epochs is None else None,

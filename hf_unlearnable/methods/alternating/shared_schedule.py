@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from hf_unlearnable.budget import WEIGHTS
 from hf_unlearnable.defences.compression import compressed_batch
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.cursor import Cursor
@@ -33,7 +34,9 @@ APART = 1 / 2  # of the radius
 WINDOW = 64  # steps over which a loss is averaged
 LEARNED = 1 / 8  # of the loss of a model that knows nothing, ln K
 LEAST = 100  # images that carry a variant of the pattern of their class
-PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases
+PATTERNS, GREY, IMAGES = "class patterns", "class patterns in grey too", "perturbations"  # the phases
+COMMON = 1 / 4  # of the patterns' energy, in what all channels share: half of their amplitude
+GREY_STEPS = 1 / 2  # of the steps of that phase
 QUALITIES = 10, 50  # of JPEG, the lowest and the highest
 
 
@@ -136,6 +139,12 @@ class SharedSchedule:
         return math.ceil(len(self.task.shard.labels) / self.recipe.batch_size)
 
     @property
+    def common(self) -> float:
+        """The share of the patterns' energy, in [0, 1], that is in what all channels share: what greyscale leaves."""
+        energy = self.patterns.square().mean().item()
+        return self.patterns.mean(1).square().mean().item() / energy if energy else 1.0
+
+    @property
     def passes_made(self) -> int:
         """Over the images, rounded up."""
         return math.ceil(self.steps / self.steps_of_a_pass)
@@ -146,23 +155,35 @@ class SharedSchedule:
         The gradient of a pattern, summed over its images and averaged over the past, points where no single image's
         does while the surrogate still knows little: to what a fresh model learns before it learns what the images show.
 
+        Where that is mostly colour, the patterns are fitted on with images in grey among those that are seen: greyscale
+        would undo them (a victim learned 57.6 % in grey where clean images give 61.7, and 17.7 afterwards).
+
         Args:
-            epochs: passes over the images; None: until the surrogates have learned it, or have made ``most_steps``.
-                What is fitted longer than that turns into what only these surrogates see.
+            epochs: passes over the images; None: until the surrogates have learned it, or have made ``most_steps``,
+                and as many again in grey. What is fitted longer than that turns into what only these surrogates see.
         """
         if self.cursor.phase == IMAGES:
             return  # done, by the process that this one goes on from
-        until_learned = epochs is None
-        if epochs is None:
-            epochs = math.ceil(self.most_steps / self.steps_of_a_pass)
-        for rows, share in self._epochs(PATTERNS, epochs):
-            if until_learned and self.loss <= LEARNED * math.log(len(self.task.images.names)):
-                break
-            self._fit_patterns_to(rows, share)
+        most = math.ceil(self.most_steps / self.steps_of_a_pass)
+        in_grey = self.cursor.phase == GREY
+        if not in_grey:
+            self._fit_patterns(PATTERNS, most if epochs is None else epochs, until_learned=epochs is None)
+            in_grey = epochs is None and self.common < COMMON
+            if in_grey:
+                self.loss, self.losses = math.inf, []
+        if in_grey:
+            self._fit_patterns(GREY, most, until_learned=True)
         for chunk in chunks(len(self.task.images), self.patterns.shape[1:]):
             rows = np.arange(chunk.start, chunk.stop)
             clean, labels = load(self.task.images, rows, self.patterns.device)
             self.task.store(rows, self.task.budget.project(self.patterns[self._kinds(rows, labels)], clean))
+
+    def _fit_patterns(self, phase: str, epochs: int, *, until_learned: bool) -> None:
+        """Steps of surrogates and patterns, from where the run was in this phase."""
+        for rows, share in self._epochs(phase, epochs):
+            if until_learned and self.loss <= LEARNED * math.log(len(self.task.images.names)):
+                break
+            self._fit_patterns_to(rows, share)
 
     def _fit_patterns_to(self, rows: NDArray[np.int64], share: float) -> None:
         """A step of a surrogate, and of the patterns that these images carry."""
@@ -288,19 +309,21 @@ class SharedSchedule:
         return gradients, reached
 
     def _published(self, images: torch.Tensor) -> torch.Tensor:
-        """Protected images (B, C, H, W), a share of the times as JPEG leaves them.
+        """Protected images (B, C, H, W), a share of the times as JPEG leaves them, and in the phase for that in grey.
 
-        Gradients flow back as if nothing had been done: the straight-through estimate (Bengio et al. 2013,
+        Gradients flow back through JPEG as if nothing had been done: the straight-through estimate (Bengio et al. 2013,
         arXiv 1308.3432), since what is rounded away has no gradient of its own.
         """
-        if not self.recipe.compressed:
-            return images
-        drawn, place = torch.rand(2, generator=self.cursor.generator).tolist()
-        if drawn >= self.recipe.compressed:
-            return images
-        lowest, highest = QUALITIES
-        qualities = [round(lowest + (highest - lowest) * place)] * len(images)
-        return images + (compressed_batch(images, qualities) - images).detach()
+        if self.recipe.compressed:
+            drawn, place = torch.rand(2, generator=self.cursor.generator).tolist()
+            if drawn < self.recipe.compressed:
+                lowest, highest = QUALITIES
+                qualities = [round(lowest + (highest - lowest) * place)] * len(images)
+                images = images + (compressed_batch(images, qualities) - images).detach()
+        if self.cursor.phase == GREY and torch.rand(1, generator=self.cursor.generator).item() < GREY_STEPS:
+            weights = torch.tensor(WEIGHTS, dtype=images.dtype, device=images.device).view(1, -1, 1, 1) / sum(WEIGHTS)
+            images = (images * weights).sum(1, keepdim=True).expand_as(images)
+        return images
 
     def _perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of the batch of this process, or of those of all processes: then the others' features are constants."""
