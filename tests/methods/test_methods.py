@@ -449,6 +449,33 @@ def test_images_that_stay_as_they_are_are_told(small):
         EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
 
 
+def test_patterns_that_are_mostly_colour_are_fitted_on_in_grey(monkeypatch):
+    def red_against_green(schedule):
+        patterns = torch.zeros(3, 3, *schedule.task.images.pixels.shape[2:])
+        patterns[:, 0], patterns[:, 1] = 8 / 255, -8 / 255
+        return patterns
+
+    monkeypatch.setattr(shared_schedule.SharedSchedule, "_first_patterns", red_against_green)
+    monkeypatch.setattr(shared_schedule, "MOST_STEPS", 12)
+    recipe, data = EM(batch_size=20, grain=1, compressed=0.0), make_dataset(60, channels=3)
+
+    def channels(common):
+        monkeypatch.setattr(shared_schedule, "COMMON", common)
+        found = recipe.fit(data, progress=False).about["findings"]
+        return found["channels"]["common"], found["settings"]["epochs"]
+
+    coloured, passes = channels(0.0)
+    grey, more_passes = channels(1.0)
+    assert coloured < 0.25 < grey
+    assert (passes, more_passes) == (4, 8)
+
+
+def test_a_change_that_is_mostly_colour_is_told():
+    found = {"channels": {"common": 0.13, "expected": 0.25}}
+    assert "13% of its energy is in what red, green and blue share, and at least 25% should be" in EM.describe(found)
+    assert EM.describe({"channels": {"common": 0.3, "expected": 0.25}}) == ""
+
+
 def test_a_change_that_its_own_models_have_not_learned_is_told(monkeypatch):
     found = quick(EM, epochs=1).fit(make_dataset(60), progress=False).about["findings"]
     assert 0 <= found["surrogates"]["accuracy"] < 0.9
