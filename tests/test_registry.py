@@ -22,6 +22,7 @@ from hf_unlearnable import (
     available_victims,
     load_plugin,
     register_victim,
+    registry,
 )
 from hf_unlearnable.cli.plugins import _load
 from hf_unlearnable.defences.base import _defences
@@ -33,6 +34,12 @@ from hf_unlearnable.registry import Recipes, Registry
 from hf_unlearnable.settings import Count, OneOf, Positive, Range, Share, check_fields
 
 GROUP = "hf_unlearnable.methods"
+
+
+@pytest.fixture(autouse=True)
+def forget_plugins(monkeypatch):
+    """Processes that later tests start would look for the files of these."""
+    monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,6 +100,8 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
     """A batch as the model takes it, with its labels."""
     entered = getattr(model, "main_input_name", "pixel_values")
     items = [dataset[int(row)] for row in rows]
+    if not isinstance(items[0], Mapping):
+        raise DataError(f"got rows of the kind {type(items[0]).__name__}; expected {entered} and labels by name")
     if entered in items[0]:
         known = {entered, "label", "labels", "label_ids"}
         batch = dict(collate([{name: value for name, value in item.items() if name in known} for item in items]))

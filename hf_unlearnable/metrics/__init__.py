@@ -7,6 +7,7 @@ A folder holds ``<name>.py`` (the module, with its documentation and doctests), 
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def load_metric(name: str, **options: Any) -> EvaluationModule:
         options: what the module takes (see its documentation) or every ``evaluate`` module (``experiment_id``, ...).
 
     Raises:
-        RecipeError: no such metric.
+        RecipeError: no such metric, or an option that nobody reads.
         MissingExtraError: ``evaluate`` is not installed.
     """
     if name not in available_metrics():
@@ -43,4 +44,17 @@ def load_metric(name: str, **options: Any) -> EvaluationModule:
     require_extra("evaluate", f"the metric {name}")
     module = import_module(f"{__name__}.{name}.{name}")
     kind: type[EvaluationModule] = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+    taken = _options_of(kind)
+    if unknown := [option for option in options if option not in taken]:
+        raise RecipeError(
+            f"got the option {unknown[0]!r} of the metric {name!r}, which nobody reads; expected one of "
+            f"{', '.join(taken)}"
+        )
     return kind(**options)
+
+
+def _options_of(kind: type) -> list[str]:
+    """What a class and its bases take by name; the bases take anything else without a word."""
+    named = (signature(vars(base)["__init__"]).parameters.values() for base in kind.__mro__ if "__init__" in vars(base))
+    kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return list(dict.fromkeys(one.name for some in named for one in some if one.kind in kinds and one.name != "self"))

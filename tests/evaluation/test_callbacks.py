@@ -245,7 +245,9 @@ def test_raw_images_without_a_processing_class(tmp_path):
     [
         (TEST, "a processing_class"),
         (prepared(make_dataset(30, classes=4)), "a clean test set of 4 classes for a model of 3"),
+        ([1, 2], "got rows of the kind int; expected pixel_values and labels by name"),
     ],
+    ids=["raw", "classes", "no-rows"],
 )
 def test_a_test_set_that_cannot_be_used_is_refused_before_the_first_step(tmp_path, test, message):
     steps = []

@@ -115,6 +115,14 @@ def test_unknown_metric():
         load_metric("accuracy")
 
 
+def test_an_option_that_nobody_reads_and_an_accuracy_that_is_none_are_told_at_once():
+    with pytest.raises(RecipeError, match=r"the option 'base_line' of the metric 'learnability'.* one of baseline,"):
+        load_metric("learnability", base_line=0.9)
+    with pytest.raises(RecipeError, match=r"got baseline=81; expected an accuracy in \[0, 1\]"):
+        load_metric("learnability", baseline=81)
+    assert load_metric("bayes_error", experiment_id="mine").experiment_id == "mine"
+
+
 def test_learnability_against_scikit_learn():
     rng = np.random.default_rng(0)
     named, true = rng.integers(0, 4, 200), rng.integers(0, 4, 200)

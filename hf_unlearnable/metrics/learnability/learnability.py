@@ -72,12 +72,19 @@ _CITATION = """
 """
 
 
+def _check_accuracies(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None and not (isinstance(value, (int, float, np.number)) and 0 <= value <= 1):
+            raise RecipeError(f"got {name}={value!r}; expected an accuracy in [0, 1]")
+
+
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class Learnability(OfClasses, evaluate.Metric):
     """Clean test accuracy and protection score."""
 
     def __init__(self, *args: Any, baseline: float | None = None, chance: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _check_accuracies(baseline=baseline, chance=chance)  # at once, and not after the first epoch of a training
         self.baseline = baseline
         self.chance = chance
 
@@ -94,9 +101,7 @@ class Learnability(OfClasses, evaluate.Metric):
     ) -> dict[str, float]:
         baseline = self.baseline if baseline is None else baseline
         chance = self.chance if chance is None else chance
-        for name, value in (("baseline", baseline), ("chance", chance)):
-            if value is not None and not (isinstance(value, (int, float, np.number)) and 0 <= value <= 1):
-                raise RecipeError(f"got {name}={value!r}; expected an accuracy in [0, 1]")
+        _check_accuracies(baseline=baseline, chance=chance)
         counts = confusion(predictions, references)
         shares = class_accuracies(counts)
         chance = float(counts.sum(axis=1).max() / counts.sum()) if chance is None else chance
