@@ -25,11 +25,11 @@ from hf_unlearnable.version import __version__
 MARKDOWN, HTML, THEORY = "leaderboard.md", "leaderboard.html", "theory.html"
 
 
-def write_pages(runs: Iterable[str | PathLike[str]], output: str | PathLike[str]) -> list[Path]:
+def write_pages(runs: Iterable[str | PathLike[str]] | str | PathLike[str], output: str | PathLike[str]) -> list[Path]:
     """Make the pages from the finished cells of some runs, which go along as files that the pages link to.
 
     Args:
-        runs: folders of runs.
+        runs: folders of runs, or one.
         output: a folder: one of them, or another one.
 
     Returns:
@@ -38,7 +38,8 @@ def write_pages(runs: Iterable[str | PathLike[str]], output: str | PathLike[str]
     Raises:
         DataError: not a single row can be told.
     """
-    folders, target = [local_path(run) for run in runs], local_path(output)
+    listed = [runs] if isinstance(runs, (str, PathLike)) else runs
+    folders, target = [local_path(run) for run in listed], local_path(output)
     tables = tables_of(folders)
     if not tables:
         raise DataError(

@@ -113,6 +113,11 @@ def name_of(source: str | PathLike[str]) -> str:
     Raises:
         DataError: a thing of another kind.
     """
+    if isinstance(source, Dataset):
+        raise DataError(
+            "got a dataset in memory; expected where it is: the folder that save_to_disk wrote, a file or an id on the "
+            "Hub"
+        )
     if not isinstance(source, (str, PathLike)):
         raise DataError(
             f"got a {type(source).__name__}; expected one split of a dataset in memory, or the name of a dataset: a "

@@ -22,6 +22,7 @@ from hf_unlearnable.information.mutual_information import (
 from hf_unlearnable.information.posterior import bandwidth, kernel_posterior
 from hf_unlearnable.models.surrogate import Network, Surrogate
 from hf_unlearnable.protection.class_patterns import class_patterns
+from hf_unlearnable.settings import Seed, check_arguments
 from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.processes import default_accelerator
 from hf_unlearnable.training.run import Training, TrainingRun
@@ -70,11 +71,12 @@ class Theory:
     class_share: float | None = None
 
 
+@check_arguments
 def theory(
     released: ImageSet,
     originals: ImageSet,
     *,
-    seed: int = 0,
+    seed: Seed = 0,
     held_out: Network | None = None,
     accelerator: Accelerator | None = None,
 ) -> Theory:

@@ -59,6 +59,7 @@ def test_a_row_tells_what_the_protocol_reports(frozen, tmp_path):
     assert math.isnan(row.spread_over_fits(row.measured[0]))
     assert [(attack.victim, attack.defence) for attack in row.attacks] == [("small-resnet", "principal-directions:2")]
     page = write_pages([tmp_path], tmp_path / "pages")[1].read_text()
+    assert write_pages(str(tmp_path), tmp_path / "pages")[1].read_text() == page
     for cell in read_all(tmp_path / "cells", CellRecord):
         if cell.identity["case"] == "protected":
             assert f'href="cells/{cell.digest}.json"' in page

@@ -199,3 +199,8 @@ def test_the_command_protects_a_mixed_folder(tmp_path):
     assert {path.suffix for path in (tmp_path / "out" / "dataset").rglob("*")} == {".arrow", ".json"}
     said = CliRunner().invoke(app, ["protect", str(folder), "--output", str(tmp_path / "x"), "--image-format", "jpeg"])
     assert "expected png or webp" in str(said.exception)
+
+
+def test_a_dataset_in_memory_is_told_from_a_name():
+    with pytest.raises(DataError, match="got a dataset in memory; expected where it is"):
+        load_source(make_dataset())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Features
+from datasets import Dataset, Features, concatenate_datasets
 from helpers.datasets import make_dataset
 from helpers.pages import ratio_of
 from PIL import Image
@@ -331,6 +331,14 @@ def test_a_defence_that_does_nothing_is_pointed_out(small, protection):
 
 
 @pytest.mark.filterwarnings("default")
+def test_sets_that_are_protected_in_part_are_pointed_out(small, protection):
+    half = len(small) // 2
+    part = concatenate_datasets([small.map(protection).select(range(half)), small.select(range(half, len(small)))])
+    with pytest.warns(UserWarning, match=f"{len(small) - half} of {len(small)} protected images are identical to the"):
+        report = learnability(part, clean=small, test=make_dataset(seed=1), victims="random-features", ratios=(1,))
+    assert "protected in part" in report.doubts[0]
+
+
 def test_identical_sets_are_pointed_out(small):
     with pytest.warns(UserWarning, match="identical to the clean ones"):
         report = learnability(small, clean=small, test=make_dataset(seed=1), **{**QUICK, "seeds": (1,)})

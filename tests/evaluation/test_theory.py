@@ -7,8 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers.datasets import make_dataset
 
-from hf_unlearnable import DataError
+from hf_unlearnable import DataError, RecipeError
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.evaluation import theory as module
 from hf_unlearnable.evaluation.theory import Theory, held_out_embedding, theory
@@ -134,3 +135,9 @@ def test_sets_that_do_not_belong_together():
         theory(clean.select(np.arange(60)), clean)
     with pytest.raises(DataError, match="with the same labels"):
         theory(image_set(clean.pixels, np.roll(clean.labels, 1)), clean)
+
+
+def test_datasets_are_no_image_sets():
+    data = make_dataset()
+    with pytest.raises(RecipeError, match="theory: got released=Dataset"):
+        theory(data, data)
