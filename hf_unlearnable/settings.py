@@ -233,7 +233,8 @@ def _expected(value: Any, hint: Any) -> str:
         return " and ".join(str(values) for values in allowed if value not in values)
     if origin in (Union, types.UnionType):
         options = [_expected(value, option) for option in arguments]
-        return " or ".join(options) if all(options) else ""
+        nested = any(" or " in option for option in options)
+        return (", or " if nested else " or ").join(options) if all(options) else ""
     if origin is Literal:
         return "" if value in arguments else str(OneOf(arguments))
     if origin is tuple and arguments[1:] == (...,):

@@ -374,6 +374,7 @@ def test_datasets_that_do_not_belong_together(protected, test, message):
         ({"victims": 3}, "got model=3; expected one of small-resnet"),
         ({"victims": "random-features", "trainings": "sdg"}, "got the training 'sdg'; expected one of sgd, "),
         ({"ratios": (0.5, 1.5)}, r"got ratios=\(0.5, 1.5\); expected a list whose members"),
+        ({"defences": [3]}, "a list whose members are each a Defence or text, or a Defence, or text, or None"),
         ({"defences": "jpg"}, "got the defence 'jpg'; expected one of"),
     ],
 )
