@@ -15,7 +15,7 @@ from hf_unlearnable.errors import option, worded
 from hf_unlearnable.methods.alternating.networks import guides_of
 from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
 from hf_unlearnable.methods.alternating.recipe import OPEN, AlternatingRecipe
-from hf_unlearnable.methods.alternating.shared_schedule import COMMON, IMAGES, PATTERNS, SharedSchedule
+from hf_unlearnable.methods.alternating.shared_schedule import COMMON, IMAGES, PATTERNS, STARTS, SharedSchedule
 from hf_unlearnable.methods.task import Task
 
 NAMED_RIGHT = 0.9  # of the protected images, by surrogates that have learned them
@@ -46,8 +46,8 @@ class Alternating(AlternatingRecipe):
         schedule: see above.
         epochs: passes over the images, all together. Without guides and left open: until the surrogates' loss on what
             is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500
-            steps, 3,000 of twenty classes, 4,500 of forty, and so on), and where that is mostly colour once more, with
-            half of the images in grey; networks take patterns up all of a sudden, after
+            steps, 3,000 of twenty classes, 4,500 of forty, and so on), and from another start where they are
+            mostly colour, which greyscale would take away; networks take patterns up all of a sudden, after
             some hundred steps, whatever the number of images; patterns that are fitted longer turn into what
             compression rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
@@ -112,7 +112,7 @@ class Alternating(AlternatingRecipe):
         return (
             f"The change is mostly one of colour, which greyscale and strong compression take away: "
             f"{channels['common']:.0%} of its energy is in what red, green and blue share, and at least "
-            f"{channels['expected']:.0%} should be. Another seed may do better: {option('seed', 1)}."
+            f"{channels['expected']:.0%} should be, in each of {STARTS} fits. Another seed may do better: {option('seed', 1)}."
         )
 
     @staticmethod

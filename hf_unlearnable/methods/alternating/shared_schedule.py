@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from hf_unlearnable.budget import WEIGHTS
 from hf_unlearnable.defences.compression import compressed_batch
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.cursor import Cursor
@@ -34,9 +34,10 @@ APART = 1 / 2  # of the radius
 WINDOW = 64  # steps over which a loss is averaged
 LEARNED = 1 / 8  # of the loss of a model that knows nothing, ln K
 LEAST = 100  # images that carry a variant of the pattern of their class
-PATTERNS, GREY, IMAGES = "class patterns", "class patterns in grey too", "perturbations"  # the phases
+PATTERNS, IMAGES = "class patterns", "perturbations"  # the phases
 COMMON = 1 / 4  # of the patterns' energy, in what all channels share: half of their amplitude
-GREY_STEPS = 1 / 2  # of the steps of that phase
+ANEW = 10  # between the seeds of surrogates of one start and the next, apart from those of victims
+STARTS = 3  # at most, where patterns are mostly colour
 QUALITIES = 10, 50  # of JPEG, the lowest and the highest
 
 
@@ -155,31 +156,40 @@ class SharedSchedule:
         The gradient of a pattern, summed over its images and averaged over the past, points where no single image's
         does while the surrogate still knows little: to what a fresh model learns before it learns what the images show.
 
-        Where that is mostly colour, the patterns are fitted on with images in grey among those that are seen: greyscale
-        would undo them (a victim learned 57.6 % in grey where clean images give 61.7, and 17.7 afterwards).
+        Where that is mostly colour, which happens, both begin anew: greyscale would undo it (of one fit a victim
+        learned 57.6 % in grey, where clean images give 61.7, and 18 of others of the same images).
 
         Args:
-            epochs: passes over the images; None: until the surrogates have learned it, or have made ``most_steps``,
-                and as many again in grey. What is fitted longer than that turns into what only these surrogates see.
+            epochs: passes over the images; None: until the surrogates have learned it, or have made ``most_steps``.
+                What is fitted longer than that turns into what only these surrogates see.
         """
         if self.cursor.phase == IMAGES:
             return  # done, by the process that this one goes on from
-        most = math.ceil(self.most_steps / self.steps_of_a_pass)
-        in_grey = self.cursor.phase == GREY
-        if not in_grey:
-            self._fit_patterns(PATTERNS, most if epochs is None else epochs, until_learned=epochs is None)
-            in_grey = epochs is None and self.common < COMMON
-            if in_grey:
-                self.loss, self.losses = math.inf, []
-        if in_grey:
-            self._fit_patterns(GREY, most, until_learned=True)
+        phases = [PATTERNS, *(f"{PATTERNS}, start {number}" for number in range(2, STARTS + 1))]
+        first = phases.index(self.cursor.phase) if self.cursor.phase in phases else 0
+        for number, phase in list(enumerate(phases))[first:]:
+            if number > first:
+                self._start_anew(number)
+            self._fit_patterns(phase, epochs)
+            if epochs is not None or self.common >= COMMON:
+                break
         for chunk in chunks(len(self.task.images), self.patterns.shape[1:]):
             rows = np.arange(chunk.start, chunk.stop)
             clean, labels = load(self.task.images, rows, self.patterns.device)
             self.task.store(rows, self.task.budget.project(self.patterns[self._kinds(rows, labels)], clean))
 
-    def _fit_patterns(self, phase: str, epochs: int, *, until_learned: bool) -> None:
+    def _start_anew(self, number: int) -> None:
+        """Surrogates from other weights, and patterns from where patterns begin."""
+        self.learners = learners_of(replace(self.recipe, seed=self.recipe.seed + ANEW * number), self.task)
+        self.loss, self.losses = math.inf, []
+        self.patterns.copy_(self._first_patterns())
+        self.velocity.zero_()
+
+    def _fit_patterns(self, phase: str, epochs: int | None) -> None:
         """Steps of surrogates and patterns, from where the run was in this phase."""
+        until_learned = epochs is None
+        if epochs is None:
+            epochs = math.ceil(self.most_steps / self.steps_of_a_pass)
         for rows, share in self._epochs(phase, epochs):
             if until_learned and self.loss <= LEARNED * math.log(len(self.task.images.names)):
                 break
@@ -309,21 +319,19 @@ class SharedSchedule:
         return gradients, reached
 
     def _published(self, images: torch.Tensor) -> torch.Tensor:
-        """Protected images (B, C, H, W), a share of the times as JPEG leaves them, and in the phase for that in grey.
+        """Protected images (B, C, H, W), a share of the times as JPEG leaves them.
 
-        Gradients flow back through JPEG as if nothing had been done: the straight-through estimate (Bengio et al. 2013,
+        Gradients flow back as if nothing had been done: the straight-through estimate (Bengio et al. 2013,
         arXiv 1308.3432), since what is rounded away has no gradient of its own.
         """
-        if self.recipe.compressed:
-            drawn, place = torch.rand(2, generator=self.cursor.generator).tolist()
-            if drawn < self.recipe.compressed:
-                lowest, highest = QUALITIES
-                qualities = [round(lowest + (highest - lowest) * place)] * len(images)
-                images = images + (compressed_batch(images, qualities) - images).detach()
-        if self.cursor.phase == GREY and torch.rand(1, generator=self.cursor.generator).item() < GREY_STEPS:
-            weights = torch.tensor(WEIGHTS, dtype=images.dtype, device=images.device).view(1, -1, 1, 1) / sum(WEIGHTS)
-            images = (images * weights).sum(1, keepdim=True).expand_as(images)
-        return images
+        if not self.recipe.compressed:
+            return images
+        drawn, place = torch.rand(2, generator=self.cursor.generator).tolist()
+        if drawn >= self.recipe.compressed:
+            return images
+        lowest, highest = QUALITIES
+        qualities = [round(lowest + (highest - lowest) * place)] * len(images)
+        return images + (compressed_batch(images, qualities) - images).detach()
 
     def _perturbation_loss(self, features: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of the batch of this process, or of those of all processes: then the others' features are constants."""
