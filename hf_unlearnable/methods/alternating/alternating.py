@@ -112,7 +112,8 @@ class Alternating(AlternatingRecipe):
         return (
             f"The change is mostly one of colour, which greyscale and strong compression take away: "
             f"{channels['common']:.0%} of its energy is in what red, green and blue share, and at least "
-            f"{channels['expected']:.0%} should be, in each of {STARTS} fits. Another seed may do better: {option('seed', 1)}."
+            f"{channels['expected']:.0%} should be, in each of {STARTS} fits. Another seed may do better: "
+            f"{option('seed', 1)}."
         )
 
     @staticmethod
