@@ -142,6 +142,16 @@ def number_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def in_words(size: int) -> str:
+    """Bytes in words: 1.2 GB."""
+    number, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"
+
+
 def where_raised(error: Exception) -> str:
     """Somebody else's error as one line, with the place in the code that it comes from."""
     place = traceback.extract_tb(error.__traceback__)[-1]

@@ -135,16 +135,6 @@ def file_digest(file: Path, start: bytes = b"") -> str:
     return hashed.hexdigest()
 
 
-def in_words(size: int) -> str:
-    """Bytes in words: 1.2 GB."""
-    number, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            break
-        number /= 1000
-    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"
-
-
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)

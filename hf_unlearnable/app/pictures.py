@@ -6,8 +6,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from hf_unlearnable.data.kinds import ARCHIVES, NEIGHBOURS
-from hf_unlearnable.errors import DataError, first_line
-from hf_unlearnable.files import in_words
+from hf_unlearnable.errors import DataError, first_line, in_words
 from hf_unlearnable.progress import Progress
 
 LONGEST = 200  # characters of a name that every file system takes, with an ending put behind it

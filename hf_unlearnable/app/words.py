@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from hf_unlearnable.app.jobs import Step
 from hf_unlearnable.app.preview import Preview
 from hf_unlearnable.app.work import PICTURES, Looked, Made
-from hf_unlearnable.files import in_words
+from hf_unlearnable.errors import in_words
 from hf_unlearnable.progress import duration
 from hf_unlearnable.runs.advice import LATER, few
 

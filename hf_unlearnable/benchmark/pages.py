@@ -15,10 +15,10 @@ from hf_unlearnable.benchmark.correlations import FEWEST, plots_of
 from hf_unlearnable.benchmark.protocol import NONE, REPORTED
 from hf_unlearnable.benchmark.records import CELLS, SETS
 from hf_unlearnable.benchmark.rows import Row, Table, tables_of, thief_name
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, in_words
 from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX
 from hf_unlearnable.evaluation.report import NO_DEFENCE
-from hf_unlearnable.files import atomic_write, in_words, local_path
+from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.reports.rendering import plain_markdown, templates_of
 from hf_unlearnable.version import __version__
 

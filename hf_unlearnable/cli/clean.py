@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.shared import found as tell_found
-from hf_unlearnable.errors import DataError, OutputError, SourceError
-from hf_unlearnable.files import in_words
+from hf_unlearnable.errors import DataError, OutputError, SourceError, in_words
 
 
 @dataclass(frozen=True)

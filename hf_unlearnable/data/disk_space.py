@@ -20,8 +20,8 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pixels import encode, split_alpha, to_image
 from hf_unlearnable.data.reading import read_pixels, reading_row
-from hf_unlearnable.errors import OutputError
-from hf_unlearnable.files import home_of, in_words, place_of, work_folders
+from hf_unlearnable.errors import OutputError, in_words
+from hf_unlearnable.files import home_of, place_of, work_folders
 
 SAMPLE = 8  # images
 CROP = 512  # pixels a side of what is encoded of each

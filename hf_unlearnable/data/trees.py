@@ -14,8 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from PIL import Image
 
 from hf_unlearnable.data.kinds import ARCHIVES, is_junk
-from hf_unlearnable.errors import DataError, first_line, worded
-from hf_unlearnable.files import in_words
+from hf_unlearnable.errors import DataError, first_line, in_words, worded
 
 DEEPEST = 8  # bytes of a pixel at most: four channels of 16 bits
 
