@@ -147,8 +147,8 @@ class SharedSchedule:
 
     @property
     def passes_made(self) -> int:
-        """Over the images, rounded up."""
-        return math.ceil(self.steps / self.steps_of_a_pass)
+        """Over the images since patterns began, rounded up."""
+        return self.cursor.epoch + bool(self.cursor.batch)
 
     def fit_patterns(self, epochs: int | None) -> None:
         """One perturbation for each variant of each class, from which those of its images start.
