@@ -65,7 +65,8 @@ def write_pages(runs: Iterable[str | PathLike[str]] | str | PathLike[str], outpu
         MARKDOWN: text.get_template("leaderboard.md").render(**facts, plain=plain_markdown),
         HTML: own.get_template("leaderboard.html").render(**facts, **_script(), mark="", clean_colour="#4c72b0"),
     }
-    plots = [(table, found) for table in tables if (found := plots_of(table))]
+    several = [table for table in tables if len(table.rows) > 1]  # a single point says nothing
+    plots = [(table, found) for table in several if (found := plots_of(table))]
     if plots:
         made[THEORY] = own.get_template("theory.html").render(
             plots=plots, fewest=FEWEST, version=__version__, mark="", clean_colour="#4c72b0"

@@ -248,6 +248,7 @@ def test_theory_stands_beside_the_figures(frozen, tmp_path):
     text = pages[-1].read_text()
     assert "3 rows are too few" in text
     assert text.count("<circle") == 6
+    assert write_pages(runs[:1], tmp_path / "alone")[-1].name == "leaderboard.html"  # a single point says nothing
 
 
 @NEEDS_CHROMIUM
