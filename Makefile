@@ -8,8 +8,8 @@ LOWEST := $(VENV)-lowest
 export PYTHONDONTWRITEBYTECODE :=
 # Compiling every module of torch and transformers at install takes longer than compiling the few that are used.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
-# A test to whichever worker is idle.
-SHARED := -n auto --dist worksteal
+# A test to whichever worker is idle, and one worker more than cores: many tests wait for processes of their own.
+SHARED := -n $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())") --dist worksteal
 
 .PHONY: demo benchmark test test-slow test-benchmarks test-lowest test-docs lint bench results docs build clean
 
