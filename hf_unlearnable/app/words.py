@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from hf_unlearnable.app.jobs import Step
 from hf_unlearnable.app.preview import Preview
 from hf_unlearnable.app.work import PICTURES, Looked, Made
-from hf_unlearnable.errors import in_words
+from hf_unlearnable.errors import in_words, number_of
 from hf_unlearnable.progress import duration
 from hf_unlearnable.runs.advice import LATER, few
 
@@ -77,7 +77,7 @@ def found(looked: Looked) -> str:
     intake = looked.intake
     (low, short), (high, long) = (pick(looked.survey.sizes, key=math.prod) for pick in (min, max))
     span = f"{short}×{low}" + (f" to {long}×{high}" if len(looked.survey.sizes) > 1 else "")
-    lines = [f"<b>{_count(looked.pictures, 'picture')}</b> can be protected: {span} pixels."]
+    lines = [f"<b>{number_of(looked.pictures, 'picture')}</b> can be protected: {span} pixels."]
     if len(looked.folders) > 1:
         shown = [f"{escape(name)} ({count:,})" for name, count in list(looked.folders.items())[:12]]
         more = f", and {len(looked.folders) - 12} more" if len(looked.folders) > 12 else ""
@@ -89,12 +89,12 @@ def found(looked: Looked) -> str:
         lines.append(f"Protected they are PNG files without loss, about {in_words(intake.space.png)} in all.")
     parts = [f"<p>{' '.join(lines)}</p>"]
     broken = [(_below(image.path), image.why) for image in intake.broken]
-    parts += _list(f"{_count(len(broken), 'picture')} broken", broken, "error")
+    parts += _list(f"{number_of(len(broken), 'picture')} broken", broken, "error")
     lost = [(file.path, file.why) for file in intake.left_out if file.picture]
-    parts += _list(f"{_count(len(lost), 'file')} left out that may be pictures", lost, "warning")
+    parts += _list(f"{number_of(len(lost), 'file')} left out that may be pictures", lost, "warning")
     other = [(file.path, file.why) for file in intake.left_out if not file.picture]
     other += [(name, "no picture: not kept") for name in looked.refused]
-    parts += _list(f"{_count(len(other), 'other file')} left out", other, "note")
+    parts += _list(f"{number_of(len(other), 'other file')} left out", other, "note")
     if intake.duplicates:
         groups = [(_below(group[0]), "the same as " + ", ".join(map(_below, group[1:]))) for group in intake.duplicates]
         parts += _list(f"{len(groups)} times the same picture in several folders: keep one", groups, "warning")
@@ -116,9 +116,9 @@ def made(result: Made, key: str) -> str:
     checked = result.verification
     change = f"The largest change is {checked.max_perturbation:g} levels of 255, as read back from disk."
     same = [(_below(path), "leave it out, or protect again with a larger change") for path in result.unchanged]
-    title = f"{_count(len(same), 'picture')} did not change and would be published clean"
+    title = f"{number_of(len(same), 'picture')} did not change and would be published clean"
     unchanged = "".join(_list(title, same, "warning"))
-    count = _count(result.pictures - len(same), "picture")
+    count = number_of(result.pictures - len(same), "picture")
     return (
         f'<div class="hu-made"><p><b>{count} protected.</b> {change}</p>{unchanged}'
         f'<p><a class="hu-fetch" href="protected/{key}" download="protected.zip">Download the zip '
@@ -151,7 +151,3 @@ def _below(path: str | None) -> str:
         return "a picture"
     parts = PurePath(path).parts
     return "/".join(parts[parts.index(PICTURES) + 1 :]) if PICTURES in parts else path
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -23,6 +23,8 @@ from hf_unlearnable.runs.folder import RunFolder
 
 SPLITS = ("test", "validation", "valid", "val", "dev")  # which a dataset may have to test on, the best first
 
+TOO_FEW = f"What it does cannot be measured: a model does not learn fewer than {FEW} images of one owner."
+
 
 def check_share(share: float | None) -> None:
     """Refuse a share that leaves nothing on one of both sides.
@@ -146,9 +148,8 @@ def how_to_measure(run: RunFolder, called: str, others: str | None = None) -> st
 
 def next_step(run: RunFolder, called: str, others: str | None = None) -> str:
     """What to do with a run, in a sentence; arguments as of ``how_to_measure``."""
-    if command := how_to_measure(run, called, others):
-        return f"Now see what it does:  {command}"
-    return f"What it does cannot be measured: a model does not learn fewer than {FEW} images of one owner."
+    command = how_to_measure(run, called, others)
+    return f"Now see what it does:  {command}" if command else TOO_FEW
 
 
 def not_measured(run: RunFolder, called: str = "RUN") -> str:
@@ -168,7 +169,7 @@ def not_measured(run: RunFolder, called: str = "RUN") -> str:
         else "No model was trained on these images yet."
     )
     command = how_to_measure(run, called)
-    return f"{begun} To measure: {command}" if command else f"{begun} {next_step(run, called)}"
+    return f"{begun} To measure: {command}" if command else f"{begun} {TOO_FEW}"
 
 
 def _is_usable(run: RunFolder, split: str) -> bool:

@@ -167,7 +167,7 @@ class SharedSchedule:
             return  # done, by the process that this one goes on from
         phases = [PATTERNS, *(f"{PATTERNS}, start {number}" for number in range(2, STARTS + 1))]
         first = phases.index(self.cursor.phase) if self.cursor.phase in phases else 0
-        for number, phase in list(enumerate(phases))[first:]:
+        for number, phase in enumerate(phases[first:], first):
             if number > first:
                 self._start_anew(number)
             self._fit_patterns(phase, epochs)
