@@ -163,6 +163,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "mixtures": mixtures,
     "ideas": ideas,
     "targets": targets.table,
+    "held_back": targets.held_back,
     "shares": targets.shares,
     "speed_targets": speed_targets.table,
     "compute": compute,

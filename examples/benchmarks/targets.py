@@ -21,7 +21,8 @@ from hf_unlearnable.evaluation.report import Report
 
 CHANCE = 0.1
 RECIPES = {"texture": "texture", "mi-ue-learned": "mi-ue"}  # as the benchmarks call them, and the leaderboard
-LEADERBOARD, SET = ROOT / "docs" / "leaderboard", "photo-patches-4000"
+DEFAULT = "mi-ue-learned"
+LEADERBOARD, SET, HELD_BACK = ROOT / "docs" / "leaderboard", "photo-patches-4000", "photo-patches-2-4000"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ class Target:
             return "to be told"
         return f"{100 * self.most:.0f}" + (f" ({100 * self.most_at_peak:.0f})" if self.most_at_peak < 1 else "")
 
+    def ways(self, clean: float) -> list[float]:
+        """What was asked for at the last epoch, and at the best one if that was, as shares of the way to clean."""
+        if self.half:
+            return [0.5]
+        most = [clean - self.below if self.below else self.most, self.most_at_peak]
+        return [way(one, clean) for one in most if one < 1]
+
     def met(self, last: float, peak: float, clean: float) -> bool:
         """Whether figures are as low as was asked for."""
         most = CHANCE + (clean - CHANCE) / 2 if self.half else clean - self.below if self.below else self.most
@@ -100,6 +108,11 @@ TARGETS = (
 )
 
 
+def way(accuracy: float, clean: float) -> float:
+    """How far up from chance to what clean images teach an accuracy is: 0 at chance, 1 as clean images."""
+    return (accuracy - CHANCE) / (clean - CHANCE)
+
+
 @cache
 def leaderboard() -> list[Table]:
     """Its tables, read once."""
@@ -113,17 +126,21 @@ def reports_of(recipe: str, epochs: int) -> list[list[Report]]:
     for one in many("protection_strength", **wanted):
         kinds.setdefault(one.experiment.victims, []).append(one)
     fits = [one.report for results in kinds.values() for one in of_each_fit(results)]
-    board = [
-        row.report
-        for table in leaderboard()
-        if table.dataset["name"] == SET and table.dataset["epochs"] == epochs
-        for row in table.rows
-        if row.name == RECIPES[recipe] and row.budget == "linf:8"
-    ]
     thieves: dict[int, list[Report]] = {}  # of every fit, by the number of victims
     for one in many("countermeasures", **wanted):
         thieves.setdefault(len(one.report.seeds), []).append(one.report)
-    return [fits, *thieves.values(), board]
+    return [fits, *thieves.values(), on_leaderboard(SET, recipe, epochs)]
+
+
+def on_leaderboard(dataset: str, recipe: str, epochs: int) -> list[Report]:
+    """What the leaderboard has of a recipe at 8/255: one report of all fits, or none."""
+    return [
+        row.report
+        for table in leaderboard()
+        if table.dataset["name"] == dataset and table.dataset["epochs"] == epochs
+        for row in table.rows
+        if row.name == RECIPES[recipe] and row.budget == "linf:8"
+    ]
 
 
 def values_of(reports: list[Report], case: str, target: Target, figure: str) -> NDArray[np.float64]:
@@ -147,6 +164,33 @@ def cell(sources: list[list[Report]], target: Target) -> tuple[str, NDArray[np.f
     figures = f"{told(last)} ({100 * peak.mean():.1f})"
     met = target.wants and target.met(last.mean(), peak.mean(), clean.mean())
     return f"{figures}, {len(last)}{', met' if met else ''}", clean
+
+
+def held_back() -> str:
+    """How far up the default lets thieves of the photographs come that nothing was tuned on.
+
+    What was asked for there is the share of the way that the targets of the other photographs are.
+    """
+    sources = {epochs: reports_of(DEFAULT, epochs) for epochs in {target.epochs for target in TARGETS}}
+    rows = []
+    for target in TARGETS:
+        reports = on_leaderboard(HELD_BACK, DEFAULT, target.epochs)
+        last, peak = (values_of(reports, PROTECTED, target, figure) for figure in ("last", "peak"))
+        if not len(last):
+            continue
+        clean = values_of(reports, CLEAN, target, "last")
+        asked = target.ways(cell(sources[target.epochs], target)[1].mean())
+        reached = [way(one.mean(), clean.mean()) for one in (last, peak)]
+        met = bool(asked) and all(one <= most for one, most in zip(reached, asked, strict=False))
+        figures = f"{told(last)} ({100 * peak.mean():.1f}), {len(last)}"
+        rows.append([target.thief, _ways(asked), told(clean), figures, _ways(reached) + (", met" if met else "")])
+    return markdown(["thief", "asked for", "clean", recipe_called(DEFAULT), "of the way"], rows)
+
+
+def _ways(shares: list[float]) -> str:
+    """In per cent: of the last epoch and, in brackets, of the best one."""
+    last, *peak = (f"{100 * one:.0f} %" for one in shares) if shares else ("to be told",)
+    return f"{last} ({peak[0]})" if peak else last
 
 
 def shares() -> str:

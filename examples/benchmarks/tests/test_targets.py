@@ -22,5 +22,19 @@ def test_a_target_is_met_at_the_last_epoch_and_at_the_peak_if_that_was_asked(ask
     assert Target("one", **asked).met(*figures) is met
 
 
+@pytest.mark.parametrize(
+    ("asked", "ways"),
+    [
+        ({"most": 0.20}, [0.2]),
+        ({"most": 0.20, "most_at_peak": 0.35}, [0.2, 0.5]),
+        ({"half": True}, [0.5]),
+        ({"below": 0.10}, [0.8]),
+        ({}, []),
+    ],
+)
+def test_a_target_is_a_share_of_the_way_from_chance_to_clean(asked, ways):
+    assert Target("one", **asked).ways(0.6) == pytest.approx(ways)
+
+
 def test_every_thief_is_named_once():
     assert len({(one.victim, one.defence, one.epochs) for one in TARGETS}) == len(TARGETS)
