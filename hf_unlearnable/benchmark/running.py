@@ -33,7 +33,7 @@ from hf_unlearnable.benchmark.records import (
     require_config,
 )
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, OutputError, UnlearnableError, warn, where_raised
+from hf_unlearnable.errors import DataError, OutputError, UnlearnableError, number_of, warn, where_raised
 from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.files import atomic_write, held, local_path, private_folder
@@ -191,7 +191,7 @@ class Work:
                 time.sleep(PAUSE)
         if self.failures:
             raise UnlearnableError(
-                f"{len(self.failures)} piece(s) of work could not be done, and all others are: "
+                f"{number_of(len(self.failures), 'piece')} of work could not be done, and all others are: "
                 + "; ".join(f"{what}: {why}" for what, why in self.failures.items())
             )
 

@@ -12,7 +12,7 @@ import typer
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
-from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.errors import RecipeError, number_of
 
 if TYPE_CHECKING:
     from hf_unlearnable.evaluation.report import Report
@@ -173,8 +173,8 @@ def measure_and_tell(
     protected, clean, test = open_own(run, **named, image_column=image_column) if owner else open_sets(run, **named)
     if accelerator.is_main_process:
         typer.echo(
-            f"Up to {len(planned)} trainings of fresh models, for {len(thieves)} kind(s) of thief; what is finished is "
-            f"kept in {run.victims}, so that a stopped run goes on."
+            f"Up to {len(planned)} trainings of fresh models, for {number_of(len(thieves), 'kind')} of thief; what is "
+            f"finished is kept in {run.victims}, so that a stopped run goes on."
         )
     report = measure(
         run,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceError
+from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceError, number_of
 from hf_unlearnable.evaluation import cases, scores
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, Case, case_of
 from hf_unlearnable.evaluation.lines import Accuracy, Line
@@ -381,7 +381,7 @@ class Report:
 
     def __str__(self) -> str:
         title = self.figure[0].upper() + self.figure[1:]
-        lines = [f"{title} in % (chance {100 * self.chance:.1f}), {len(self.seeds)} seed(s)"]
+        lines = [f"{title} in % (chance {100 * self.chance:.1f}), {number_of(len(self.seeds), 'seed')}"]
         if self.owner:
             lines.append(sizes(self.owner))
         tables = {self._title(*pair): self.table(*pair) for pair in self.pairs}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, warn
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, number_of, option, warn
 from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions, require_text_model
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
 from hf_unlearnable.models.built_in import MODELS
@@ -299,8 +299,8 @@ def clusters(
     order = np.argsort(-sizes, kind="stable")
     if sizes.min() < 2:
         raise DataError(
-            f"got {labels.count} clusters of which the smallest has {sizes.min()} image(s); expected two or more in "
-            f"each. Ask for fewer"
+            f"got {labels.count} clusters of which the smallest has {number_of(int(sizes.min()), 'image')}; expected "
+            f"two or more in each. Ask for fewer"
         )
     numbers: NDArray[np.int64] = np.argsort(order)[found.labels_]
     return numbers

@@ -119,7 +119,7 @@ def test_protect_then_measure(source, tmp_path, run, monkeypatch):
     assert f"measure {out}" in said
     one = ["--victim", "small-resnet", "--seeds", "1", "--epochs", "1"]
     said = CliRunner().invoke(app, ["measure", str(out), *one]).output
-    assert "Up to 4 trainings of fresh models, for 1 kind(s) of thief" in said
+    assert "Up to 4 trainings of fresh models, for 1 kind of thief" in said
     assert "cannot be measured: too few images" in said  # one epoch on so few is luck
     assert said.rstrip().splitlines()[-1].startswith(("Verdict: ", "No verdict: "))
     report = json.loads((out / "report" / "learnability.json").read_text())
@@ -129,7 +129,7 @@ def test_protect_then_measure(source, tmp_path, run, monkeypatch):
             assert picture.width > 100 * wide
             assert len(picture.convert("L").getcolors()) > 10
     said = CliRunner().invoke(app, ["measure", str(out), "--seeds", "1", "--epochs", "1", "--ratios", "0,1"]).output
-    assert "Up to 10 trainings of fresh models, for 5 kind(s) of thief" in said  # the quick suite
+    assert "Up to 10 trainings of fresh models, for 5 kinds of thief" in said  # the quick suite
     assert json.loads((out / "report" / "learnability.json").read_text())["suite"] == "quick"
     assert "the best of 5 thieves" in said.rstrip().splitlines()[-1]
     said = CliRunner().invoke(app, ["measure", str(out), "--suite", "quick", "--training", "short"])

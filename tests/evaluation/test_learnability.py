@@ -145,7 +145,7 @@ def test_json_goes_out_and_comes_back_and_is_repeatable(report, small, protectio
 
 def test_the_table_says_everything():
     text = str(made([(0.8, 0.9), (0.2, 0.3), (0.7, 0.7), (0.75, 0.75)], chance=1 / 3))
-    words = ("clean ", "protected ", "mix, 50%", "clean part alone, 50%", "chance 33.3", "2 seed(s)")
+    words = ("clean ", "protected ", "mix, 50%", "clean part alone, 50%", "chance 33.3", "2 seeds")
     for word in (*words, "protection score", "theft gain", "last epoch", "peak epoch"):
         assert word in text
 

@@ -86,7 +86,7 @@ def test_the_report_is_kept(report, tmp_path):
 
 def test_the_printed_table_says_what_it_is(report):
     lines = str(report).splitlines()
-    assert lines[0] == "Recall of the owner's clean images in % (chance 33.3), 2 seed(s)"
+    assert lines[0] == "Recall of the owner's clean images in % (chance 33.3), 2 seeds"
     assert lines[1].startswith("30 images of the owner among 60 clean ones of 3 other class(es); tested on 12 clean")
     assert lines[2].split() == ["small-resnet", "last", "epoch", "peak", "epoch", "precision", "others"]
     assert any(line.startswith("  owner left out") for line in lines)
