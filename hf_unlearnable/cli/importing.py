@@ -74,14 +74,13 @@ def import_noise(
 ) -> None:
     """Take over perturbations that another tool made: OUTPUT is then as if protect had written it."""
     from hf_unlearnable.budget import Budget
-    from hf_unlearnable.files import require_empty
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.importing import Imported, read_noise
+    from hf_unlearnable.runs.protecting import check_output
     from hf_unlearnable.runs.test_images import next_step
 
     allowance = Budget.parse(budget)
-    if not overwrite:
-        require_empty(output, replaceable=True)
+    check_output(output, overwrite)
     told: dict[str, Any] = {"layout": layout and layout.value, "scale": scale and int(scale.value)}
     recipe = Imported(noise=read_noise(noise), **told, per=per and per.value, clip=clip)  # type: ignore[arg-type]
     protect_and_tell(

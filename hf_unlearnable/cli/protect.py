@@ -151,13 +151,12 @@ def protect(
     from hf_unlearnable.budget import Budget
     from hf_unlearnable.data.columns import columns_left
     from hf_unlearnable.data.pixels import check_format
-    from hf_unlearnable.files import require_empty
     from hf_unlearnable.methods import Method
     from hf_unlearnable.methods.labelling import Labels as Labelling
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.inspecting import open_dataset
-    from hf_unlearnable.runs.protecting import check_apart
+    from hf_unlearnable.runs.protecting import check_apart, check_output
     from hf_unlearnable.runs.test_images import check_share, next_step
     from hf_unlearnable.settings import refuse_ignored
 
@@ -195,8 +194,7 @@ def protect(
     check_apart(dataset, output)
     if others is not None:
         check_apart(others, output)
-    if not overwrite:
-        require_empty(output, replaceable=True)
+    check_output(output, overwrite)
     waiting: dict[str, Any] = {"attempts": attempts, "patience": patience}
     if push_to:
         from hf_unlearnable.hub.publish import check_login

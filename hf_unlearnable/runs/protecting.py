@@ -19,15 +19,17 @@ from hf_unlearnable.data.columns import columns_left, find_columns, without_colu
 from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.image_set import several_expected
 from hf_unlearnable.data.intake import Intake
+from hf_unlearnable.data.kinds import is_junk
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
 from hf_unlearnable.data.sources import ALL, Source, load_source, name_of
 from hf_unlearnable.errors import CheckpointError, DataError, DataWarning, OutputError, RecipeError, option, warn
-from hf_unlearnable.files import local_path, place_of, require_empty, resumable, work_folders
+from hf_unlearnable.files import entries, local_path, place_of, require_empty, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
 from hf_unlearnable.methods.labelling import AUTO, Labels, is_one_class
 from hf_unlearnable.progress import whole
+from hf_unlearnable.protection.layout import IMAGES, IMAGES_JPEG, PRIVATE, PUBLISH, REPORT
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.unchanged import UNCHANGED
@@ -180,8 +182,7 @@ def protect(
     for named in (name or (origin and origin.dataset), others if isinstance(others, (str, PathLike)) else None):
         if named:
             check_apart(named, target)
-    if not overwrite:
-        require_empty(target, replaceable=True)
+    check_output(target, overwrite)
     if name and origin is not None:
         raise RecipeError(f"got an origin for {name!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
@@ -332,6 +333,27 @@ def open_others(others: Dataset | str | PathLike[str] | None, split: str | None)
 
 def _name_of(dataset: Source | str | PathLike[str]) -> str:
     return dataset.name if isinstance(dataset, Source) else name_of(dataset)
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuse an output that holds something, unless that is an earlier run which is to be overwritten.
+
+    Whoever mistypes a folder would lose all that is in it.
+
+    Raises:
+        OutputError: it does, or nothing can be written there.
+    """
+    place = place_of(output)
+    if not overwrite or not place.is_dir():
+        return require_empty(output, replaceable=not place.exists() or place.is_dir())
+    held = [one.name for one in entries(place) if not is_junk(one.name)]
+    foreign = sorted(set(held) - {PUBLISH, PRIVATE, REPORT, IMAGES, IMAGES_JPEG})
+    if held and (foreign or not (place / PRIVATE).is_dir()):
+        raise OutputError(
+            f"got the output {str(output)!r}, which holds {(foreign or sorted(held))[0]!r}; expected nothing, or only "
+            f"what an earlier protect wrote, since all of it would be removed. Name another one, or move that away"
+        )
+    return None
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:

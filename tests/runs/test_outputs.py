@@ -171,6 +171,22 @@ def test_a_dangling_link_is_refused(photos, protection, tmp_path, below):
     assert (tmp_path / "out").is_symlink()
 
 
+@pytest.mark.parametrize("inside", ["thesis.txt", "private", "images/1.png", "notes.txt in a run"])
+def test_only_what_an_earlier_run_wrote_is_overwritten(photos, tmp_path, inside):
+    """A mistyped --output would remove a folder of somebody's."""
+    output, *_ = tmp_path / "mine", inside.endswith("run") and protect(photos, tmp_path / "mine", method=QUICK)
+    kept = output / inside.partition(" ")[0]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("all there is")
+    with pytest.raises(OutputError, match="expected nothing, or only what an earlier protect wrote"):
+        protect(photos, output, method=QUICK, overwrite=True)
+    with pytest.raises(OutputError, match="exists already"):
+        protect(photos, kept, method=QUICK, overwrite=True)
+    done = invoke("protect", photos, "--output", output, "--overwrite")
+    assert isinstance(done.exception, OutputError)
+    assert kept.read_text() == "all there is"
+
+
 def test_neither_may_lie_in_the_other(photos, tmp_path, monkeypatch):
     """Pictures of a report would count as photographs; and --overwrite would remove the originals."""
     monkeypatch.setattr(EM, "run", None)
