@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ from hf_unlearnable.errors import DataError, first_line, in_words, worded
 DEEPEST = 8  # bytes of a pixel at most: four channels of 16 bits
 
 CIRCLE = "a link to a folder that it lies in"
+SPECIAL = "a pipe, socket or device and no file"
 NO_TEXT = "a name that is not UTF-8: rename it"
 
 
@@ -46,7 +48,7 @@ class Tree(NamedTuple):
     Attributes:
         root: the folder, or the archive.
         entries: in the order of their paths; those of a tar in its own.
-        closed: what cannot be looked into, and why: folders, links in a circle, names that are no text.
+        closed: what cannot be looked into, and why: folders, links in a circle, names that are no text, pipes.
     """
 
     root: Path
@@ -56,7 +58,7 @@ class Tree(NamedTuple):
     @property
     def files(self) -> int:
         """How many files there are, with those whose names are no text and with links in a circle."""
-        return len(self.entries) + sum(why in (NO_TEXT, CIRCLE) for why in self.closed.values())
+        return len(self.entries) + sum(why in (NO_TEXT, CIRCLE, SPECIAL) for why in self.closed.values())
 
     @classmethod
     def of(cls, root: Path) -> Tree:
@@ -177,6 +179,9 @@ def _walk(root: Path, below: str, around: tuple[tuple[int, int], ...], closed: d
             if not _is_text(path, closed):
                 continue
             known = child.stat()
+            if not stat.S_ISREG(known.st_mode):  # who opens a pipe waits for ever
+                closed[path] = SPECIAL
+                continue
             yield Entry(path, known.st_size, known.st_mtime_ns)
         except OSError:
             yield Entry(path)  # a link to nowhere: found to be broken when it is read

@@ -71,6 +71,14 @@ def test_a_linked_class_folder_is_read_and_a_circle_is_told(tmp_path):
     assert [file.path for file in Contents.of(tmp_path / "photos").left_out] == ["dogs/all"]
 
 
+@pytest.mark.parametrize("name", ["2.png", "talk"])
+def test_a_pipe_is_told_and_never_waited_for(tmp_path, name):
+    fill(tmp_path, "cats/1.png", "dogs/3.png")
+    os.mkfifo(tmp_path / "cats" / name)
+    assert left(tmp_path) == {f"cats/{name}": "a pipe, socket or device and no file"}
+    assert Contents.of(tmp_path).files == 3
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_what_metadata_does_not_name_is_told(tmp_path, ending):
     fill(tmp_path, *(f"{number}.png" for number in range(6)))
