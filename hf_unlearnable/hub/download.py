@@ -217,11 +217,15 @@ def _load(
         # Not every one says that there is nothing: datasets raises it too for downloads that failed again and again.
         if isinstance(error, FileNotFoundError) and not is_transient(error):
             raise SourceError(
-                f"got {repo_id!r}, which is not on the Hub, or not for this token; check the name, and log in: "
-                f"hf auth login"
+                f"got {repo_id!r}{_of(revision)}, which is not on the Hub, or not for this token; check the name"
+                f"{' and the revision' if revision else ''}, and log in: hf auth login"
             ) from error
         again = "" if isinstance(error, ValueError) and status_of(error) is None else "; repeat the command"
         raise explain(error, f"pull {repo_id}", f"Nothing was written{again}") from error
+
+
+def _of(revision: str | None) -> str:
+    return f" with the revision {revision!r}" if revision else ""
 
 
 def _check_split(builder: DatasetBuilder, repo_id: str, split: str) -> None:

@@ -195,7 +195,7 @@ def test_a_folder_of_the_same_name_is_not_taken_for_the_hub(out, name, tmp_path,
         verify(out, name)
 
 
-@pytest.mark.parametrize("missing", ["repository", "config", "split"])
+@pytest.mark.parametrize("missing", ["repository", "config", "split", "revision"])
 def test_pulling_what_is_not_there(out, name, tmp_path, missing):
     if missing != "repository":
         push(out, name)
