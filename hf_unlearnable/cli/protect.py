@@ -187,7 +187,7 @@ def protect(
         seen = look_and_tell(
             replace(opened, dataset=left), budget=allowance, decode=True, labels=wanted, **files, **source
         )
-        tell_needed(seen.needed(**tolerated, drop_unlabelled=drop_unlabelled))
+        tell_needed(seen.needed(**tolerated, drop_unlabelled=drop_unlabelled), seen.lonely)
         return
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")

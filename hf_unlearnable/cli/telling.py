@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -129,9 +129,13 @@ def protect_and_tell(
     return True
 
 
-def tell_needed(needed: dict[str, int]) -> None:
-    """Say after a dry run what protect will ask for."""
+def tell_needed(needed: dict[str, int], lonely: Sequence[str]) -> None:
+    """Say after a dry run what protect will ask for, and which classes it will refuse."""
+    from hf_unlearnable.data.image_set import alone_told
+
     found(needed=needed)
+    if lonely:
+        typer.echo(f"As it is, protect will stop: got {alone_told(lonely)}.")
     if needed:
         what = ", ".join(f"{name} ({count:,})" for name, count in needed.items())
         typer.echo(f"As it is, protect will stop: mend what is named above, or leave it out on purpose: {what}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -229,11 +229,18 @@ def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool =
         raise DataError(f"got images of one class only ({names[present[0]]!r}); {several_expected()}")
     lonely = [names[index] for index in present if counts[index] == 1]
     if lonely:
-        raise DataError(
-            f"got classes with a single image: {', '.join(lonely[:5])}{', …' if len(lonely) > 5 else ''}; expected at "
-            f"least two of each, since features of one class are drawn together. Add images, merge these classes or "
-            f"filter them out"
-        )
+        raise DataError(f"got {alone_told(lonely)}")
+
+
+def alone_told(names: Sequence[str]) -> str:
+    """Classes with a single image, why these are refused, and what to do, after "got "."""
+    depth = f" (with {option('class_depth', 1)} the first folder is the class)"
+    nested = depth if any("/" in name for name in names) else ""
+    return (
+        f"classes with a single image: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}; expected at least two "
+        f"of each, since a change that no other image carries says nothing about its class. Add images, merge these "
+        f"classes{nested}, or leave them out"
+    )
 
 
 def several_expected() -> str:

@@ -144,6 +144,15 @@ class Inspection:
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes.names))
         return dict(zip(self.classes.names, counts.tolist(), strict=True))
 
+    def lonely(self) -> tuple[str, ...]:
+        """Classes of several of which a single image can be read."""
+        if self.classes is None:
+            return ()
+        labels = self.labels[self.whole]
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.classes.names))
+        alone = np.flatnonzero(counts == 1) if np.count_nonzero(counts) > 1 else ()
+        return tuple(self.classes.names[number] for number in alone)
+
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
         """Groups of rows with the same pixels in several classes, as their files are called; after ``decode``."""
         rows = self.whole

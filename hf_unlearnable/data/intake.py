@@ -15,6 +15,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.disk_space import DiskSpace, expected_space
 from hf_unlearnable.data.folders import LeftOut
+from hf_unlearnable.data.image_set import alone_told
 from hf_unlearnable.data.inspection import Broken, Inspection, named
 from hf_unlearnable.data.reading import UNREADABLE
 from hf_unlearnable.data.sources import Source
@@ -38,6 +39,7 @@ class Intake:
         modes: how many of each mode, as Pillow calls them.
         conversions: how many will be released in another mode, by what changes.
         classes: how many images each class has.
+        lonely: classes of several of which a single image can be read.
         unlabelled: rows without a class.
         other_splits: rows of the splits that are not protected with this one.
         other_images: further columns that hold images, which stay as they are.
@@ -63,6 +65,7 @@ class Intake:
     unlabelled: int
     other_splits: dict[str, int]
     other_images: tuple[str, ...]
+    lonely: tuple[str, ...] = ()
     files: int | None = None
     left_out: tuple[LeftOut, ...] = ()
     broken: tuple[Broken, ...] = ()
@@ -126,6 +129,7 @@ class Intake:
             modes=looking.modes,
             conversions=looking.conversions,
             classes=looking.count_classes(),
+            lonely=looking.lonely(),
             unlabelled=int((looking.labels < 0).sum()) if columns.label else 0,
             other_splits={name: count for name, count in opened.splits.items() if name not in opened.split.split("+")},
             other_images=tuple(
@@ -144,7 +148,7 @@ class Intake:
         )
 
     def check(self, *, leave_out: bool = False, skip_unreadable: bool = False) -> None:
-        """Refuse what would be lost in silence, and what there is no room for.
+        """Refuse what would be lost in silence, what no method protects, and what there is no room for.
 
         Args:
             leave_out: files that may be images, and are not protected, are left out on purpose.
@@ -160,6 +164,8 @@ class Intake:
             lost.append(not_protected(pictures, self.source))
         if self.broken and not skip_unreadable:
             lost.append(named(self.broken, self.images))
+        if self.lonely:
+            lost.append(alone_told(self.lonely))
         if lost:
             raise DataError("got " + "\nand ".join(lost))
         if len(self.broken) == self.images:
@@ -199,6 +205,7 @@ class Intake:
             "modes": dict(self.modes),
             "conversions": dict(self.conversions),
             "classes": self.classes,
+            "lonely": list(self.lonely),
             "unlabelled": self.unlabelled,
             "other_splits": self.other_splits,
             "other_images": list(self.other_images),

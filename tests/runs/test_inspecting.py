@@ -61,6 +61,21 @@ def test_broken_images_are_refused_or_left_out_and_the_others_found_again(photos
     assert np.abs(pixels_of(run.dataset).astype(int) - pixels_of(run.folder.originals())).max() <= 8
 
 
+def test_a_class_of_one_image_is_told_with_the_rest_before_the_work_and_by_a_dry_run(photos, tmp_path):
+    alone = photos / "class 3" / "deeper"
+    alone.mkdir(parents=True)
+    for name, content in (("one.png", (photos / "class 0" / "deeper" / "00.png").read_bytes()), ("broken.png", b"")):
+        (alone / name).write_bytes(content)  # what is left of the class once the broken one is left out
+    with pytest.raises(DataError, match=r"1 of 26 images that cannot be read(?s:.*)single image: class 3/deeper;"):
+        protect(photos, tmp_path / "out", method=QUICK, progress=False)
+    dry = command("protect", photos, "--dry-run")
+    assert "protect will stop: got classes with a single image: class 3/deeper;" in " ".join(dry.output.split())
+    assert "with --class-depth 1 the first folder is the class" in " ".join(dry.output.split())
+    assert "--skip-unreadable (1)" in dry.output
+    for options in ({"labels": "none"}, {"class_depth": 0}):
+        assert intake(photos, **options).lonely == ()
+
+
 def test_a_class_depth_is_kept_for_everything_after(photos, tmp_path):
     (photos / "class 0" / "16.png").write_bytes((photos / "class 0" / "deeper" / "00.png").read_bytes())
     with pytest.raises(DataError, match="single image: class 0;"):
