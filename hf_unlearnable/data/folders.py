@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, Features, NamedSplit
 from datasets import Image as ImageFeature
 
+from hf_unlearnable.data.columns import LABEL_NAMES
 from hf_unlearnable.data.kinds import METADATA, Kind, is_junk, register_heif, why_left_out
 from hf_unlearnable.data.metadata import Table, read_metadata, read_sidecars
 from hf_unlearnable.data.trees import Entry, Reader, Tree, is_archive
@@ -206,8 +207,14 @@ class _Sorting:
     def _by_table(self, table: Table) -> dict[str, Rows]:
         """The rows of a table, in the splits that their images' folders are."""
         paths = [files[0][1].path if files else "" for files in table.files]
-        split_of = self._splits([path for path in paths if path], flat=True)[1]
+        below, split_of = self._splits([path for path in paths if path], flat=True)
         self.notes.append(f"Columns and labels are from {table.said_by}.")
+        folders = {posixpath.dirname(below(path)) for path in paths if path} - {""}
+        if len(folders) > 1 and not set(LABEL_NAMES) & set(table.features):
+            self.notes.append(
+                f"The images lie in {number_of(len(folders), 'folder')} ({_some(sorted(folders))}), which are no "
+                f"classes beside {table.said_by}, and it has no labels either: for classes, give it a column 'label'."
+            )
         numbers: dict[str, list[int]] = {}
         for number, path in enumerate(paths):
             numbers.setdefault(split_of(path), []).append(number)

@@ -107,6 +107,14 @@ def test_metadata_in_split_folders_and_for_them(tmp_path):
         assert load_source(str(tmp_path / place), "test")["label"] == ["a", "b"]
 
 
+@pytest.mark.parametrize(("column", "told"), [("text", True), ("label", False)])
+def test_folders_that_are_no_classes_beside_captions_are_told(tmp_path, column, told):
+    fill(tmp_path, "a/1.png", "a/2.png", "b/1.png")
+    (tmp_path / "metadata.csv").write_text(f"file_name,{column}\na/1.png,x\na/2.png,x\nb/1.png,y\n")
+    said = "The images lie in 2 folders (a, b), which are no classes beside metadata.csv"
+    assert any(note.startswith(said) for note in open_source(str(tmp_path)).contents.notes) is told
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
