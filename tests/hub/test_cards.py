@@ -77,6 +77,11 @@ def test_a_card_tells_of_an_adaptive_budget_and_of_the_colour_difference():
     assert "mean colour difference\n0.59 (CIEDE2000" in card
 
 
+def test_a_method_without_settings_has_no_empty_row():
+    plain = dataclasses.replace(facts().protection, method={"name": "texture", "seed": 0})
+    assert "| recipe | without settings |" in dataset_card(facts(protection=plain))
+
+
 @pytest.mark.parametrize("file", CARDS)
 def test_cards_are_those_in_the_repository(file):
     rendered = CARDS[file]()
