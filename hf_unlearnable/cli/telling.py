@@ -52,6 +52,7 @@ def protect_and_tell(
         Whether this process is the main one.
     """
     from hf_unlearnable.data.columns import columns_left
+    from hf_unlearnable.methods import Method
     from hf_unlearnable.protection.privacy import check_columns
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
@@ -84,7 +85,8 @@ def protect_and_tell(
             decode=True if options.get("skip_unreadable") else None,
             **{name: options[name] for name in LOOKED_AT if name in options},
         )
-        seen.check(leave_out=options.get("leave_out", False), skip_unreadable=options.get("skip_unreadable", False))
+        told = {name: options.get(name, False) for name in ("leave_out", "skip_unreadable")}
+        seen.check(**told, by_class=isinstance(method, Method))
         options["intake"] = seen
         opened = replace(opened, contents=None)  # the names of a million files, which were looked at
         left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)

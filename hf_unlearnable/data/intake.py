@@ -147,12 +147,13 @@ class Intake:
             image_format=image_format,
         )
 
-    def check(self, *, leave_out: bool = False, skip_unreadable: bool = False) -> None:
+    def check(self, *, leave_out: bool = False, skip_unreadable: bool = False, by_class: bool = True) -> None:
         """Refuse what would be lost in silence, what no method protects, and what there is no room for.
 
         Args:
             leave_out: files that may be images, and are not protected, are left out on purpose.
             skip_unreadable: so are images that cannot be read.
+            by_class: a method is going to treat each class alike; noise of another tool, or one owner's, is not.
 
         Raises:
             DataError: naming all of them, by reason.
@@ -164,7 +165,7 @@ class Intake:
             lost.append(not_protected(pictures, self.source))
         if self.broken and not skip_unreadable:
             lost.append(named(self.broken, self.images))
-        if self.lonely:
+        if self.lonely and by_class:
             lost.append(alone_told(self.lonely))
         if lost:
             raise DataError("got " + "\nand ".join(lost))

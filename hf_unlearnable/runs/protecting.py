@@ -207,7 +207,11 @@ def protect(
         opened,
         by_label,
         accelerator,
-        allowed={"leave_out": leave_out, "skip_unreadable": skip_unreadable},
+        allowed={
+            "leave_out": leave_out,
+            "skip_unreadable": skip_unreadable,
+            "by_class": bool(by_label.label) and isinstance(recipe, Method),
+        },
         intake=intake,
         image_files=image_files,
         source=name,

@@ -260,6 +260,24 @@ def test_a_run_is_like_any_other_and_says_that_it_was_made_elsewhere(tmp_path, h
     assert np.array_equal(pixels_of(RunFolder.open(tmp_path / "again").dataset), EXPECTED)
 
 
+def test_noise_takes_classes_of_one_image_as_no_method_does(tmp_path):
+    few = make_dataset(4, channels=3)
+    run = import_noise(LEVELS[:4], few, tmp_path / "out", budget=8, progress=False)
+    assert run.intake.lonely == ("class 1", "class 2")
+    np.save(tmp_path / "noise.npy", LEVELS[:4])
+    few.save_to_disk(tmp_path / "few")
+    words = [
+        "import",
+        tmp_path / "noise.npy",
+        tmp_path / "few",
+        "--budget",
+        "8/255",
+        "--output",
+        tmp_path / "from-shell",
+    ]
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+
+
 def test_the_command_asks_in_its_own_words(tmp_path):
     DATA.save_to_disk(tmp_path / "clean")
     np.save(tmp_path / "noise.npy", np.full((12, 12, 12, 3), 0.9))
