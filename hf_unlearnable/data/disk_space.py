@@ -26,6 +26,8 @@ from hf_unlearnable.files import home_of, place_of, work_folders
 SAMPLE = 8  # images
 CROP = 512  # pixels a side of what is encoded of each
 
+FULL = {errno.ENOSPC: "a full disk", errno.EDQUOT: "a quota that is used up"}
+
 
 @dataclass(frozen=True)
 class DiskSpace:
@@ -147,18 +149,24 @@ def full_disk_told(output: Path) -> Iterator[None]:
     """Say of a disk that turns out full while an output is made which one it may be, and what to do.
 
     Raises:
-        OutputError: there is no room left.
+        OutputError: there is no room left, on the disk or of a quota, or a file may not be so large.
     """
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.EFBIG:
+            raise OutputError(
+                f"got a file that would be larger than the system allows while the output {str(output)!r} was made; "
+                f"expected a disk and a shell without such a limit (FAT has one of 4 GB, ulimit -f tells the shell's). "
+                f"Name an output on another disk, or lift the limit"
+            ) from error
+        if error.errno not in FULL:
             raise
         places = (home_of(place_of(output)), Path(datasets.config.HF_DATASETS_CACHE), Path(tempfile.gettempdir()))
         there = {str(one): in_words(shutil.disk_usage(one).free) for one in places if one.exists()}
         room = ", ".join(f"{free} in {one}" for one, free in there.items())
         raise OutputError(
-            f"got a full disk while the output {str(output)!r} was made; expected room where it and what is cached on "
-            f"the way are written. Now there are free: {room}. Make room where there is little, or name an output on "
-            f"another disk"
+            f"got {FULL[error.errno]} while the output {str(output)!r} was made; expected room where it and what is "
+            f"cached on the way are written. Now there are free: {room}. Make room where there is little, or name an "
+            f"output on another disk"
         ) from error

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 import zipfile
 from types import SimpleNamespace
 
@@ -259,19 +263,41 @@ def test_a_disk_without_room_is_told_before_the_work(photos, tmp_path, monkeypat
     assert f"Only 1.0 kB are free on the disk of {str(tmp_path / 'out')!r}." in said
 
 
-@pytest.mark.parametrize("begin", [protect, protect_like])
-def test_a_disk_that_turns_out_full_is_told_with_the_places_that_are_written_to(begin, photos, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("begin", "error", "told"),
+    [
+        (protect, errno.ENOSPC, "a full disk"),
+        (protect_like, errno.ENOSPC, "a full disk"),
+        (protect, errno.EDQUOT, "a quota that is used up"),
+    ],
+    ids=["full", "full-later", "quota"],
+)
+def test_a_disk_that_turns_out_full_is_told_with_the_places_that_are_written_to(
+    begin, error, told, photos, tmp_path, monkeypatch
+):
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(error, "No space left on device")
 
     run = protect(photos, tmp_path / "run", method="texture", labels="none", progress=False)
     monkeypatch.setattr("hf_unlearnable.runs.protecting.release", full)
     monkeypatch.setattr("hf_unlearnable.runs.later.encode", full)
     arguments = (run, photos) if begin is protect_like else (photos,)
     options = {} if begin is protect_like else {"method": "texture", "progress": False}
-    with pytest.raises(OutputError, match=r"full disk while the output .*out.* free: .* in .*Make room") as raised:
+    with pytest.raises(OutputError, match=rf"{told} while the output .*out.* free: .* in .*Make room") as raised:
         begin(*arguments, tmp_path / "out", **options)
     assert f" in {tmp_path}" in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_limit_of_the_size_of_files_is_told(photos, tmp_path):
+    """Of a real process: numpy and pyarrow raise what the system says in ways of their own."""
+    words = ["protect", str(photos), "--method", "texture", "--output", str(tmp_path / "out")]
+    limited = f"ulimit -f 4; exec {shlex.join([sys.executable, '-m', 'hf_unlearnable', *words])}"
+    home = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(["bash", "-c", limited], env=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "larger than the system allows" in " ".join(done.stderr.split()), done.stderr
+    assert "ulimit -f" in " ".join(done.stderr.split())
     assert not (tmp_path / "out").exists()
 
 
