@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_unlearnable.defences.base import Defence
+from hf_unlearnable.errors import RecipeError
+from hf_unlearnable.models.built_in import MODELS
 from hf_unlearnable.models.public_names import UNNAMED, public_name
 from hf_unlearnable.models.surrogate import Surrogate
 
@@ -33,6 +35,18 @@ class PretrainedStart(Defence, name="pretrained"):
     """
 
     model: str
+
+    def require(self) -> None:
+        """See that the model is a published one: the names of this package and of plugins build untrained weights.
+
+        Raises:
+            RecipeError: it is not.
+        """
+        if self.model in MODELS:
+            raise RecipeError(
+                f"got the defence {self}, but {self.model!r} has no trained weights to start from: it is built anew; "
+                f"expected the folder or Hub id (OWNER/NAME) of an image classifier that was trained"
+            )
 
     def public_name(self) -> str:
         """With a model that anyone may know, else with the word that there is one."""

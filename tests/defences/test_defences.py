@@ -119,6 +119,13 @@ def test_in_public_a_defence_has_no_path(purify, tmp_path):
     assert public_defence("pretrained:small-vgg") == "pretrained:small-vgg"
 
 
+@pytest.mark.parametrize("text", ["pretrained:small-resnet", "probe:mlp"])
+def test_a_model_that_nobody_trained_is_none_to_start_from(text):
+    """Its weights are drawn: a figure of "a published model" would be that of noise."""
+    with pytest.raises(RecipeError, match=r"no trained weights to start from.*expected the folder or Hub id"):
+        Defence.parse(text).require()
+
+
 @pytest.mark.parametrize(
     ("text", "public"),
     [
