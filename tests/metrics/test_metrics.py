@@ -390,3 +390,25 @@ def test_one_image_is_no_list_of_images():
             load_metric("imperceptibility").compute(predictions=one, references=one)
     results = load_metric("imperceptibility").compute(predictions=image[None], references=[image])
     assert results["unchanged"] == 1
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((8, 8, 3)), np.zeros((8, 8, 3), bool), np.full((8, 8, 3), 300, np.int16), np.zeros((3, 8, 8), np.uint8)],
+    ids=["floats", "bool", "more than 8 bits", "channels first"],
+)
+def test_an_array_that_is_no_image_is_told_in_a_sentence(array):
+    for given in ([array], array[None]):
+        with pytest.raises(DataError, match=r"as predictions\[0\]; expected a Pillow image, or uint8 \(H, W\)") as told:
+            load_metric("imperceptibility").compute(predictions=given, references=given)
+        assert len(str(told.value)) < 300  # and not all of its numbers
+
+
+def test_names_of_classes_are_no_classes():
+    with pytest.raises(DataError, match=r"got predictions with .*'cat'.*expected the numbers of classes"):
+        load_metric("learnability").compute(predictions=["cat", "dog"], references=["cat", "cat"])
+
+
+def test_a_sigma_that_is_too_small_is_what_is_wrong():
+    with pytest.raises(DataError, match=r"got sigma=1e-300"):
+        load_metric("bayes_error").compute(features=[[0.0], [1.0], [3.0], [4.0]], labels=[0, 0, 1, 1], sigma=1e-300)

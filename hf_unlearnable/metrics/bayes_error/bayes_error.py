@@ -108,11 +108,17 @@ class BayesError(OfClasses, evaluate.Metric):
             reference = (voters, _numbers("reference_labels", reference_labels, len(voters)))
             own = None if self_index is None else _numbers("self_index", self_index, len(rows), -1, len(voters) - 1)
         options: dict[str, Any] = {"kernel": kernel, "reference": reference, "self_index": own}
+        chosen = sigma is None
         if sigma is None:
             sigma = bandwidth(rows, classes, **options)
         value = (
             bayes_error(rows, classes, sigma=sigma, objective=objective, **options) if sigma < math.inf else math.nan
         )
+        if not math.isfinite(value) and not chosen:
+            raise DataError(
+                f"got {option('sigma', sigma)}, by which the distances of these features leave the numbers of 32 bits; "
+                f"expected another one. Left out, it is chosen"
+            )
         if not math.isfinite(value):
             raise DataError(
                 f"got features of up to {float(rows.abs().max()):.3g}, whose distances leave the numbers of 32 bits; "
