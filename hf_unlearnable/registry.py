@@ -203,7 +203,9 @@ class Recipes(Registry[type[T]]):
         first = next(iter(fields), "")
         if not rest:
             given = []
-        elif self.lone and ("=" not in rest or rest.partition("=")[0] not in fields):
+        elif self.lone and (
+            "=" not in rest or (rest.partition("=")[0] not in fields and str in _options(hints.get(first)))
+        ):
             given = [(first, rest)]  # whatever it holds: a path may have commas and equals signs
         else:
             given = [(part.partition("=")[0], part.partition("=")[2]) for part in rest.split(",")]

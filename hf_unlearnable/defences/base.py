@@ -134,6 +134,11 @@ class Defence(ABC):
                 keep_in_memory=True,
             )
         changed = self.corrected(self.prepare(ImageSet.read(dataset, columns), seed=seed), seed=seed).pixels
+        if len(changed) != len(dataset):
+            raise RecipeError(
+                f"got the defence {self}, which makes {len(changed)} images of {len(dataset)}; expected one for each "
+                f"row, which alone can be looked at in its place. A training takes it as it is"
+            )
 
         def one(label: Any, index: int) -> dict[str, Any]:
             return {columns.image: to_image(changed[index])}
@@ -162,7 +167,10 @@ class Defence(ABC):
         colour, _ = split_alpha(pixels)
         result = to_array(self.image(to_image(colour)))
         if result.shape != colour.shape:
-            raise DataError(f"the defence {self} turned an image of {colour.shape} into {result.shape}")
+            raise DataError(
+                f"the defence {self} turned an image of {colour.shape} into {result.shape}; expected image to return "
+                f"the same size and mode"
+            )
         return result
 
     def prepare(self, images: ImageSet, *, seed: int = 0) -> ImageSet:

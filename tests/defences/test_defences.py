@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from helpers.datasets import batch, generator
+from helpers.datasets import batch, generator, make_dataset
 
-from hf_unlearnable import Defence, RecipeError, Surrogate, Training, available_defences
+from hf_unlearnable import DataError, Defence, RecipeError, Surrogate, Training, available_defences
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.defences import (
     JPEG,
@@ -173,7 +173,9 @@ def test_text_means_what_it_says(text, defence, written):
     [
         ("jpg", r"'jpg'; expected one of adversarial, .*ueraser-max"),
         ("jpeg:high", "expected 'high' to be of type int"),
-        ("jpeg:bits=2,quality=3", "type int"),
+        ("jpeg:bits=2,quality=3", "settings among quality"),
+        ("jpeg:qualty=3", "'jpeg:qualty=3'; expected for jpeg settings among quality"),
+        ("none:a=1", "no settings"),
         ("jpeg:quality=3,bits=2", "settings among quality"),
         ("none:1", "no settings"),
         ("pretrained", "needs pretrained:MODEL"),
@@ -348,3 +350,25 @@ def test_a_hook_whose_result_would_give_a_wrong_figure_is_told_with_its_defence(
     colour = replace(colour, pixels=colour.pixels.copy())
     with pytest.raises(RecipeError, match=f"the defence odd: .*{message}"):
         list(run(colour, defence))
+
+
+def test_what_a_defence_of_others_makes_is_told_with_what_is_expected():
+    try:
+
+        @dataclass(frozen=True, kw_only=True)
+        class Shrunk(Defence, name="shrunk"):
+            def image(self, image):
+                return image.resize((4, 4))
+
+        @dataclass(frozen=True, kw_only=True)
+        class Halved(Defence, name="halved"):
+            def prepare(self, images, *, seed=0):
+                return images.select(np.arange(len(images) // 2))
+
+        with pytest.raises(DataError, match=r"into \(1, 4, 4\); expected image to return the same size and mode"):
+            Shrunk().apply(make_dataset(8))
+        with pytest.raises(RecipeError, match="halved, which makes 4 images of 8; expected one for each row"):
+            Halved().apply(make_dataset(8))
+    finally:
+        for name in ("shrunk", "halved"):
+            _defences.remove(name)
