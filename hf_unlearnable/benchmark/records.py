@@ -203,6 +203,6 @@ def require_config(folder: Path, text: str) -> None:
         )
     if file.exists() and text and file.read_text(encoding="utf-8") != text:
         raise OutputError(
-            f"got {str(folder)!r}, the run of another configuration (see {CONFIG} in it); name another output, or "
-            f"remove that file if cells of both are to stand together"
+            f"got {str(folder)!r}, the run of another configuration (see {CONFIG} in it); name another output. Where "
+            f"yours only adds to it, remove that file: what is finished is kept, and both stand together"
         )

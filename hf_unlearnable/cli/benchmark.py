@@ -51,7 +51,7 @@ def benchmark(
     if output is None and not dry_run:
         raise RecipeError("got no --output; expected the folder to keep the cells in, or --dry-run")
     folder = output or Path(f".{Path(name).stem}-dry-run")
-    if not dry_run:
+    if output is not None:  # a look tells, too, that the folder is another comparison's
         require_config(folder.absolute(), text)
     if worker == 0:
         work = Work.plan(chosen, folder.absolute())

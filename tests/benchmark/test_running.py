@@ -17,6 +17,7 @@ from helpers.comparisons import work, write_comparison
 from helpers.datasets import ROOT
 from helpers.forked import start
 from helpers.permissions import is_private, modes
+from typer.testing import CliRunner
 
 from hf_unlearnable import EM, Budget, DataError, OutputError, RecipeError, Texture
 from hf_unlearnable.benchmark import Config, run, write_pages
@@ -25,6 +26,7 @@ from hf_unlearnable.benchmark.estimate import estimate
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
 from hf_unlearnable.benchmark.rows import tables_of
 from hf_unlearnable.benchmark.running import Work
+from hf_unlearnable.cli import app
 from hf_unlearnable.defences import Grayscale
 from hf_unlearnable.errors import UnlearnableError
 
@@ -300,6 +302,11 @@ def test_another_comparison_does_not_get_the_same_folder(runs):
     text = write_comparison(runs)
     with pytest.raises(OutputError, match=r"the run of another configuration \(see config.yaml"):
         run(Config.parse(text), runs / "one", text=text + "# another\n", progress=False)
+    (runs / "another.yaml").write_text(text + "# another\n")
+    look = CliRunner().invoke(
+        app, ["benchmark", str(runs / "another.yaml"), "--dry-run", "--output", str(runs / "one")]
+    )
+    assert "remove that file: what is finished is kept" in str(look.exception)  # as from the command itself
 
 
 @pytest.mark.slow

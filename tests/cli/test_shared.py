@@ -186,6 +186,7 @@ PYTHON_ONLY = {
     "information/mutual_information.py": {"bins="},
     "methods/base.py": {"no surrogate"},
     "metrics/imperceptibility/imperceptibility.py": {"lpips="},
+    "metrics/inputs.py": {"expected a Pillow image"},
     "metrics/lpips.py": {"LPIPS needs"},  # a command for the shell
     "models/surrogate.py": {"no linear layer"},
     "protection/lookup.py": {"protection.protect(image, label)"},
