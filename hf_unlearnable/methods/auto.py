@@ -146,6 +146,11 @@ class Auto(Method, name="auto"):
             lines.append(f"  {name}{' (chosen)' if name == about['chosen'] else ''}: {told}")
         return "\n".join(filter(None, [*lines, get_method(about["chosen"]).describe(findings)]))
 
+    @classmethod
+    def doubt(cls, findings: Mapping[str, Any]) -> str:
+        """That of the method which was kept."""
+        return " ".join(filter(None, (get_method(name).doubt(findings) for name in cls.chosen(findings))))
+
 
 def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
     for part in chunks(len(target), target.shape[1:]):

@@ -120,6 +120,15 @@ class Method(ABC):
         """
         return ""
 
+    @classmethod
+    def doubt(cls, findings: Mapping[str, Any]) -> str:
+        """What speaks against the result, so that ``fit`` warns of it; nothing if this is not overridden.
+
+        Args:
+            findings: what ``run`` left in ``Task.findings``.
+        """
+        return ""
+
     def parts(self) -> Mapping[str, float]:
         """The names of the progress bars of ``run``, in order, and about how long each takes, in epochs of training.
 
@@ -246,6 +255,7 @@ class Method(ABC):
                 warn(f"{len(left_out)} rows without a label are left out", DataWarning)
         return Fitting(
             run=self.run,
+            doubt=self.doubt,
             recipe={"name": self.name, **self.recipe()},
             seed=self.seed,
             dataset=dataset,

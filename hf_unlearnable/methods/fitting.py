@@ -7,7 +7,7 @@ import hashlib
 import operator
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,6 +50,7 @@ class Fitting:
 
     Attributes:
         run: the method's.
+        doubt: the method's.
         one_class: its own.
         recipe: its name and fields.
         seed: one of them.
@@ -60,6 +61,7 @@ class Fitting:
     """
 
     run: Callable[[Task], None]
+    doubt: Callable[[Mapping[str, Any]], str]
     one_class: bool
     recipe: dict[str, Any]
     seed: int
@@ -127,6 +129,8 @@ class Fitting:
                 if self.duplicates == "share":
                     share_copies(levels, originals)
                 description = replace(description, verification=self._verify(levels, survey))
+                if doubt := self.doubt(findings):
+                    self._warn(doubt)
                 folder = self._outcome.write(levels, originals, description, patterns, scratch, kept)
             folder = broadcast(self.accelerator, folder)
             assert folder is not None

@@ -94,6 +94,16 @@ class Alternating(AlternatingRecipe):
         told = (of(findings) for of in (cls._of_guides, cls._of_variants, cls._of_channels, cls._of_surrogates))
         return " ".join(filter(None, told))
 
+    @classmethod
+    def doubt(cls, findings: Mapping[str, Any]) -> str:
+        """Patterns that were to be fitted until they are learned, and are not, or that are mostly colour.
+
+        Who sets the passes has as many, and ``describe`` says what came of it.
+        """
+        if (surrogates := findings.get("surrogates")) is None or surrogates["epochs_to_try"] is None:
+            return ""
+        return " ".join(filter(None, (cls._of_channels(findings), cls._of_surrogates(findings))))
+
     @staticmethod
     def _of_variants(findings: Mapping[str, Any]) -> str:
         variants = findings.get("variants")
