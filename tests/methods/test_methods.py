@@ -19,6 +19,7 @@ from hf_unlearnable import (
     BEO,
     EM,
     MIUE,
+    Auto,
     Budget,
     DataError,
     DataWarning,
@@ -449,6 +450,7 @@ def test_images_that_stay_as_they_are_are_told(small):
         EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:The models that the change", "ignore:The change is mostly")
 @pytest.mark.parametrize(
     ("coloured", "expected"), [(0, 1), (1, 2), (3, 3)], ids=["none", "the first start", "all starts"]
 )
@@ -477,6 +479,9 @@ def test_a_change_that_is_mostly_colour_is_told():
     found = {"channels": {"common": 0.13, "expected": 0.25}}
     assert "13% of its energy is in what red, green and blue share, and at least 25% should be" in EM.describe(found)
     assert EM.describe({"channels": {"common": 0.3, "expected": 0.25}}) == ""
+    learned = {"surrogates": {"accuracy": 1.0, "epochs_to_try": 9}}
+    assert "mostly one of colour" in Auto.doubt({**found, **learned, "auto": {"chosen": "mi-ue"}})
+    assert Auto.doubt({**found, **learned, "auto": {"chosen": "texture"}}) == ""
 
 
 def test_a_change_that_its_own_models_have_not_learned_is_told(monkeypatch):
@@ -487,7 +492,8 @@ def test_a_change_that_its_own_models_have_not_learned_is_told(monkeypatch):
     guided = {**found, "guides": {"accuracy": 0.8, "expected": 0.67, "used": True}}
     assert "change is fitted" not in describe_findings("mi-ue", guided)
     monkeypatch.setattr(shared_schedule, "MOST_STEPS", 3)
-    found = quick(EM, epochs=None).fit(make_dataset(60), progress=False).about["findings"]
+    with pytest.warns(DataWarning, match="have not learned it to its end.* More passes protect better: epochs="):
+        found = quick(EM, epochs=None).fit(make_dataset(60), progress=False).about["findings"]
     assert f"More passes protect better: epochs={2 * found['settings']['epochs']}." in describe_findings("em", found)
 
 
@@ -507,6 +513,7 @@ def test_guides_who_know_little_are_left_out():
     assert "guides" not in unguided.about["findings"]
 
 
+@pytest.mark.filterwarnings("ignore:The models that the change")
 def test_patterns_are_fitted_until_they_are_learned(monkeypatch):
     """And no longer; or as many steps are made as there may be."""
     data, fitted = make_dataset(60, channels=3, side=16), {}
@@ -531,6 +538,7 @@ def spied_patterns(monkeypatch):
     return seen
 
 
+@pytest.mark.filterwarnings("ignore:The models that the change")
 @pytest.mark.parametrize(("classes", "levels", "passes"), [(10, {0}, 10), (12, {-4, 4}, 13)])
 def test_patterns_of_many_classes_begin_apart_and_have_more_steps(classes, levels, passes, monkeypatch):
     """Else all begin at nothing; squares of the grain, half as strong as the budget lets them be."""
