@@ -86,7 +86,7 @@ def protect_and_tell(
             **{name: options[name] for name in LOOKED_AT if name in options},
         )
         told = {name: options.get(name, False) for name in ("leave_out", "skip_unreadable")}
-        seen.check(**told, by_class=isinstance(method, Method))
+        seen.check(**told, by_class=isinstance(method, Method) and not options.get("hold_out"))
         options["intake"] = seen
         opened = replace(opened, contents=None)  # the names of a million files, which were looked at
         left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)

@@ -153,7 +153,8 @@ class Intake:
         Args:
             leave_out: files that may be images, and are not protected, are left out on purpose.
             skip_unreadable: so are images that cannot be read.
-            by_class: a method is going to treat each class alike; noise of another tool, or one owner's, is not.
+            by_class: what is done needs two images of each class: a method, and not noise of another tool. Where images
+                are held out, three are needed, and that is said there.
 
         Raises:
             DataError: naming all of them, by reason.

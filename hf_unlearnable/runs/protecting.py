@@ -210,7 +210,7 @@ def protect(
         allowed={
             "leave_out": leave_out,
             "skip_unreadable": skip_unreadable,
-            "by_class": bool(by_label.label) and isinstance(recipe, Method),
+            "by_class": bool(by_label.label) and isinstance(recipe, Method) and hold_out is None,  # which wants three
         },
         intake=intake,
         image_files=image_files,

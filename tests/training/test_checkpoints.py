@@ -78,6 +78,7 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
     assert again.digest == undisturbed.digest  # what was found out about it too
 
 
+@pytest.mark.filterwarnings("ignore:The models that the change", "ignore:The change is mostly")
 @pytest.mark.parametrize("common", [0.0, 2.0], ids=["from one start", "from three"])
 def test_a_fit_until_it_is_learned_goes_on_to_the_same_bytes(tmp_path, monkeypatch, common):
     """Wherever in the windows of its losses it was killed, and after it had learned."""
