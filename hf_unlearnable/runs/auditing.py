@@ -84,7 +84,9 @@ def audit(
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     audited = Audit(name=subject.name, images=subject.images, findings=tuple(findings))
     if subject.run is not None:
-        atomic_write(subject.run.audit_file, json.dumps(audited.as_dict(), indent=2) + "\n", private=True)
+        atomic_write(
+            subject.run.audit_file, json.dumps(audited.as_dict(), indent=2, allow_nan=False) + "\n", private=True
+        )
     return audited
 
 
@@ -149,8 +151,7 @@ def _copies(subject: Subject, others: Mapping[str, Dataset], progress: bool) -> 
     beside = [pair for pair in pairs if len(_clean_of(subject, pair)) == 1 and pair.distance <= radius]
     twice = [pair for pair in pairs if not _clean_of(subject, pair) and pair.distance > 0]
     same = sum(not _clean_of(subject, pair) and pair.distance == 0 for pair in pairs)
-    known, left = _of_one_original(subject, twice)
-    maybe = len(twice) - len(known) if subject.originals is None or others else 0
+    known, left, maybe = _of_one_original(subject, twice)
     evidence = {
         "clean_beside_protected": len(beside),
         "protected_in_two_ways": len(known),
@@ -168,6 +169,7 @@ def _copies(subject: Subject, others: Mapping[str, Dataset], progress: bool) -> 
             evidence=evidence,
         )
     if known:
+        assert left is not None  # both copies were changed, or they would be equal
         return Finding(
             check="copies",
             severity="leak",
@@ -195,15 +197,22 @@ def _clean_of(subject: Subject, pair: NearCopy) -> list[Place]:
     return [place for place in (pair.first, pair.second) if place.part in subject.clean]
 
 
-def _of_one_original(subject: Subject, pairs: list[NearCopy]) -> tuple[list[NearCopy], float]:
-    """The pairs whose originals are equal, and the share of the change's energy that their means take out."""
+def _of_one_original(subject: Subject, pairs: list[NearCopy]) -> tuple[list[NearCopy], float | None, int]:
+    """Which pairs are one original that was protected in two ways.
+
+    Returns:
+        These pairs; the share of the change's energy that their means take out, None where there are none; and of how
+        many pairs nobody can tell, since the originals of both are not known.
+    """
+    protected = subject.protected
+    starts = dict(zip(protected, np.cumsum([0, *map(len, protected.values())]), strict=False))
     if subject.originals is None:
-        return [], math.nan
-    starts = dict(zip(subject.protected, np.cumsum([0, *map(len, subject.protected.values())]), strict=False))
-    released = subject.run.dataset if subject.run is not None else None
-    found, before, after = [], 0.0, 0.0
+        return [], None, len(pairs)
+    released = concatenate_datasets([*protected.values()])
+    found, unknown, before, after = [], 0, 0.0, 0.0
     for pair in pairs:
-        if released is None or not {pair.first.part, pair.second.part} <= set(starts):
+        if not {pair.first.part, pair.second.part} <= set(starts):
+            unknown += 1
             continue
         numbers = np.array([starts[place.part] + place.row for place in (pair.first, pair.second)])
         one, other = (row.pixels.astype(np.float64) for row in rows(subject.originals, subject.columns, numbers))
@@ -212,7 +221,7 @@ def _of_one_original(subject: Subject, pairs: list[NearCopy]) -> tuple[list[Near
             before += (np.square(first).sum() + np.square(second).sum()) / 2
             after += np.square((first + second) / 2).sum()
             found.append(pair)
-    return found, 1 - after / before if before else math.nan
+    return found, 1 - after / before if before else None, unknown
 
 
 # --- what can be computed ---------------------------------------------------------------------------------------------

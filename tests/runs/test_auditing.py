@@ -82,7 +82,8 @@ def test_all_is_looked_at_and_kept(out):
     assert the(audited, "probe").evidence["accuracy"] > 0.9 > the(audited, "probe").evidence["control"]
     file = RunFolder(out).audit_file
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert RunFolder(out).audited.as_dict() == json.loads(json.dumps(audited.as_dict()))
+    assert RunFolder(out).audited.as_dict() == json.loads(json.dumps(audited.as_dict(), allow_nan=False))
+    json.loads(file.read_text(), parse_constant=pytest.fail)  # NaN is not JSON
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"name": "x"}', '{"name": "x", "images": 1, "findings": [{}]}'])
@@ -171,12 +172,19 @@ def test_one_original_under_two_labels(home, tmp_path):
     assert "train, row 0 and train, row 6" in found.says
     assert found.evidence["protected_in_two_ways"] == 1
     assert 0.2 < found.evidence["taken_out_by_their_mean"] < 0.8  # half of it, if the two waves have nothing in common
+    alone = the(audit(out / "dataset", clean=str(tmp_path / "data"), progress=False), "copies")  # without the run
+    assert alone == found
 
 
 def test_two_fits_of_the_same_pictures(home, tmp_path, out):
     other = made(home, tmp_path / "other", seed=1)
     found = the(audit(out, also=[str(other)], progress=False), "copies")
     assert (found.severity, found.evidence["perhaps_in_two_ways"]) == ("warning", 60)
+    alone = the(
+        audit(out / "dataset", clean=str(home / "originals"), clean_split="train", also=[str(other)], progress=False),
+        "copies",
+    )
+    assert alone == found
 
 
 def test_a_clean_copy_in_another_split(home, out):
