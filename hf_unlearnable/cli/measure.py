@@ -169,7 +169,7 @@ def measure_and_tell(
         owner=owner,
     )
     if not owner:
-        check_labelled(run, options.get("label_column"))
+        check_labelled(run, label_column)
     protected, clean, test = open_own(run, **named, image_column=image_column) if owner else open_sets(run, **named)
     if accelerator.is_main_process:
         typer.echo(

@@ -7,7 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
-from datasets import DatasetDict
+from datasets import DatasetDict, Value
 from helpers.datasets import make_dataset, pixels_of
 from typer.testing import CliRunner
 
@@ -189,3 +189,13 @@ def test_a_run_without_labels_is_measured_as_one_owners(tmp_path):
     assert how_to_measure(run.folder, "out", "other people") == (
         "hf-unlearnable measure out --clean DATASET --owner --others 'other people'"
     )
+
+
+def test_a_run_without_labels_is_measured_by_a_column_that_is_named(tmp_path):
+    rows = make_dataset(30).cast_column("label", Value("int64"))
+    rows.save_to_disk(tmp_path / "clean")
+    protect(rows, tmp_path / "out", labels="none", progress=False)
+    make_dataset(30, seed=1).cast_column("label", Value("int64")).save_to_disk(tmp_path / "test")
+    words = ("--clean", tmp_path / "clean", "--test", tmp_path / "test", "--label-column", "label")
+    run_command("measure", tmp_path / "out", *words, "--victim", "random-features", "--ratios", "0,1", "--seeds", "1")
+    assert RunFolder.open(tmp_path / "out").measured.is_file()
