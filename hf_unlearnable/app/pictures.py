@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from hf_unlearnable.data.kinds import ARCHIVES, NEIGHBOURS
+from hf_unlearnable.data.trees import DAMAGED
 from hf_unlearnable.errors import DataError, first_line, in_words
 from hf_unlearnable.progress import Progress
 
@@ -59,7 +60,7 @@ def unpack(folder: Path, room: int) -> list[str]:
                     for member in members:
                         refused += _extract(opened, member, target)
                         bar.advance()
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except (RuntimeError, *DAMAGED) as error:
             raise DataError(
                 f"got the zip {archive.name!r}, which cannot be opened ({first_line(error)}); make it again, without a "
                 f"password, or send the pictures themselves"

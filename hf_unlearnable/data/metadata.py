@@ -16,7 +16,7 @@ from datasets import Features, List, Value
 from datasets import Image as ImageFeature
 
 from hf_unlearnable.data.kinds import METADATA
-from hf_unlearnable.data.trees import Entry, Reader
+from hf_unlearnable.data.trees import DAMAGED, Entry, Reader
 from hf_unlearnable.errors import DataError, first_line
 
 _SIDECARS = (".cls", ".json", ".txt")  # of WebDataset: a number, columns, a caption
@@ -147,7 +147,7 @@ def _table(entry: Entry, reader: Reader) -> pa.Table:
             if ending == ".parquet":
                 return pyarrow.parquet.read_table(file)
             return pyarrow.json.read_json(file, pyarrow.json.ReadOptions(block_size=max(1 << 20, entry.size)))
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException, *DAMAGED) as error:
         kinds = {".csv": "text in UTF-8 with commas between its columns", ".jsonl": "a JSON object in each line"}
         raise DataError(
             f"got {entry.path}, which cannot be read as a table ({first_line(error)}); expected "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import stat
@@ -18,6 +19,10 @@ from hf_unlearnable.data.kinds import ARCHIVES, is_junk
 from hf_unlearnable.errors import DataError, first_line, in_words, worded
 
 DEEPEST = 8  # bytes of a pixel at most: four channels of 16 bits
+
+# What reading an archive raises where it is damaged or packed in a way that Python does not know; bz2 and gzip raise
+# OSError, too.
+DAMAGED = (EOFError, NotImplementedError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
 CIRCLE = "a link to a folder that it lies in"
 SPECIAL = "a pipe, socket or device and no file"
@@ -143,7 +148,9 @@ class Reader:
         try:
             with self.open(entry) as file:
                 return file.read()
-        except (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        except (OSError, *DAMAGED) as error:
+            if entry.archive is None:
+                raise
             raise DataError(
                 f"got {entry.path!r} in {entry.archive!r}, which cannot be unpacked ({first_line(error)}); expected a "
                 f"whole archive"
@@ -219,7 +226,7 @@ def _members(archive: Path, closed: dict[str, str]) -> list[Entry]:
                     Entry(_clean(info.filename), info.file_size, info.CRC, str(archive), info.filename)
                     for info in packed
                 ]
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, *DAMAGED) as error:
         raise DataError(
             f"got {str(archive)!r}, which cannot be read as an archive ({first_line(error)}); expected a whole zip or "
             f"tar file"

@@ -104,6 +104,14 @@ def test_a_zip_that_is_damaged_or_too_large_is_told(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK no")
     with pytest.raises(DataError, match=r"'a\.zip', which cannot be opened"):
         unpack(tmp_path, ROOM)
+    for packed in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", packed) as archive:
+            archive.writestr("a.png", b"pixels" * 99)
+        content = bytearray((tmp_path / "a.zip").read_bytes())
+        content[35:45] = bytes([0xFF]) * 10
+        (tmp_path / "a.zip").write_bytes(content)
+        with pytest.raises(DataError, match=r"'a\.zip', which cannot be opened"):
+            unpack(tmp_path, ROOM)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(ROOM + 1))
     with pytest.raises(DataError, match=r"expected 10\.0 MB at most"):

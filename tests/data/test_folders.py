@@ -371,6 +371,32 @@ def test_what_is_wrong_with_a_file_in_an_archive_is_said(tmp_path):
     assert left(tmp_path / "c.tar") == {r"dogs/caf\xe9.png": "a name that is not UTF-8: rename it"}
 
 
+@pytest.mark.parametrize("ending", ["tar.xz", "tar.bz2"])
+def test_a_damaged_tar_is_told_whatever_packed_it(tmp_path, ending):
+    file = tmp_path / f"a.{ending}"
+    with tarfile.open(file, f"w:{ending.removeprefix('tar.')}") as archive:
+        archive.add(fill(tmp_path / "photos", *(f"{label}/{n}.png" for label in ("a", "b") for n in range(5))), "")
+    content = bytearray(file.read_bytes())
+    content[-300:-200] = bytes(100)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tar\.\w+'?, which cannot be (unpacked|read as an archive) \("):
+        load_source(str(file))
+
+
+@pytest.mark.parametrize("packed", ["ZIP_DEFLATED", "ZIP_BZIP2", "ZIP_LZMA"])
+@pytest.mark.parametrize("name", ["a/1.png", "a/metadata.jsonl"])
+def test_a_damaged_file_in_a_zip_is_told_whatever_packed_it(tmp_path, packed, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", getattr(zipfile, packed)) as archive:
+        archive.writestr("b/2.png", picture())
+        archive.writestr(name, bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8)))
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    start = content.index(name.encode()) + len(name)
+    content[start : start + 60] = bytes([0xFF]) * 60
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match=rf"got '?{name}'?.*, which cannot be (unpacked|read as a table) \("):
+        load_source(str(tmp_path / "a.zip"))
+
+
 def test_archives_that_cannot_be_read(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK no more")
     with pytest.raises(DataError, match=r"a\.zip', which cannot be read as an archive"):
