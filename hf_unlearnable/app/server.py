@@ -51,11 +51,11 @@ def addresses(visits: Visits) -> FastAPI:
         if file is None:
             return Response(status_code=204)
         try:
-            with file.open("xb") as out:
+            with file.open("wb") as out:
                 async for block in request.stream():
                     out.write(block)
         except (ClientDisconnect, OSError) as error:
-            file.unlink(missing_ok=True)
+            visit.give_up(file, int(size))
             return PlainTextResponse(f"it was not written ({type(error).__name__})", 507)
         return Response(status_code=204)
 

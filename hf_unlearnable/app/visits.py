@@ -29,7 +29,7 @@ class Visit:
     Attributes:
         home: its folder, which only the owner of the process may read.
         key: what sends and fetches pictures; nobody can guess it.
-        room: bytes that may still be sent.
+        room: bytes that may still be sent; all that were ``granted`` once everything is deleted.
         refused: names of files that were not kept.
         looked: what was found in the pictures.
         made: of them.
@@ -45,6 +45,9 @@ class Visit:
     seen: float = field(default_factory=time.monotonic)
     jobs: list[Job] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.granted = self.room
 
     def job(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Job:
         """Begin a work."""
@@ -73,22 +76,29 @@ class Visit:
         if is_refused(path):
             self.refused.append(str(path))
             return None
+        file = self.home / PICTURES / path
         with self.lock:
+            if file.exists():
+                raise DataError(f"got {str(path)!r} twice; expected every name once: give one of them another name")
             if size > self.room:
                 raise DataError("got more than there is room for; expected less: protect a part at a time")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()  # so that of two that are sent at once under one name only one is written
             self.room -= size
-        file = self.home / PICTURES / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            raise DataError(f"got {str(path)!r} twice; expected every name once: give one of them another name")
         return file
+
+    def give_up(self, file: Path, size: int) -> None:
+        """Forget a file that did not arrive; its room is there for others."""
+        file.unlink(missing_ok=True)
+        with self.lock:
+            self.room = min(self.room + size, self.granted)
 
     def clear(self) -> None:
         """Delete everything."""
         self.stop()
         shutil.rmtree(self.home, ignore_errors=True)
         private_folder(self.home)
-        self.refused, self.looked, self.made = [], None, None
+        self.refused, self.looked, self.made, self.room = [], None, None, self.granted
 
 
 class Visits:

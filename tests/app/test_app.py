@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
@@ -138,6 +139,30 @@ def test_files_come_and_go_by_a_key_alone(everybody, visit):
     assert client.put(f"/pictures/{visit.key}", params={"name": "a.parquet"}, content=b"x").status_code == 204
     assert visit.refused == ["a.parquet"]
     assert [file.name for file in visit.home.rglob("*") if file.is_file()] == ["a.png"]
+
+
+def test_what_is_not_kept_takes_no_room(everybody, visit):
+    served = server.addresses(everybody)
+    client, name = TestClient(served), {"name": "a.png"}
+    assert client.put(f"/pictures/{visit.key}", params=name, content=bytes(6)).status_code == 204
+    assert client.put(f"/pictures/{visit.key}", params=name, content=bytes(6)).status_code == 400
+    assert visit.room == ROOM - 6
+    answers = []
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def answer(message):
+        answers.append(message.get("status"))
+
+    asked = {"type": "http", "method": "PUT", "path": f"/pictures/{visit.key}", "query_string": b"name=b.png"}
+    asyncio.run(served({**asked, "headers": [(b"content-length", b"9")]}, gone, answer))
+    assert answers[0] == 507
+    assert visit.room == ROOM - 6
+    assert [file.name for file in visit.home.rglob("*") if file.is_file()] == ["a.png"]
+    visit.clear()
+    assert visit.room == ROOM
+    assert client.put(f"/pictures/{visit.key}", params=name, content=bytes(ROOM)).status_code == 204
 
 
 # --- the work
