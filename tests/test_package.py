@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -162,3 +163,10 @@ def test_warnings_show_the_line_of_whoever_called():
 def test_warnings_are_made_in_one_place():
     spoken = [path.name for path in (ROOT / "hf_unlearnable").rglob("*.py") if "warnings.warn" in path.read_text()]
     assert spoken == ["errors.py"]
+
+
+def test_text_is_read_and_written_as_utf_8_whatever_the_machine_prefers():
+    for path in sorted((ROOT / "hf_unlearnable").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") in ("read_text", "write_text"):
+                assert any(keyword.arg == "encoding" for keyword in call.keywords), f"{path}:{call.lineno}"

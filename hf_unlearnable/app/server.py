@@ -104,7 +104,7 @@ def application(visits: Visits, together: int) -> FastAPI:
         path="/",
         theme=theme,
         css_paths=STATIC / "page.css",
-        head=f"<script>{(STATIC / 'page.js').read_text()}</script>",
+        head=f"<script>{(STATIC / 'page.js').read_text(encoding='utf-8')}</script>",
         footer_links=[],
         run_history=False,
         enable_monitoring=False,

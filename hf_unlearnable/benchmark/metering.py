@@ -30,7 +30,7 @@ class Meter:
         load_transformers()
         self._started, self._processor = time.monotonic(), time.process_time()
         with suppress(OSError):  # Linux forgets the process's highest then; else the highest is that of its whole life
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
@@ -51,7 +51,7 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.machine()
@@ -75,7 +75,7 @@ def work_alone() -> int:
 
 def _peak() -> int | None:
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     if resource is None:
         return None

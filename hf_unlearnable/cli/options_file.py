@@ -32,7 +32,7 @@ def read_options(context: typer.Context, file: Path | None) -> Path | None:
     import yaml
 
     try:
-        given = yaml.safe_load(local_path(file).read_text())
+        given = yaml.safe_load(local_path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(
             f"got --config {file}, which cannot be read ({first_line(error)}); expected a YAML file of options. The "

@@ -160,7 +160,7 @@ def _spoken(name: str, as_json: bool, quiet: bool, verbose: bool) -> Iterator[No
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         if quiet:
             stack.enter_context(no_progress())
-            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         elif as_json:
             stack.enter_context(redirect_stdout(sys.stderr))
         try:

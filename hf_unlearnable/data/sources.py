@@ -276,7 +276,7 @@ def load_saved(folder: Path) -> Dataset | DatasetDict:
 
 def _without_rows(folder: Path) -> list[Path]:
     """The parts of what ``save_to_disk`` wrote that have no row, which ``datasets`` does not open again."""
-    states = {file.parent: json.loads(file.read_text()) for file in sorted(folder.rglob("state.json"))}
+    states = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("state.json"))}
     return [part for part, state in states.items() if state.get("_data_files") == []]
 
 

@@ -77,7 +77,7 @@ def push_model(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         files = {path.name: path for path in sorted(Path(folder).iterdir())}
-        _check_config(files["config.json"].read_text())
+        _check_config(files["config.json"].read_text(encoding="utf-8"))
 
         def work() -> None:
             repository.validate(model_card(facts))

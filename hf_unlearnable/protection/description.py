@@ -187,7 +187,7 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Write it beside the perturbations."""
-        (folder / DESCRIPTION).write_text(json.dumps(self.as_dict(), indent=2) + "\n")
+        (folder / DESCRIPTION).write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def content(stored: Mapping[str, Any]) -> bytes:

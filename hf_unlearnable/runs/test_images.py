@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import warnings
@@ -18,6 +17,7 @@ from hf_unlearnable.data.sources import load_saved
 from hf_unlearnable.errors import DataError, RecipeError, SourceError, option
 from hf_unlearnable.evaluation.owner import FEW
 from hf_unlearnable.files import make_private
+from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.protection.layout import INTAKE
 from hf_unlearnable.runs.folder import RunFolder
 
@@ -176,7 +176,7 @@ def _is_usable(run: RunFolder, split: str) -> bool:
     """Whether a split of the originals has the labels that a test needs, and was not protected."""
     file = run.private / INTAKE
     described = run.description
-    if described is None or not file.exists() or split not in json.loads(file.read_text())["other_splits"]:
+    if described is None or not file.exists() or split not in read_json(file)["other_splits"]:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said where the images are used
