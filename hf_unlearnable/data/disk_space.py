@@ -20,7 +20,7 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.pixels import encode, split_alpha, to_image
 from hf_unlearnable.data.reading import read_pixels, reading_row
-from hf_unlearnable.errors import OutputError, in_words
+from hf_unlearnable.errors import OutputError, in_words, option
 from hf_unlearnable.files import home_of, place_of, work_folders
 
 SAMPLE = 8  # images
@@ -79,7 +79,7 @@ class DiskSpace:
             f"{size / max(1, self.now):.1f} times the {in_words(self.now)} of the originals{twice}."
         ]
         if image_format == "png" and self.webp < 0.9 * self.png:
-            lines.append(f"--image-format webp takes about {in_words(self.webp)}, and longer to write.")
+            lines.append(f"{option('image_format', 'webp')} takes about {in_words(self.webp)}, and longer to write.")
         if self.needed(image_format) > self.free:
             lines.append(f"Only {in_words(self.free)} are free on the disk of {self.place!r}.")
         return " ".join(lines)

@@ -219,8 +219,8 @@ def _parts(source: RunFolder, dataset: Dataset, clean: Mapping[str, Dataset]) ->
         if part.features != dataset.features:
             raise DataError(
                 f"got the split {name!r} with {part.features}; expected {dataset.features}, as in the protected "
-                f"splits, since the Hub shows all as one table. Leave columns out with --drop-column (drop_columns), "
-                f"or cast the originals and protect again"
+                f"splits, since the Hub shows all as one table. Leave columns out with "
+                f"{worded(python='drop_columns', shell='--drop-column')}, or cast the originals and protect again"
             )
     return DatasetDict({**protected, **clean})
 
@@ -267,7 +267,8 @@ def _carried(source: RunFolder, api: HfApi) -> tuple[dict[str, Any], str | None]
     try:
         return carried(known, api)
     except CAUGHT as error:
-        warn(f"the licence of {known} could not be looked up ({describe(error)}); state it with --licence")
+        named = worded(python="licence", shell="--licence")
+        warn(f"the licence of {known} could not be looked up ({describe(error)}); state it with {named}")
         return {}, None
 
 

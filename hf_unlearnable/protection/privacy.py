@@ -101,8 +101,8 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -
         for word in words:
             if pc.any(pc.match_substring(values, word)).as_py():
                 raise PrivacyError(
-                    f"got the local path {word!r} in the column {name!r}; expected none in what is published. Leave "
-                    f"the column out: --drop-column {name.split('.')[0]}"
+                    f"got the local path {word!r} in the column {name!r}; expected none in what is published. "
+                    f"{_leave_out(name.split('.')[0])}"
                 )
     stored = (
         dataset.with_format(None).select_columns([image_column]).cast_column(image_column, ImageFeature(decode=False))
@@ -140,7 +140,7 @@ def check_columns(dataset: Dataset, image_column: str) -> None:
 
 
 def _leave_out(column: str) -> str:
-    return "Leave it out: " + worded(python=f"drop_columns=[{column!r}]", shell=f"--drop-column {column}")
+    return "Leave the column out: " + worded(python=f"drop_columns=[{column!r}]", shell=f"--drop-column {column}")
 
 
 def _embeds(values: Sequence[Any]) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from hf_unlearnable.errors import worded
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import row_name
@@ -76,9 +77,7 @@ def differences(reports: Reports, *, public: bool = False) -> list[Difference]:
         _difference(
             reports,
             "longer trainings",
-            lambda report: (
-                ", ".join(f"{name} {factor} times" for name, factor in report.epochs_factors.items()) or "none"
-            ),
+            longer,
             "A defence that learns slowly does more in a longer training.",
         ),
         _difference(
@@ -190,9 +189,10 @@ def gaps(reports: Reports) -> list[str]:
     for victim in dict.fromkeys(victim for report in reports.values() for victim in report.victims):
         if in_vain := [name for name, report in reports.items() if learned(report, victim) is False]:
             why = reports[in_vain[0]].untold(victim)
+            longer_training = worded(python="Training(epochs=30)", shell="--epochs 30")
             sentences.append(
                 f"{victim} cannot tell for {_and(in_vain)} what protection takes away: {why}. Longer "
-                f"training (--epochs 30), more images, or other test images may help"
+                f"training ({longer_training}), more images, or other test images may help"
             )
     victims = {name: report.victims for name, report in reports.items()}
     defences = {

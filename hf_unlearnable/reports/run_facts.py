@@ -10,7 +10,7 @@ from datasets import Dataset
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.pairing import sampled_pairs
-from hf_unlearnable.errors import DataError, SourceError
+from hf_unlearnable.errors import DataError, SourceError, option
 from hf_unlearnable.methods import describe_findings
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.protection.verification import compare
@@ -101,7 +101,7 @@ def run_facts(
     try:
         if clean is None and not run.is_complete:
             refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
-            raise SourceError("nobody wrote down what the originals are; name them with --clean DATASET")
+            raise SourceError(f"nobody wrote down what the originals are; name them with {option('clean', 'DATASET')}")
         check_clean(clean, clean_split)
         originals = run.originals(clean, clean_split)
         budget = run.protection.budget if run.is_complete else None

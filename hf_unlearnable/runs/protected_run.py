@@ -8,7 +8,7 @@ from os import PathLike
 from datasets import Dataset
 
 from hf_unlearnable.data.intake import Intake
-from hf_unlearnable.errors import number_of
+from hf_unlearnable.errors import number_of, option
 from hf_unlearnable.methods.base import describe_findings
 from hf_unlearnable.methods.labelling import NONE, Labels
 from hf_unlearnable.methods.others import OTHERS
@@ -77,8 +77,8 @@ class ProtectedRun(PathLike[str]):
         classes, lines = described.classes, []
         if described.labels == NONE:
             lines.append(
-                "Labels: none. All images are taken as one owner's. For classes name a column (--label-column), or let "
-                "them be made (--labels clusters:10)."
+                f"Labels: none. All images are taken as one owner's. For classes name a column "
+                f"({option('label_column', 'NAME')}), or let them be made ({option('labels', 'clusters:10')})."
             )
         elif described.labels:
             names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")

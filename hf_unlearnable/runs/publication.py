@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from datasets import Image as ImageFeature
 
+from hf_unlearnable.errors import worded
 from hf_unlearnable.protection.findings import Finding
 from hf_unlearnable.protection.privacy import check_dataset, check_protected, texts
 from hf_unlearnable.protection.protection import Protection
@@ -101,8 +102,8 @@ def told_names(parts: Mapping[str, Dataset], image_column: str) -> Iterator[Find
     yield _named(
         "folders",
         {**folders, **homes},
-        "{count} paths go along, such as {some}; expected names alone. Leave the column out with --drop-column, or "
-        "protect again",
+        f"{{count}} paths go along, such as {{some}}; expected names alone. Leave the column out with "
+        f"{worded(python='drop_columns', shell='--drop-column')}, or protect again",
         "no path of a folder is in the images' names or in a column of text",
     )
 

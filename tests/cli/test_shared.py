@@ -224,6 +224,29 @@ def test_no_message_speaks_python_to_the_command_line():
     assert not found, "\n".join(found)
 
 
+OPTION, COMMAND = re.compile(r"(?<![-\w])--[a-z]"), re.compile(r"\bhf-unlearnable [a-z]|protect --hold-out|^ --")
+
+
+def test_no_message_speaks_of_options_to_python():
+    """Outside the rooms of the two surfaces; a whole command may be named anywhere."""
+    found: list[str] = []
+    for path in sorted((ROOT / "hf_unlearnable").rglob("*.py")):
+        if path.parent.name in ("cli", "app"):
+            continue
+        waiting: list[ast.AST] = [ast.parse(path.read_text())]
+        while waiting:
+            node = waiting.pop()
+            worded = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("worded", "option")
+            documents = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if worded or documents:
+                continue
+            waiting += ast.iter_child_nodes(node)
+            said = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if " " in said and OPTION.search(said) and not COMMAND.search(said):
+                found.append(f"{path.name}: {said}")
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.filterwarnings("ignore:.* test images are among those")
 def test_the_last_line_names_what_was_measured(source, out, tmp_path):
     shutil.copytree(out / "dataset", tmp_path / "back" / "theirs")

@@ -195,7 +195,7 @@ def test_a_column_with_local_paths_is_refused(at_home, hub, name, tmp_path):
     out = _copied(
         at_home, tmp_path, lambda data: data.add_column("meta", [{"file": str(at_home / "a.jpg")}] * len(data))
     )
-    with pytest.raises(PrivacyError, match=r"'meta\.file'.*--drop-column meta"):
+    with pytest.raises(PrivacyError, match=r"'meta\.file'.*drop_columns=\['meta'\]"):
         push(out, name)
     assert hub.received == []
 
