@@ -20,7 +20,7 @@ import imagenet
 import numpy as np
 from common import ANOTHER_FIT, RECIPES, TINY, fitted, kept, load, of_recipe, options, parse, size, victim_seeds
 from result_files import ResultFile, place, read_results
-from tables import markdown, told
+from tables import markdown, told, way
 
 from hf_unlearnable import Budget, Protection, Training, learnability
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
@@ -84,7 +84,7 @@ def table(results: Sequence[ResultFile]) -> str:
             for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
         )
         chance = fits[0].report.chance
-        gained = (np.mean(protected) - chance) / (np.mean(clean) - chance) if np.mean(clean) > chance else float("nan")
+        gained = way(float(np.mean(protected)), float(np.mean(clean)), chance)
         defence, victims = fits[0].report.defences[0], {len(one.report.seeds) for one in fits}
         lines.append(
             [

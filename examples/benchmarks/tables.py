@@ -34,6 +34,11 @@ def differences(report: Report, case: str, victim: str | None = None) -> NDArray
     return values - report.values(CLEAN_PART, victim) if len(values) else values
 
 
+def way(accuracy: float, clean: float, chance: float) -> float:
+    """How far up from chance to clean images an accuracy is: 0 at chance, 1 as clean; nan where these teach nothing."""
+    return (accuracy - chance) / (clean - chance) if clean > chance else float("nan")
+
+
 def markdown(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     """A table; every row must be as long as its head."""
     lines = [[str(cell) for cell in line] for line in [head, ["---"] * len(head), *rows]]

@@ -11,7 +11,7 @@ from common import ROOT
 from numpy.typing import NDArray
 from result_files import ResultFile
 from selection import many, of_each_fit
-from tables import NONE, markdown, told
+from tables import NONE, markdown, told, way
 from wording import PATCHES, recipe_called
 
 from hf_unlearnable.benchmark.rows import Table, tables_of
@@ -75,12 +75,11 @@ class Target:
         if self.half:
             return [0.5]
         most = [clean - self.below if self.below else self.most, self.most_at_peak]
-        return [way(one, clean) for one in most if one < 1]
+        return [way(one, clean, CHANCE) for one in most if one < 1]
 
     def met(self, last: float, peak: float, clean: float) -> bool:
         """Whether figures are as low as was asked for."""
-        most = CHANCE + (clean - CHANCE) / 2 if self.half else clean - self.below if self.below else self.most
-        return last <= most and peak <= self.most_at_peak
+        return within([way(one, clean, CHANCE) for one in (last, peak)], self.ways(clean))
 
 
 PLAIN = {"most": 0.18, "most_at_peak": 0.30}
@@ -108,9 +107,9 @@ TARGETS = (
 )
 
 
-def way(accuracy: float, clean: float) -> float:
-    """How far up from chance to what clean images teach an accuracy is: 0 at chance, 1 as clean images."""
-    return (accuracy - CHANCE) / (clean - CHANCE)
+def within(reached: list[float], asked: list[float]) -> bool:
+    """Whether shares of the way, at the last epoch and at the best one, are at most those that were asked for."""
+    return all(one <= most for one, most in zip(reached, asked, strict=False))
 
 
 @cache
@@ -180,8 +179,8 @@ def held_back() -> str:
             continue
         clean = values_of(reports, CLEAN, target, "last")
         asked = target.ways(cell(sources[target.epochs], target)[1].mean())
-        reached = [way(one.mean(), clean.mean()) for one in (last, peak)]
-        met = bool(asked) and all(one <= most for one, most in zip(reached, asked, strict=False))
+        reached = [way(one.mean(), clean.mean(), CHANCE) for one in (last, peak)]
+        met = target.wants and within(reached, asked)
         figures = f"{told(last)} ({100 * peak.mean():.1f}), {len(last)}"
         rows.append([target.thief, _ways(asked), told(clean), figures, _ways(reached) + (", met" if met else "")])
     return markdown(["thief", "asked for", "clean", recipe_called(DEFAULT), "of the way"], rows)
@@ -211,7 +210,7 @@ def shares() -> str:
             for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
         )
         chance = reports[0].chance
-        share = (last.mean() - chance) / (clean.mean() - chance)
+        share = way(last.mean(), clean.mean(), chance)
         figures = [f"{100 * chance:.0f}", told(clean), f"{told(last)} ({100 * peak.mean():.1f}), {len(last)}"]
         rows.append([dataset, recipe_called(recipe), victim, *figures, f"{100 * share:.0f} %"])
     return markdown(["set", "method", "thief", "chance", "clean", "protected", "of the way"], rows)

@@ -52,12 +52,11 @@ def protect_and_tell(
         Whether this process is the main one.
     """
     from hf_unlearnable.data.columns import columns_left
-    from hf_unlearnable.methods import Method
     from hf_unlearnable.protection.privacy import check_columns
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
     from hf_unlearnable.runs.inspecting import columns_of, open_dataset
-    from hf_unlearnable.runs.protecting import check_one_class, default_method, open_others
+    from hf_unlearnable.runs.protecting import check_one_class, default_method, open_others, wants_two
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
@@ -86,7 +85,7 @@ def protect_and_tell(
             **{name: options[name] for name in LOOKED_AT if name in options},
         )
         told = {name: options.get(name, False) for name in ("leave_out", "skip_unreadable")}
-        seen.check(**told, by_class=isinstance(method, Method) and not options.get("hold_out"))
+        seen.check(**told, by_class=wants_two(method, options.get("hold_out")))
         options["intake"] = seen
         opened = replace(opened, contents=None)  # the names of a million files, which were looked at
         left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)

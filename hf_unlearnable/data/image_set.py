@@ -221,15 +221,21 @@ def check_classes(labels: NDArray[np.int64], names: list[str], one_class: bool =
     Raises:
         DataError: fewer than two classes, or classes with a single image.
     """
-    counts = np.bincount(labels, minlength=len(names))
-    present = np.flatnonzero(counts)
+    present = np.unique(labels)
     if len(present) < 2:
         if one_class:
             return
         raise DataError(f"got images of one class only ({names[present[0]]!r}); {several_expected()}")
-    lonely = [names[index] for index in present if counts[index] == 1]
-    if lonely:
+    if lonely := lonely_classes(labels, names):
         raise DataError(f"got {alone_told(lonely)}")
+
+
+def lonely_classes(labels: NDArray[np.int64], names: Sequence[str]) -> list[str]:
+    """The classes with a single image, where images are of several: labels (N,) in [0, K), and K names."""
+    counts = np.bincount(labels, minlength=len(names))
+    if np.count_nonzero(counts) < 2:
+        return []
+    return [names[number] for number in np.flatnonzero(counts == 1).tolist()]
 
 
 def alone_told(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.columns import Classes, Columns
+from hf_unlearnable.data.image_set import lonely_classes
 from hf_unlearnable.data.pixels import DIGEST_BYTES, conversion, deep_mode, digest, encode, released_mode, to_image
 from hf_unlearnable.data.reading import (
     UNREADABLE,
@@ -149,9 +150,7 @@ class Inspection:
         if self.classes is None:
             return ()
         labels = self.labels[self.whole]
-        counts = np.bincount(labels[labels >= 0], minlength=len(self.classes.names))
-        alone = np.flatnonzero(counts == 1) if np.count_nonzero(counts) > 1 else ()
-        return tuple(self.classes.names[number] for number in alone)
+        return tuple(lonely_classes(labels[labels >= 0], self.classes.names))
 
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
         """Groups of rows with the same pixels in several classes, as their files are called; after ``decode``."""

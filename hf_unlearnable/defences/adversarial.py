@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import WHITE
 from hf_unlearnable.defences.augmentation import Batch
-from hf_unlearnable.defences.base import Defence, evaluating
-from hf_unlearnable.models.surrogate import Network
+from hf_unlearnable.defences.base import Defence
+from hf_unlearnable.models.surrogate import Network, evaluating
 from hf_unlearnable.settings import Count, Levels
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import re
 from abc import ABC
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -390,14 +389,3 @@ def _is_choice(value: object, kind: Any) -> bool:
 
 def _write(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def evaluating(network: Network) -> Iterator[None]:
-    """Keep a network in evaluation mode inside the block, so that its statistics stay those of training."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from hf_unlearnable.data.image_set import ImageSet
-from hf_unlearnable.defences.base import Defence, evaluating, unit_chunks
+from hf_unlearnable.defences.base import Defence, unit_chunks
 from hf_unlearnable.defences.course import Course
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.models.augmentation import grey_or_jitter
-from hf_unlearnable.models.surrogate import Network
+from hf_unlearnable.models.surrogate import Network, evaluating
 from hf_unlearnable.settings import Count, Range, Share
 
 WATCHED = 512  # images whose activations are looked at: they tell a share of variance to about 0.02

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_unlearnable.defences.augmentation import Batch, load_kornia
-from hf_unlearnable.defences.base import Defence, evaluating
+from hf_unlearnable.defences.base import Defence
 from hf_unlearnable.defences.compression import compressed_batch
-from hf_unlearnable.models.surrogate import Network
+from hf_unlearnable.models.surrogate import Network, evaluating
 from hf_unlearnable.settings import Range
 
 

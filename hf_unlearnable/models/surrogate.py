@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from os import PathLike
@@ -362,3 +363,14 @@ def _fixed_side(model: PreTrainedModel) -> int | None:
     has_positions = any("position_embedding" in name for name, _ in model.named_parameters())
     side = getattr(model.config, "image_size", None)
     return side if has_positions and isinstance(side, int) else None
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """Keep a network in evaluation mode inside the block, so that its statistics stay those of training."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

@@ -204,10 +204,10 @@ def _of_one_original(subject: Subject, pairs: list[NearCopy]) -> tuple[list[Near
         These pairs; the share of the change's energy that their means take out, None where there are none; and of how
         many pairs nobody can tell, since the originals of both are not known.
     """
-    protected = subject.protected
-    starts = dict(zip(protected, np.cumsum([0, *map(len, protected.values())]), strict=False))
     if subject.originals is None:
         return [], None, len(pairs)
+    protected = subject.protected
+    starts = dict(zip(protected, np.cumsum([0, *map(len, protected.values())]), strict=False))
     released = concatenate_datasets([*protected.values()])
     found, unknown, before, after = [], 0, 0.0, 0.0
     for pair in pairs:

@@ -210,7 +210,7 @@ def protect(
         allowed={
             "leave_out": leave_out,
             "skip_unreadable": skip_unreadable,
-            "by_class": bool(by_label.label) and isinstance(recipe, Method) and hold_out is None,  # which wants three
+            "by_class": bool(by_label.label) and wants_two(recipe, hold_out),
         },
         intake=intake,
         image_files=image_files,
@@ -339,6 +339,11 @@ def _name_of(dataset: Source | str | PathLike[str]) -> str:
     return dataset.name if isinstance(dataset, Source) else name_of(dataset)
 
 
+def wants_two(recipe: Recipe, hold_out: float | None) -> bool:
+    """Whether each class needs two images: noise of another tool takes any, and who holds images out needs three."""
+    return isinstance(recipe, Method) and hold_out is None
+
+
 def check_output(output: Path, overwrite: bool) -> None:
     """Refuse an output that holds something, unless that is an earlier run which is to be overwritten.
 
@@ -349,7 +354,8 @@ def check_output(output: Path, overwrite: bool) -> None:
     """
     place = place_of(output)
     if not overwrite or not place.is_dir():
-        return require_empty(output, replaceable=not place.exists() or place.is_dir())
+        require_empty(output, replaceable=place.is_dir())
+        return
     held = [one.name for one in entries(place) if not is_junk(one.name)]
     foreign = sorted(set(held) - {PUBLISH, PRIVATE, REPORT, IMAGES, IMAGES_JPEG})
     if held and (foreign or not (place / PRIVATE).is_dir()):
@@ -357,7 +363,6 @@ def check_output(output: Path, overwrite: bool) -> None:
             f"got the output {str(output)!r}, which holds {(foreign or sorted(held))[0]!r}; expected nothing, or only "
             f"what an earlier protect wrote, since all of it would be removed. Name another one, or move that away"
         )
-    return None
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:

@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.defences.adversarial import ascend
-from hf_unlearnable.defences.base import evaluating
 from hf_unlearnable.methods.em import EM
 from hf_unlearnable.methods.paper import Paper
-from hf_unlearnable.models.surrogate import Network
+from hf_unlearnable.models.surrogate import Network, evaluating
 from hf_unlearnable.settings import Count, Few, Range, Share, refuse
 
 
