@@ -353,16 +353,16 @@ def check_output(output: Path, overwrite: bool) -> None:
         OutputError: it does, or nothing can be written there.
     """
     place = place_of(output)
-    if not overwrite or not place.is_dir():
-        require_empty(output, replaceable=place.is_dir())
-        return
-    held = [one.name for one in entries(place) if not is_junk(one.name)]
-    foreign = sorted(set(held) - {PUBLISH, PRIVATE, REPORT, IMAGES, IMAGES_JPEG})
-    if held and (foreign or not (place / PRIVATE).is_dir()):
+    held = sorted(one.name for one in entries(place) if not is_junk(one.name)) if place.is_dir() else []
+    foreign = [name for name in held if name not in (PUBLISH, PRIVATE, REPORT, IMAGES, IMAGES_JPEG)]
+    ours = place.is_dir() and (not held or (not foreign and (place / PRIVATE).is_dir()))
+    if overwrite and held and not ours:
         raise OutputError(
-            f"got the output {str(output)!r}, which holds {(foreign or sorted(held))[0]!r}; expected nothing, or only "
-            f"what an earlier protect wrote, since all of it would be removed. Name another one, or move that away"
+            f"got the output {str(output)!r}, which holds {(foreign or held)[0]!r}; expected nothing, or only what an "
+            f"earlier protect wrote, since all of it would be removed. Name another one, or move that away"
         )
+    if not overwrite or not place.is_dir():
+        require_empty(output, replaceable=ours)
 
 
 def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:

@@ -180,6 +180,8 @@ def test_only_what_an_earlier_run_wrote_is_overwritten(photos, tmp_path, inside)
     kept.write_text("all there is")
     with pytest.raises(OutputError, match="expected nothing, or only what an earlier protect wrote"):
         protect(photos, output, method=QUICK, overwrite=True)
+    with pytest.raises(OutputError, match="exists already; name another one, or remove it first"):
+        protect(photos, output, method=QUICK)  # what would be refused is not proposed
     with pytest.raises(OutputError, match="exists already"):
         protect(photos, kept, method=QUICK, overwrite=True)
     done = invoke("protect", photos, "--output", output, "--overwrite")
