@@ -65,7 +65,7 @@ def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> list[st
 
     Returns:
         What does not look as it should, a sentence each: most protected images are other images than the clean ones,
-        or all or many are the same.
+        all or many are the same, or classes that no test image shows.
 
     Raises:
         DataError: they differ.
@@ -104,6 +104,13 @@ def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> list[st
         doubts.append(
             f"{same} of {len(clean)} protected images are identical to the clean ones: the figures are of images that "
             f"are protected in part"
+        )
+    taught, asked = (np.bincount(one.labels, minlength=len(clean.names)) for one in (clean, test))
+    if len(untested := np.flatnonzero((taught > 0) & (asked == 0))):
+        named = ", ".join(clean.names[number] for number in untested[:NAMED])
+        doubts.append(
+            f"no test image shows {named}{', …' if len(untested) > NAMED else ''}, {len(untested)} of the "
+            f"{np.count_nonzero(taught)} classes that models learn: the figures say nothing of these"
         )
     return doubts
 

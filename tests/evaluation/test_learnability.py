@@ -339,6 +339,20 @@ def test_sets_that_are_protected_in_part_are_pointed_out(small, protection):
     assert "protected in part" in report.doubts[0]
 
 
+def test_classes_that_are_not_tested_are_pointed_out(small, protection):
+    test = make_dataset(seed=1)
+    wanted = [row for row, label in enumerate(test["label"]) if label != 1]
+    with pytest.warns(UserWarning, match="no test image shows"):
+        report = learnability(
+            small.map(protection), clean=small, test=test.select(wanted), victims="random-features", ratios=(1,)
+        )
+    names = small.features["label"].names
+    assert report.doubts == (
+        f"no test image shows {names[1]}, 1 of the {len(names)} classes that models learn: the figures say nothing of "
+        f"these",
+    )
+
+
 def test_identical_sets_are_pointed_out(small):
     with pytest.warns(UserWarning, match="identical to the clean ones"):
         report = learnability(small, clean=small, test=make_dataset(seed=1), **{**QUICK, "seeds": (1,)})
