@@ -1,4 +1,4 @@
-"""Ideas that bring BEO and waves together: its steps where JPEG leaves them, or half of the budget for each."""
+"""Ideas that bring BEO and class patterns together: steps where JPEG leaves them, or half of the budget for each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from scipy.fft import dctn, idctn
 from torch.nn import functional as F
 
 from hf_unlearnable import BEO, Budget, Method
-from hf_unlearnable.methods import Task
+from hf_unlearnable.methods import Task, get_method
 from hf_unlearnable.methods.beo.ascent import Ascent
-from hf_unlearnable.methods.texture import Texture
 from hf_unlearnable.methods.waves import BLOCK
 
 KEPT = 4  # the largest sum of a pair of frequencies; JPEG at quality 10 rounds most of what is beyond to nothing
@@ -56,16 +55,22 @@ class SurvivingBEO(BEO):
 
 @dataclass(frozen=True, kw_only=True)
 class Halves(Method):
-    """Half of the budget for ``texture``, where all is protected, half for ``BEO``, for mixtures; the sum of both."""
+    """Half of the budget for what helps where all is protected, half for ``BEO``, for mixtures; the sum of both.
 
-    name = "texture-and-beo"
+    Args:
+        shared: the method whose images of a class share something.
+    """
+
+    shared: str = "texture"
+
+    name = "halves"
 
     def run(self, task: Task) -> None:
         """One after the other, and add."""
         half = replace(task, budget=Budget(task.budget.radius / 2, task.budget.norm))
-        Texture(seed=self.seed).run(half)
-        waves = task.perturbations.clone()
+        get_method(self.shared)(seed=self.seed).run(half)
+        patterns = task.perturbations.clone()
         task.perturbations.zero_()
         task.patterns.clear()
         BEO(seed=self.seed).run(half)
-        task.perturbations.add_(waves)
+        task.perturbations.add_(patterns)
