@@ -17,18 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import imagenet
-import numpy as np
 from common import ANOTHER_FIT, RECIPES, TINY, fitted, kept, load, of_recipe, options, parse, size, victim_seeds
+from measured import Measured
 from result_files import ResultFile, place, read_results
-from tables import markdown, told, way
+from selection import of_each_fit
+from tables import markdown
 
 from hf_unlearnable import Budget, Protection, Training, learnability
-from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 
 SCRIPT = Path(__file__).stem
 SET = "photo-patches-224"
 METHODS = ("mi-ue-learned", "texture")
 SIDES = (64, 112, 224)
+MOST = 1 / 3  # of the way from chance to clean images: what was asked for
 VICTIMS = ("small-resnet", "strided-resnet", *imagenet.DEFENCES)
 
 
@@ -70,7 +71,7 @@ def run(recipe: str, side: int, thief: str, arguments: argparse.Namespace) -> No
 def table(results: Sequence[ResultFile]) -> str:
     """What is there, as Markdown, and whether it is at most a third of the way from chance to clean.
 
-    Means over fits of the means over victims; what follows ± is the spread over fits.
+    Means over fits of the means over victims, and both spreads.
     """
     alike: dict[tuple[object, ...], list[ResultFile]] = {}
     for one in results:
@@ -78,28 +79,15 @@ def table(results: Sequence[ResultFile]) -> str:
         key = settings["thief"], settings["side"], experiment.recipe, experiment.epochs
         alike.setdefault(key, []).append(one)
     lines = []
-    for (_, side, recipe, epochs), fits in sorted(alike.items(), key=lambda one: one[0][:3]):
-        clean, protected, peak = (
-            [float(np.mean(one.report.values(case, None, figure, defence=one.report.defences[0]))) for one in fits]
-            for case, figure in ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
-        )
-        chance = fits[0].report.chance
-        gained = way(float(np.mean(protected)), float(np.mean(clean)), chance)
-        defence, victims = fits[0].report.defences[0], {len(one.report.seeds) for one in fits}
-        lines.append(
-            [
-                recipe,
-                imagenet.in_words(defence) if imagenet.named(defence) else fits[0].report.victims[0],
-                side,
-                epochs,
-                f"{len(fits)} x {max(victims)}",
-                f"{100 * np.mean(clean):.1f}",
-                told(protected),
-                told(peak),
-                f"{gained:.2f}",
-            ]
-        )
-    head = ["recipe", "thief", "pixels", "epochs", "fits x victims", "clean", "protected", "peak", "share of the way"]
+    for (thief, side, recipe, epochs), fits in sorted(alike.items(), key=lambda one: one[0][:3]):
+        report = fits[0].report
+        defence = str(thief) if thief in imagenet.DEFENCES else "none"
+        own = Measured.of([one.report for one in of_each_fit(fits)], report.victims[0], defence)
+        called = imagenet.in_words(report.defences[0]) if thief in imagenet.DEFENCES else thief
+        met = ", met" if own.ways[0] <= MOST else ""
+        lines.append([recipe, called, side, epochs, *own.cells, f"{100 * own.ways[0]:.0f} %{met}"])
+    spreads = "spread over fits, over victims"
+    head = ["recipe", "thief", "pixels", "epochs", "protected", "fits x victims", spreads, "clean", "of the way"]
     return markdown(head, lines)
 
 

@@ -1,0 +1,140 @@
+"""What thieves reach of one recipe: means over fits of the means over victims, and both spreads apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import imagenet
+import numpy as np
+from common import ROOT
+from numpy.typing import NDArray
+from result_files import ResultFile
+from selection import many, of_each_fit
+from tables import NONE, told, way
+
+from hf_unlearnable.benchmark.rows import Table, tables_of
+from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.report import Report
+
+LEADERBOARD = ROOT / "docs" / "leaderboard"
+RECIPES = {"texture": "texture", "mi-ue-learned": "mi-ue"}  # as the benchmarks call them, and the leaderboard
+
+Accuracies = NDArray[np.float64]  # in [0, 1]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one thief reaches of one recipe.
+
+    Attributes:
+        last: (victims,) of each fit, at the last epoch.
+        peak: the same at the best epoch.
+        clean: (models,) of clean images, each model once, whichever fits it stands beside.
+        chance: of naming the most frequent class.
+    """
+
+    last: list[Accuracies]
+    peak: list[Accuracies]
+    clean: Accuracies
+    chance: float
+
+    @classmethod
+    def of(cls, fits: Sequence[Report], victim: str, defence: str = "none") -> Measured:
+        """What reports of several fits, one each, say of a thief; ``defence`` as benchmarks or the package name it."""
+        last, peak, clean, chance = list[Accuracies](), list[Accuracies](), dict[tuple[float, ...], float](), 0.0
+        for one in fits:
+            for named in one.defences:
+                if (imagenet.named(named) or named) != defence:
+                    continue
+                reached = one.values(PROTECTED, victim, defence=named)
+                if len(reached):
+                    last.append(reached)
+                    peak.append(one.values(PROTECTED, victim, "peak", defence=named))
+                    chance = one.chance
+                curves = one.curves(CLEAN, victim, defence=named)
+                clean |= dict(zip(curves, one.values(CLEAN, victim, defence=named).tolist(), strict=True))
+        return cls(last, peak, np.array(list(clean.values())), chance)
+
+    def __bool__(self) -> bool:
+        return bool(self.last)
+
+    @property
+    def models(self) -> int:
+        """How many were trained on protected images."""
+        return sum(map(len, self.last))
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """At the last epoch and at the best one."""
+        last, peak = (float(np.mean([one.mean() for one in fits])) for fits in (self.last, self.peak))
+        return last, peak
+
+    @property
+    def ways(self) -> list[float]:
+        """How far up from chance to clean images these are."""
+        return [way(one, float(self.clean.mean()), self.chance) for one in self.means]
+
+    @property
+    def figures(self) -> str:
+        """In per cent, the best epoch in brackets."""
+        last, peak = self.means
+        return f"{100 * last:.1f} ({100 * peak:.1f})"
+
+    @property
+    def effort(self) -> str:
+        """Fits and victims of each; a range of victims where not all fits met as many."""
+        counts = sorted({len(one) for one in self.last})
+        return f"{len(self.last)} x {' to '.join(map(str, counts[:1] + counts[1:][-1:]))}"
+
+    @property
+    def spreads(self) -> str:
+        """Sample deviations of the last epoch in points: of the means of fits, and of the victims within a fit."""
+        over_fits = np.std([one.mean() for one in self.last], ddof=1) if len(self.last) > 1 else np.nan
+        within = [one.var(ddof=1) for one in self.last if len(one) > 1]
+        over_victims = np.sqrt(np.mean(within)) if within else np.nan
+        return ", ".join(NONE if np.isnan(one) else f"{100 * one:.1f}" for one in (over_fits, over_victims))
+
+    @property
+    def cells(self) -> list[str]:
+        """Figures, effort, spreads, and what clean images teach."""
+        if not self:
+            return [NONE] * 4
+        return [self.figures, self.effort, self.spreads, told(self.clean)]
+
+
+@cache
+def leaderboard() -> list[Table]:
+    """Its tables, read once."""
+    return tables_of([LEADERBOARD])
+
+
+def on_leaderboard(dataset: str, recipe: str, epochs: int) -> list[Report]:
+    """What the leaderboard has of a recipe at 8/255: a report of each fit."""
+    return [
+        report
+        for table in leaderboard()
+        if table.dataset["name"] == dataset and table.dataset["epochs"] == epochs
+        for row in table.rows
+        if row.name == RECIPES.get(recipe, recipe) and row.budget == "linf:8"
+        for report in row.reports
+    ]
+
+
+def in_files(dataset: str, recipe: str, epochs: int) -> list[list[Report]]:
+    """What result files have of it: a list for each source, of the reports of its fits."""
+    wanted = {"dataset": dataset, "recipe": recipe, "budget": "linf:8", "epochs": epochs}
+    kinds: dict[object, list[ResultFile]] = {}
+    for one in many("protection_strength", **wanted):
+        kinds.setdefault((one.experiment.images, one.experiment.victims), []).append(one)
+    fits = [one.report for results in kinds.values() for one in of_each_fit(results)]
+    thieves: dict[int, list[Report]] = {}  # of every fit, by the number of victims
+    for one in many("countermeasures", **wanted):
+        thieves.setdefault(len(one.report.seeds), []).append(one.report)
+    return [fits, *thieves.values()]
+
+
+def best_known(sources: Sequence[Sequence[Report]], victim: str, defence: str = "none") -> Measured:
+    """Of several measurements of the same that of most models."""
+    return max((Measured.of(reports, victim, defence) for reports in sources), key=lambda one: one.models)
