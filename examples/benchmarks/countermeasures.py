@@ -64,6 +64,7 @@ DEFENCES = (
     "early-stopping",
     "jpeg:10",
     "jpeg:50",
+    "resize:0.5",
     "grayscale",
     "bitdepth:2",
     "blur",

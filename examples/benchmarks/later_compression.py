@@ -5,7 +5,8 @@
 
 What a website, a messenger or a thief does to published images: JPEG at qualities that people use, with the chroma
 subsampling of Pillow (4:2:0), and downsizing to half of the side; victims need one size, so that what was halved is
-enlarged again (both bilinear). It is done to the whole training set, whether it is protected or clean, and never to the
+enlarged again. Files of the time before ``resize`` was a countermeasure of the package call it ``halved``: the same
+filter, on sides that are even. It is done to the whole training set, whether it is protected or clean, and never to the
 test images. ``countermeasures.py`` has the qualities that only a thief would use.
 """
 
@@ -14,12 +15,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from common import ALL_SETS, RECIPES, fitted, kept, load, of_recipe, options, parse, size, victim_seeds
 from datasets import Dataset
-from PIL import Image
 from result_files import ResultFile, place, read_results
 from tables import NONE, markdown, percent
 
@@ -31,19 +30,7 @@ from hf_unlearnable.protection.remaining import Remaining
 SCRIPT = Path(__file__).stem
 METHODS = ("texture", "mi-ue-learned")
 LOOKED_AT = 400  # images for the share of the change that is left
-
-
-@dataclass(frozen=True, kw_only=True)
-class Halved(Defence, name="halved"):
-    """Downsize every image to half of its side, and enlarge it again."""
-
-    def image(self, image: Image.Image) -> Image.Image:
-        """Resample twice."""
-        small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BILINEAR)
-        return small.resize(image.size, Image.Resampling.BILINEAR)
-
-
-LATER = ("none", "jpeg:95", "jpeg:90", "jpeg:85", "jpeg:75", "halved")
+LATER = ("none", "jpeg:95", "jpeg:90", "jpeg:85", "jpeg:75", "resize:0.5")
 
 
 def left(clean: Dataset, protected: Dataset, later: str) -> float | None:
@@ -89,9 +76,8 @@ def table(results: Sequence[ResultFile]) -> str:
         report = one.report
         first = [one.experiment.dataset, one.experiment.recipe, f"1 x {len(one.experiment.seeds or ())}"]
         for later in one.figures["left"]:
-            defence = str(Defence.parse(later))
             wanted = ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
-            cells = [percent(report, None, case, figure, defence=defence) for case, figure in wanted]
+            cells = [percent(report, None, case, figure, defence=later) for case, figure in wanted]
             share = one.figures["left"][later]
             lines.append([*first, later, *cells, NONE if share is None else f"{100 * share:.0f} %"])
     return markdown(head, lines)

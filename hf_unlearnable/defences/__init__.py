@@ -11,7 +11,7 @@ from hf_unlearnable.defences.adaptive import (
 from hf_unlearnable.defences.adversarial import AdversarialTraining
 from hf_unlearnable.defences.augmentation import Blur, CutMix, Cutout, Mixup, Noise
 from hf_unlearnable.defences.base import Defence, available_defences
-from hf_unlearnable.defences.compression import JPEG, BitDepth, Grayscale
+from hf_unlearnable.defences.compression import JPEG, BitDepth, Grayscale, Resize
 from hf_unlearnable.defences.projection import OrthogonalProjection
 from hf_unlearnable.defences.recovery import Recovery
 from hf_unlearnable.defences.staged import Staged
@@ -40,6 +40,7 @@ __all__ = [
     "PrincipalDirections",
     "Probe",
     "Recovery",
+    "Resize",
     "SpectralPeak",
     "Staged",
     "UEraserLite",

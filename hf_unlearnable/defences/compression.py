@@ -58,6 +58,27 @@ class BitDepth(Defence, name="bitdepth"):
         return ImageOps.posterize(image, self.bits)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resize(Defence, name="resize"):
+    """Shrink every image, and enlarge it again to the size that it had, since networks are given images of one size.
+
+    Both by Pillow's bilinear filter, the default of torchvision and of most image processors. Where it shrinks, Pillow
+    widens the filter so that it takes in all pixels (antialiasing), and what is finer than the small image is averaged
+    away. It is done to images as they were published: those of more than 1 / ``scale`` times the side that victims see
+    are shrunk as far for every victim, and lose little more.
+
+    Args:
+        scale: side of the small image as a share of that of the published one, in (0, 1); rounded to the nearest pixel.
+    """
+
+    scale: Annotated[float, Range(above=0, below=1)] = 0.5
+
+    def image(self, image: Image.Image) -> Image.Image:
+        """Resample twice."""
+        small = image.resize([max(1, round(self.scale * side)) for side in image.size], Image.Resampling.BILINEAR)
+        return small.resize(image.size, Image.Resampling.BILINEAR)
+
+
 def compressed(image: Image.Image, quality: int) -> Image.Image:
     """What is left of an image after JPEG compression by Pillow."""
     stream = io.BytesIO()

@@ -32,6 +32,7 @@ from hf_unlearnable.defences import (
     OrthogonalProjection,
     PatternSubtraction,
     PretrainedStart,
+    Resize,
     UEraserLite,
     UEraserMax,
     augmentation,
@@ -75,6 +76,7 @@ def test_the_settings_are_those_of_the_literature(name, settings):
     [
         "none",
         "jpeg:30",
+        "resize:0.5",
         "grayscale",
         "class-clusters",
         "class-mean",
@@ -140,6 +142,27 @@ def test_bit_depth_leaves_four_levels(images):
     assert len(np.unique(out)) == 4
     assert np.array_equal(out[0], to_array(ImageOps.posterize(to_image(images.pixels[0]), 2)))
     assert np.array_equal(BitDepth(bits=8).prepare(images).pixels, images.pixels)
+
+
+def test_resizing_averages_what_is_finer_than_the_small_image_and_keeps_the_size(images):
+    square = np.array([[[0, 100], [100, 200]]], np.uint8)
+    assert Resize(scale=0.5).changed(square).tolist() == [[[100, 100], [100, 100]]]
+    # Shrinking by two weighs pixels by their distance: 1/4, 3/4, 3/4, 1/4. Enlarging takes 3/4 of the nearer one.
+    step = np.array([0, 0, 200, 200], np.uint8)
+    small = 200 * 0.25 / 1.75, 200 * 1.5 / 1.75
+    near, far = (0.75 * small[0] + 0.25 * small[1], 0.25 * small[0] + 0.75 * small[1])
+    expected = np.tile([small[0], near, far, small[1]], (4, 1))
+    assert np.abs(Resize(scale=0.5).changed(np.tile(step, (1, 4, 1)))[0] - expected).max() <= 1
+    flat = np.full((3, 7, 5), 90, np.uint8)
+    assert np.array_equal(Resize(scale=0.01).changed(flat), flat)  # a single pixel is left
+    far = [
+        np.abs(Resize(scale=scale).prepare(images).pixels - images.pixels.astype(int)).mean()
+        for scale in (0.25, 0.5, 0.75)
+    ]
+    assert far == sorted(far, reverse=True)
+    assert Resize(scale=0.5).prepare(images).pixels.shape == images.pixels.shape
+    assert Resize().acts_on_images
+    assert not Resize().needs_network
 
 
 def test_orthogonal_projection_takes_out_a_linear_shortcut():
