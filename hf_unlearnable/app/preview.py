@@ -112,7 +112,7 @@ class Scene:
         return Preview((_jpeg(self.view), _jpeg(view)), parts, (width, height))
 
     def _cut(self, levels: NDArray[np.int16]) -> NDArray[np.int16]:
-        """The perturbation of ``part``: what ``enlarge`` makes of all, cut out."""
+        """The perturbation of ``part``: what ``resample`` makes of the whole, cut out."""
         height, width = self.size
         if levels.shape[1:] == (height, width):
             return levels[:, : self.part.shape[1], : self.part.shape[2]]

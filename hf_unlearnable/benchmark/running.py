@@ -156,12 +156,11 @@ class Work:
         """Do all that is not finished, beside other processes that do the same; return when nothing is left.
 
         Every piece is claimed by a lock on a file, which the system gives back when a process ends, however it does.
+        A piece that cannot be done is left out, told at once and raised at the end: the others of a night are not lost.
 
         Args:
             worker: the number of this process: each begins at another protected set.
             progress: show bars.
-
-        A piece that cannot be done is left out, told at once and raised at the end: the others of a night are not lost.
 
         Raises:
             UnlearnableError: pieces that cannot be done.

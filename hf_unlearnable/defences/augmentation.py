@@ -1,4 +1,4 @@
-"""Defences that act on every batch: stronger augmentation, mixing of images, adversarial training."""
+"""Defences that act on every batch: blur, noise, holes, and mixing of images."""
 
 from __future__ import annotations
 

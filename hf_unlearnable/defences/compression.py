@@ -1,4 +1,4 @@
-"""Defences that act once, on the training set or on the starting weights."""
+"""Defences that take detail out of every image once: JPEG, greyscale, fewer bits of each value."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ class _Trackio(TrackioCallback):
 
 
 def _warn(args: TrainingArguments, clean_eval: Any, train_dataloader: Any) -> None:
-    """Of what the Trainer does without a word and the figures would not show."""
+    """Warn of what the Trainer does without a word, and of what the figures would not show."""
     started = os.environ.get("WORLD_SIZE", "")
     if started.isdigit() and int(started) > args.world_size:
         logger.warning(

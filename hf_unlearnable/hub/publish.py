@@ -1,4 +1,4 @@
-"""Publishing on the Hub: push a protected dataset, pull it back, check what is there.
+"""Publishing on the Hub: push a protected dataset with its card, and never what is private.
 
 Everything that is sent goes through ``datasets`` and ``huggingface_hub``; what is added here is what must not be sent,
 the card, repetition after transient faults, and errors that say how things stand.

@@ -78,12 +78,12 @@ class KernelScores:
         return cls(queries, keys, bias, key_labels, self_index, kernel == "logistic")
 
     def logits(self, rows: slice | torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logarithm of the kernel (B, M) up to a constant a row, own self_index at -inf; and the bare products."""
+        """The logarithm of the kernel (B, M) up to a constant a row, -inf for a row itself; and the bare products."""
         products = torch.addmm(self.bias, queries[rows], self.keys.T)
         logits = F.logsigmoid(products) if self.logistic else products
         self_index = self.self_index[rows]
-        with_twin = torch.nonzero(self_index >= 0)[:, 0]
-        logits[with_twin, self_index[with_twin]] = -torch.inf
+        among_keys = torch.nonzero(self_index >= 0)[:, 0]
+        logits[among_keys, self_index[among_keys]] = -torch.inf
         return logits, products
 
     def blocks(self, classes: int) -> Iterator[tuple[slice, tuple[torch.Tensor, torch.Tensor], torch.Tensor]]:
@@ -215,7 +215,7 @@ def references(
     if reference is None:
         if self_index is not None:
             raise RecipeError(
-                "got self_index without a reference; expected them with one: without, a row is its own twin"
+                "got self_index without a reference; expected both, or neither: then every row of the set is itself"
             )
         keys, key_labels, self_index = features, labels, torch.arange(len(features), device=features.device)
     else:

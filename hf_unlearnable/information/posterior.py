@@ -1,4 +1,4 @@
-"""The mathematics of the methods, as plain functions on tensors."""
+"""What neighbours say of the classes: the kernel posterior, the Bayes error estimated by it, and its bandwidth."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ class Method(ABC):
                 that side and of the shorter side up to which half of all pixels lie, of an image at most that side
                 squared. The time grows with its square.
             on_unseen: what the protection does with an image that was not in ``dataset``: ``"error"``, or ``"craft"``:
-                it gets the perturbation that its class shares (see ``patterns``). For images added later, and for
+                it gets the perturbation that its class shares (see ``class_patterns``). For images added later, and for
                 streams that are fitted on their first rows. An image that is protected already is such a one too, and
                 gets a second change on top, up to twice the budget: protect originals alone. When left out:
                 ``"craft"`` for one owner's images, if the method can protect those alone; else ``"error"``.

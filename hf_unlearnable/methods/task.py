@@ -37,7 +37,7 @@ class Task:
         images: of this process, all of them if it is the only one: uint8 pixels (N, C, H, W) on disk at the
             surrogate's resolution, labels (N,).
         budget: how far each may be moved.
-        surrogates: to optimise against, at least one.
+        surrogates: to optimise against; none for a method with ``uses_surrogates = False``, else at least one.
         accelerator: device and precision.
         perturbations: (N, C, H, W) float32 on the unit scale, zeros at first, on disk or on the device: ``run`` leaves
             its result here.
@@ -154,12 +154,12 @@ class Task:
         """Train a model that the method uses, all processes together; the network comes back frozen.
 
         Args:
-            surrogate: see ``training.Run``.
+            surrogate: see ``TrainingRun``.
             images: of this process.
             training: for the images of all processes.
             seed: tells this training from earlier ones that had the same name.
             what: name in the progress bar and in checkpoints; of no other network that is in use.
-            defence: see ``training.Run``.
+            defence: see ``TrainingRun``.
 
         Raises:
             DivergenceError: the loss left the finite numbers.

@@ -99,7 +99,7 @@ class Noise:
         return chosen if self.layout == "nchw" else chosen.transpose(0, 3, 1, 2)
 
     def check(self, budget: Budget) -> None:
-        """Refuse perturbations that are larger than the budget, which half a level of rounding may be.
+        """Refuse perturbations that are larger than the budget by more than ``ROUNDING`` of the radius.
 
         Raises:
             BudgetError: with the largest that was found.

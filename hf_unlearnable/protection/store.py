@@ -18,8 +18,8 @@ from hf_unlearnable.data.pixels import DIGEST_BYTES
 from hf_unlearnable.errors import BudgetError, DataError, first_line
 
 # One row an image, at the surrogate's resolution, whatever the image's own: a photograph of 24 megapixels would take
-# 72 MB at its own, and takes 3 kB at 32x32. ``release`` makes the same bytes of it on every machine. Rows of different
-# sizes fit, the file is written batch by batch and read through a memory map.
+# 72 MB at its own, and takes 3 kB at 32x32. ``resample_and_apply`` makes the same bytes of it on every machine. Rows of
+# different sizes fit, the file is written batch by batch and read through a memory map.
 SCHEMA = pa.schema(
     [
         ("digest", pa.binary(DIGEST_BYTES)),

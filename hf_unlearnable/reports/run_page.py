@@ -50,7 +50,7 @@ class PageFacts:
         verification: ``Verification.as_dict()`` of the released images and their originals; None if not known.
         read_back: whether that is of all images as they were read back, else of a sample.
         samples: pictures of images; empty if there are none.
-        shares: of ``report.change_shares``; empty if the originals are not known.
+        shares: of ``charts.change_shares``; empty if the originals are not known.
         no_pictures: why pictures or the histogram are missing; empty if they are not.
         origin: what was protected.
         audit: what the set gives away by itself; None if nobody looked.

@@ -130,7 +130,7 @@ def protect(
         intake: what the function ``intake`` found for the same arguments; when left out it is called.
         origin: what ``measure`` and ``verify`` open as the originals of a dataset in memory; without one they must be
             told. Nothing else than the name of a dataset that is named.
-        surrogate: see ``Method.fit``, like the seven after it.
+        surrogate: see ``Method.fit``, like all that say "see there".
         labels: see there.
         image_column: see there.
         label_column: see there.

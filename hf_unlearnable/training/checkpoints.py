@@ -38,15 +38,15 @@ ASK_EVERY = 10  # steps between two looks at the main process's clock, where the
 class Checkpoints:
     """Keeps the states of a fit's parts in a folder, and gives back what an earlier process kept there.
 
+    On a CPU the bytes depend on the number of threads, which share out sums in another order. A fit that goes on does
+    so with as many as the one that was stopped (``torch.set_num_threads``), whatever this process has; who makes one
+    puts the number back afterwards.
+
     Args:
         folder: where to; None keeps nothing.
         identity: all that the result depends on, ready for JSON: a checkpoint of another one is refused.
         shard: of this process.
         every: seconds between two checkpoints.
-
-    On a CPU the bytes depend on the number of threads, which share out sums in another order. A fit that goes on does
-    so with as many as the one that was stopped (``torch.set_num_threads``), whatever this process has; who makes one
-    puts the number back afterwards.
 
     Raises:
         CheckpointError: a checkpoint of another recipe, data or version, or a damaged one.

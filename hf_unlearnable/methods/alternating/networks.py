@@ -47,7 +47,7 @@ class Learner:
         return logits.float(), features.float()
 
     def gradient(self, loss: torch.Tensor, perturbations: torch.Tensor) -> torch.Tensor:
-        """Of a loss with respect to perturbations, up to a positive factor; the graph is kept for ``learn``."""
+        """Of a loss with respect to perturbations, up to a positive factor; the graph is kept for ``backward``."""
         return torch.autograd.grad(self.scale(loss), perturbations, retain_graph=True)[0]
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
