@@ -158,6 +158,14 @@ def where_raised(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)} ({place.filename}, line {place.lineno})"
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and behind it those that led to it."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's message, to quote in one of ours; its class where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,10 +26,12 @@ from hf_unlearnable.data.reading import (
     turned_size,
     why_unreadable,
 )
-from hf_unlearnable.errors import option
+from hf_unlearnable.errors import causes, option
 from hf_unlearnable.progress import Progress
 
 _SAMPLE = 12  # images that are read and written on trial, for the time that all take
+
+UNANSWERED = (ConnectionError, TimeoutError, socket.gaierror)  # an answer, such as 404, is of one address alone
 
 
 class Broken(NamedTuple):
@@ -80,7 +83,7 @@ class Inspection:
         self.broken: dict[int, Broken] = {}
         self.digests = np.zeros(len(dataset), dtype=f"V{DIGEST_BYTES}")
         self.pixels = self.file_bytes = 0
-        self.offline: str | None = None  # why addresses cannot be fetched, once one was tried
+        self.silent: dict[str, str] = {}  # hosts that do not answer: why, once one of their addresses was tried
 
     def _rows(self, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
         with Progress(what, len(self.stored), unit="image", enabled=self.progress) as bar:
@@ -92,9 +95,9 @@ class Inspection:
     def read_headers(self) -> None:
         """Sizes, modes and what cannot even be opened."""
         for number, stored in self._rows("looking at images"):
-            remote = stored["bytes"] is None and "://" in (stored["path"] or "")
-            if remote and self.offline:
-                self.broken[number] = Broken(number, stored["path"], self.offline)
+            host = _host_of(stored)
+            if host in self.silent:
+                self.broken[number] = Broken(number, stored["path"], self.silent[host])
                 continue
             try:
                 with open_image(stored) as image:
@@ -106,7 +109,8 @@ class Inspection:
             except UNREADABLE as error:
                 why = why_unreadable(error, stored)
                 self.broken[number] = Broken(number, stored["path"], why)
-                self.offline = why if remote else None
+                if host and any(isinstance(link, UNANSWERED) for link in causes(error)):
+                    self.silent[host] = why
                 continue
             self.sizes[size] += 1
             self.modes[mode] += 1
@@ -190,6 +194,13 @@ class Inspection:
     def whole(self) -> NDArray[np.int64]:
         """The rows that are not known to be broken."""
         return np.setdiff1d(np.arange(len(self.dataset)), list(self.broken))
+
+
+def _host_of(stored: dict[str, Any]) -> str:
+    """Whom an address belongs to; empty for what lies here."""
+    if stored["bytes"] is not None or "://" not in (stored["path"] or ""):
+        return ""
+    return str(stored["path"]).rpartition("://")[2].partition("/")[0]
 
 
 def _size_of(stored: dict[str, Any]) -> int:

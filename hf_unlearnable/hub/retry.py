@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -16,7 +16,16 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from yaml import YAMLError
 
 from hf_unlearnable.data.patience import PATIENCE, TRANSIENT, HTTPError, NoAnswer, Patience, waiting
-from hf_unlearnable.errors import AccessError, DataError, HubError, RecipeError, UnlearnableError, first_line, worded
+from hf_unlearnable.errors import (
+    AccessError,
+    DataError,
+    HubError,
+    RecipeError,
+    UnlearnableError,
+    causes,
+    first_line,
+    worded,
+)
 from hf_unlearnable.progress import tell
 from hf_unlearnable.settings import Count, NotNegative, Positive, check_fields
 
@@ -117,7 +126,7 @@ def describe(error: BaseException) -> str:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a little later."""
-    if _ours(error) or any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
+    if _ours(error) or any(isinstance(link, OfflineModeIsEnabled) for link in causes(error)):
         return False
     status = status_of(error)
     if status is not None:
@@ -148,7 +157,7 @@ def explain(error: BaseException, what: str, standing: str) -> UnlearnableError:
             f"namespace; make it in the settings of your account and {_token('log in with it', 'give it here')}. "
             f"{standing}"
         )
-    if any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error)):
+    if any(isinstance(link, OfflineModeIsEnabled) for link in causes(error)):
         return HubError(f"cannot {what}: HF_HUB_OFFLINE is set, which forbids the network; unset it. {standing}")
     if isinstance(error, YAMLError):
         said = " ".join(str(error).split())
@@ -168,19 +177,12 @@ def _token(log_in: str, give: str) -> str:
 
 def _ours(error: BaseException) -> UnlearnableError | None:
     """Ours among the errors that led to this one: the clients wrap some."""
-    return next((link for link in _chain(error) if isinstance(link, UnlearnableError)), None)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that led to it: an upload that failed for good is a bare RuntimeError with its cause."""
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or link.__context__
+    return next((link for link in causes(error) if isinstance(link, UnlearnableError)), None)
 
 
 def _http(error: BaseException) -> Exception | None:
-    return next((link for link in _chain(error) if isinstance(link, HTTPError)), None)
+    """The HTTP client's among them: an upload that failed for good is a bare RuntimeError with its cause."""
+    return next((link for link in causes(error) if isinstance(link, HTTPError)), None)
 
 
 def status_of(error: BaseException) -> int | None:

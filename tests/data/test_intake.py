@@ -14,8 +14,11 @@ from PIL import Image
 from hf_unlearnable import DataError
 from hf_unlearnable.data import disk_space, inspection
 from hf_unlearnable.data import intake as module
+from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.errors import command_line_words
 from hf_unlearnable.runs import intake
+
+COLUMNS = Columns("image", None)
 
 
 @pytest.fixture
@@ -197,6 +200,33 @@ def test_addresses_that_cannot_be_fetched_are_tried_once(monkeypatch):
     assert found.broken[4].path == "https://localhost:9/4.png"
     assert all("an address that cannot be fetched" in image.why for image in found.broken)
     assert "download the images and name their folder" in found.broken[0].why
+
+
+def test_an_address_that_is_gone_says_nothing_of_others(monkeypatch):
+    def answer(stored):
+        if stored["path"].endswith("gone.png"):
+            raise FileNotFoundError(stored["path"]) from RuntimeError("404, message='Not Found'")
+        return Image.new("RGB", (20, 20))
+
+    monkeypatch.setattr(inspection, "open_image", answer)
+    paths = [f"https://localhost:9/{name}.png" for name in ("gone", "here", "there")]
+    found = inspection.Inspection(in_memory([{"path": path, "bytes": None} for path in paths]), COLUMNS, False)
+    found.read_headers()
+    assert list(found.broken) == [0]
+    assert found.sizes == {(20, 20): 2}
+
+
+def test_a_host_that_does_not_answer_says_nothing_of_other_hosts(monkeypatch):
+    def answer(stored):
+        if "://down/" in stored["path"]:
+            raise FileNotFoundError(stored["path"]) from ConnectionRefusedError("no")
+        return Image.new("RGB", (20, 20))
+
+    monkeypatch.setattr(inspection, "open_image", answer)
+    paths = ["https://down/0.png", "https://up/1.png", "https://down/2.png"]
+    found = inspection.Inspection(in_memory([{"path": path, "bytes": None} for path in paths]), COLUMNS, False)
+    found.read_headers()
+    assert list(found.broken) == [0, 2]
 
 
 def test_what_it_will_take_is_said(photos):
