@@ -30,10 +30,12 @@ def contrastive_loss(
         A differentiable scalar. Zero for ``"cross-class"`` rows that have no other class in the batch.
 
     Raises:
-        RecipeError: an unknown denominator.
+        RecipeError: an unknown denominator, or a temperature that is not above zero.
     """
     if denominator not in ("all", "cross-class"):
         raise RecipeError(f"got the denominator {denominator!r}; expected 'all' or 'cross-class'")
+    if not temperature > 0:
+        raise RecipeError(f"got temperature={temperature}; expected a number above zero, such as the paper's 0.1")
     unit = F.normalize(at_least_float32(features), dim=1)
     similarities = unit @ unit.T / temperature
     same = labels[:, None] == labels[None, :]

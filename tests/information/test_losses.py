@@ -118,3 +118,9 @@ def test_half_precision_features_are_computed_in_float32():
 def test_unknown_denominator():
     with pytest.raises(RecipeError, match="'everything'"):
         contrastive_loss(torch.ones(2, 2), torch.zeros(2), denominator="everything")
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_by_which_nothing_can_be_divided(temperature):
+    with pytest.raises(RecipeError, match="expected a number above zero"):
+        contrastive_loss(torch.eye(2), torch.zeros(2), temperature=temperature)

@@ -155,6 +155,11 @@ def test_cuda_convolves_as_scipy_does():
     assert convolved(torch.zeros(1, 1, 4, 4), filters[:1]).abs().max() == 0
 
 
+def test_a_filter_of_cuda_has_a_middle():
+    with pytest.raises(RecipeError, match=r"cuda: got kernel=4; expected an odd number"):
+        CUDA(kernel=4)
+
+
 def test_cuda_gives_the_images_of_a_class_one_filter(monkeypatch):
     change, images, labels = made(CUDA(), classes=2, monkeypatch=monkeypatch)
     for label in (0, 1):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from hf_unlearnable.methods.baselines.batchwise import Batchwise, Make
 from hf_unlearnable.methods.paper import Paper
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.settings import Few, Rate
+from hf_unlearnable.settings import Few, Rate, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,9 @@ class CUDA(Batchwise, name="cuda"):
     Args:
         blur: the largest other weight; 0.3 in the paper for images of 32 pixels a side, 0.06 for 224.
         kernel: side of the filter, an odd number; 3 in the paper for 32 pixels, 9 for 224.
+
+    Raises:
+        RecipeError: an even side, which has no pixel in its middle.
     """
 
     uses_surrogates: ClassVar[bool] = False
@@ -44,6 +47,11 @@ class CUDA(Batchwise, name="cuda"):
 
     blur: Rate = 0.3
     kernel: Few = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel % 2 == 0:
+            refuse(self, f"kernel={self.kernel}", "an odd number")
 
     def maker(self, task: Task) -> Make:
         """Draw the filters, alike in every process."""
