@@ -79,7 +79,7 @@ class Record:
             raise DataError(f"got {str(file)!r}, whose figures are not those that were written; measure it again")
         record = cls(**stored)
         if file.stem != record.digest:
-            raise DataError(f"got {str(file)!r}, which holds what belongs into {record.digest}.json")
+            raise DataError(f"got {str(file)!r}, which holds what belongs into {record.digest}.json; call it so")
         record.check()
         return record
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from hf_unlearnable.benchmark.cells import Cell, Elsewhere, Protected
 from hf_unlearnable.benchmark.config import Config
 from hf_unlearnable.benchmark.fits import digest_released, verified
-from hf_unlearnable.benchmark.protocol import NONE, protocol_digest
+from hf_unlearnable.benchmark.protocol import NONE, VERSION, protocol_digest
 from hf_unlearnable.benchmark.records import CELLS, CONFIG, SETS, CellRecord, SetRecord
 from hf_unlearnable.benchmark.running import Work
 from hf_unlearnable.errors import DataError, SourceError, UnlearnableError
@@ -78,7 +78,9 @@ def check(row: str | PathLike[str], *, repeat: int = 1, progress: bool = True) -
         )
     config = Config.read(folder / CONFIG)
     if config.protocol == NONE:
-        raise DataError(f"got a run of the protocol {NONE!r}, which stands in no common table; expected protocol: v1")
+        raise DataError(
+            f"got a run of the protocol {NONE!r}, which stands in no common table; expected protocol: {VERSION}"
+        )
     work = Work.plan(config, folder.absolute())
     chosen = [one for one in work.protected if not path.is_file() or work.set_file(one).name == path.name]
     faults: list[str] = []

@@ -119,4 +119,7 @@ def verify(
     found(output=output, repo_id=repo_id, verification=checked.as_dict())
     typer.echo(f"{repo_id or output}: {checked}")
     if checked.violations:
-        raise BudgetError(f"{checked.violations} of {checked.images} images are outside the budget {checked.budget}")
+        raise BudgetError(
+            f"got {checked.violations} of {checked.images} images outside the budget {checked.budget}; expected none. "
+            f"Restore {output} from a copy, or protect again"
+        )

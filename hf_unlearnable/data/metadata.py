@@ -68,8 +68,11 @@ def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
         tables.append(table)
     try:
         whole = pa.concat_tables(tables, promote_options="default")
-    except pa.ArrowInvalid as error:
-        raise DataError(f"the metadata files do not have the same kinds of columns ({first_line(error)})") from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"got metadata files that disagree about a column ({first_line(error)}); expected values of one kind in "
+            f"all of them, such as the names of classes in each. Write them alike"
+        ) from error
     plain = Features.from_arrow_schema(whole.schema)
     features = Features(
         {names.get(name, name): ImageFeature() if name in names else feature for name, feature in plain.items()}
@@ -109,7 +112,10 @@ def read_sidecars(images: Sequence[Entry], entries: Sequence[Entry], reader: Rea
     try:
         table = pa.table({name: [row.get(name) for row in rows] for name in columns})
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"the files beside the images disagree about a column ({first_line(error)})") from error
+        raise DataError(
+            f"got files beside the images that disagree about a column ({first_line(error)}); expected values of one "
+            f"kind in all of them. Write them alike"
+        ) from error
     features = Features({"image": ImageFeature(), **Features.from_arrow_schema(table.schema)})
     return Table(
         table.to_pylist(), features, [[("image", entry)] for entry in images], "the files beside the images", used
@@ -132,7 +138,10 @@ def _sidecar(entry: Entry, reader: Reader) -> Mapping[str, Any]:
             return {"text": content.decode()}
         told = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"got {entry.path}, which is not what its ending says ({first_line(error)})") from error
+        raise DataError(
+            f"got {entry.path}, which is not what its ending says ({first_line(error)}); expected a whole number in "
+            f".cls, JSON in .json, text in UTF-8 in .txt. Mend it, or leave it out"
+        ) from error
     return (
         {name: value for name, value in told.items() if name != "image"} if isinstance(told, dict) else {"json": told}
     )

@@ -158,7 +158,7 @@ def open_image(stored: Mapping[str, Any]) -> Image.Image:
     """Open an image as a dataset stores it, where possible without decoding more than its header."""
     register_heif()
     if stored["bytes"] is None and stored["path"] is None:
-        raise DataError("got no image: neither bytes nor a path")
+        raise DataError("got no image, neither bytes nor a path; expected one. Leave the row out")
     with _pixel_limit():
         if stored["bytes"] is not None:
             return Image.open(io.BytesIO(stored["bytes"]))

@@ -101,9 +101,11 @@ class Opened:
         doubts = check_match(parts["protected"], parts["clean"], parts["test"])
         sets = {name: parts[name] for name in ("protected", "clean", "test")}
         if others is not None:
-            if parts["others test"].names != parts["others"].names:
+            asked, taught = (parts[name].names for name in ("others test", "others"))
+            if asked != taught:
                 raise DataError(
-                    "got other classes to test on than to train on among the others; expected the same names"
+                    f"got other classes to test on than to train on among the others: {', '.join(asked[:5])}; expected "
+                    f"the same names in the same order: {', '.join(taught[:5])}"
                 )
             _check_apart(parts)
             sets = {name: beside(parts[OTHERS[name == "test"]], own) for name, own in sets.items()}

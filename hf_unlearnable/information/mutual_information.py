@@ -207,7 +207,8 @@ def _matrix(features: Any, what: str) -> Array:
     if array.ndim != 2 or not array.size:
         raise DataError(f"got {what} features of shape {array.shape}; expected (N, D), one row for each image")
     if not np.isfinite(array).all():
-        raise DataError(f"got {what} features that are not finite in row {np.argwhere(~np.isfinite(array))[0][0]}")
+        row = np.argwhere(~np.isfinite(array))[0][0]
+        raise DataError(f"got {what} features that are not finite in row {row}; expected finite numbers in all rows")
     return array
 
 

@@ -114,7 +114,10 @@ class Fitting:
                 self._go_on(kept)
                 self.run(task)
             if not task.is_finite():
-                raise DivergenceError("the method left perturbations that are not finite numbers; nothing was written")
+                raise DivergenceError(
+                    "got perturbations that are not finite numbers from the method; expected finite ones: lower its "
+                    "steps or its learning rate. Nothing was written"
+                )
             findings = task.told() if self._beside is None else {**task.told(), OTHERS: len(self._beside)}
             description = replace(description, findings=findings)
             patterns = task.unseen_patterns() if crafts else None

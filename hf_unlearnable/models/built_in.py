@@ -82,7 +82,9 @@ class Models(Registry[BuildModel]):
             RecipeError: the name is taken, or could not be written on a command line; or no function.
         """
         if name in FITTED_AT_ONCE:
-            raise RecipeError(f"got a second {self.what} with the name {name!r}, which is one of this package")
+            raise RecipeError(
+                f"got a second {self.what} with the name {name!r}, which is one of this package; expected another name"
+            )
         if not callable(value):
             raise RecipeError(
                 f"got {value!r} for the {self.what} {name!r}; expected a function (num_labels, channels) -> "

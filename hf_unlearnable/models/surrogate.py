@@ -294,7 +294,10 @@ class Network(nn.Module):
             )
         wanted = getattr(model.config, "num_channels", channels)
         if wanted != channels and channels != 1:
-            raise RecipeError(f"got images of {channels} channels for a model that takes {wanted}")
+            raise RecipeError(
+                f"got images of {channels} channels for a model that takes {wanted}; expected a model of {channels} "
+                f"channels, or images of {wanted}"
+            )
         self.model: PreTrainedModel = model
         if isinstance(model, SmallImageClassifier):
             # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).

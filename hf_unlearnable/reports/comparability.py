@@ -192,7 +192,7 @@ def gaps(reports: Reports) -> list[str]:
             longer_training = worded(python="Training(epochs=30)", shell="--epochs 30")
             sentences.append(
                 f"{victim} cannot tell for {_and(in_vain)} what protection takes away: {why}. Longer "
-                f"training ({longer_training}), more images, or other test images may help"
+                f"training ({longer_training}), more images, or other test images may help."
             )
     victims = {name: report.victims for name, report in reports.items()}
     defences = {

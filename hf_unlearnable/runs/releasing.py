@@ -161,5 +161,8 @@ def _written(protection: Protection, data: Dataset, run: RunFolder, splits: Spli
         written = run.published_splits
         for name, part in splits.clean.items():
             if not same_images(part, written[name], protection.columns.image):
-                raise DataError(f"the split {name!r} was not read back as it was written; is the disk sound?")
+                raise DataError(
+                    f"got other images than were written when the split {name!r} was read back; expected the same "
+                    f"pixels. Is the disk sound?"
+                )
     return run.dataset

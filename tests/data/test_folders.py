@@ -107,6 +107,14 @@ def test_metadata_in_split_folders_and_for_them(tmp_path):
         assert load_source(str(tmp_path / place), "test")["label"] == ["a", "b"]
 
 
+def test_metadata_with_labels_of_two_kinds(tmp_path):
+    for split, label in (("train", "1"), ("test", "cat")):
+        fill(tmp_path, f"{split}/0.png")
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,label\n0.png,{label}\n")
+    with pytest.raises(DataError, match=r"got metadata files that disagree about a column .*expected values of"):
+        open_source(str(tmp_path))
+
+
 @pytest.mark.parametrize(("column", "told"), [("text", True), ("label", False)])
 def test_folders_that_are_no_classes_beside_captions_are_told(tmp_path, column, told):
     fill(tmp_path, "a/1.png", "a/2.png", "b/1.png")
@@ -363,7 +371,7 @@ def test_what_is_wrong_with_a_file_in_an_archive_is_said(tmp_path):
     with pytest.raises(DataError, match=r"got 'a/1\.png' in .*a\.zip', which cannot be unpacked \(Bad CRC-32"):
         load_source(str(file))
     webdataset(tmp_path / "b.tar", [("1.png", picture()), ("1.json", b"[" * 100_000)])
-    with pytest.raises(DataError, match=r"got 1\.json, which is not what its ending says"):
+    with pytest.raises(DataError, match=r"got 1\.json, which is not what its ending says .*expected .*JSON in \.json"):
         load_source(str(tmp_path / "b.tar"))
     with tarfile.open(tmp_path / "c.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for name in ("cats/1.png", "dogs/2.png", "dogs/caf\udce9.png"):

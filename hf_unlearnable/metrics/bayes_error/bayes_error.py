@@ -136,7 +136,8 @@ def _rows(name: str, features: Any, width: int | None = None) -> torch.Tensor:
         expected = f"(N, {width or 'D'}), one row for each image"
         raise DataError(f"got {name} of shape {array.shape}; expected {expected}")
     if not np.isfinite(array).all():
-        raise DataError(f"got {name} that are not finite in row {np.argwhere(~np.isfinite(array))[0][0]}")
+        row = np.argwhere(~np.isfinite(array))[0][0]
+        raise DataError(f"got {name} that are not finite in row {row}; expected finite numbers in all rows")
     return torch.from_numpy(array)
 
 
