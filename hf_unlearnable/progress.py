@@ -217,8 +217,11 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in words, such as ``40 s``, ``5 min`` or ``2 h 10 min``."""
+    """A length of time in words, such as ``40 s``, ``5 min``, ``2 h 10 min`` or ``3 days``."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{round(hours / 24)} days"

@@ -15,6 +15,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    NoReturn,
     ParamSpec,
     TypeVar,
     Union,
@@ -213,7 +214,7 @@ def refuse_ignored(why: str, **given: Any) -> None:
         raise RecipeError(f"got {' and '.join(told)}, {why}; leave {'it' if len(told) == 1 else 'them'} out")
 
 
-def refuse(recipe: Any, got: str, expected: str) -> None:
+def refuse(recipe: Any, got: str, expected: str) -> NoReturn:
     """Raise the error of a setting that cannot be.
 
     Raises:

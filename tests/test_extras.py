@@ -13,6 +13,7 @@ from hf_unlearnable import MissingExtraError, RecipeError, learnability, load_me
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.evaluation.thieves import thieves_of_suite
 from hf_unlearnable.lazy import EXTRAS, import_extra, require_extra
+from hf_unlearnable.methods.labelling import Labels
 from hf_unlearnable.metrics.lpips import load_lpips
 
 
@@ -45,6 +46,13 @@ def test_a_missing_package_is_named_with_its_extra(package):
 def test_what_is_missing_is_said_before_anything_is_read(options, message):
     with pytest.raises(RecipeError, match=message):
         learnability(None, clean=None, test=None, **options, progress=False)
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("labels", ["clusters:2", "captions:2,MODEL"])
+def test_what_clusters_need_is_said_before_anything_is_read(labels):
+    with pytest.raises(MissingExtraError, match=r"clusters needs scikit-learn; .*\[thieves\]"):
+        Labels.parse(labels).require()
 
 
 @pytest.mark.usefixtures("plain")

@@ -90,6 +90,6 @@ def test_methods_name_the_bars_that_they_show(name, small, monkeypatch):
     assert [parts.index(what) for what in fitted] == sorted(parts.index(what) for what in fitted)
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(40, "40 s"), (300, "5 min"), (7800, "2 h 10 min")])
+@pytest.mark.parametrize(("seconds", "told"), [(40, "40 s"), (300, "5 min"), (7800, "2 h 10 min"), (260_000, "3 days")])
 def test_durations(seconds, told):
     assert duration(seconds) == told

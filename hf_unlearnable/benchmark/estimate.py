@@ -20,7 +20,7 @@ from hf_unlearnable.evaluation.thieves import Thief
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.models.classical import Classical
 from hf_unlearnable.models.surrogate import load_transformers
-from hf_unlearnable.progress import Progress
+from hf_unlearnable.progress import Progress, duration
 from hf_unlearnable.training.processes import default_accelerator
 
 SAMPLE = 256  # images that a probe trains on
@@ -51,7 +51,7 @@ class Estimate:
         if self.fits + self.cells:
             source = [f"{self.finished} kinds from finished work"] * bool(self.finished)
             source += [f"{self.probed} from a short probe"] * bool(self.probed)
-            told.append(f"about {in_words(self.seconds)} of one process ({', '.join(source)})")
+            told.append(f"about {duration(self.seconds)} of one process ({', '.join(source)})")
         if self.unknown:
             told.append(f"not counted, since nobody knows how long they take: {', '.join(self.unknown)}")
         return "; ".join(told)
@@ -99,13 +99,6 @@ def estimate(work: Work) -> Estimate:
                 seconds += factor * probed[kind]
     told = [kind for kind, took in probed.items() if not math.isnan(took)]
     return Estimate(len(fits), len(cells), seconds, len(finished), len(told), tuple(dict.fromkeys(unknown)))
-
-
-def in_words(seconds: float) -> str:
-    """Such as ``12 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _kinds(cells: list[Cell]) -> Iterator[tuple[tuple[str, ...], Thief | Protected]]:

@@ -16,7 +16,7 @@ from hf_unlearnable.benchmark.protocol import NONE, REPORTED
 from hf_unlearnable.benchmark.records import CELLS, SETS
 from hf_unlearnable.benchmark.rows import Row, Table, tables_of, thief_name
 from hf_unlearnable.errors import DataError, in_words
-from hf_unlearnable.evaluation.cases import CLEAN_PART, MIX
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, case_of
 from hf_unlearnable.evaluation.report import NO_DEFENCE
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.reports.rendering import plain_markdown, templates_of
@@ -61,16 +61,15 @@ def write_pages(runs: Iterable[str | PathLike[str]] | str | PathLike[str], outpu
         "version": __version__,
         "none": NONE,
     }
+    look = {"mark": "", "clean_colour": case_of(CLEAN).colour}
     made = {
         MARKDOWN: text.get_template("leaderboard.md").render(**facts, plain=plain_markdown),
-        HTML: own.get_template("leaderboard.html").render(**facts, **_script(), mark="", clean_colour="#4c72b0"),
+        HTML: own.get_template("leaderboard.html").render(**facts, **_script(), **look),
     }
     several = [table for table in tables if len(table.rows) > 1]  # a single point says nothing
     plots = [(table, found) for table in several if (found := plots_of(table))]
     if plots:
-        made[THEORY] = own.get_template("theory.html").render(
-            plots=plots, fewest=FEWEST, version=__version__, mark="", clean_colour="#4c72b0"
-        )
+        made[THEORY] = own.get_template("theory.html").render(plots=plots, fewest=FEWEST, version=__version__, **look)
     for name, content in made.items():
         atomic_write(target / name, content)
     return [target / name for name in made]
@@ -145,8 +144,8 @@ def _lines(table: Table, row: Row) -> list[dict[str, Any]]:
                 "victim": victim,
                 "defence": defence,
                 "verdict": row.verdict((victim, defence)) if measured else None,
-                "plain": row.report.accuracy("clean", victim, defence=NO_DEFENCE),
-                "clean": row.report.accuracy("clean", victim, defence=defence),
+                "plain": row.report.accuracy(CLEAN, victim, defence=NO_DEFENCE),
+                "clean": row.report.accuracy(CLEAN, victim, defence=defence),
                 "fits_spread": row.spread_over_fits((victim, defence)),
                 "files": [cell.digest for cell in row.files((victim, defence))],
                 "adaptive": bool(row.adaptive) and defence == row.adaptive,

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.data.columns import inside, is_missing
+from hf_unlearnable.data.columns import holds_texts, inside, is_missing
 from hf_unlearnable.errors import DataError
 
 # What the Hub calls them: in structures of objects, and as columns of their own.
@@ -105,11 +105,7 @@ def other_images(dataset: Dataset, image_column: str) -> list[str]:
 
 def caption_columns(dataset: Dataset) -> list[str]:
     """The columns with texts about the images, or lists of them, under a usual name."""
-    return [
-        column
-        for column, feature in dataset.features.items()
-        if column in CAPTIONS and _is_text(inside(feature) if inside(feature) is not None else feature)
-    ]
+    return [column for column, feature in dataset.features.items() if column in CAPTIONS and holds_texts(feature)]
 
 
 def kinds_beside(dataset: Dataset, image_column: str) -> tuple[str, ...]:
@@ -153,10 +149,6 @@ def _one(parts: Mapping[str, Any], name: str, dataset: Dataset, column: str) -> 
 
 def _is_number(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "float"))
-
-
-def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
 def _is_label(feature: Any) -> bool:

@@ -254,13 +254,20 @@ def label_candidates(dataset: Dataset) -> list[str]:
 
 def unnamed_candidates(dataset: Dataset) -> list[str]:
     """What may be meant as labels though nothing says so: columns of strings, each of which occurs more than once."""
-    strings = [column for column, kind in dataset.features.items() if _is_text(kind)]
+    strings = [column for column, kind in dataset.features.items() if is_text(kind)]
     counts = {column: Counter(value for value in dataset[column] if value is not None) for column in strings}
     return [column for column, values in counts.items() if len(values) > 1 and min(values.values()) > 1]
 
 
-def _is_text(feature: Any) -> bool:
+def is_text(feature: Any) -> bool:
+    """Whether a column holds a text in every row."""
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def holds_texts(feature: Any) -> bool:
+    """Whether a column holds a text in every row, or a list of them."""
+    inner = inside(feature)
+    return is_text(feature if inner is None else inner)
 
 
 def _is_plain(feature: Any) -> bool:

@@ -20,6 +20,7 @@ from hf_unlearnable.data.inspection import Broken, Inspection, named
 from hf_unlearnable.data.reading import UNREADABLE
 from hf_unlearnable.data.sources import Source
 from hf_unlearnable.errors import DataError, number_of, option
+from hf_unlearnable.progress import duration
 
 FEW_PIXELS = 2_000_000_000  # of all images: up to here all are decoded unasked, in about half a minute
 
@@ -264,7 +265,8 @@ class Intake:
             )
         if self.space:
             yield self.space.told(self.image_format)
-            yield f"Reading and writing them takes about {_time(self.seconds)}; the optimisation comes on top."
+            seconds = max(1.0, self.seconds)
+            yield f"Reading and writing them takes about {duration(seconds)}; the optimisation comes on top."
 
 
 def not_protected(files: Sequence[LeftOut], source: str) -> str:
@@ -294,10 +296,3 @@ def _counts(counts: Counter[str] | dict[str, int], most: int = 6) -> str:
     ordered = sorted(counts.items(), key=lambda item: -item[1]) if isinstance(counts, Counter) else list(counts.items())
     rest = f", and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(f"{name} {count:,}" for name, count in ordered[:most]) + rest
-
-
-def _time(seconds: float) -> str:
-    for limit, size, unit in ((90, 1, "s"), (5400, 60, "minutes"), (172800, 3600, "hours")):
-        if seconds < limit:
-            return f"{max(1, round(seconds / size))} {unit}"
-    return f"{round(seconds / 86400)} days"

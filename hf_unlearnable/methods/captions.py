@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, LargeList, List, Value
+from datasets import Dataset
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from hf_unlearnable.data.columns import holds_texts
 from hf_unlearnable.data.kinds import METADATA
 from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import DataError, SourceError, first_line, option
@@ -32,7 +33,7 @@ def caption_column(dataset: Dataset, column: str = "") -> str:
     Raises:
         DataError: there is none, or several, or another kind of column was named.
     """
-    possible = [name for name, feature in dataset.features.items() if _is_text(feature)]
+    possible = [name for name, feature in dataset.features.items() if holds_texts(feature)]
     if column in possible:
         return column
     if not column and len(possible) == 1:
@@ -104,12 +105,6 @@ def _load(model: str, *parts: Any) -> list[Any]:
             f"got the text model {model!r}, neither a folder with a model and its tokenizer nor reachable on the Hub "
             f"({first_line(error)}); expected the folder or Hub id of an encoder of texts"
         ) from error
-
-
-def _is_text(feature: Any) -> bool:
-    if isinstance(feature, (List, LargeList)):
-        feature = feature.feature
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
 def _text(caption: Any) -> str:

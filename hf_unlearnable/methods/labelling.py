@@ -17,6 +17,7 @@ from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_ca
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, number_of, option, warn
+from hf_unlearnable.lazy import require_extra
 from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions, require_text_model
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
 from hf_unlearnable.models.built_in import MODELS
@@ -108,11 +109,14 @@ class Labels:
         return self if chosen is None else Labels(chosen[0], column=chosen[1])
 
     def require(self) -> None:
-        """See that the model is there whose features are clustered, before anybody looks at images.
+        """See that all is there by which classes are made, before anybody looks at images.
 
         Raises:
-            SourceError: it is not.
+            MissingExtraError: scikit-learn is not installed, and clusters are wanted.
+            SourceError: no such model.
         """
+        if self.kind in CLUSTERED:
+            require_extra("sklearn", "sorting images into clusters")
         if self.kind == CAPTIONS and self.model:
             require_text_model(self.model)
         elif self.kind == CLUSTERS and self.model not in ("", SIMCLR) and self.model not in MODELS:
@@ -195,7 +199,8 @@ def label(
 
     Raises:
         DataError: columns, labels or images that cannot be used, or too few images for so many clusters.
-        RecipeError: a label column beside labels that are made, or scikit-learn is not installed.
+        RecipeError: a label column beside labels that are made.
+        MissingExtraError: scikit-learn is not installed, and clusters are wanted.
         SourceError: no such model.
 
     Warns:
@@ -272,20 +277,26 @@ def clusters(
 ) -> NDArray[np.int64]:
     """Sort images by what they look like or their captions say: k-means on the leading components of their features.
 
+    Args:
+        dataset: N rows.
+        columns: of it.
+        labels: of ``"clusters"`` or ``"captions"``: K, and what gives the features.
+        seed: of k-means, and of a network that learns the features.
+        scratch: a folder for the pixels.
+        device: to compute features on.
+
     Returns:
         (N,) from 0 to K - 1, the largest cluster first, each with two images or more.
 
     Raises:
         DataError: images that cannot be read, or so alike that there are fewer clusters.
-        RecipeError: scikit-learn is not installed.
+        MissingExtraError: scikit-learn is not installed.
+        SourceError: no such model.
     """
-    try:
-        from sklearn.cluster import KMeans
-        from sklearn.decomposition import PCA
-    except ImportError as error:
-        raise RecipeError(
-            "labels from clusters need scikit-learn; install it: pip install 'hf-unlearnable[thieves]'"
-        ) from error
+    require_extra("sklearn", "sorting images into clusters")
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
     if labels.kind == CAPTIONS:
         features = embed_captions(dataset, labels.column, labels.model, device)
     else:

@@ -55,7 +55,7 @@ def contrastive_features(images: torch.Tensor, *, seed: int, epochs: int = EPOCH
             for rows in order[: steps * size].split(size):
                 views = [_view(images[rows], generator) for _ in range(2)]
                 optimiser.zero_grad()
-                loss = contrastive_loss(projection(network(torch.cat(views))[1]))
+                loss = simclr_loss(projection(network(torch.cat(views))[1]))
                 loss.backward()
                 optimiser.step()
                 schedule.step()
@@ -63,8 +63,8 @@ def contrastive_features(images: torch.Tensor, *, seed: int, epochs: int = EPOCH
     return _known_to(network.eval())
 
 
-def contrastive_loss(projections: torch.Tensor) -> torch.Tensor:
-    """The mean over all views; rows (2B, D) of which i and i + B are of one image."""
+def simclr_loss(projections: torch.Tensor) -> torch.Tensor:
+    """The mean over all views, a scalar; rows (2B, D) of which i and i + B are of one image."""
     normalised = F.normalize(projections, dim=1)
     alike = normalised @ normalised.T / TEMPERATURE
     alike = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool), -torch.inf)

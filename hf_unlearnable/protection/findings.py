@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hf_unlearnable.errors import DataError, number_of
 from hf_unlearnable.protection.documents import check_keys, kinds_of
 
 Severity = Literal["leak", "warning", "note", "fine", "not looked at"]
 
-SEVERITIES: tuple[Severity, ...] = ("leak", "warning", "note", "fine", "not looked at")  # the worst first
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the worst first
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.models.surrogate import Network
-from hf_unlearnable.training.batches import load
+from hf_unlearnable.training.batches import load, row_chunks
 from hf_unlearnable.training.micro_batches import retry_in_halves
 
 AT_ONCE = 250  # images: of more, the activations fit neither a CPU's cache nor what an allocator keeps to hand
@@ -47,8 +47,8 @@ def _of_all(
     """What ``compute``, which treats every row by itself, makes of all images, batch by batch."""
     network.eval()
     results = []
-    for start in range(0, len(images), batch_size):
-        pixels, _ = load(images, np.arange(start, min(start + batch_size, len(images))), device)
+    for rows in row_chunks(len(images), batch_size):
+        pixels, _ = load(images, rows, device)
         results.append(_in_parts(compute, pixels))
     return torch.cat(results)
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_unlearnable.models.classical import CLASSICAL
-from hf_unlearnable.models.contrastive import TEMPERATURE, contrastive_features, contrastive_loss
+from hf_unlearnable.models.contrastive import TEMPERATURE, contrastive_features, simclr_loss
 
 
 def stripes(count: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -27,7 +27,7 @@ def test_the_loss_is_that_of_the_paper():
         j = (i + 3) % 6
         alike = [float(torch.exp(z[i] @ z[k] / TEMPERATURE)) for k in range(6)]
         losses.append(-np.log(alike[j] / (sum(alike) - alike[i])))
-    assert np.isclose(float(contrastive_loss(projections)), np.mean(losses), atol=1e-6)
+    assert np.isclose(float(simclr_loss(projections)), np.mean(losses), atol=1e-6)
 
 
 def test_features_are_the_same_again_and_leave_the_global_draws_alone():

@@ -25,7 +25,7 @@ from hf_unlearnable.methods.waves import private_generator
 from hf_unlearnable.models.augmentation import random_crop_flip
 from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.protection.class_patterns import class_patterns
-from hf_unlearnable.training.batches import load, paired_batches
+from hf_unlearnable.training.batches import load, paired_batches, row_chunks
 from hf_unlearnable.training.inference import AT_ONCE, classes_of
 
 MOST_STEPS = 1500  # where patterns of ``FEW`` classes are fitted until they are learned
@@ -249,8 +249,8 @@ class SharedSchedule:
         """The share of the protected images, in [0, 1], that surrogates name right; without crop and flip."""
         task, right = self.task, 0
         networks = [task.accelerator.unwrap_model(learner.network).eval() for learner in self.learners]
-        for start in range(0, len(task.images), AT_ONCE):
-            clean, labels, perturbations = task.load(np.arange(start, min(start + AT_ONCE, len(task.images))))
+        for rows in row_chunks(len(task.images), AT_ONCE):
+            clean, labels, perturbations = task.load(rows)
             for network in networks:
                 right += int((classes_of(network, clean + perturbations) == labels).sum())
         return task.shard.mean(right / (len(networks) * len(task.images)))

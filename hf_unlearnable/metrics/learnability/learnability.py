@@ -9,6 +9,7 @@ import datasets
 import evaluate
 import numpy as np
 
+from hf_unlearnable.data.image_set import chance_of
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.evaluation.scores import class_accuracies, confusion, protection_score
 from hf_unlearnable.metrics.inputs import OfClasses
@@ -104,7 +105,7 @@ class Learnability(OfClasses, evaluate.Metric):
         _check_accuracies(baseline=baseline, chance=chance)
         counts = confusion(predictions, references)
         shares = class_accuracies(counts)
-        chance = float(counts.sum(axis=1).max() / counts.sum()) if chance is None else chance
+        chance = chance_of(counts.sum(axis=1)) if chance is None else chance
         accuracy = float(counts.trace() / counts.sum())
         results = {
             "clean_accuracy": accuracy,
