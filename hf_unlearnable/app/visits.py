@@ -33,7 +33,9 @@ class Visit:
         refused: names of files that were not kept.
         looked: what was found in the pictures.
         made: of them.
-        seen: when something was last asked for.
+        seen: when something was last asked for, on the clock of ``time.monotonic``.
+        jobs: the works that were begun and may go on.
+        lock: held while files and the room for them are counted.
     """
 
     home: Path

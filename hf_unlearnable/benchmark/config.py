@@ -53,7 +53,8 @@ class Config:
 
     Attributes:
         datasets: those of the protocol by name, or own ones under the protocol ``none``.
-        methods: recipes, and sets that other tools protected, each with the dataset and budget it is of.
+        methods: recipes.
+        elsewhere: sets that other tools protected, each with the dataset and the budget that it is of.
         budgets: of the recipes.
         thieves: names of victim, training and defence; None for those that the protocol sends against each dataset.
         ratios: shares of protected rows.
@@ -86,7 +87,15 @@ class Config:
 
     @classmethod
     def parse(cls, text: str, name: str = "the configuration") -> Config:
-        """Read what stands in a file; errors are those of ``read``."""
+        """Read what stands in a file.
+
+        Args:
+            text: YAML.
+            name: of the file, for messages.
+
+        Raises:
+            RecipeError: not what a comparison can be made of; with the path of the key.
+        """
         try:
             given = yaml.load(text, _Loader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:

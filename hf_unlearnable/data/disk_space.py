@@ -104,6 +104,9 @@ def expected_space(
         copies: how often they are going to be written.
         pixels: of all images, where that is known; else the sample's sizes are taken for all.
         now: bytes of all originals, where that is known.
+
+    Raises:
+        DataError: an image of the sample that cannot be read.
     """
     mode = data.features[image_column].mode
     plain = data.with_format(None).select_columns([image_column])

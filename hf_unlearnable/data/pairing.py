@@ -25,7 +25,11 @@ MANY = 0.05  # of the images: a few, such as black ones, may be left as they are
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Say which data set it is that something is wrong with."""
+    """Say which data set it is that something is wrong with.
+
+    Raises:
+        DataError: the block raised it; with the name in front.
+    """
     try:
         yield
     except DataError as error:

@@ -65,9 +65,19 @@ def build(
 ) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Cut the patches.
 
+    Args:
+        kind: how they are cut.
+        photos: the picture of each class, by its name.
+        train: patches to train on, of all classes together.
+        test: patches to test on, likewise.
+        seed: of all draws.
+
     Returns:
         ``{"train": (images, labels), "test": ...}``: uint8 (N, side, side, 3) and int64 (N,), shuffled, classes
         balanced.
+
+    Raises:
+        DataError: a picture with too little texture.
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}

@@ -155,7 +155,15 @@ def _check_not_empty(dataset: Dataset) -> None:
 
 
 def open_image(stored: Mapping[str, Any]) -> Image.Image:
-    """Open an image as a dataset stores it, where possible without decoding more than its header."""
+    """Open an image as a dataset stores it, where possible without decoding more than its header.
+
+    Args:
+        stored: its ``bytes``, or the ``path`` of its file.
+
+    Raises:
+        DataError: neither of the two, or more pixels than Pillow's limit.
+        OSError: no such file, or none that Pillow reads; ``UNREADABLE`` has all that a damaged one may raise.
+    """
     register_heif()
     if stored["bytes"] is None and stored["path"] is None:
         raise DataError("got no image, neither bytes nor a path; expected one. Leave the row out")
@@ -234,7 +242,15 @@ def _pixel_limit() -> Iterator[None]:
 
 @contextmanager
 def reading_row(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
-    """Name the row and its file in whatever goes wrong while its image is read."""
+    """Name the row and its file in whatever goes wrong while its image is read.
+
+    Args:
+        index: the number of the row.
+        stored: as of ``open_image``.
+
+    Raises:
+        DataError: the block raised it, or one of ``UNREADABLE``.
+    """
     where = f"row {index} ({stored['path']})" if stored["path"] else f"row {index}"
     try:
         with _pixel_limit():

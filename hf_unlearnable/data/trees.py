@@ -82,7 +82,11 @@ class Tree(NamedTuple):
         return cls(root, sorted(files, key=lambda entry: entry.path), closed)
 
     def unpacked(self) -> Tree:
-        """The files in the archives of a folder; each as a folder of its name, numbers of shards left away."""
+        """The files in the archives of a folder; each as a folder of its name, numbers of shards left away.
+
+        Raises:
+            DataError: the tree is an archive itself, or one in it is damaged or needs a password.
+        """
         if self.root.is_file():
             raise DataError(
                 f"got {str(self.root)!r}, in which there are archives and no images; expected images. Unpack it, and "

@@ -78,6 +78,9 @@ class Opened:
             image_column: see there.
             label_column: see there.
             progress: show bars.
+
+        Raises:
+            DataError: sets that do not belong together, or images of the owner among those of the others.
         """
         datasets, columns = {"protected": protected, "clean": clean, "test": test}, {}
         if others is not None:

@@ -112,13 +112,15 @@ def learnability(
     Raises:
         DataError: data sets that do not belong together.
         RecipeError: an unknown name, a ratio out of range, something that is not installed, or nothing to do.
+        SourceError: a victim that is not there.
         DivergenceError: a victim's loss left the finite numbers.
         OutputError: nothing can be kept in ``keep_in``.
         UnlearnableError: one of several processes was killed.
 
     Warns:
-        UserWarning: the protected images are the clean ones, or most of them look like other images than those; or test
-            images are among those that victims are trained on, which ``Report.test_seen`` counts.
+        UserWarning: each of ``Report.doubts``: the protected images are the clean ones, or look like other images;
+            test images are among those that victims are trained on, which ``Report.test_seen`` counts; no test image
+            shows a class; a defence changes no image, or was not tried with a victim.
     """
     accelerator = accelerator or default_accelerator()
     ratios = ratios_of(ratios, owner=others is not None)

@@ -41,7 +41,14 @@ Figures = tuple[float, ...]  # of one epoch: accuracy; or recall and precision o
 
 @dataclass(frozen=True)
 class Trial:
-    """One entry of the cross product."""
+    """One training: an entry of the cross product.
+
+    Attributes:
+        thief: who trains.
+        case: on what, the key of one of ``CASES``.
+        ratio: the share of the rows that is protected, in [0, 1].
+        seed: of weights, order, augmentation and of the split of a mixture.
+    """
 
     thief: Thief
     case: str
@@ -50,7 +57,18 @@ class Trial:
 
 
 class Victims:
-    """Trains the victims, or finds what was kept of them."""
+    """Trains the victims, or finds what was kept of them.
+
+    Args:
+        clean: N images, as the victims see them.
+        protected: the same rows.
+        test: clean images that nobody trains on.
+        accelerator: device and precision.
+        folder: where results and weights are kept; None for ``trained`` alone, which keeps nothing.
+        reread: gives ``"clean"`` or ``"protected"`` as a defence leaves it that acts on images larger than the victims
+            see; None where they see them at their own size.
+        owner: the class that alone is protected, and measured by its recall; None for all of them.
+    """
 
     def __init__(
         self,
@@ -64,8 +82,7 @@ class Victims:
     ) -> None:
         self.clean, self.protected, self.test = clean, protected, test
         self.accelerator, self.folder = accelerator, folder
-        self._reread = reread  # where a defence that acts on images meets larger ones than the victims do
-        self.owner = owner  # the class that alone is protected, and measured by its recall; None for all of them
+        self._reread, self.owner = reread, owner
         self._changed: tuple[Defence, ImageSet, ImageSet] | None = None  # of one defence at a time: cells are in order
 
     def steps(self, cell: Trial) -> int:

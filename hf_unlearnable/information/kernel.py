@@ -31,6 +31,14 @@ class KernelScores:
 
     A row of votes is only used up to a constant, so that the RBF kernel needs ``-|z_j|^2 / 2`` and not the whole
     distance, and one piece of code serves all kernels.
+
+    Attributes:
+        queries: (N, D) of the rows that are voted on, over the bandwidth.
+        keys: (M, D) of the rows that vote.
+        bias: (M,) of each of those.
+        key_labels: (M,) their classes.
+        self_index: (N,) which of them is the row itself and has no vote; -1 for none.
+        logistic: whether the kernel is the sigmoid of the product, and not its exponential.
     """
 
     queries: torch.Tensor
@@ -50,7 +58,11 @@ class KernelScores:
         reference: tuple[torch.Tensor, torch.Tensor] | None,
         self_index: torch.Tensor | None,
     ) -> KernelScores:
-        """Check and prepare; the arguments are those of ``information.bayes_error``."""
+        """Check and prepare; the arguments are those of ``information.bayes_error``.
+
+        Raises:
+            RecipeError: an unknown kernel, sigma <= 0, features and labels that do not fit, or nobody left to vote.
+        """
         if kernel not in KERNELS:
             raise RecipeError(f"got the kernel {kernel!r}; expected one of {', '.join(KERNELS)}")
         if len(features) != len(labels) or features.dim() != 2:
@@ -102,7 +114,11 @@ class KernelScores:
 
     @torch.no_grad()
     def warn_of_bandwidth(self, sample: int = 128) -> None:
-        """Look at a few evenly spaced rows."""
+        """Look at a few evenly spaced rows, at least ``sample`` of them where there are so many.
+
+        Warns:
+            RuntimeWarning: sigma is so small, or so large, that the estimate says little.
+        """
         step = max(1, len(self.queries) // sample)
         part = replace(self, queries=self.queries[::step], self_index=self.self_index[::step])
         shares = torch.bincount(self.key_labels).to(self.keys.dtype) / len(self.key_labels)
@@ -211,7 +227,11 @@ def references(
     reference: tuple[torch.Tensor, torch.Tensor] | None,
     self_index: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features, labels and self_index of the rows that vote."""
+    """Features (M, D) and labels (M,) of the rows that vote, and self_index (N,): see ``information.bayes_error``.
+
+    Raises:
+        RecipeError: nobody is left to vote, or ``self_index`` without a reference.
+    """
     if reference is None:
         if self_index is not None:
             raise RecipeError(
@@ -222,8 +242,10 @@ def references(
         keys, key_labels = at_least_float32(reference[0]), reference[1]
         if self_index is None:
             self_index = torch.full((len(features),), -1, device=features.device)
-    if len(keys) < (2 if bool((self_index >= 0).any()) else 1):
-        raise RecipeError(f"got {len(keys)} rows to vote; expected at least two, since no row votes on itself")
+    least = 2 if reference is None or bool((self_index >= 0).any()) else 1
+    if len(keys) < least:
+        why = ", since no row votes on itself" if least > 1 else ""
+        raise RecipeError(f"got {len(keys)} rows to vote; expected at least {least}{why}")
     return keys.to(features.dtype), key_labels, self_index
 
 

@@ -168,6 +168,9 @@ def intra_class_covariance(features: Any, labels: Any) -> float:
 
     Returns:
         0 when the features of each class coincide, 1 when the classes have one mean; 0 for constant features.
+
+    Raises:
+        DataError: features or labels of other shapes, or features that are not finite.
     """
     z, y = _labelled(features, labels)
     within = sum(float(((z[y == one] - z[y == one].mean(axis=0)) ** 2).sum()) for one in np.unique(y))
@@ -185,7 +188,7 @@ def intra_class_cosine(features: Any, labels: Any) -> float:
         labels: (N,) classes.
 
     Raises:
-        DataError: no class with two images.
+        DataError: no class with two images; features or labels of other shapes, or features that are not finite.
     """
     z, y = _labelled(features, labels)
     norms = np.linalg.norm(z, axis=1, keepdims=True)

@@ -37,6 +37,9 @@ def kernel_posterior(
 
     Returns:
         (N, K) floats whose rows sum to one.
+
+    Raises:
+        RecipeError: an unknown kernel, sigma <= 0, or nobody left to vote.
     """
     sigma = _chosen(features, labels, kernel, sigma, reference, self_index)
     vote = KernelScores.of(features, labels, kernel, sigma, reference, self_index)
@@ -132,8 +135,12 @@ def bandwidth(
         self_index: see ``bayes_error``.
         sample: rows, evenly spaced, that are predicted; all rows vote.
 
+    Returns:
+        Sigma > 0, in units of the features.
+
     Raises:
-        RecipeError: an unknown rule, or one that the kernel does not have.
+        RecipeError: an unknown rule, or one that the kernel does not have; nobody left to vote, or no two rows of one
+            class.
     """
     if rule not in ("likelihood", "median") or (rule == "median" and kernel != "rbf"):
         raise RecipeError(f"got the rule {rule!r} for the kernel {kernel!r}; expected 'likelihood', or 'median' (rbf)")

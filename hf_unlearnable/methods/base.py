@@ -239,6 +239,8 @@ class Method(ABC):
             BudgetError: not a budget.
             RecipeError: an unusable surrogate or resolution, more processes than pairs of images, or
                 ``on_unseen="craft"`` where the perturbations of a class share too little.
+            SourceError: a surrogate, or a model that makes labels, that is not there.
+            MissingExtraError: labels by clusters, and scikit-learn is not installed.
             CheckpointError: ``checkpoint_dir`` holds what is of another fit, or damaged.
             OutputError: ``output_dir`` holds something already.
             DivergenceError: the optimisation left the finite numbers.

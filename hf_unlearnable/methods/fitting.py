@@ -54,6 +54,7 @@ class Fitting:
         one_class: its own.
         recipe: its name and fields.
         seed: one of them.
+        finest: the method's.
         output: an absolute path, or None for the cache.
         checkpoints: an absolute path, or None for no checkpoints.
 

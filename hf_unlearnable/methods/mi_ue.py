@@ -23,6 +23,7 @@ class MIUE(Alternating, name="mi-ue"):
     ``MIUE.paper()`` is the recipe of the authors' experiments.
 
     Args:
+        targeted_weight: as of ``Alternating``; 0 leaves the guides out.
         temperature: of the contrastive loss.
         distance_weight: zeta, of the distance term; 0.1 in the paper, 0 is its ablation, 10 and more ruin the result.
         denominator: pairs in the denominator of the contrastive loss, see ``contrastive_loss``.

@@ -30,6 +30,7 @@ class Classical(ABC):
         name: by which it is a victim.
         revision: to be raised whenever it does something else than before.
         seeded: whether it draws at random.
+        image_size: the largest side in pixels of images that are read for it; ``fit`` sees at most ``SIDE``.
     """
 
     name: ClassVar[str]

@@ -273,6 +273,9 @@ class Network(nn.Module):
         channels: of the images; one channel is repeated for a model that wants three.
         mean: see ``Surrogate.image_mean``.
         std: see ``Surrogate.image_std``.
+
+    Raises:
+        RecipeError: a model without a linear head on K classes, or one that takes other channels than these.
     """
 
     mean: torch.Tensor

@@ -26,7 +26,12 @@ HELD = 512  # decoded images that are kept for the next comparison
 
 @dataclass(frozen=True)
 class Place:
-    """A row of one of several datasets."""
+    """A row of one of several datasets.
+
+    Attributes:
+        part: what the dataset is called.
+        row: the number of the row in it.
+    """
 
     part: str
     row: int

@@ -293,9 +293,9 @@ class Protection:
             options: further ones of ``map``.
 
         Raises:
-            DataError: as calling it does.
+            DataError: a dataset whose image column is not known to hold images; or as calling it does.
             UnseenImageError: likewise.
-            RecipeError: another image format.
+            RecipeError: another image format, or processes for a stream.
         """
         protect = Protection(self.folder, image_format=image_format or self.image_format)
         return release(protect, dataset, num_proc=num_proc, progress=progress, **options)

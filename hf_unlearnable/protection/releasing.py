@@ -53,7 +53,13 @@ def release(
     progress: bool,
     **options: Any,
 ) -> AnyDataset:
-    """Protect a dataset; arguments and errors as of ``Protection.release``."""
+    """Protect a dataset; arguments as of ``Protection.release``.
+
+    Raises:
+        DataError: as ``Protection.release`` does.
+        UnseenImageError: likewise.
+        RecipeError: processes for a stream.
+    """
     if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
         asked = {"num_proc": num_proc, "progress": progress, **options}
         return type(dataset)({name: release(protect, split, **asked) for name, split in dataset.items()})

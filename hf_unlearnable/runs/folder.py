@@ -254,7 +254,11 @@ class RunFolder(PathLike[str]):
 
     @property
     def protected_splits(self) -> tuple[str, ...]:
-        """The names of the protected splits, where a whole dataset was protected; else none."""
+        """The names of the protected splits, where a whole dataset was protected; else none.
+
+        Raises:
+            DataError: the list of them is damaged.
+        """
         return self._split_names("protected")
 
     @property

@@ -97,7 +97,9 @@ def open_dataset(
     has one (``class_depth=0``).
 
     Raises:
-        DataError: among others, images that were protected before.
+        SourceError: there is no such dataset.
+        DataError: it cannot be opened, is no folder of images and has a ``class_depth``, or was protected before.
+        RecipeError: splits to keep clean, but not all splits; or what would be ignored.
     """
     if keep_clean and split != ALL:
         given = option("keep_clean", keep_clean[0])

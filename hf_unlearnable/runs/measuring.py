@@ -169,7 +169,12 @@ def open_others(
     test: Dataset | str | None = None,
     test_split: str | None = None,
 ) -> dict[str, Dataset]:
-    """The images of others, as options of ``learnability``; arguments as of ``measure``."""
+    """The images of others, as options of ``learnability``; arguments as of ``measure``.
+
+    Raises:
+        RecipeError: a split or a test set of others that are not named, or of others in memory.
+        SourceError: nothing there.
+    """
     if others is None:
         if (split, test, test_split) != (None, None, None):
             raise RecipeError("got a split or a test set of others and no others; expected both, or neither")

@@ -59,7 +59,11 @@ def check_originals(
 
 @contextmanager
 def those_of_a_run() -> Iterator[None]:
-    """Say what to do where the originals of a run are no longer those that were protected."""
+    """Say what to do where the originals of a run are no longer those that were protected.
+
+    Raises:
+        DataError: the block raised it.
+    """
     try:
         yield
     except DataError as error:

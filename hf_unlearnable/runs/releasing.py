@@ -67,7 +67,21 @@ def release(
     splits: Splits | None,
     files: Files,
 ) -> Released:
-    """Write the protected images, read them back and compare them with their originals."""
+    """Write the protected images, read them back and compare them with their originals.
+
+    Args:
+        protection: of the images.
+        data: the originals, N rows.
+        run: where to; what an earlier try left there is used, or replaced.
+        origin: where the originals are; None where nobody knows.
+        splits: of which ``data`` was made, with those that stay clean; None for a single one.
+        files: how they are written.
+
+    Raises:
+        DataError: what an earlier try left is damaged, and gone now; or the disk gives back other images.
+        PrivacyError: a clean split has an image of a protected one.
+        UnlearnableError: a process that wrote images was killed.
+    """
     private_folder(run.private)
     if origin is not None:
         run.keep_origin(origin)

@@ -56,7 +56,11 @@ class LSP(Batchwise, name="lsp"):
     strength: Positive = 6 / 8
 
     def maker(self, task: Task) -> Make:
-        """Draw the blobs, alike in every process."""
+        """Draw the blobs, alike in every process.
+
+        Raises:
+            RecipeError: fewer corners than classes, or squares so small that a covariance does not fit into memory.
+        """
         classes, (channels, height, width) = len(task.images.names), task.images.pixels.shape[1:]
         rows, columns = -(-height // self.patch), -(-width // self.patch)
         count = channels * rows * columns

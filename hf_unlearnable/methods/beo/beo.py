@@ -68,6 +68,9 @@ class BEO(BEORecipe, name="beo"):
         reference_size: most rows that vote; a larger set votes by an evenly drawn sample, which is another problem
             where the kernel is narrow: with half of 60,000 voters the gradient keeps a cosine of 0.7 with the whole
             one's, with a sixth 0.4 (``examples/benchmarks/bayes_error_speed.py``).
+
+    Raises:
+        RecipeError: a sigma that is neither a rule nor a number above zero, or a rule with ``sigma_of="current"``.
     """
 
     citation = Paper(
