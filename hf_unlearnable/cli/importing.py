@@ -76,7 +76,7 @@ def import_noise(
     from hf_unlearnable.budget import Budget
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.importing import Imported, read_noise
-    from hf_unlearnable.runs.protecting import check_output
+    from hf_unlearnable.runs.outputs import check_output
     from hf_unlearnable.runs.test_images import next_step
 
     allowance = Budget.parse(budget)

@@ -156,7 +156,7 @@ def protect(
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.inspecting import open_dataset
-    from hf_unlearnable.runs.protecting import check_apart, check_output
+    from hf_unlearnable.runs.outputs import check_apart, check_output
     from hf_unlearnable.runs.test_images import check_share, next_step
     from hf_unlearnable.settings import refuse_ignored
 
@@ -245,7 +245,7 @@ WITH_LIKE |= {"leave_out", "skip_unreadable"}
 def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path | None, **options: Any) -> None:
     """What ``--like`` does."""
     from hf_unlearnable.runs import protect_like
-    from hf_unlearnable.runs.protecting import check_apart
+    from hf_unlearnable.runs.outputs import check_apart
 
     for param in context.command.params:
         source = context.get_parameter_source(str(param.name))

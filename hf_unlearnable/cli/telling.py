@@ -55,8 +55,8 @@ def protect_and_tell(
     from hf_unlearnable.protection.privacy import check_columns
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
+    from hf_unlearnable.runs.choosing import check_one_class, default_method, open_others, wants_two
     from hf_unlearnable.runs.inspecting import columns_of, open_dataset
-    from hf_unlearnable.runs.protecting import check_one_class, default_method, open_others, wants_two
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
@@ -155,7 +155,7 @@ def look_and_tell(dataset: Dataset | Source | str, **options: Any) -> Intake:
 @contextmanager
 def _telling_what_is_kept(output: Path, *, tell: bool) -> Iterator[None]:
     """Say what an earlier run left to go on from, and, after an error, what this one leaves."""
-    from hf_unlearnable.runs.protecting import unfinished
+    from hf_unlearnable.runs.outputs import unfinished
 
     if tell and (kept := unfinished(output)):
         typer.echo(f"Going on with what an earlier run left in {kept}.")

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import columns_left, find_columns, without_columns
+from hf_unlearnable.data.columns import columns_left, without_columns
 from hf_unlearnable.data.disk_space import full_disk_told
-from hf_unlearnable.data.image_set import several_expected
 from hf_unlearnable.data.intake import Intake
-from hf_unlearnable.data.kinds import is_junk
 from hf_unlearnable.data.orientation import check_orientation
 from hf_unlearnable.data.pixels import check_format
 from hf_unlearnable.data.reading import unlabelled_rows
-from hf_unlearnable.data.sources import ALL, Source, load_source, name_of
-from hf_unlearnable.errors import CheckpointError, DataError, DataWarning, OutputError, RecipeError, option, warn
-from hf_unlearnable.files import entries, local_path, place_of, require_empty, resumable, work_folders
+from hf_unlearnable.data.sources import ALL, Source, name_of
+from hf_unlearnable.errors import CheckpointError, DataWarning, OutputError, RecipeError, warn
+from hf_unlearnable.files import local_path, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
-from hf_unlearnable.methods.labelling import AUTO, Labels, is_one_class
+from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.progress import whole
-from hf_unlearnable.protection.layout import IMAGES, IMAGES_JPEG, PRIVATE, PUBLISH, REPORT
 from hf_unlearnable.protection.privacy import check_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.unchanged import UNCHANGED
+from hf_unlearnable.runs.choosing import Recipe, check_one_class, default_method, open_others, wants_two
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import Names, check_names
 from hf_unlearnable.runs.inspecting import columns_of, looked_at, open_dataset
 from hf_unlearnable.runs.lossy_copy import check_quality
 from hf_unlearnable.runs.origin import Origin
+from hf_unlearnable.runs.outputs import check_apart, check_output
 from hf_unlearnable.runs.protected_run import ProtectedRun
 from hf_unlearnable.runs.releasing import Files, release
 from hf_unlearnable.runs.splits import Splits
@@ -45,23 +44,6 @@ from hf_unlearnable.runs.test_images import check_share, draw_held_out, keep_hel
 from hf_unlearnable.runs.written_files import keep_digests
 from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
 from hf_unlearnable.training.processes import default_accelerator
-
-
-class Recipe(Protocol):
-    """What makes a protection: a ``Method``, or what stands in its place where it was made before."""
-
-    @property
-    def seed(self) -> int:
-        """Of every draw."""
-
-    def check(self, surrogate: Any = None, others: Any = None) -> None:
-        """As of ``Method``."""
-
-    def parts(self) -> Mapping[str, float]:
-        """As of ``Method``."""
-
-    def fit(self, dataset: Dataset, *args: Any, **options: Any) -> Protection:
-        """As of ``Method``."""
 
 
 @check_arguments
@@ -283,106 +265,8 @@ def protect(
     return run
 
 
-def default_method(
-    data: Dataset,
-    labels: Labels | str = AUTO,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    others: Dataset | None = None,
-) -> Method:
-    """What protects images where nobody has chosen: MI-UE, or the texture where they are of one class and alone.
-
-    Raises:
-        DataError: columns or labels that cannot be used.
-    """
-    alone = others is None and is_one_class(data, labels, image_column, label_column)
-    return Method.parse("texture" if alone else "mi-ue")
-
-
-def check_one_class(
-    recipe: Recipe,
-    data: Dataset,
-    labels: Labels | str,
-    image_column: str | None,
-    label_column: str | None,
-    others: Dataset | None,
-) -> None:
-    """Refuse images of one class, or without labels, that the fit would refuse, before anybody looks at them.
-
-    Raises:
-        DataError: they are, and the method tells classes apart.
-    """
-    if others is not None or getattr(recipe, "one_class", True):  # noise of another tool takes any
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # the fit gives them
-        if Labels.parse(labels).found_in(data, label_column).kind == AUTO:
-            find_columns(data, image_column, label_column)
-        if is_one_class(data, labels, image_column, label_column):
-            raise DataError(f"got images of one class only; {several_expected()}")
-
-
-def open_others(others: Dataset | str | PathLike[str] | None, split: str | None) -> Dataset | None:
-    """The images of others; arguments as of ``protect``.
-
-    Raises:
-        RecipeError: a split of others that are not named.
-        SourceError: nothing there.
-        DataError: there, but not readable.
-    """
-    if split is not None and not isinstance(others, (str, PathLike)):
-        raise RecipeError(f"got {option('others_split', split)} and no name of others; expected both, or neither")
-    return load_source(str(others), split or "train") if isinstance(others, (str, PathLike)) else others
-
-
 def _name_of(dataset: Source | str | PathLike[str]) -> str:
     return dataset.name if isinstance(dataset, Source) else name_of(dataset)
-
-
-def wants_two(recipe: Recipe, hold_out: float | None) -> bool:
-    """Whether each class needs two images: noise of another tool takes any, and who holds images out needs three."""
-    return isinstance(recipe, Method) and hold_out is None
-
-
-def check_output(output: Path, overwrite: bool) -> None:
-    """Refuse an output that holds something, unless that is an earlier run which is to be overwritten.
-
-    Whoever mistypes a folder would lose all that is in it.
-
-    Raises:
-        OutputError: it does, or nothing can be written there.
-    """
-    place = place_of(output)
-    held = sorted(one.name for one in entries(place) if not is_junk(one.name)) if place.is_dir() else []
-    foreign = [name for name in held if name not in (PUBLISH, PRIVATE, REPORT, IMAGES, IMAGES_JPEG)]
-    ours = place.is_dir() and (not held or (not foreign and (place / PRIVATE).is_dir()))
-    if overwrite and held and not ours:
-        raise OutputError(
-            f"got the output {str(output)!r}, which holds {(foreign or held)[0]!r}; expected nothing, or only what an "
-            f"earlier protect wrote, since all of it would be removed. Name another one, or move that away"
-        )
-    if not overwrite or not place.is_dir():
-        require_empty(output, replaceable=ours)
-
-
-def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
-    """Refuse an output in the folder that is protected, whose pictures would count as its images, or around it.
-
-    Raises:
-        OutputError: it is one of these.
-    """
-    there, here = local_path(name_of(dataset)).resolve(), place_of(local_path(output)).resolve()
-    if there.exists() and (here == there or there in here.parents or here in there.parents):
-        raise OutputError(
-            f"got the output {str(output)!r} for the images in {str(there)!r}; expected neither to lie in the other: "
-            f"what is written would count as further images, or replace them. Name a folder beside it"
-        )
-
-
-def unfinished(output: str | PathLike[str]) -> Path | None:
-    """The private folder that an unfinished ``protect`` left to go on from; None if there is none."""
-    _, checkpoints = work_folders(local_path(output))
-    return checkpoints.parent if any(checkpoints.glob("*.json")) else None
 
 
 def _fit(

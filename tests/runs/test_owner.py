@@ -24,7 +24,7 @@ from hf_unlearnable.methods import Method
 from hf_unlearnable.methods.auto import Auto
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import RunFolder, measure, measuring, protect, protect_like
-from hf_unlearnable.runs.protecting import default_method
+from hf_unlearnable.runs.choosing import default_method
 
 QUICK = {"victims": "random-features", "training": Training(epochs=1, batch_size=16), "seeds": (1,), "progress": False}
 

@@ -26,7 +26,7 @@ from hf_unlearnable import (
     write_report,
 )
 from hf_unlearnable.runs import Origin, RunFolder, audit, intake, measure, protect, protect_like
-from hf_unlearnable.runs.protecting import unfinished
+from hf_unlearnable.runs.outputs import unfinished
 from hf_unlearnable.training.checkpoints import Checkpoints
 
 QUICK = EM(epochs=2, batch_size=8)

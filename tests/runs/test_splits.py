@@ -18,7 +18,7 @@ from hf_unlearnable.cli import app
 from hf_unlearnable.hub.retry import Retry
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import Origin, RunFolder, measure, protect
-from hf_unlearnable.runs.protecting import default_method
+from hf_unlearnable.runs.choosing import default_method
 
 QUICK = EM(epochs=2, batch_size=8)
 
