@@ -62,6 +62,7 @@ PRETRAINED = "pretrained"
 DEFENCES = (
     "none",
     "early-stopping",
+    "validation:0.1",
     "jpeg:10",
     "jpeg:50",
     "resize:0.5",

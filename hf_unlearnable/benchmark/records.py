@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hf_unlearnable.benchmark.protocol import digest_of_json
 from hf_unlearnable.errors import DataError, OutputError, warn
 from hf_unlearnable.evaluation.cases import case_of
-from hf_unlearnable.evaluation.results import Result, accuracies
+from hf_unlearnable.evaluation.results import Result, accuracies, check_picked
 from hf_unlearnable.files import atomic_write, entries, require_writable
 from hf_unlearnable.protection.documents import check_keys, kinds_of, read_json
 from hf_unlearnable.protection.verification import Verification
@@ -48,6 +48,8 @@ class Record:
     machine: str
     versions: dict[str, str] = field(default_factory=dict)
 
+    later: ClassVar[tuple[str, ...]] = ()  # entries that older files lack, and that are left out where they say nothing
+
     @property
     def digest(self) -> str:
         """The stem of its file."""
@@ -55,7 +57,7 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Keep it: whole or not at all."""
-        told = asdict(self)
+        told = {name: value for name, value in asdict(self).items() if name not in self.later or value is not None}
         told[SEAL] = digest_of_json(told)
         atomic_write(folder / f"{self.digest}.json", json.dumps(told, indent=1) + "\n")
 
@@ -70,7 +72,7 @@ class Record:
         stored = read_json(file)
         seal = stored.pop(SEAL, None)
         kinds = kinds_of(cls)
-        check_keys(stored, set(kinds), (), f"{str(file)!r}", kinds)
+        check_keys(stored, set(kinds) - set(cls.later), cls.later, f"{str(file)!r}", kinds)
         try:
             as_written = seal == digest_of_json(stored)
         except ValueError:  # NaN, which json reads and no document of ours holds
@@ -107,7 +109,10 @@ class CellRecord(Record):
         set: the digest of the protected set; empty where no protected image was seen.
         place: of the thief in the list of those that were sent, 0 for the ordinary one; None for one that is not in it,
             and tries what the author of a method named as the best attack on it.
+        picked: that of ``Result``.
     """
+
+    later = ("picked",)
 
     seconds: float  # a cell is the work of one process
     processor_seconds: float
@@ -120,6 +125,7 @@ class CellRecord(Record):
     test_seen: int
     set: str
     place: int | None
+    picked: int | None = None
 
     def check(self) -> None:
         """See that the figures can be.
@@ -128,6 +134,7 @@ class CellRecord(Record):
             DataError: they cannot.
         """
         accuracies(self.epochs)
+        check_picked(self.picked, len(self.epochs))
         case_of(self.identity["case"])
 
     @property
@@ -135,7 +142,7 @@ class CellRecord(Record):
         """As reports have it."""
         identity = self.identity
         place = (identity["case"], identity["ratio"], self.defence, identity["seed"])
-        return Result(self.victim, *place, tuple(self.epochs))
+        return Result(self.victim, *place, tuple(self.epochs), picked=self.picked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -305,6 +305,7 @@ class Work:
             victim=result.victim,
             defence=result.defence,
             epochs=list(result.epochs),
+            picked=result.picked,
             chance=opened.chance,
             images=len(opened.sets["clean"]),
             test_images=len(opened.sets["test"]),

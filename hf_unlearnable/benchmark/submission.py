@@ -184,15 +184,15 @@ def _repeat(work: Work, records: dict[Cell, CellRecord], count: int, faults: lis
     for cell in secrets.SystemRandom().sample(list(records), min(count, len(records))):
         again = work.measured(cell, work.opened(cell.data.name, cell.protected), accelerator, progress)
         record = records[cell]
-        apart = abs(again.epochs[-1] - record.epochs[-1])
+        apart = abs(again.result.last - record.result.last)
         same = (again.versions, again.machine) == (record.versions, record.machine)
         where = "the same" if same else "another machine or other versions"
-        if again.epochs == record.epochs:
+        if (again.epochs, again.picked) == (record.epochs, record.picked):
             told.append(f"Repeated, and equal: {cell}.")
         elif apart > APART or (same and again.device_memory is None):
             faults.append(
-                f"{CELLS}/{cell.digest}.json: repeated on {where}, it ends at {again.epochs[-1]:.3f} instead of "
-                f"{record.epochs[-1]:.3f}"
+                f"{CELLS}/{cell.digest}.json: repeated on {where}, it ends at {again.result.last:.3f} instead of "
+                f"{record.result.last:.3f}"
             )
         else:
             told.append(f"Repeated on {where}, {100 * apart:.1f} points apart: {cell}.")

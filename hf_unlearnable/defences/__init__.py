@@ -15,7 +15,7 @@ from hf_unlearnable.defences.compression import JPEG, BitDepth, Grayscale, Resiz
 from hf_unlearnable.defences.projection import OrthogonalProjection
 from hf_unlearnable.defences.recovery import Recovery
 from hf_unlearnable.defences.staged import Staged
-from hf_unlearnable.defences.training import EarlyStopping, NoDefence, PretrainedStart, Probe
+from hf_unlearnable.defences.training import EarlyStopping, NoDefence, PretrainedStart, Probe, Validation
 from hf_unlearnable.defences.ueraser import UEraserLite, UEraserMax
 
 __all__ = [
@@ -45,5 +45,6 @@ __all__ = [
     "Staged",
     "UEraserLite",
     "UEraserMax",
+    "Validation",
     "available_defences",
 ]

@@ -83,7 +83,9 @@ class Defence(ABC):
         if cls.figure not in (LAST, PEAK):
             raise RecipeError(f"got the figure {cls.figure!r} of {cls}; expected {LAST!r} or {PEAK!r}")
         check_members(cls, Defence)
-        acts = cls._overrides(*RETURNS) or cls.frozen or cls.figure != LAST or cls.epochs_factor > 1
+        if cls.figure == PEAK and cls._overrides("held_out"):
+            raise RecipeError(f"got a defence with held_out and the figure {PEAK!r}: {cls}; expected one of them")
+        acts = cls._overrides(*RETURNS, "held_out") or cls.frozen or cls.figure != LAST or cls.epochs_factor > 1
         if name not in (None, NONE) and not acts:
             raise RecipeError(
                 f"got the defence {name!r}, which does nothing: {cls}; expected it to override "
@@ -262,6 +264,11 @@ class Defence(ABC):
         return 0
 
     @property
+    def held_out(self) -> float:
+        """The share of every class, in (0, 1), that the thief keeps back to pick the epoch by; 0 for the last one."""
+        return 0.0
+
+    @property
     def acts_on_images(self) -> bool:
         """Whether ``image`` does anything."""
         return self._overrides("image")
@@ -279,7 +286,7 @@ class Defence(ABC):
     @property
     def needs_network(self) -> bool:
         """Whether it acts on the training of a network, so that what is fitted in one go cannot use it."""
-        return self._overrides("start", "batch", "course") or self.figure == PEAK
+        return self._overrides("start", "batch", "course", "held_out") or self.figure == PEAK
 
     def require(self) -> None:
         """See that all is installed that it needs, before anything is trained; nothing more, if not overridden.
@@ -292,7 +299,7 @@ class Defence(ABC):
     @property
     def acts(self) -> bool:
         """Whether anything of the training is another for it; else only ``figure`` may be."""
-        return self.frozen or self._overrides(*RETURNS)
+        return self.frozen or self._overrides(*RETURNS, "held_out")
 
     @classmethod
     def _overrides(cls, *hooks: str) -> bool:

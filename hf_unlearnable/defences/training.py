@@ -1,15 +1,16 @@
-"""Trainings that leave the images alone: the ordinary one, early stopping, pre-trained models."""
+"""Trainings that leave the images alone: the ordinary one, the best epoch, pre-trained models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from hf_unlearnable.defences.base import Defence
 from hf_unlearnable.errors import RecipeError
 from hf_unlearnable.models.built_in import MODELS
 from hf_unlearnable.models.public_names import UNNAMED, public_name
 from hf_unlearnable.models.surrogate import Surrogate
+from hf_unlearnable.settings import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,28 @@ class EarlyStopping(Defence, name="early-stopping"):
     """Keep the best epoch, as a thief with clean test images could: models may learn before a shortcut takes over."""
 
     figure: ClassVar[Literal["last", "peak"]] = "peak"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation(Defence, name="validation"):
+    """Hold out a share of what one has, train on the rest, and keep the epoch that names most of the former right.
+
+    What ``early-stopping`` does by clean test images, which a thief does not have, is done by those that he has: of a
+    protected set protected ones, of a mixture some of either. Of several epochs that are equally good the latest is
+    kept: held-out images with the perturbations of their classes are soon all named right, which tells nothing for any
+    epoch, and then the thief is the ordinary one. It trains for as many steps as others do, on fewer images.
+
+    Args:
+        share: of every class, in (0, 1); to the nearest image, but one at least is held out and one trained on. The
+            only image of a class is trained on.
+    """
+
+    share: Annotated[float, Range(above=0, below=1)] = 0.1
+
+    @property
+    def held_out(self) -> float:
+        """``share``."""
+        return self.share
 
 
 @dataclass(frozen=True, kw_only=True)

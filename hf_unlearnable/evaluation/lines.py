@@ -54,7 +54,7 @@ class Line:
         case: what the victim was trained on.
         ratio: the share of the rows that is protected, in [0, 1].
         seeds: how many victims were trained; 0 where this was not measured for this victim and defence.
-        last: of the last epoch.
+        last: of the last epoch, or of the one that the thief picked.
         peak: of the best epoch.
         clean_part: of a mixture, what its clean part alone gives at the last epoch; None for other cases.
         protection_score: ``Report.protection_score``; None for other cases than the protected images.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NO_DEFENCE = "none"
 
-FIGURES = ("last", "peak", "last_precision", "last_others")  # of a result
+FIGURES = ("last", "peak", "last_precision", "last_others", "picked")  # of a result
 
 FEW = 3  # victims and defences of which the printed table shows every figure
 
@@ -169,7 +169,8 @@ class Report:
         Args:
             case: the key of one of ``CASES``.
             victim: the first one when left out.
-            figure: ``"last"`` or ``"peak"``; of one owner also ``"last_precision"`` or ``"last_others"``.
+            figure: ``"last"`` or ``"peak"``; of one owner also ``"last_precision"`` or ``"last_others"``. Not an
+                accuracy is ``"picked"``, the number of the epoch that the thief kept; not a number for the last one.
             ratio: of a mixture; the first one when left out.
             defence: as ``Defence.parse`` reads it, so that ``"jpeg"`` is ``"jpeg:10"``; the first one when left out.
 
@@ -217,6 +218,11 @@ class Report:
         telling = [pair for pair in pairs if not self._names_alike(*pair)] or pairs
         known = [self.accuracy(CLEAN, model, defence=defence) for model, defence in telling]
         return max((accuracy for accuracy in known if not math.isnan(accuracy)), default=math.nan)
+
+    @property
+    def picks(self) -> bool:
+        """Whether a thief picks the epoch that he ends up with: then ``last`` is not of the last one for all."""
+        return any(result.picked for result in self.results)
 
     @property
     def guessing(self) -> float:
@@ -290,20 +296,7 @@ class Report:
 
     def rows(self) -> list[dict[str, Any]]:
         """A tidy table: one row for each victim that was trained."""
-        return [
-            {
-                "victim": result.victim,
-                "defence": result.defence,
-                "case": result.case,
-                "ratio": result.ratio,
-                "seed": result.seed,
-                "last": round(result.last, 6),
-                "peak": round(result.peak, 6),
-                "peak_epoch": 1 + result.epochs.index(result.peak),
-            }
-            | ({"precision": result.last_precision, "others": result.last_others} if self.owner else {})
-            for result in self.results
-        ]
+        return [result.row(owner=bool(self.owner), picked=self.picks) for result in self.results]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
@@ -387,6 +380,9 @@ class Report:
         tables = {self._title(*pair): self.table(*pair) for pair in self.pairs}
         shown = overview if len(tables) > FEW else blocks
         lines += shown(tables, owner=bool(self.owner))
+        if self.picks:
+            picking = ", ".join(dict.fromkeys(result.defence for result in self.results if result.picked))
+            lines.append(f"  {picking}: the last epoch is the one that was picked by images held out")
         if why := self.untold():
             return "\n".join([*lines, f"  {CANNOT}: {why}"])
         if vain := [victim for victim in self.victims if self.untold(victim)]:

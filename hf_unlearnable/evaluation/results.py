@@ -37,6 +37,16 @@ def accuracies(stored: Sequence[Any], *, missing: bool = False) -> tuple[float, 
     return tuple(stored)
 
 
+def check_picked(picked: int | None, epochs: int) -> None:
+    """See that an epoch that was picked is one of so many.
+
+    Raises:
+        DataError: it is not.
+    """
+    if picked is not None and not 1 <= picked <= epochs:
+        raise DataError(f"got the picked epoch {picked} of {epochs}; expected a number from 1 to {epochs}")
+
+
 def as_measured(defence: Defence | str | None, measured: Sequence[str]) -> str:
     """A defence as results have it, however it was written.
 
@@ -87,6 +97,7 @@ class Result:
         precision: there, of the test images that were named as the owner's, the share that is; not a number, None in
             files, where none was. Empty elsewhere.
         others: there, the accuracy on the test images of all other classes.
+        picked: the number of the epoch, from 1 on, that the thief kept by images that he held out; None for the last.
     """
 
     victim: str
@@ -97,45 +108,53 @@ class Result:
     epochs: tuple[float, ...]
     precision: tuple[float, ...] = ()
     others: tuple[float, ...] = ()
+    picked: int | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Result:
         """The inverse of ``asdict``, as JSON has it.
 
         Raises:
-            DataError: a key that is missing or not known, a value of another kind, or a case that is not known.
+            DataError: a key that is missing or not known, a value of another kind, a case that is not known, or an
+                epoch that was not.
         """
         kinds = kinds_of(cls)
         if not isinstance(stored, dict):
             raise DataError(f"got {stored!r} as a result; expected the keys {', '.join(kinds)}")
         later = ("precision", "others")
-        check_keys(stored, set(kinds) - set(later), later, "a result", kinds)
+        check_keys(stored, set(kinds) - {*later, "picked"}, (*later, "picked"), "a result", kinds)
         case_of(stored["case"])
         read = {name: accuracies(stored[name], missing=True) for name in later if name in stored}
         read["epochs"] = accuracies(stored["epochs"])
+        check_picked(stored.get("picked"), len(read["epochs"]))
         return cls(**{**stored, **read})
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON, without what was not measured."""
-        told = {name: value for name, value in asdict(self).items() if value != ()}
+        told = {name: value for name, value in asdict(self).items() if value not in ((), None)}
         if self.precision:
             told["precision"] = [None if math.isnan(value) else value for value in self.precision]
         return told
 
     @property
+    def last_epoch(self) -> int:
+        """The number, from 1 on, of the epoch that the thief ends up with: the last one, or the one that was picked."""
+        return self.picked or len(self.epochs)
+
+    @property
     def last(self) -> float:
-        """Clean test accuracy after the last step."""
-        return self.epochs[-1]
+        """Clean test accuracy after the last step; of a thief who picks an epoch after that one."""
+        return self.epochs[self.last_epoch - 1]
 
     @property
     def last_precision(self) -> float:
-        """That of the owner's class after the last step."""
-        return self.precision[-1] if self.precision else math.nan
+        """That of the owner's class then."""
+        return self.precision[self.last_epoch - 1] if self.precision else math.nan
 
     @property
     def last_others(self) -> float:
-        """The accuracy on all other classes after the last step."""
-        return self.others[-1] if self.others else math.nan
+        """The accuracy on all other classes then."""
+        return self.others[self.last_epoch - 1] if self.others else math.nan
 
     def named_wrong(self, owner: Mapping[str, int]) -> float:
         """The share of the images of others, in [0, 1], that are named as the owner's after the last step.
@@ -152,3 +171,23 @@ class Result:
     def peak(self) -> float:
         """The highest after any epoch: what a thief gets who stops early and happens to be lucky."""
         return max(self.epochs)
+
+    def row(self, *, owner: bool, picked: bool) -> dict[str, Any]:
+        """A row of the tidy table of a report.
+
+        Args:
+            owner: whether one owner's class was measured there.
+            picked: whether a thief picks an epoch there: then every row tells which one the figure ``last`` is of.
+        """
+        told: dict[str, Any] = {
+            "victim": self.victim,
+            "defence": self.defence,
+            "case": self.case,
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "last": round(self.last, 6),
+            "peak": round(self.peak, 6),
+            "peak_epoch": 1 + self.epochs.index(self.peak),
+        }
+        told |= {"last_epoch": self.last_epoch} if picked else {}
+        return told | ({"precision": self.last_precision, "others": self.last_others} if owner else {})

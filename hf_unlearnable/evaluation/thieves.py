@@ -35,6 +35,7 @@ _STANDARD = (
     ("small-resnet", "strong", "none"),
     ("hog", "", "none"),
     ("knn", "", "none"),
+    ("small-resnet", "sgd", "validation:0.1"),
     ("small-resnet", "sgd", "resize:0.5"),
     ("small-resnet", "sgd", "grayscale"),
     ("small-resnet", "sgd", "bitdepth:2"),

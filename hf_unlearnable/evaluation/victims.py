@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +36,8 @@ from hf_unlearnable.training.run import Training, TrainingRun
 from hf_unlearnable.version import versions
 
 T = TypeVar("T")
+
+HELD_OUT = 7  # beside the seed of a victim, so that it does not hold out what its mixture draws by that seed alone
 
 Figures = tuple[float, ...]  # of one epoch: accuracy; or recall and precision of the owner's class, accuracy of others
 
@@ -112,15 +115,20 @@ class Victims:
 
     def trained(self, cell: Trial, bar: Progress, *, keep_weights: bool = False) -> Result:
         """Of one victim, trained now, with all its epochs."""
-        figures = zip(*self._train(cell, bar, keep_weights), strict=True)
-        return Result(cell.thief.name, cell.case, cell.ratio, str(cell.thief.defence), cell.seed, *figures)
+        reached, picked = self._train(cell, bar, keep_weights)
+        epochs, precision, others = (*zip(*reached, strict=True), (), ())[:3]  # the last two of one owner's class alone
+        place = (cell.thief.name, cell.case, cell.ratio, str(cell.thief.defence), cell.seed)
+        return Result(*place, epochs, precision, others, picked)
 
-    def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> list[Figures]:
-        """Train one victim; its figures after every epoch of the full set (of the last set's training)."""
+    def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> tuple[list[Figures], int | None]:
+        """Train one victim; its figures after every epoch of the full set (of the last set's training).
+
+        And the epoch that it picked, from 1 on; None where it picks none.
+        """
         images, victim, training = self._training_set(cell), cell.thief.victim, cell.thief.training
         if isinstance(victim, Classical):
             bar.advance()
-            return [self._fitted_at_once(cell, victim, images)]
+            return [self._fitted_at_once(cell, victim, images)], None
         if cell.case == SEQUENTIAL:
             start = self._pretrained_on_clean_part(replace(cell, case=CLEAN_PART), bar)
             training = replace(
@@ -128,13 +136,13 @@ class Victims:
                 epochs=max(1, training.epochs // 4),
                 learning_rate=training.learning_rate / 5,
             )
-            _, reached = self._fit(cell, start, images, training, training.iterations(len(images)), None)
+            _, reached, picked = self._fit(cell, start, images, training, training.iterations(len(images)), None)
         else:
-            network, reached = self._fit(cell, victim, images, training, self.steps(cell), bar)
+            network, reached, picked = self._fit(cell, victim, images, training, self.steps(cell), bar)
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
                 atomic_write(self._file(cell, "safetensors"), save(weights), private=True)
-        return reached
+        return reached, picked
 
     def _fitted_at_once(self, cell: Trial, victim: Classical, images: ImageSet) -> Figures:
         """The figures of a model that has no epochs."""
@@ -220,7 +228,13 @@ class Victims:
 
     def _fit(
         self, cell: Trial, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
-    ) -> tuple[Network, list[Figures]]:
+    ) -> tuple[Network, list[Figures], int | None]:
+        """The network that the thief ends up with, its figures after every epoch, and which he picked, if he does."""
+        defence, prepared, held = cell.thief.defence, self._prepared(cell.thief.defence), None
+        if defence.held_out:
+            images = images if prepared else defence.prepare(images, seed=cell.seed)
+            images, held = parted(images, defence.held_out, cell.seed)
+            prepared = True
         run = TrainingRun(
             victim,
             images,
@@ -228,11 +242,13 @@ class Victims:
             iterations=steps,
             seed=cell.seed,
             accelerator=self.accelerator,
-            defence=cell.thief.defence,
+            defence=defence,
             clean=self._clean_at_hand(cell),
-            prepared=self._prepared(cell.thief.defence),
+            prepared=prepared,
         )
         reached: list[Figures] = []
+        right: list[int] = []  # of the images that were held out, after every epoch
+        weights: dict[str, torch.Tensor] = {}
         epoch = max(1, steps // training.epochs)
         for loss in run:
             if not math.isfinite(loss):
@@ -244,7 +260,18 @@ class Victims:
                 bar.advance(loss=loss)
             if run.done % epoch == 0 or run.done == steps:
                 reached.append(self._figures(classify(run.network, self.test, self.accelerator.device)))
-        return run.network, reached
+                if held is not None:
+                    right.append(self._right(run.network, held))
+                    if picked_epoch(right) == len(right):
+                        weights = copy.deepcopy(run.network.state_dict())
+        if held is None:
+            return run.network, reached, None
+        run.network.load_state_dict(weights)
+        return run.network, reached, picked_epoch(right)
+
+    def _right(self, network: Network, images: ImageSet) -> int:
+        """How many of the images the network names right: none of none."""
+        return int((classify(network, images, self.accelerator.device) == images.labels).sum()) if len(images) else 0
 
     def _file(self, cell: Trial, suffix: str) -> Path:
         """Named by all that a victim depends on: weights to start from, images, recipe, versions; by nothing else.
@@ -296,3 +323,27 @@ def _kept(file: Path, read: Callable[[Path], T]) -> T | None:
 def split(labels: NDArray[np.int64], share: float, seed: int, least: int = 0) -> NDArray[np.bool_]:
     """Draw ``share`` of the rows of every class, rounded to the nearest row, but ``least``: (N,) of whether it was."""
     return draw_by_class(labels, lambda members: max(least, round(share * members)), np.random.default_rng(seed))
+
+
+def parted(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """What a thief trains on, and what he holds out of every class: at least one image, and never the only one.
+
+    Args:
+        images: that he has.
+        share: to hold out, in (0, 1); rounded to the nearest image.
+        seed: of what is drawn.
+    """
+    rng = np.random.default_rng((HELD_OUT, seed))
+    held = draw_by_class(images.labels, lambda members: min(max(1, round(share * members)), members - 1), rng)
+    return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
+
+
+def picked_epoch(right: Sequence[int]) -> int:
+    """The epoch, from 1 on, that names most of the held-out images right; the latest of several.
+
+    Nothing tells for the earlier one, and the later one is nearer to what an ordinary training ends with.
+
+    Args:
+        right: how many it names right, after every epoch.
+    """
+    return max(range(1, len(right) + 1), key=lambda epoch: (right[epoch - 1], epoch))

@@ -109,6 +109,7 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
         "baselines_met": baselines_met(reports),
         "all_new": all(report.test_seen == 0 for report in reports.values()),
         "gaps": gaps(reports),
+        "picks": any(report.picks for report in reports.values()),
         "chances": grouped({name: f"{100 * report.chance:.1f}" for name, report in reports.items()}),
         "tables": [_table(list(reports.values()), victim, baseline) for victim in victims],
         "mixtures": [table for table in mixtures if table["rows"]],

@@ -66,6 +66,22 @@ def test_a_row_tells_what_the_protocol_reports(frozen, tmp_path):
             assert (tmp_path / "pages" / "cells" / f"{cell.digest}.json").is_file()
 
 
+def test_a_thief_who_picks_an_epoch_is_judged_by_it_and_other_cells_are_written_as_before(frozen, tmp_path):
+    copy(frozen, tmp_path, epochs=learned)
+    files = {file: file.read_text() for file in (tmp_path / "cells").glob("*.json")}
+    assert not any("picked" in text for text in files.values())
+    for cell in read_all(tmp_path / "cells", CellRecord):
+        replace(cell, picked=1 if cell.set else None).write(tmp_path / "cells")
+    assert sum(file.read_text() == text for file, text in files.items()) == len(
+        [cell for cell in read_all(tmp_path / "cells", CellRecord) if not cell.set]
+    )
+    (row,) = tables_of([tmp_path])[0].rows
+    assert (row.best.protected, row.best.peak, row.ordinary.protected) == pytest.approx((0.9, 0.9, 0.5))
+    replace(next(cell for cell in read_all(tmp_path / "cells", CellRecord)), picked=3).write(tmp_path / "cells")
+    with pytest.warns(UserWarning, match="got the picked epoch 3 of 2; expected a number from 1 to 2"):
+        list(read_all(tmp_path / "cells", CellRecord))
+
+
 def test_rows_of_two_versions_or_of_other_images_never_share_a_table(frozen, tmp_path):
     copy(frozen, tmp_path / "v1")
     copy(frozen, tmp_path / "v0", identity={"protocol": "v0"})

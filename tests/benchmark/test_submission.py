@@ -48,6 +48,15 @@ def better(run):
     replace(record, epochs=[0.0] * len(record.epochs)).write(file.parent)
 
 
+def better_epoch(run):
+    """Say that the first epoch was picked, seal and all, of a thief who ended with the last one."""
+    file = trained_on_protected(run)
+    record = CellRecord.read(file)
+    for one in files(run, "cells"):
+        one.unlink()
+    replace(record, picked=1).write(file.parent)
+
+
 def by_hand(run):
     file = trained_on_protected(run)
     file.write_text(file.read_text().replace('"epochs": [', '"epochs": [0.0, '))
@@ -107,6 +116,7 @@ def stranger(run):
     ("tamper", "said"),
     [
         (better, "repeated on the same, it ends at"),
+        (better_epoch, "repeated on the same, it ends at"),
         (by_hand, "whose figures are not those that were written"),
         (another_protocol, "measured under another protocol than v1"),
         (other_images, "the released images are not those that it was made of"),

@@ -25,6 +25,7 @@ from hf_unlearnable.defences import (
     Resize,
     UEraserLite,
     UEraserMax,
+    Validation,
 )
 from hf_unlearnable.defences.base import _defences, public_defence
 from hf_unlearnable.training.run import TrainingRun
@@ -55,6 +56,7 @@ NAMES = {
     "staged",
     "ueraser-lite",
     "ueraser-max",
+    "validation",
 }
 
 OF_A_MODEL = {"pretrained", "probe"}
@@ -157,6 +159,7 @@ def test_in_public_the_text_of_an_unknown_defence_has_no_path(text, public):
         ("jpeg:50", JPEG(quality=50), "jpeg:50"),
         ("bitdepth:3", BitDepth(bits=3), "bitdepth:3"),
         ("resize", Resize(scale=0.5), "resize:0.5"),
+        ("validation", Validation(share=0.1), "validation:0.1"),
         ("resize:0.25", Resize(scale=0.25), "resize:0.25"),
         ("adversarial:4", AdversarialTraining(eps=4), "adversarial:4"),
         ("adversarial:eps=4,steps=3", AdversarialTraining(eps=4, steps=3), "adversarial:eps=4,steps=3"),
@@ -186,6 +189,8 @@ def test_text_means_what_it_says(text, defence, written):
         ("ueraser-lite:perhaps", "of type bool"),
         ("jpeg:0", "quality=0; expected 1 to 100"),
         ("bitdepth:9", "bits=9"),
+        ("validation:0", r"validation: got share=0\.0; expected more than 0 and less than 1"),
+        ("validation:1", r"validation: got share=1\.0; expected more than 0 and less than 1"),
         ("resize:0", r"resize: got scale=0\.0; expected more than 0 and less than 1"),
         ("resize:1", r"resize: got scale=1\.0; expected more than 0 and less than 1"),
         ("resize:2", r"resize: got scale=2\.0; expected more than 0 and less than 1"),

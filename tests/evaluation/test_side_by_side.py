@@ -82,11 +82,12 @@ def sets(small: Dataset) -> dict[str, Dataset]:
 
 
 @pytest.mark.usefixtures("_plugin", "_forked")
+@pytest.mark.filterwarnings("ignore:the victim knn was not tried with validation")
 def test_the_results_are_those_of_one_process(small, protection, tmp_path, monkeypatch, sets):
     """The clean part and what goes on from it are done by one of them. (Documents measure in processes of users.)"""
     monkeypatch.setattr(side_by_side, "OFTEN", 0.0)
     options = {**sets, "sequential": True, **SHORT}
-    options |= {"victims": ["side-net", "knn"], "ratios": (0.5, 1)}
+    options |= {"victims": ["side-net", "knn"], "ratios": (0.5, 1), "defences": ["none", "validation:0.2"]}
     protected, threads = small.map(protection), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
