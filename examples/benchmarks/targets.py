@@ -88,6 +88,7 @@ TARGETS = (
     Target("greyscale", defence="grayscale", most=0.20),
     Target("blur", defence="blur", most=0.20),
     Target("noise", defence="noise", most=0.20),
+    Target("shrunk to half, and enlarged again", defence="resize:0.5", most=0.20),
     Target("small ViT", "small-vit, adamw", most=0.25),
     Target("MLP", "mlp, adamw", most=0.30),
     Target("a new head on a network of ImageNet, 3 epochs", defence="imagenet-probe", epochs=3, most=0.22),
@@ -96,6 +97,7 @@ TARGETS = (
     Target("orthogonal projection", defence="orthogonal-projection", half=True),
     Target("UEraser's light form", defence="ueraser-lite", half=True),
     Target("adversarial training", defence="adversarial:4", below=0.10),
+    Target("who picks the epoch by a tenth that he holds out", defence="validation:0.1"),
     Target("random features and ridge", "random-features"),
     Target("five nearest neighbours", "knn"),
 )
