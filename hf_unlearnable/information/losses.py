@@ -35,7 +35,7 @@ def contrastive_loss(
     if denominator not in ("all", "cross-class"):
         raise RecipeError(f"got the denominator {denominator!r}; expected 'all' or 'cross-class'")
     if not temperature > 0:
-        raise RecipeError(f"got temperature={temperature}; expected a number above zero, such as the paper's 0.1")
+        raise RecipeError(f"got the temperature {temperature}; expected a number above zero, such as the paper's 0.1")
     unit = F.normalize(at_least_float32(features), dim=1)
     similarities = unit @ unit.T / temperature
     same = labels[:, None] == labels[None, :]
