@@ -152,11 +152,11 @@ def measure_and_tell(
 
     accelerator = default_accelerator()
     named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
-    options = with_suite(options)
+    options = with_suite(options, run)
     owner = options.get("owner", False)
     check_owner(owner, *(given for name, given in options.items() if name.startswith("others")))
     training, numbers = Training(epochs=epochs), [SEEDS[0] + index for index in range(seeds)]
-    choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite")}
+    choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite", "attack")}
     thieves, _ = chosen_thieves(**choice, training=training)
     for thief in thieves:
         thief.require()

@@ -42,6 +42,7 @@ def learnability(
     defences: Sequence[Defence | str] | Defence | str | None = None,
     trainings: Sequence[str] | str | None = None,
     suite: str | None = None,
+    attack: Defence | str | None = None,
     others: Dataset | None = None,
     others_test: Dataset | None = None,
     ratios: Sequence[Share] | None = None,
@@ -84,6 +85,8 @@ def learnability(
         suite: ``"quick"``, ``"standard"`` or ``"full"`` instead of those three, see ``thieves_of_suite``. Its first
             thief meets all ratios, the others only clean and protected sets; a defence that changes no image of these
             is left out.
+        attack: of a suite alone: what its thief does who knows how the images were protected, such as
+            ``MIUE.adaptive``; the best attack that is known, ``"class-clusters:1"``, when left out.
         others: clean images of other people, to train on beside the owner's; of one class where they have no labels:
             then thieves only tell the owner's images from all others.
         others_test: further ones that nobody trained on, of the same classes; a fifth of ``others`` when left out.
@@ -131,7 +134,7 @@ def learnability(
             f"got {option('sequential', True, '--sequential')} and no ratio between 0 and 1; expected one, such as "
             f"0.5, since it goes on from the clean part of a mixture"
         )
-    thieves, left_out = chosen_thieves(victims, defences, trainings, suite, training)
+    thieves, left_out = chosen_thieves(victims, defences, trainings, suite, training, attack)
     if num_proc is not None and num_proc > 1 and accelerator.num_processes > 1:
         raise RecipeError(
             f"got {option('num_proc', num_proc)} in each of {accelerator.num_processes} processes that share the work "
@@ -237,18 +240,23 @@ def chosen_thieves(
     trainings: Sequence[str] | str | None = None,
     suite: str | None = None,
     training: Training = Training(),
+    attack: Defence | str | None = None,
 ) -> tuple[list[Thief], list[str]]:
     """The thieves of a measurement, and a sentence for what was left out; arguments as of ``learnability``.
 
     Raises:
-        RecipeError: an unknown name, a suite beside other choices, or nobody.
+        RecipeError: an unknown name, a suite beside other choices, an attack without a suite, or nobody.
     """
     if suite is not None:
         if (victims, defences, trainings) != (None, None, None):
             raise RecipeError(
                 f"got the suite {suite!r} beside victims, defences or trainings of your own; expected one or the other"
             )
-        return thieves_of_suite(suite, training), []
+        return thieves_of_suite(suite, training, attack), []
+    if attack is not None:
+        raise RecipeError(
+            f"got the attack {str(attack)!r} without a suite; expected both, or the attack among the defences"
+        )
     models = ["small-resnet"] if victims is None else _listed(victims)
     chosen = ["none"] if defences is None else [defences] if isinstance(defences, (str, Defence)) else defences
     recipes = [] if trainings is None else [trainings] if isinstance(trainings, str) else trainings

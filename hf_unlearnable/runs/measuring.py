@@ -18,6 +18,7 @@ from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.thieves import DEFAULT_SUITE
 from hf_unlearnable.files import private_folder
+from hf_unlearnable.methods import find_method, methods_used
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.named_originals import check_clean, check_originals
@@ -65,7 +66,7 @@ def measure(
         others_test: further ones to test on, or where they are; the same dataset when left out.
         others_test_split: of it; a fifth of the others where this and ``others_test`` are left out.
         options: of ``learnability``: victims, defences, trainings, suite, ratios, sequential, training, seeds… The
-            suite is ``"quick"`` where none of the first four is given.
+            suite is ``"quick"`` where none of the first four is given; its ``attack`` that of the run's method.
 
     Returns:
         The report, which also lies in ``RunFolder.measured`` and, as a table, in ``learnability.csv`` beside it.
@@ -85,7 +86,7 @@ def measure(
         sets = open_sets(folder, clean, clean_split, test, test_split)
     protected, originals, tests = sets
     accelerator = options.pop("accelerator", None) or default_accelerator()
-    options = with_suite(options)
+    options = with_suite(options, folder)
     private_folder(folder.report_folder)  # before the work: it may not be possible
     report = learnability(
         protected, clean=originals, test=tests, keep_in=folder.victims, accelerator=accelerator, **options
@@ -137,10 +138,24 @@ def _description(run: RunFolder) -> Description | None:
         return None
 
 
-def with_suite(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of ``learnability`` with the default suite where no thief was chosen."""
-    chosen = any(options.get(name) is not None for name in ("victims", "defences", "trainings", "suite"))
-    return dict(options) if chosen else {**options, "suite": DEFAULT_SUITE}
+def with_suite(options: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
+    """Options of ``learnability`` with the default suite where no thief was chosen, and with the attack of a suite."""
+    chosen = any(options.get(name) is not None for name in ("victims", "defences", "trainings"))
+    suite = options.get("suite") or (None if chosen else DEFAULT_SUITE)
+    attack = options.get("attack") or (attack_on(run) if suite else None)
+    return {**options, "suite": suite, "attack": attack}
+
+
+def attack_on(run: RunFolder) -> str | None:
+    """The best attack on how a run was protected that the method's author knows; None where none is named.
+
+    That is so of perturbations that another tool made, and of a method that is not installed here.
+    """
+    if (described := _description(run)) is None:
+        return None
+    used = [find_method(name) for name in methods_used(described.method_name, described.findings)]
+    # One that chose another names what fits all that it may choose: the other's own attack fits it better.
+    return next((method.adaptive for method in reversed(used) if method is not None and method.adaptive), None)
 
 
 def open_own(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -11,13 +12,22 @@ import pytest
 import torch
 from helpers.datasets import COLUMNS, generator, make_dataset
 
-from hf_unlearnable import Defence, RecipeError, Report, Surrogate, Training, learnability
+from hf_unlearnable import (
+    Defence,
+    RecipeError,
+    Report,
+    Surrogate,
+    Training,
+    available_methods,
+    get_method,
+    learnability,
+)
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.evaluation import victims
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
 from hf_unlearnable.evaluation.protocol import chosen_thieves, trials
 from hf_unlearnable.evaluation.results import Result
-from hf_unlearnable.evaluation.thieves import SUITES, Thief, find_victim, thieves_of_suite
+from hf_unlearnable.evaluation.thieves import BEST_KNOWN, SUITES, Thief, find_victim, thieves_of_suite
 from hf_unlearnable.evaluation.verdicts import Verdict, best_thief, verdict_in_words
 from hf_unlearnable.evaluation.victims import Trial, Victims
 from hf_unlearnable.hub.cards import _row
@@ -229,15 +239,57 @@ def test_suites_hold_one_another_and_nobody_twice():
         ("small-resnet, short", "none"),
         ("small-resnet", "jpeg:10"),
         ("random-features", "none"),
+        ("small-resnet", "class-clusters:1"),
     ]
     with pytest.raises(RecipeError, match="got the suite 'all'; expected one of quick, standard, full"):
         thieves_of_suite("all")
 
 
+def added(suite, attack):
+    """The countermeasures of the thieves that a suite has beyond those that it always has."""
+    return [str(thief.defence) for thief in thieves_of_suite(suite, attack=attack)[len(SUITES[suite]) :]]
+
+
+def test_every_suite_holds_a_thief_who_knows_the_method():
+    attacks = {name: get_method(name).adaptive for name in available_methods()}
+    for attack in {*attacks.values(), None}:
+        for suite in SUITES:
+            thieves = thieves_of_suite(suite, attack=attack)
+            assert len(set(thieves)) == len(thieves), (suite, attack)
+            tried = {str(thief.defence) for thief in thieves if thief.victim == thieves[0].victim}
+            assert {str(Defence.parse(attack or BEST_KNOWN))} <= tried
+            assert suite == "quick" or {"class-clusters:1", "principal-directions:2"} <= tried
+    assert added("quick", attacks["mi-ue"]) == added("quick", None) == ["class-clusters:1"]
+    assert added("quick", attacks["texture"]) == ["principal-directions:2"]
+    assert added("standard", attacks["texture"]) == added("full", attacks["mi-ue"]) == []
+    assert added("standard", "class-clusters:3") == ["class-clusters:3"]
+    # The ordinary suite compresses already: its place goes to the best attack that is known.
+    assert attacks["beo"] == "jpeg:10"
+    assert added("quick", attacks["beo"]) == ["class-clusters:1"]
+    with pytest.raises(RecipeError, match="got the defence 'vanish'"):
+        thieves_of_suite("quick", attack="vanish")
+
+
+def test_an_attack_belongs_to_a_suite():
+    with pytest.raises(RecipeError, match="got the attack 'blur' without a suite; expected both, or the attack among"):
+        chosen_thieves(["mlp"], attack="blur")
+
+
+@pytest.mark.filterwarnings("ignore:the protected images are identical")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_who_knows_the_method_tries_grey_images_and_one_owner_among_others(channels, tmp_path):
+    clean, test, others = (make_dataset(30, channels, seed=seed) for seed in (0, 1, 2))
+    options = {"clean": clean, "test": test, "suite": "quick", "ratios": (0, 1), **TINY}
+    for among in ({}, {"others": others.remove_columns("label")}):
+        report = learnability(clean, **options, **among)
+        assert ("small-resnet", "class-clusters:1") in report.pairs
+        assert not math.isnan(report.accuracy(PROTECTED, "small-resnet", defence="class-clusters:1"))
+
+
 def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protection, tmp_path):
     report = learnability(small.map(protection), clean=small, test=make_dataset(seed=1), suite="quick", **TINY)
     assert report.suite == "quick"
-    assert len(report.results) == len(trials(thieves_of_suite("quick"), seeds=(1,), suite="quick")) == 4 + 4 * 2
+    assert len(report.results) == len(trials(thieves_of_suite("quick"), seeds=(1,), suite="quick")) == 4 + 5 * 2
     assert {(result.victim, result.defence) for result in report.results if result.case == MIX} == {
         ("small-resnet", "none")
     }
@@ -245,13 +297,14 @@ def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protect
     for words in (
         "small-resnet, jpeg:10",
         "small-resnet, short",
+        "small-resnet, class-clusters:1",
         "random-features",
         "theft gain",
         "mix, 50% protected",
     ):
         assert words in text
     assert "nan" not in text
-    assert len(text.splitlines()) == 2 + 5 + 3 + 1  # the last says that nothing was learned
+    assert len(text.splitlines()) == 2 + 6 + 3 + 1  # the last says that nothing was learned
     json.dumps(report.as_dict(), allow_nan=False)
     shown = page(PageFacts(name="run", report=report))
     assert not re.search(r"\bnan\b", shown)
@@ -267,7 +320,7 @@ def test_a_suite_leaves_out_a_defence_that_changes_nothing(small, protection, mo
     report = learnability(
         small.map(protection), clean=small, test=make_dataset(seed=1), suite="quick", ratios=(1,), **TINY
     )
-    assert report.defences == ["none"]
+    assert report.defences == ["none", "class-clusters:1"]
     assert report.doubts == ()
 
 
