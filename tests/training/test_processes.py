@@ -76,6 +76,7 @@ def test_the_demo_is_shared_out_and_told_by_one(said):
     main, other = said["shown"]["said"]
     assert main.count("Getting Fashion-MNIST.") == 1
     assert "A model that learned from the clean images" in main
+    assert "where its maker knows the method (class-clusters:1)" in main
     assert other == ""
 
 
