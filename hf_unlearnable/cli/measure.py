@@ -58,7 +58,10 @@ def measure(
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(help="quick, standard or full: thieves of many kinds (default: quick, if none are named)."),
+        typer.Option(
+            help="quick, standard or full: thieves of many kinds, one of whom knows the method (default: quick, if "
+            "none are named)."
+        ),
     ] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Also clean images first, protected ones afterwards.")
