@@ -124,13 +124,14 @@ class Hostile(Defence):
 
 
 def test_names_in_a_card_stay_in_their_cell(monkeypatch):
-    """Of countermeasures and of settings, which plug-ins and other people's files choose."""
+    """Of countermeasures, in the verdict too, and of settings, which plug-ins and other people's files choose."""
     results = tuple(
         Result("small-resnet", case, ratio, "hostile", 1, (0.5, 0.5))
         for case, ratio in (("clean", 0.0), ("protected", 1.0))
     )
     report = Report(results, 0.1, 48, 30, 100, {}, {})
-    monkeypatch.setattr("hf_unlearnable.hub.cards.public_defence", lambda _: Hostile().public_name())
+    for room in ("hub.cards", "reports.public"):
+        monkeypatch.setattr(f"hf_unlearnable.{room}.public_defence", lambda _: Hostile().public_name())
     facts = DatasetFacts(
         repo_id="me/boats",
         images=48,
@@ -142,8 +143,10 @@ def test_names_in_a_card_stay_in_their_cell(monkeypatch):
     )  # fmt: skip
     text = dataset_card(facts)
     assert "<script" not in text.replace("\\<script", "")
-    assert text.count("hf-unlearnable: end about") == text.count("hf-unlearnable: begin about") + 2  # in their cells
-    row = next(line for line in text.splitlines() if "50.0" in line)
+    assert (
+        text.count("hf-unlearnable: end about") == text.count("hf-unlearnable: begin about") + 3
+    )  # in their cells, and the verdict
+    row = next(line for line in text.splitlines() if line.startswith("|") and "50.0" in line)
     header = next(line for line in text.splitlines() if line.startswith("| model |"))
     assert row.replace("\\|", "").count("|") == header.count("|")
     assert dataset_card(facts, text) == text  # the marks in the names are not taken for its own

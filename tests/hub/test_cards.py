@@ -12,36 +12,42 @@ from helpers.loopback_hub import check_yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from hf_unlearnable import Budget, DataError, RecipeError, Report, available_methods, get_method
-from hf_unlearnable.data.columns import Classes
+from hf_unlearnable.evaluation.verdicts import best_thief, verdict_in_words
 from hf_unlearnable.hub.cards import DatasetFacts, ModelFacts, dataset_card, model_card
 from hf_unlearnable.models.public_names import public_name
+from hf_unlearnable.protection.description import Description
 
 EXAMPLES = ROOT / "model_cards" / "examples"
-MEASURED = json.loads((ROOT / "tests" / "hub" / "measured.json").read_text())  # a benchmark once; never measured anew
+MEASURED = json.loads((ROOT / "tests" / "hub" / "measured.json").read_text())  # a real run: see model_cards/README.md
 
 
-def benchmark_report() -> Report:
-    """Figures as a benchmark found them."""
+def measured_report() -> Report:
+    """Figures as ``measure --suite quick`` found them."""
     return Report.of(MEASURED["report"])
 
 
+def report_of(protected, **changed) -> Report:
+    """That of the ordinary thief alone, who gets so much out of protected images."""
+    report = measured_report()
+    results = [
+        dataclasses.replace(result, **changed, **({"epochs": (protected,)} if result.case == "protected" else {}))
+        for result in report.results
+        if (result.victim, result.defence) == ("small-resnet", "none")
+    ]
+    return dataclasses.replace(report, results=tuple(results))
+
+
 def facts(**changed) -> DatasetFacts:
-    protection = MEASURED["protection"]
     given = {
         "repo_id": "me/fashion-mnist-protected",
-        "images": 3000,
-        "protection": described(
-            method=protection["method"],
-            surrogates=tuple(protection["surrogates"]),
-            classes=Classes([str(index) for index in range(10)]),
-        ),
-        "verification": protection["verification"],
-        "read_back": False,
-        "report": benchmark_report(),
+        "images": MEASURED["protection"]["images"],
+        "protection": Description.of(MEASURED["protection"]),
+        "verification": MEASURED["verification"],
+        "report": measured_report(),
         "carried": {"license": "mit"},
         "source": "zalando-datasets/fashion_mnist",
         "title": "Fashion-MNIST, protected",
-        "description": "3,000 images of clothes.",
+        "description": "1,000 images of clothes.",
         "preview": "preview.png",
     }
     return DatasetFacts(**{**given, **changed})
@@ -60,7 +66,12 @@ MODEL = ModelFacts(
     description="Kept for repeating the benchmark.",
 )
 VICTIM = dataclasses.replace(
-    MODEL, repo_id="me/fashion-mnist-victim", role="victim", title="A victim", case="protected", accuracy=0.298
+    MODEL,
+    repo_id="me/fashion-mnist-victim",
+    role="victim",
+    title="A victim",
+    case="protected",
+    accuracy=measured_report().accuracy("protected", "small-resnet", defence="none"),
 )
 CARDS = {
     "dataset.md": lambda: dataset_card(facts()),
@@ -78,7 +89,7 @@ def test_a_card_tells_of_an_adaptive_budget_and_of_the_colour_difference():
 
 
 def test_a_method_without_settings_has_no_empty_row():
-    plain = dataclasses.replace(facts().protection, method={"name": "texture", "seed": 0})
+    plain = dataclasses.replace(facts().protection, method={"name": "texture", "seed": 0}, findings={})
     assert "| recipe | without settings |" in dataset_card(facts(protection=plain))
 
 
@@ -156,7 +167,7 @@ def test_every_split_has_its_own_part_before_the_sources():
     card = dataset_card(facts(split="test", report=None), dataset_card(facts()))
     marks = re.findall(r"<!-- hf-unlearnable: begin (.*?);", card)
     assert marks == ["about", "split default/train", "split default/test", "sources"]
-    assert card.count("21.5 ± 1.4") == 1
+    assert card.count("| `random-features` |") == 1
 
 
 @pytest.mark.parametrize("mark", ["<!-- hf-unlearnable: end about -->", "<!-- hf-unlearnable: end sources -->"])
@@ -183,14 +194,40 @@ def test_seed_digest_and_local_names_stay_at_home(tmp_path):
 
 def test_countermeasures_are_named_as_on_public_pages():
     def named(defence):
-        results = (dataclasses.replace(result, defence=defence) for result in benchmark_report().results)
-        return dataset_card(facts(report=dataclasses.replace(benchmark_report(), results=tuple(results))))
+        return dataset_card(facts(report=report_of(0.2, defence=defence)))
 
     for local in ("pretrained:/home/zoe/c", "vanish:/home/zoe/c", "/home/zoe/c"):
         assert "zoe" not in named(local)
-    assert "| `small-resnet`, with pretrained: a model of the owner | 80.9" in named("pretrained:/home/zoe/c")
+    assert "| `small-resnet`, with pretrained: a model of the owner | " in named("pretrained:/home/zoe/c")
+    assert "small-resnet with pretrained: a model of the owner regains" in named("pretrained:/home/zoe/c")
     assert "| `small-resnet`, with pretrained:microsoft/resnet-18 |" in named("pretrained:microsoft/resnet-18")
     assert "| `small-resnet`, with jpeg:50 |" in named("jpeg:50")
+
+
+def test_a_card_says_its_verdict_in_the_words_of_the_command():
+    report = measured_report()
+    best, card = best_thief(report), dataset_card(facts())
+    assert f"**{verdict_in_words(report)}.** From a quarter of that way on a protection leaks" in card
+    assert f"{100 * best.protected:.1f} of {100 * best.best:.1f}" in card
+    for share, words in ((0.15, "the protection holds"), (0.35, "the protection leaks"), (0.6, "is broken")):
+        card = dataset_card(facts(report=report_of(share)))
+        assert words in card
+        assert "the best of" not in card  # there was one
+    card = dataset_card(facts(report=report_of(0.6, victim="/home/zoe/model")))
+    assert "is broken. a model of the owner regains" in card
+    assert "zoe" not in card
+
+
+def test_a_card_without_a_verdict_says_why():
+    unmeasured = dataset_card(facts(report=None))
+    assert "Not measured for this dataset: nothing is claimed" in unmeasured
+    one_sided = report_of(0.2)
+    clean = dataclasses.replace(one_sided, results=tuple(one for one in one_sided.results if one.case == "clean"))
+    assert "**No verdict: that takes a model that learned from clean images" in dataset_card(facts(report=clean))
+    seen = dataset_card(facts(report=dataclasses.replace(measured_report(), test_seen=1000)))
+    assert "**These figures show nothing about the protection**" in seen
+    for card in (unmeasured, seen):
+        assert "erdict" not in card
 
 
 def test_papers_are_those_of_the_citation_file():
@@ -221,4 +258,4 @@ def test_a_card_cites_the_methods_that_were_used():
 def test_a_surrogate_comes_with_a_warning():
     assert "helps a thief" in model_card(MODEL)
     assert "helps a thief" not in model_card(VICTIM)
-    assert "29.8 %" in model_card(VICTIM)
+    assert f"{100 * VICTIM.accuracy:.1f} %" in model_card(VICTIM)
