@@ -10,6 +10,7 @@ from result_files import read_results
 IN_THIS_PROCESS = {
     "protection_strength": "--recipe em --victim small-resnet --sequential",
     "mixture_ideas": "--recipe no-stages",
+    "texture_start": "",
     "countermeasures": "--method em --defence none --defence jpeg:10 --defence imagenet-fine-tune",
     "larger_images": "--scale 2",
     "large_photographs": "--recipe texture --side 16 --victim imagenet-fine-tune",
