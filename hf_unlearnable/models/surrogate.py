@@ -24,6 +24,7 @@ from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.models.built_in import MODELS, available_victims
+from hf_unlearnable.models.timm_models import building, config_of, convolution_as_head, is_timm, pixels_of
 from hf_unlearnable.progress import kept_back
 from hf_unlearnable.settings import Positive, check_fields, refuse
 
@@ -92,6 +93,8 @@ class Surrogate:
                 config, source = self.model.config, self.model.name_or_path or ""
             else:
                 config, source = _config(str(self.model)), str(self.model)
+            if is_timm(config):
+                return pixels_of(config, self.model if is_pretrained(self.model) else None).side
             size = getattr(config, "image_size", None)
             if size is None and source:
                 size = _processor(source).get("size")
@@ -111,6 +114,7 @@ class Surrogate:
         Raises:
             SourceError: no such built-in model, folder or Hub id.
             RecipeError: a model without a linear head on K classes, or one that takes other channels than these.
+            MissingExtraError: a model of timm, which is not installed.
             PluginError: the plugin that offers a model of this name cannot be used, or builds something else.
         """
         with torch.random.fork_rng():
@@ -138,7 +142,8 @@ class Surrogate:
             expected: what to name in an error; the names of ours, a folder or a Hub id when left out.
 
         Raises:
-            RecipeError: what looks like a misspelt name.
+            RecipeError: what looks like a misspelt name, or a model of timm that cannot be built.
+            MissingExtraError: a model of timm, which is not installed.
             SourceError: no such built-in model, folder or Hub id.
         """
         if not is_pretrained(self.model) and str(self.model) not in MODELS:
@@ -146,22 +151,29 @@ class Surrogate:
                 refuse_misspelt("model", str(self.model))
             try:
                 _config(str(self.model))
+            except RecipeError:
+                raise
             except (OSError, ValueError) as error:
                 raise _no_model(str(self.model), error, expected) from error
 
     @staticmethod
     def _load(name: str, num_labels: int) -> PreTrainedModel:
         try:
-            with kept_back("transformers.modeling_utils", "LOAD REPORT"):  # of a new head, as other classes need
+            here = only_here(name)
+            config = _config(name, here, num_labels=num_labels)
+            # The report is of a new head, as other classes need.
+            with kept_back("transformers.modeling_utils", "LOAD REPORT"), building(name, config):
                 loaded = load_transformers().AutoModelForImageClassification.from_pretrained(
                     name,
-                    num_labels=num_labels,
+                    config=config,
                     ignore_mismatched_sizes=True,
                     output_loading_info=True,
-                    local_files_only=only_here(name),
+                    local_files_only=here,
                     trust_remote_code=False,  # else transformers asks on a terminal, and runs what came with the model
                 )
             model: PreTrainedModel = loaded[0]
+        except RecipeError:
+            raise
         except (OSError, ValueError) as error:
             raise _no_model(name, error) from error
         _warn_of_new_weights(model, name, num_labels, loaded[1])
@@ -170,6 +182,9 @@ class Surrogate:
     def _normalisation(self, model: PreTrainedModel, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """What the model wants pixels to be centred and divided by: given, in its config, in its processor, or 0.5."""
         processor: dict[str, Any] = {}
+        if is_timm(model.config):
+            expected = pixels_of(model.config, model)
+            return self.image_mean or expected.mean, self.image_std or expected.std
         if source and not hasattr(model.config, "image_mean"):
             try:
                 processor = _processor(source)
@@ -225,11 +240,10 @@ def load_transformers() -> Any:
     return transformers
 
 
-def _config(source: str) -> Any:
-    """That of a folder or Hub id."""
-    return load_transformers().AutoConfig.from_pretrained(
-        source, local_files_only=only_here(source), trust_remote_code=False
-    )
+def _config(source: str, here: bool | None = None, **changes: Any) -> Any:
+    """That of a folder or Hub id, with changes; ``here`` is ``only_here`` of it, if that is known."""
+    given = {"local_files_only": only_here(source) if here is None else here, "trust_remote_code": False, **changes}
+    return config_of(source, lambda: load_transformers().AutoConfig.from_pretrained(source, **given))
 
 
 def _processor(source: str) -> dict[str, Any]:
@@ -249,12 +263,7 @@ def _no_model(name: str, error: Exception, expected: str = "") -> SourceError:
 
 def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loading: dict[str, Any]) -> None:
     """Say which weights start at random though no head has them."""
-    layers = model.named_modules()
-    heads = tuple(
-        f"{place}."
-        for place, layer in layers
-        if isinstance(layer, nn.Linear) and layer.out_features == num_labels and place
-    )
+    heads = tuple(f"{place}." for place in _heads(model, num_labels) if place)
     mismatched = [one[0] if isinstance(one, tuple) else one for one in loading["mismatched_keys"]]
     new = sorted(key for key in {*loading["missing_keys"], *mismatched} if not key.startswith(heads))
     if new:
@@ -262,6 +271,15 @@ def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loa
             f"the model {name!r} holds no weights for {len(new)} of its parts beside the head, which start at random: "
             f"{', '.join(new[:5])}{', …' if len(new) > 5 else ''}",
         )
+
+
+def _heads(model: PreTrainedModel, num_labels: int) -> dict[str, nn.Module]:
+    """The layers that may be the head on K classes, by their names; the last of them is."""
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and layer.out_features == num_labels
+    } or convolution_as_head(model, num_labels)
 
 
 class Network(nn.Module):
@@ -287,15 +305,14 @@ class Network(nn.Module):
         from hf_unlearnable.modeling.base import SmallImageClassifier
 
         super().__init__()
-        heads = [
-            layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.out_features == num_labels
-        ]
+        heads = list(_heads(model, num_labels).values())
         if not heads:
             raise RecipeError(
                 f"got {type(model).__name__}, which has no linear layer with {num_labels} outputs; expected a "
                 f"classifier of {num_labels} classes. Load it with num_labels={num_labels}"
             )
-        wanted = getattr(model.config, "num_channels", channels)
+        pixels = pixels_of(model.config, model) if is_timm(model.config) else None
+        wanted = pixels.channels if pixels else getattr(model.config, "num_channels", channels)
         if wanted != channels and channels != 1:
             raise RecipeError(
                 f"got images of {channels} channels for a model that takes {wanted}; expected a model of {channels} "
@@ -306,7 +323,7 @@ class Network(nn.Module):
             # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).
             nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = wanted
-        self.side: int | None = _fixed_side(model)
+        self.size = pixels.size if pixels else _fixed_size(model)  # height and width; None for a model that takes any
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._head = [heads[-1]]  # in a list, so that it is not registered as a second child
@@ -352,8 +369,8 @@ class Network(nn.Module):
         Returns:
             Logits (B, K) and features (B, D): what enters the classifier head.
         """
-        if self.side is not None and images.shape[-2:] != (self.side, self.side):
-            images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
+        if self.size is not None and images.shape[-2:] != self.size:
+            images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
         pixel_values = ((images - self.mean) / self.std).expand(-1, self.channels, -1, -1)
         entered: list[torch.Tensor] = []
         hook = self._head[0].register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
@@ -364,11 +381,11 @@ class Network(nn.Module):
         return logits, entered[-1].flatten(1)
 
 
-def _fixed_side(model: PreTrainedModel) -> int | None:
-    """The side of the images that a model with position embeddings insists on; None for the others."""
+def _fixed_size(model: PreTrainedModel) -> tuple[int, int] | None:
+    """Height and width of the images that a model with position embeddings insists on; None for the others."""
     has_positions = any("position_embedding" in name for name, _ in model.named_parameters())
     side = getattr(model.config, "image_size", None)
-    return side if has_positions and isinstance(side, int) else None
+    return (side, side) if has_positions and isinstance(side, int) else None
 
 
 @contextmanager
