@@ -60,16 +60,18 @@ class PretrainedStart(Defence, name="pretrained"):
     model: str
 
     def require(self) -> None:
-        """See that the model is a published one: the names of this package and of plugins build untrained weights.
+        """See that the model is a published one that is there: names of this package and plugins build new weights.
 
         Raises:
-            RecipeError: it is not.
+            RecipeError: it is not published, or needs a package that is not installed.
+            SourceError: no such folder or Hub id.
         """
         if self.model in MODELS:
             raise RecipeError(
                 f"got the defence {self}, but {self.model!r} has no trained weights to start from: it is built anew; "
                 f"expected the folder or Hub id (OWNER/NAME) of an image classifier that was trained"
             )
+        Surrogate(self.model).require("the folder or Hub id (OWNER/NAME) of an image classifier that was trained")
 
     def public_name(self) -> str:
         """With a model that anyone may know, else with the word that there is one."""
