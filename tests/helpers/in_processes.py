@@ -95,6 +95,7 @@ def measured(data, folder: Path) -> dict:
         training=Training(epochs=1, batch_size=16),
         seeds=[1, 2, 3],
         ratios=[0, 0.5],
+        defences=["none", "validation:0.2"],
         sequential=True,
         keep_in=folder / "victims",
         progress=False,

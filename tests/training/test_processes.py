@@ -67,6 +67,7 @@ def test_the_same_processes_give_the_same_bytes(said):
 def test_measuring_is_shared_out_and_gives_what_one_process_gives(said, tmp_path):
     training = Training(epochs=1, batch_size=16)
     options = {"seeds": [1, 2, 3], "ratios": [0, 0.5], "sequential": True, "training": training}
+    options |= {"defences": ["none", "validation:0.2"]}
     with pytest.warns(UserWarning, match="identical"):
         report = learnability(DATA, clean=DATA, test=DATA, keep_in=tmp_path, progress=False, **options)
     assert json.loads(json.dumps(report.as_dict())) == said["measured"]
