@@ -15,6 +15,7 @@ QUIET = 1.0  # seconds between two lines of a log, and before the first: what is
 _hidden = False
 _whole: Whole | None = None
 _listener: Callable[[str, float], None] | None = None
+_names: dict[str, str] = {}
 
 T = TypeVar("T")
 
@@ -42,6 +43,17 @@ def heard_by(listener: Callable[[str, float], None]) -> Iterator[None]:
         yield
     finally:
         _listener = before
+
+
+@contextmanager
+def renamed(name: str, other: str) -> Iterator[None]:
+    """Call what is called ``name: ...`` ``other: ...`` while the block runs: one method may run more than once."""
+    global _names
+    before, _names = _names, {**_names, name: other}
+    try:
+        yield
+    finally:
+        _names = before
 
 
 def tell(what: str) -> None:
@@ -149,6 +161,8 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int, *, unit: str = "step", done: int = 0, enabled: bool = True) -> None:
+        whose, colon, rest = what.partition(": ")
+        what = _names.get(whose, whose) + colon + rest
         self._what, self._unit, self._done, self._total = what, unit, done, total
         shown = enabled and not _hidden
         self._listener = _listener if shown else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -131,8 +132,11 @@ def fitted(
     surrogate: str | None = None,
     recipes: Mapping[str, Method] = RECIPES,
     fit: int = 1,
-) -> tuple[Path, float]:
+    go_on: bool = False,
+) -> tuple[Path, float | None]:
     """Fit a protection, or take the one that is kept; tell its folder and the seconds of processor time it took.
+
+    The seconds are None where the fit went on from a checkpoint: what the stopped process took is not known.
 
     Args:
         name: of the set.
@@ -142,6 +146,7 @@ def fitted(
         surrogate: the recipe's own when left out.
         recipes: by name.
         fit: from 2 on, another one of the same recipe, whose seed is one less.
+        go_on: keep checkpoints, and go on from those of a process that was stopped.
     """
     parts = [name, str(len(data)), recipe, str(budget).replace(":", "-"), *([surrogate] if surrogate else [])]
     parts += [f"fit-{fit}"] if fit > 1 else []
@@ -151,8 +156,13 @@ def fitted(
         folder.parent.mkdir(exist_ok=True)
         started = time.process_time()
         method = replace(recipes[recipe], seed=fit - 1) if fit > 1 else recipes[recipe]
-        method.fit(data, budget=budget, surrogate=surrogate, output_dir=folder)
-        atomic_write(note, json.dumps({"fit_seconds": round(time.process_time() - started, 1)}) + "\n")
+        checkpoints = folder.parent / f"{folder.name}-checkpoints"
+        resumed = checkpoints.exists()
+        kept_in = checkpoints if go_on else None
+        method.fit(data, budget=budget, surrogate=surrogate, output_dir=folder, checkpoint_dir=kept_in)
+        seconds = None if resumed else round(time.process_time() - started, 1)
+        atomic_write(note, json.dumps({"fit_seconds": seconds}) + "\n")
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return folder, json.loads(note.read_text())["fit_seconds"]
 
 

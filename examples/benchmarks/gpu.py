@@ -1,19 +1,27 @@
-"""Everything about speed that needs a GPU, in one command: fits, precision, where pixels lie, the kernel of BEO.
+"""Everything that needs a GPU, in one command: the speed of fits and of the kernel of BEO, and the papers' experiments.
 
     python examples/benchmarks/gpu.py                              # an hour on a data-centre GPU, 50,000 images
     python examples/benchmarks/gpu.py --images 5000 --rows 10000   # minutes
+    python examples/benchmarks/gpu.py --full                       # also full_size.py: far longer, see there
     python examples/benchmarks/gpu.py --table                      # only print what is there
+
+With ``--full`` follow the experiments of the papers: all images of Fashion-MNIST and of the photo patches, ResNet-18 as
+surrogate and as victim, the recipes of the authors and of this package. What is there already is not made again, so
+that the same command goes on after a kill. No GPU was at hand yet: nothing of either is measured, and the times are
+guesses.
 
 As many made-up images of 32x32 as CIFAR-10 has for training. Every fit is a process of its own: the paper's recipe on a
 ResNet-18, two of its 100 epochs, and the default recipe on its own surrogate; in float32 and bfloat16, with pixels and
 perturbations on disk and on the device. Seconds are those of the whole call of ``fit``; the epochs that were left out
 cost the same again each. The kernel is value and gradient of the Bayes error, beside the rate of a float32 matrix
 product of the same shape on the same device. On a machine without a GPU it runs on the processor, for a look at
-``--tiny``.
+``--tiny``. The packages that this one requires must be there: a machine without a connection has to be given their
+wheels.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -30,7 +38,7 @@ from common import TINY, command, kept, load, machine, options, parse
 from datasets import ClassLabel, Dataset, Features, load_from_disk
 from datasets import Image as ImageFeature
 from PIL import Image
-from result_files import Experiment, ResultFile, read_results
+from result_files import Experiment, ResultFile, place, read_results
 from tables import NONE, markdown
 
 from hf_unlearnable import MIUE, Budget, Method
@@ -135,10 +143,39 @@ def kernel_table(results: Sequence[ResultFile]) -> str:
     return markdown(["machine", "N", "D", "seconds", "share of the matrix product's rate"], lines)
 
 
+def speed(arguments: argparse.Namespace) -> None:
+    """Every fit, each in a process of its own, and the kernel; nothing where this machine has a file of them."""
+    name, recipes = (TINY, TINY_RECIPES) if arguments.tiny else (MADE_UP, RECIPES)
+    experiment = Experiment(
+        script=SCRIPT,
+        dataset=name,
+        images=arguments.images,
+        method=MIUE.name,
+        budget=str(BUDGET),
+        machine=machine(),
+        command=command(),
+    )
+    file = place(experiment)
+    if file.exists() and ResultFile.read(file).experiment.machine == experiment.machine:
+        return
+    rows, widths = (64, (8,)) if arguments.tiny else (arguments.rows, WIDTHS)
+    images(name, arguments.images)
+    found = []
+    for case in ((one, how, where) for one in recipes for how in PRECISIONS for where in CACHES):
+        start = [sys.executable, __file__, "--one", name, str(arguments.images), *case]
+        done = subprocess.run(start, check=True, stdout=subprocess.PIPE, text=True)
+        told = dict(zip(("recipe", "precision", "cache"), case, strict=True))
+        found.append({**told, **json.loads(done.stdout.splitlines()[-1])})
+    device = Accelerator().device
+    figures = {"fits": found, "kernel": [kernel(rows, width, device) for width in widths], "versions": versions()}
+    ResultFile(experiment, figures).write()
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--rows", type=int, default=60_000, help="of the kernel")
+    parser.add_argument("--full", action="store_true", help="also the experiments of the papers, full_size.py")
     parser.add_argument("--one", nargs=5, metavar=("SET", "IMAGES", "RECIPE", "PRECISION", "CACHE"), help="one fit")
     arguments = parse(parser)
     if arguments.one:
@@ -146,33 +183,14 @@ def main() -> None:
         print(json.dumps(fit(name, int(count), *rest)))
         return
     if not arguments.table:
-        name, recipes = (TINY, TINY_RECIPES) if arguments.tiny else (MADE_UP, RECIPES)
-        rows, widths = (64, (8,)) if arguments.tiny else (arguments.rows, WIDTHS)
-        images(name, arguments.images)
-        found = []
-        for case in ((one, how, where) for one in recipes for how in PRECISIONS for where in CACHES):
-            start = [sys.executable, __file__, "--one", name, str(arguments.images), *case]
-            done = subprocess.run(start, check=True, stdout=subprocess.PIPE, text=True)
-            told = dict(zip(("recipe", "precision", "cache"), case, strict=True))
-            found.append({**told, **json.loads(done.stdout.splitlines()[-1])})
-        device = Accelerator().device
-        figures = {
-            "fits": found,
-            "kernel": [kernel(rows, width, device) for width in widths],
-            "versions": versions(),
-        }
-        experiment = Experiment(
-            script=SCRIPT,
-            dataset=name,
-            images=arguments.images,
-            method=MIUE.name,
-            budget=str(BUDGET),
-            machine=machine(),
-            command=command(),
-        )
-        ResultFile(experiment, figures).write()
+        speed(arguments)
     results = read_results(SCRIPT)
-    print(table(results), kernel_table(results), sep="\n\n")
+    print(table(results), kernel_table(results), sep="\n\n", flush=True)
+    if arguments.full:
+        print(flush=True)
+        given = [f"--{name}" for name in ("tiny", "table") if getattr(arguments, name)]
+        start = [sys.executable, str(Path(__file__).with_name("full_size.py")), "--threads", str(arguments.threads)]
+        subprocess.run([*start, *given], check=True)
 
 
 if __name__ == "__main__":

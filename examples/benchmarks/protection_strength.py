@@ -9,7 +9,7 @@ repeated, and nothing is fitted or trained twice (data/protections, data/victims
 was, and all recipes share the victims of the clean data.
 
 Data: the first 3,000 training and 3,000 test images of Fashion-MNIST; 4,000 and 2,000 colour patches of photographs.
-With a GPU, ``--images 60000 --surrogate resnet-18 --victim resnet-18`` is the full size.
+The full size is ``full_size.py``, for a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from common import (
     victim_seeds,
 )
 from result_files import ResultFile, place, read_results
-from tables import differences, markdown, percent, told
+from tables import NONE, differences, markdown, percent, told
 
 from hf_unlearnable import Budget, Method, Protection, Training, learnability
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
@@ -48,8 +48,9 @@ def run(
     budget: Budget,
     arguments: argparse.Namespace,
     recipes: Mapping[str, Method] = RECIPES,
+    go_on: bool = False,
 ) -> None:
-    """Fit, protect, measure and write one result file."""
+    """Fit, protect, measure and write one result file; with ``go_on`` a fit that was stopped is gone on with."""
     experiment = of_recipe(
         script,
         name,
@@ -65,7 +66,7 @@ def run(
     if place(experiment).exists():
         return
     train, test = load(name, size(name, arguments))
-    folder, seconds = fitted(name, recipe, budget, train, arguments.surrogate, recipes, arguments.fit)
+    folder, seconds = fitted(name, recipe, budget, train, arguments.surrogate, recipes, arguments.fit, go_on)
     protection = Protection.from_pretrained(folder)
     report = learnability(
         train.map(protection),
@@ -97,7 +98,8 @@ def table(results: Sequence[ResultFile]) -> str:
     for one in results:
         about, report = one.experiment, one.report
         first = [about.dataset, about.images, about.recipe, about.budget, about.fit]
-        first.append(f"{one.figures['fit_seconds']:.0f}")
+        seconds = one.figures["fit_seconds"]
+        first.append(NONE if seconds is None else f"{seconds:.0f}")
         for victim in report.victims:
             cells = [percent(report, victim, CLEAN), percent(report, victim, PROTECTED)]
             cells += [percent(report, victim, PROTECTED, "peak"), *(percent(report, victim, case) for case in cases)]
@@ -128,27 +130,33 @@ def main(
     victims: Sequence[str] = ("small-resnet", "small-vgg"),
     ratios: Sequence[float] = (0.0, 0.5, 1.0),
     sequential: bool = False,
+    surrogate: str | None = None,
+    images: int = 3000,
+    epochs: int = 12,
+    small: Mapping[str, Method] | None = None,
+    go_on: bool = False,
 ) -> None:
-    """The command, for other recipes and with other defaults too."""
-    parser = options(text, epochs=12)
+    """The command, for other recipes and with other defaults too; ``small`` are the recipes of ``--tiny``."""
+    parser = options(text, epochs=epochs)
     parser.add_argument("--set", choices=ALL_SETS, action="append", help=f"default: {' and '.join(SETS)}")
     parser.add_argument("--recipe", choices=recipes, action="append", help="default: all")
     parser.add_argument("--budget", action="append", help="default: 8/255")
-    parser.add_argument("--images", type=int, default=3000, help="training images of Fashion-MNIST")
-    parser.add_argument("--surrogate", help="default: the recipe's")
+    parser.add_argument("--images", type=int, default=images, help="training images of Fashion-MNIST")
+    parser.add_argument("--surrogate", default=surrogate, help=f"default: {surrogate or 'that of the recipe'}")
     parser.add_argument("--victim", action="append", help=f"default: {' and '.join(victims)}")
     parser.add_argument("--ratio", type=float, action="append", help=f"of protected rows; default: {list(ratios)}")
     parser.add_argument("--sequential", action="store_true", help="also clean images first, protected ones afterwards")
     parser.add_argument("--fit", type=int, default=1, help=ANOTHER_FIT)
     parser.set_defaults(sequential=sequential)
     arguments = parse(parser)
+    recipes = small if arguments.tiny and small else recipes
     arguments.victim = arguments.victim or list(victims)
     arguments.ratio = arguments.ratio or list(ratios)
     if not arguments.table:
         for budget in arguments.budget or ["8/255"]:
             for name in arguments.set or SETS:
                 for recipe in arguments.recipe or recipes:
-                    run(script, name, recipe, Budget.parse(budget), arguments, recipes)
+                    run(script, name, recipe, Budget.parse(budget), arguments, recipes, go_on)
     found = read_results(script)
     print(table(found), mixtures(found), sep="\n\n")
 

@@ -27,6 +27,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "crafted_after_fit": {"milliseconds_an_image", "verification_of_crafted", "reports"},
     "feature_information": {"training", "rows", "versions"},
     "fit_speed": {"fits", "losses", "profile", "versions"},
+    "full_size": STRENGTH,
     "gpu": {"fits", "kernel", "versions"},
     "image_kinds": {"stages", "PNG_MiB", "verification", "store_bytes_a_row", "versions"},
     "kill_and_resume": {"scenarios"},

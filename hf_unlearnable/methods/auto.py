@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.image_set import draw_by_class
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.files import allocate_memmap, chunks
+from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.base import Method, get_method
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.models.surrogate import Surrogate
+from hf_unlearnable.progress import renamed
 from hf_unlearnable.settings import Count, Share
 from hf_unlearnable.training.inference import accuracy
 from hf_unlearnable.training.run import Training
@@ -33,6 +35,10 @@ class Auto(Method, name="auto"):
     best attack on it (``Method.adaptive``). The worst of them decides. The figures of all candidates stay in the
     findings. The cost is that of all candidates, and of a training of every thief for each.
 
+    The candidates are ``texture``, ``mi-ue``, and ``mi-ue:targeted_weight=0``, which is ``mi-ue`` without guides. Where
+    guides know too little of the images for ``mi-ue`` to use them (``guide_accuracy``), the last two give the same
+    bytes: then one is tried, and the findings name the other as the same.
+
     Args:
         hold_out: the share of every class that the thieves are tested on, in [0, 1]; at least one image each.
         thief_epochs: passes of a thief over the other images.
@@ -44,45 +50,58 @@ class Auto(Method, name="auto"):
     thief_epochs: Count = 4
 
     adaptive: ClassVar[str] = "class-clusters:2"  # finds the patterns of either candidate
-    candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue")
+    candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue", "mi-ue:targeted_weight=0")
     thieves: ClassVar[tuple[tuple[str, str], ...]] = (("small-resnet", "sgd"), ("small-vgg", "sgd"), ("mlp", "adamw"))
 
     def run(self, task: Task) -> None:
         """Try all, keep the best."""
         judged: dict[str, dict[str, float]] = {}
+        same: dict[str, str] = {}
         findings: dict[str, Any] = {}
         patterns: list[torch.Tensor] = []
         best = torch.from_numpy(allocate_memmap(task.scratch / "best", task.images.pixels.shape, np.float32))
         progress = {"candidate": ""}
         saved = task.checkpoints.keep(
-            "auto", lambda: {**progress, "judged": judged, "findings": findings, "patterns": patterns}
+            "auto", lambda: {**progress, "judged": judged, "same": same, "findings": findings, "patterns": patterns}
         )
         kept = task.checkpoints.keep("auto: best", lambda: best)
         if saved is not None and kept is not None:
-            judged, findings, patterns = saved["judged"], saved["findings"], saved["patterns"]
+            judged, same, findings, patterns = (saved[key] for key in ("judged", "same", "findings", "patterns"))
             _copy(kept, best)
         for name in self.candidates:
-            if name in judged:
+            if name in judged or name in same:
                 continue
             if saved is None or saved["candidate"] != name:  # else the checkpoint was written in the middle of it
                 task.perturbations.zero_()
             progress["candidate"] = name
             trial = replace(task, findings={}, patterns=[])
-            self._candidate(name).run(trial)
-            figures = self._judge(task, name)
+            with task.checkpoints.passing():  # a later candidate may keep parts of the same names
+                with renamed(_method_of(name).name, name):
+                    self._candidate(name).run(trial)
+                figures = self._judge(task, name)
             if not judged or max(figures.values()) < min(max(one.values()) for one in judged.values()):
                 _copy(task.perturbations, best)
                 findings, patterns = dict(trial.findings), trial.patterns
             judged[name] = figures
+            same |= dict.fromkeys(self._without_guides(name, trial.findings), name)
             task.checkpoints.tick()
         _copy(best, task.perturbations)
         task.patterns.extend(patterns)
         chosen = min(judged, key=lambda name: max(judged[name].values()))
-        task.findings.update({**findings, "auto": {"chosen": chosen, "thieves": judged, "chance": task.images.chance}})
+        about = {"chosen": chosen, "thieves": judged, "same": same, "chance": task.images.chance}
+        task.findings.update({**findings, "auto": about})
 
     def _candidate(self, name: str) -> Method:
-        method = get_method(name)(seed=self.seed)
+        method = replace(Method.parse(name), seed=self.seed)
         return replace(method, **{"epochs": self.epochs}) if self.epochs and hasattr(method, "epochs") else method
+
+    def _without_guides(self, name: str, findings: Mapping[str, Any]) -> list[str]:
+        """The candidates that are what one of them came to, since its guides turned out to know too little."""
+        method = self._candidate(name)
+        if not isinstance(method, AlternatingRecipe) or findings.get("guides", {}).get("used", True):
+            return []
+        free = replace(method, targeted_weight=0.0)
+        return [other for other in self.candidates if self._candidate(other) == free]
 
     def _judge(self, task: Task, name: str) -> dict[str, float]:
         """What each thief learns: the share of clean held-out images that it names right, in [0, 1]."""
@@ -109,7 +128,7 @@ class Auto(Method, name="auto"):
     def _tried(self, name: str) -> list[tuple[str, str, str, str]]:
         """What each thief of a candidate is called, its model, its training, and what it does against the method."""
         tried = [(model, model, training, "none") for model, training in self.thieves]
-        if attack := get_method(name).adaptive:
+        if attack := _method_of(name).adaptive:
             model, training = self.thieves[0]
             tried.append((f"{model} with {attack}", model, training, attack))
         return tried
@@ -123,17 +142,18 @@ class Auto(Method, name="auto"):
         return draw_by_class(labels, count, np.random.default_rng(self.seed))
 
     def parts(self) -> Mapping[str, float]:
-        """Those of the candidates, and of the thieves that try each."""
+        """Those of the candidates, and of the thieves that try each: the most, since guides may turn out useless."""
         found: dict[str, float] = {}
         for name in self.candidates:
-            found |= self._candidate(name).parts()
+            method = self._candidate(name)
+            found |= {name + part.removeprefix(method.name): cost for part, cost in method.parts().items()}
             found |= {f"{self.name}: {thief} tries {name}": self.thief_epochs for thief, *_ in self._tried(name)}
         return found
 
     @classmethod
     def chosen(cls, findings: Mapping[str, Any]) -> list[str]:
-        """The candidate that was kept."""
-        return [findings["auto"]["chosen"]] if "auto" in findings else []
+        """The method of the candidate that was kept."""
+        return [_method_of(findings["auto"]["chosen"]).name] if "auto" in findings else []
 
     @classmethod
     def describe(cls, findings: Mapping[str, Any]) -> str:
@@ -144,12 +164,19 @@ class Auto(Method, name="auto"):
         for name, figures in about["thieves"].items():
             told = ", ".join(f"{thief} {share:.1%}" for thief, share in figures.items())
             lines.append(f"  {name}{' (chosen)' if name == about['chosen'] else ''}: {told}")
-        return "\n".join(filter(None, [*lines, get_method(about["chosen"]).describe(findings)]))
+        for name, other in about.get("same", {}).items():  # versions before had no such candidates
+            lines.append(f"  {name}: the same as {other} here, whose guides know too little of the images to be used")
+        return "\n".join(filter(None, [*lines, _method_of(about["chosen"]).describe(findings)]))
 
     @classmethod
     def doubt(cls, findings: Mapping[str, Any]) -> str:
         """That of the method which was kept."""
         return " ".join(filter(None, (get_method(name).doubt(findings) for name in cls.chosen(findings))))
+
+
+def _method_of(candidate: str) -> type[Method]:
+    """The class of a candidate, which is named as ``Method.parse`` reads it."""
+    return get_method(candidate.partition(":")[0])
 
 
 def _copy(source: torch.Tensor, target: torch.Tensor) -> None:

@@ -11,7 +11,8 @@ import logging
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ class Checkpoints:
         """
         self._parts[name] = state
         return self._saved.pop(name, None)
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Keep what parts ask for within the block, and no longer: afterwards others may use their names."""
+        before = set(self._parts)
+        yield
+        for name in self._parts.keys() - before:
+            del self._parts[name]
 
     def saved(self, name: str) -> Any:
         """What ``keep`` will return."""

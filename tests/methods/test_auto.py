@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from helpers.datasets import make_dataset, pixels_of
 
-from hf_unlearnable import get_method
+from hf_unlearnable import Method, get_method
 from hf_unlearnable.methods import auto
 from hf_unlearnable.methods.auto import Auto
 from hf_unlearnable.training.run import TrainingRun
@@ -54,3 +55,39 @@ def test_images_that_are_added_later_get_what_the_chosen_method_gives_them(monke
     alone = get_method("texture")().fit(data, on_unseen="craft", progress=False)
     assert protect.description.findings["auto"]["chosen"] == "texture"
     assert (pixels_of(later.map(protect)) == pixels_of(later.map(alone))).all()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_with_and_without_guides_are_both_tried_where_guides_know_the_images(known, monkeypatch):
+    """Where they do not, the two are the same bytes: one fit, one set of thieves, and a sentence."""
+    settings = f"mi-ue:guides=1,guide_epochs=1,guide_accuracy={0 if known else 1}"
+    guided, free = settings, f"{settings},targeted_weight=0"
+    monkeypatch.setattr(Auto, "candidates", (guided, free))
+    learned = iter([0.9, 0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5])
+    monkeypatch.setattr(auto, "accuracy", lambda network, images, device: next(learned))
+    data = make_dataset(30, channels=3, side=16, classes=3)
+    method = Auto(epochs=2, thief_epochs=1)
+    protect = method.fit(data, progress=False)
+
+    findings = protect.description.findings
+    about = findings["auto"]
+    assert list(about["thieves"]) == [guided, free][: 1 + known]
+    assert about["same"] == ({} if known else {free: guided})
+    assert about["chosen"] == (free if known else guided)
+    assert Auto.chosen(findings) == ["mi-ue"]
+    assert ("guides" in findings) is not known  # of the candidate that was kept
+    assert (f"{free}: the same as {guided} here, whose guides know too little" in Auto.describe(findings)) is not known
+    bytes_of = [
+        pixels_of(data.map(Method.parse(f"{one},epochs=2").fit(data, progress=False))) for one in (guided, free)
+    ]
+    assert (pixels_of(data.map(protect)) == bytes_of[1]).all()
+    assert (bytes_of[0] == bytes_of[1]).all() is not np.bool_(known)
+
+
+def test_what_it_costs_counts_every_candidate():
+    parts = Auto().parts()
+    for name in Auto.candidates:
+        fit = {part for part in parts if part.startswith(f"{name}: ")}
+        assert fit
+        assert sum(parts[part] for part in fit) == pytest.approx(sum(Method.parse(name).parts().values()))
+        assert [part for part in parts if part.endswith(f" tries {name}")] != []

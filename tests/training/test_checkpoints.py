@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from helpers.datasets import make_dataset
 from helpers.methods import QUICK, methods, quick
 from transformers import ViTConfig, ViTForImageClassification
 
-from hf_unlearnable import BEO, EM, MIUE, Budget, CheckpointError, DataError, Method, OutputError, Surrogate
+from hf_unlearnable import BEO, EM, MIUE, Auto, Budget, CheckpointError, DataError, Method, OutputError, Surrogate
 from hf_unlearnable.methods.alternating import shared_schedule
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 
@@ -63,11 +64,21 @@ VARIANTS = {
     "reference": BEO(steps=2, epochs=1, batch_size=8),
     "continue": BEO(mode="self", steps=2, epochs=1, batch_size=8),
     "retrain": BEO.paper(steps=3, epochs=1, refresh_epochs=1, batch_size=8),
+    "auto": Auto(epochs=2, thief_epochs=1),
 }
+QUICK_MIUE = "mi-ue:batch_size=8,guides=1,guide_epochs=1,guide_accuracy"
+
+
+@pytest.fixture
+def candidates(monkeypatch):
+    """Those of ``Auto`` in small: a closed form, a recipe whose guides are used, and the same without any."""
+    names = ("texture", f"{QUICK_MIUE}=0", f"{QUICK_MIUE}=0,targeted_weight=0")
+    monkeypatch.setattr(Auto, "candidates", names)
+    return names
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
+def test_a_killed_fit_goes_on_to_the_same_bytes(name, candidates, tmp_path, monkeypatch):
     monkeypatch.setattr(shared_schedule, "LEAST", 2)
     method, data = VARIANTS[name], COLOURS if name == "variants" else DATA
     undisturbed = fit(method, None, data)
@@ -76,6 +87,30 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(name, tmp_path, monkeypatch):
     again = fit(method, tmp_path / "kept", data)
     assert store_of(again) == store_of(undisturbed)
     assert again.digest == undisturbed.digest  # what was found out about it too
+
+
+@pytest.mark.parametrize("best", [1, 2], ids=["the guided", "the last"])
+def test_choosing_goes_on_to_the_same_bytes_from_any_candidate_or_thief(best, candidates, tmp_path, monkeypatch):
+    """Killed after every second step: in each candidate, in each of its thieves, and between them."""
+    judge = Auto._judge
+
+    def judged(self, task, name):
+        figures = judge(self, task, name)
+        return {thief: share + (candidates.index(name) != best) for thief, share in figures.items()}
+
+    monkeypatch.setattr(Auto, "_judge", judged)
+    undisturbed = fit(VARIANTS["auto"], None)
+    assert undisturbed.about["findings"]["auto"]["chosen"] == candidates[best]
+    kills, again = 0, None
+    while again is None:
+        with monkeypatch.context() as patch:
+            kill_at(patch, 2)
+            with suppress(Killed):
+                again = fit(VARIANTS["auto"], tmp_path / "kept")
+        kills += again is None
+    assert kills > len(candidates) * len(undisturbed.about["findings"]["auto"]["thieves"][candidates[0]])
+    assert store_of(again) == store_of(undisturbed)
+    assert again.digest == undisturbed.digest
 
 
 @pytest.mark.filterwarnings("ignore:The models that the change", "ignore:The change is mostly")

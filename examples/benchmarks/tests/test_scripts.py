@@ -7,10 +7,13 @@ import importlib
 import pytest
 from result_files import read_results
 
+from hf_unlearnable.training.checkpoints import Checkpoints
+
 IN_THIS_PROCESS = {
     "protection_strength": "--recipe em --victim small-resnet --sequential",
     "mixture_ideas": "--recipe no-stages",
     "texture_start": "",
+    "full_size": "--recipe beo-paper",
     "countermeasures": "--method em --defence none --defence jpeg:10 --defence imagenet-fine-tune",
     "larger_images": "--scale 2",
     "large_photographs": "--recipe texture --side 16 --victim imagenet-fine-tune",
@@ -73,8 +76,37 @@ def test_countermeasures_that_join_a_file_say_so_in_its_command(scratch, monkeyp
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of so few neighbours
 @pytest.mark.parametrize("script", IN_OTHERS)
 def test_in_several_processes(script, scratch, monkeypatch):
-    run(script, "", monkeypatch)
+    run(script, "--full" if script == "gpu" else "", monkeypatch)
     assert len(read_results(script)) == 1
+    assert len(read_results("full_size")) == (4 if script == "gpu" else 0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # a few made-up images are little to learn from
+def test_a_stopped_experiment_of_full_size_goes_on(scratch, monkeypatch, capsys):
+    """All recipes, with a small network: killed in a fit, gone on with, and then with nothing left to do."""
+    arguments = "--surrogate small-resnet --victim small-resnet"
+
+    def kill(self):
+        self.save()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "tick", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run("full_size", arguments, patch)
+    assert [path.name for path in (scratch / "protections").iterdir() if path.is_dir()] == [
+        "tiny-48-mi-ue-paper-100-linf-8-small-resnet-checkpoints"
+    ]
+    run("full_size", arguments, monkeypatch)
+    results = {one.experiment.recipe: one for one in read_results("full_size")}
+    assert sorted(results) == ["beo-paper", "em-learned", "mi-ue-learned", "mi-ue-paper-100"]
+    unknown = [name for name, one in results.items() if one.figures["fit_seconds"] is None]
+    assert unknown == ["mi-ue-paper-100"]  # what the killed process took
+    assert {tuple(one.report.cases) for one in results.values()} == {("clean", "protected")}
+    assert not list((scratch / "protections").glob("*-checkpoints"))
+    assert "| mi-ue-paper-100 | linf:8 | 1 | - |" in capsys.readouterr().out
+    monkeypatch.setattr("protection_strength.learnability", None)
+    run("full_size", arguments, monkeypatch)
 
 
 def test_a_run_whose_file_is_there_is_not_repeated(scratch, monkeypatch):
