@@ -9,7 +9,7 @@ from measured import RECIPES, Measured, best_known, in_files, on_leaderboard
 from result_files import ResultFile
 from selection import many, of_each_fit
 from tables import NONE, markdown, way
-from wording import FASHION, PATCHES, recipe_called
+from wording import PATCHES, recipe_called
 
 from hf_unlearnable.defences import Defence
 
@@ -154,8 +154,7 @@ def clothes() -> str:
     """What was asked for of Fashion-MNIST, where guides know the images, so that the recipe is that of 18 passes."""
     rows = []
     for target in ON_CLOTHES:
-        sources = [*in_files(FASHION, "mi-ue", 12), on_leaderboard(CLOTHES, "mi-ue", 12)]
-        own = best_known(sources, target.victim, target.called)
+        own = Measured.of(on_leaderboard(CLOTHES, DEFAULT, target.epochs), target.victim, target.called)
         met = bool(own) and target.met(*own.means, own.clean.mean())
         rows.append([target.thief, target.asked, _told(own, met), *own.cells[1:]])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES], rows)
