@@ -14,6 +14,7 @@ from wording import FASHION, PATCHES, budget, called, data
 
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 
+HALF = 0.5  # of the rows, in tables of mixtures
 EPOCHS = 12  # of victims, where nothing else is said
 LIMITS = ("worst", "opposing", "exchanged")  # of mixture_limit.py, in the order of the rows
 
@@ -73,7 +74,7 @@ def mixtures(dataset: str, epochs: int) -> str:
     found += many("mixture_ideas", dataset=dataset, epochs=epochs, recipe="beo-stages")
     for one in found:
         report, about = one.report, one.experiment
-        if MIX not in report.cases or (dataset == FASHION and about.images != 5000):
+        if HALF not in report.ratios or (dataset == FASHION and about.images != 5000):
             continue
         recipe = "`BEO(stages=3)`" if about.recipe == "beo-stages" else called(one)
         cells = [percent(report, None, PROTECTED), percent(report, None, CLEAN_PART)]

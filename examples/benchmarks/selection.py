@@ -59,9 +59,14 @@ def difference(result: ResultFile, case: str) -> str:
 
 
 def of_each_fit(results: Sequence[ResultFile]) -> list[ResultFile]:
-    """One result of each fit, in the order of fits: the one with most victims, where some were measured again."""
+    """One result of each fit, in the order of fits: the one with most victims, where some were measured again.
+
+    What was measured of mixtures alone is left out.
+    """
     found: dict[int, ResultFile] = {}
     for one in results:
+        if PROTECTED not in one.report.cases:
+            continue
         known = found.setdefault(one.experiment.fit or 1, one)
         if len(one.report.seeds) > len(known.report.seeds):
             found[one.experiment.fit or 1] = one
@@ -70,7 +75,7 @@ def of_each_fit(results: Sequence[ResultFile]) -> list[ResultFile]:
 
 def fit_seconds(results: Sequence[ResultFile]) -> float:
     """Mean processor time of a fit."""
-    return float(np.mean([one.figures["fit_seconds"] for one in results]))
+    return float(np.mean([one.figures["fit_seconds"] for one in of_each_fit(results)]))
 
 
 def by_fit(results: Sequence[ResultFile], case: str = PROTECTED, figure: str = "last") -> tuple[str, str]:
