@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -140,6 +140,11 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 def number_of(count: int, noun: str) -> str:
     """A number of things, such as ``1 image`` and ``3,000 images``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def some_of(things: Sequence[object], most: int = 5) -> str:
+    """The first of several things, to name them in a message: ``a, b, …``."""
+    return ", ".join(map(str, things[:most])) + (", …" if len(things) > most else "")
 
 
 def in_words(size: int) -> str:

@@ -16,6 +16,7 @@ from tables import NONE, told, way
 
 from hf_unlearnable.benchmark.rows import Table, tables_of
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.lines import Accuracy
 from hf_unlearnable.evaluation.report import Report
 
 LEADERBOARD = ROOT / "docs" / "leaderboard"
@@ -91,7 +92,7 @@ class Measured:
     @property
     def spreads(self) -> str:
         """Sample deviations of the last epoch in points: of the means of fits, and of the victims within a fit."""
-        over_fits = np.std([one.mean() for one in self.last], ddof=1) if len(self.last) > 1 else np.nan
+        over_fits = Accuracy.of(np.array([one.mean() for one in self.last])).spread
         within = [one.var(ddof=1) for one in self.last if len(one) > 1]
         over_victims = np.sqrt(np.mean(within)) if within else np.nan
         return ", ".join(NONE if np.isnan(one) else f"{100 * one:.1f}" for one in (over_fits, over_victims))
@@ -122,8 +123,9 @@ def on_leaderboard(dataset: str, recipe: str, epochs: int) -> list[Report]:
     ]
 
 
+@cache
 def in_files(dataset: str, recipe: str, epochs: int) -> list[list[Report]]:
-    """What result files have of it: a list for each source, of the reports of its fits."""
+    """What result files have of it, read once: a list for each source, of the reports of its fits."""
     wanted = {"dataset": dataset, "recipe": recipe, "budget": "linf:8", "epochs": epochs}
     kinds: dict[object, list[ResultFile]] = {}
     for one in many("protection_strength", **wanted):

@@ -140,18 +140,14 @@ def readme() -> str:
         [there, "a small ResNet", *held_back.cells],
         [fashion, "a small ResNet", *clothes.cells],
     ]
-    at_8 = next(one for one in _clothes() if MIX in one.report.cases)
+    wanted = {"dataset": FASHION, "images": 3000, "recipe": "mi-ue", "budget": "linf:8", "epochs": EPOCHS}
+    at_8 = next(one for one in many("protection_strength", **wanted) if MIX in one.report.cases)
     mixed = f"{mean(at_8, MIX)} ({mean(at_8, MIX, None, 'peak')})"
     spread = f"{NONE}, {100 * at_8.report.spread(MIX):.1f}"
     who = "who has half of the images clean"
     rows.append([fashion, who, mixed, f"1 x {len(at_8.report.seeds)}", spread, share(at_8, CLEAN_PART)])
     head = ["data", "thief", "protected", "fits x victims", "spread over fits, over victims", "clean"]
     return markdown(head, rows)
-
-
-def _clothes() -> list[ResultFile]:
-    """The fits of Fashion-MNIST at 8/255."""
-    return many("protection_strength", dataset=FASHION, images=3000, recipe="mi-ue", budget="linf:8", epochs=EPOCHS)
 
 
 TABLES: dict[str, Callable[..., str]] = {

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, warn, worded
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, some_of, warn, worded
 
 EVERYTHING = "all images"  # the only class of a set without labels
 
@@ -90,7 +90,7 @@ class Classes:
         """What a label may be, in words."""
         if self.values is None:
             return f"0 to {len(self.names) - 1}"
-        return ", ".join(map(repr, self.values[:5])) + (", …" if len(self.values) > 5 else "")
+        return some_of(list(map(repr, self.values)))
 
 
 def is_missing(label: Any) -> bool:

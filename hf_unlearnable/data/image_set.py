@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
 from hf_unlearnable.data.reading import Survey, rows
-from hf_unlearnable.errors import DataError, option, worded
+from hf_unlearnable.errors import DataError, option, some_of, worded
 from hf_unlearnable.files import allocate_memmap
 from hf_unlearnable.progress import Progress
 
@@ -52,6 +52,22 @@ def draw_by_class(
         members = rng.permutation(np.flatnonzero(labels == label))
         drawn[members[: count(len(members))]] = True
     return drawn
+
+
+def hold_out_by_class(
+    labels: NDArray[np.int64], share: float, rng: np.random.Generator, left: int = 1
+) -> NDArray[np.bool_]:
+    """Draw a share of every class, rounded to the nearest row: (N,) of whether a row was drawn.
+
+    At least one row of each, and so that some are left; this goes first.
+
+    Args:
+        labels: (N,) class numbers.
+        share: in (0, 1).
+        rng: as of ``draw_by_class``.
+        left: so many rows of every class are not drawn.
+    """
+    return draw_by_class(labels, lambda members: max(0, min(members - left, max(1, round(share * members)))), rng)
 
 
 @dataclass(frozen=True)
@@ -243,7 +259,7 @@ def alone_told(names: Sequence[str]) -> str:
     depth = f" (with {option('class_depth', 1)} the first folder is the class)"
     nested = depth if any("/" in name for name in names) else ""
     return (
-        f"classes with a single image: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}; expected at least two "
+        f"classes with a single image: {some_of(names)}; expected at least two "
         f"of each, since a change that no other image carries says nothing about its class. Add images, merge these "
         f"classes{nested}, or leave them out"
     )

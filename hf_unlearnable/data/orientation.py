@@ -10,7 +10,7 @@ from datasets import Image as ImageFeature
 
 from hf_unlearnable.data.annotations import Objects, are_corners, objects_of, other_images, values_of
 from hf_unlearnable.data.reading import NAMED, UNREADABLE, open_image, orientation_of, turned_size
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, some_of
 
 SLACK = 1.0  # pixels that a box may reach beyond its image, by rounding
 
@@ -58,7 +58,7 @@ def check_orientation(dataset: Dataset, image_column: str) -> str:
         ):
             wrong.append(index)
     if wrong:
-        named = ", ".join(map(str, wrong[:NAMED])) + (", …" if len(wrong) > NAMED else "")
+        named = some_of(wrong, NAMED)
         raise DataError(
             f"got {len(wrong)} images that their EXIF turns, with boxes or masks that fit the image as it is stored "
             f"and not as it is shown: rows {named}; expected them to fit what datasets shows, and what is released. "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import COMPARABLE, ImageSet
 from hf_unlearnable.data.reading import NAMED, Survey, rows
-from hf_unlearnable.errors import DataError, worded
+from hf_unlearnable.errors import DataError, some_of, worded
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -111,10 +111,10 @@ def check_match(protected: ImageSet, clean: ImageSet, test: ImageSet) -> list[st
         )
     taught, asked = (np.bincount(one.labels, minlength=len(clean.names)) for one in (clean, test))
     if len(untested := np.flatnonzero((taught > 0) & (asked == 0))):
-        named = ", ".join(clean.names[number] for number in untested[:NAMED])
+        named = some_of([clean.names[number] for number in untested], NAMED)
         doubts.append(
-            f"no test image shows {named}{', …' if len(untested) > NAMED else ''}, {len(untested)} of the "
-            f"{np.count_nonzero(taught)} classes that models learn: the figures say nothing of these"
+            f"no test image shows {named}, {len(untested)} of the {np.count_nonzero(taught)} classes that models "
+            f"learn: the figures say nothing of these"
         )
     return doubts
 
@@ -145,7 +145,7 @@ def check_apart(own: NDArray[np.void], others: NDArray[np.void], what: str, *, n
     """
     both = np.flatnonzero(np.isin(own.view(COMPARABLE), others.view(COMPARABLE)))
     if len(both):
-        named = ", ".join(map(str, both[:NAMED])) + (", …" if len(both) > NAMED else "")
+        named = some_of(both.tolist(), NAMED)
         raise DataError(
             f"got {len(both)} of the {len(own)} {what} among the others too{f': rows {named}' if name_rows else ''}; "
             f"expected images of other people. Take them out of the others"

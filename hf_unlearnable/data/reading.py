@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from hf_unlearnable.data.columns import Classes, Columns, image_feature, is_missing
 from hf_unlearnable.data.kinds import register_heif
 from hf_unlearnable.data.pixels import TURNED, conversion, deep_mode, released_mode, to_array
-from hf_unlearnable.errors import DataError, first_line, worded
+from hf_unlearnable.errors import DataError, first_line, some_of, worded
 
 NAMED = 10  # rows at most that an error names
 
@@ -81,7 +81,7 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
     classes = Classes.of(dataset, columns)
     missing = unlabelled_rows(dataset, columns)
     if len(missing):
-        named = ", ".join(map(str, missing[:NAMED])) + (", …" if len(missing) > NAMED else "")
+        named = some_of(missing.tolist(), NAMED)
         raise DataError(
             f"got {len(missing)} of {len(dataset)} rows without a label (null, NaN or -1): {named}; expected "
             f"{classes.expected or 'labels'}. {leave_out(columns)}"

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from hf_unlearnable.budget import to_unit
-from hf_unlearnable.data.image_set import ImageSet, draw_by_class
+from hf_unlearnable.data.image_set import ImageSet, draw_by_class, hold_out_by_class
 from hf_unlearnable.defences import Defence, NoDefence
 from hf_unlearnable.errors import DataError, DivergenceError, first_line, warn
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED, SEQUENTIAL
@@ -334,7 +334,7 @@ def parted(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSe
         seed: of what is drawn.
     """
     rng = np.random.default_rng((HELD_OUT, seed))
-    held = draw_by_class(images.labels, lambda members: min(max(1, round(share * members)), members - 1), rng)
+    held = hold_out_by_class(images.labels, share, rng)
     return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
 
 

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hf_unlearnable.data.image_set import draw_by_class
+from hf_unlearnable.data.image_set import hold_out_by_class
 from hf_unlearnable.defences import Defence
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
@@ -105,7 +104,7 @@ class Auto(Method, name="auto"):
 
     def _judge(self, task: Task, name: str) -> dict[str, float]:
         """What each thief learns: the share of clean held-out images that it names right, in [0, 1]."""
-        held = self._held_out(task.images.labels)
+        held = hold_out_by_class(task.images.labels, self.hold_out, np.random.default_rng(self.seed))
         if task.own_classes is not None:  # what they learn of other people's images is not asked
             held &= task.images.labels < task.own_classes
         protected, clean = task.protected().select(np.flatnonzero(~held)), task.images.select(np.flatnonzero(held))
@@ -132,14 +131,6 @@ class Auto(Method, name="auto"):
             model, training = self.thieves[0]
             tried.append((f"{model} with {attack}", model, training, attack))
         return tried
-
-    def _held_out(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which rows (N,) the thieves do not see."""
-
-        def count(members: int) -> int:
-            return min(members - 1, max(1, round(self.hold_out * members)))
-
-        return draw_by_class(labels, count, np.random.default_rng(self.seed))
 
     def parts(self) -> Mapping[str, float]:
         """Those of the candidates, and of the thieves that try each: the most, since guides may turn out useless."""

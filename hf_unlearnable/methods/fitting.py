@@ -24,7 +24,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.reading import NAMED, Survey, image_mode
-from hf_unlearnable.errors import DataWarning, DivergenceError, option, warn
+from hf_unlearnable.errors import DataWarning, DivergenceError, option, some_of, warn
 from hf_unlearnable.files import allocate_memmap, chunks, held, home_of, private_folder, scratch_folder
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.others import OTHERS, OtherImages
@@ -274,9 +274,9 @@ class Fitting:
                 f"colour profile that they have and are converted: {kinds}"
             )
         if self.duplicates == "apart" and len(several := originals.several_labels):
-            named = ", ".join(map(str, several[:NAMED])) + (", …" if len(several) > NAMED else "")
             self._warn(
-                f"{len(several)} rows hold images that are there with another label too: {named}. Each copy gets a "
+                f"{len(several)} rows hold images that are there with another label too: "
+                f"{some_of(several.tolist(), NAMED)}. Each copy gets a "
                 f"perturbation of its own, and the mean of two copies takes about a third of the change out. Keep one "
                 f"copy of each, or give all the same perturbation: {option('duplicates', 'share')}"
             )

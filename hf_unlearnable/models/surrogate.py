@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_unlearnable.data.patience import only_here
-from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, warn
+from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, some_of, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.models.timm_models import building, config_of, convolution_as_head, is_timm, pixels_of
@@ -269,7 +269,7 @@ def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loa
     if new:
         warn(
             f"the model {name!r} holds no weights for {len(new)} of its parts beside the head, which start at random: "
-            f"{', '.join(new[:5])}{', …' if len(new) > 5 else ''}",
+            f"{some_of(new)}"
         )
 
 

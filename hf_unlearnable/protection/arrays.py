@@ -15,7 +15,7 @@ from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import NAMED, Survey, image_mode
-from hf_unlearnable.errors import BudgetError, DataError, RecipeError, option
+from hf_unlearnable.errors import BudgetError, DataError, RecipeError, option, some_of
 from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.protection.description import IMPORTED, Description
 from hf_unlearnable.protection.sample import compare_sample
@@ -193,7 +193,7 @@ def _check_copies(levels: NDArray[Any], first: NDArray[np.int64]) -> None:
     copies = np.flatnonzero(first != np.arange(len(first)))
     differ = [row for row in copies if not np.array_equal(levels[row], levels[first[row]])]
     if differ:
-        named = ", ".join(f"{row} ({first[row]})" for row in differ[:NAMED]) + (", …" if len(differ) > NAMED else "")
+        named = some_of([f"{row} ({first[row]})" for row in differ], NAMED)
         raise DataError(
             f"got other perturbations for {len(differ)} rows than for an earlier row with the same image and label: "
             f"{named}; expected the same, since images are recognised by them. Leave the copies out, with their "

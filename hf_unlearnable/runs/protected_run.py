@@ -8,7 +8,7 @@ from os import PathLike
 from datasets import Dataset
 
 from hf_unlearnable.data.intake import Intake
-from hf_unlearnable.errors import number_of, option
+from hf_unlearnable.errors import number_of, option, some_of
 from hf_unlearnable.methods.base import describe_findings
 from hf_unlearnable.methods.labelling import NONE, Labels
 from hf_unlearnable.methods.others import OTHERS
@@ -81,13 +81,13 @@ class ProtectedRun(PathLike[str]):
                 f"({option('label_column', 'NAME')}), or let them be made ({option('labels', 'clusters:10')})."
             )
         elif described.labels:
-            names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
+            names = some_of(classes.names)
             lines.append(
                 f"Labels: made, {described.labels}, {Labels.parse(described.labels).meaning}: {len(classes.names)} "
                 f"classes, {names}. The columns of the dataset stay as they are."
             )
         if classes.values is not None:
-            names = ", ".join(classes.names[:5]) + (", …" if len(classes.names) > 5 else "")
+            names = some_of(classes.names)
             lines.append(
                 f"Labels: the column {described.columns.label!r} was taken as {len(classes.names)} classes: {names}."
             )

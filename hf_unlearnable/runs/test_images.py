@@ -11,10 +11,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.columns import Classes, Columns
-from hf_unlearnable.data.image_set import draw_by_class
+from hf_unlearnable.data.image_set import hold_out_by_class
 from hf_unlearnable.data.reading import NAMED, class_numbers, unlabelled_rows
 from hf_unlearnable.data.sources import load_saved
-from hf_unlearnable.errors import DataError, RecipeError, SourceError, option
+from hf_unlearnable.errors import DataError, RecipeError, SourceError, option, some_of
 from hf_unlearnable.evaluation.owner import FEW
 from hf_unlearnable.files import make_private
 from hf_unlearnable.protection.documents import read_json
@@ -54,17 +54,14 @@ def draw_held_out(data: Dataset, columns: Columns, share: float, seed: int) -> N
     check_share(share)
     labels = class_numbers(data, columns)
     if len(small := np.flatnonzero(((counts := np.bincount(labels)) > 0) & (counts < 3))):
-        named = ", ".join(Classes.of(data, columns).names[number] for number in small[:NAMED])
+        names = Classes.of(data, columns).names
+        named = some_of([names[number] for number in small], NAMED)
         raise DataError(
-            f"got {option('hold_out', share)} with classes of fewer than three images: {named}"
-            f"{', …' if len(small) > NAMED else ''}; expected three or more, one of which is held out. Add images, or "
+            f"got {option('hold_out', share)} with classes of fewer than three images: {named}; "
+            f"expected three or more, one of which is held out. Add images, or "
             f"merge these classes"
         )
-
-    def count(members: int) -> int:
-        return min(members - 2, max(1, round(share * members)))
-
-    return draw_by_class(labels, count, np.random.default_rng(seed))
+    return hold_out_by_class(labels, share, np.random.default_rng(seed), left=2)
 
 
 def keep_held_out(run: RunFolder, held_out: Dataset) -> None:
