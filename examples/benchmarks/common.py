@@ -46,7 +46,14 @@ IMAGES = {FASHION_MNIST: 3000, TINY: 48} | {name: photos.train for name, photos 
 
 
 # What MI-UE and EM did whatever their guides know, before ``OPEN`` in alternating/recipe.py; most results are of it.
-EIGHTEEN: dict[str, Any] = {"epochs": 18, "copies": 2, "grain": 1, "compressed": 0.0, "guide_accuracy": 2 / 3}
+EIGHTEEN: dict[str, Any] = {
+    "epochs": 18,
+    "copies": 2,
+    "grain": 1,
+    "compressed": 0.0,
+    "from_waves": False,
+    "guide_accuracy": 2 / 3,
+}
 RECIPES: dict[str, Method] = {
     "noise": Noise(),
     "texture": Texture(),
@@ -59,10 +66,12 @@ RECIPES: dict[str, Method] = {
     "cuda": CUDA(),
     "rem": REM(),
     "em": EM(**EIGHTEEN),
-    "em-learned": EM(),
+    "em-learned": EM(from_waves=False),
+    "em-from-waves": EM(),
     "mi-ue": MIUE(**EIGHTEEN),
-    "mi-ue-learned": MIUE(),
-    "mi-ue-variants": MIUE(variants=4),
+    "mi-ue-learned": MIUE(from_waves=False),
+    "mi-ue-from-waves": MIUE(),
+    "mi-ue-variants": MIUE(variants=4, from_waves=False),
     "mi-ue-untargeted": MIUE(**EIGHTEEN, targeted_weight=0.0),
     "beo": BEO(),
     "beo-self": BEO(mode="self"),

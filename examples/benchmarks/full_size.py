@@ -33,13 +33,13 @@ NETWORK = "resnet-18"
 FULL: dict[str, Method] = {
     "mi-ue-paper-100": MIUE.paper(),
     "beo-paper": BEO.paper(),
-    **{name: RECIPES[name] for name in ("mi-ue-learned", "em-learned")},
+    **{name: RECIPES[name] for name in ("mi-ue-from-waves", "em-from-waves")},
 }
 SMALL: dict[str, Method] = {
     "mi-ue-paper-100": MIUE.paper(epochs=1, inner_steps=1),
     "beo-paper": BEO.paper(steps=1, epochs=1, refresh_epochs=1),
-    "mi-ue-learned": MIUE(epochs=1, guides=1, guide_epochs=1),
-    "em-learned": EM(epochs=1),
+    "mi-ue-from-waves": MIUE(epochs=1, guides=1, guide_epochs=1),
+    "em-from-waves": EM(epochs=1),
 }
 
 

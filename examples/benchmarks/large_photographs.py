@@ -27,7 +27,7 @@ from hf_unlearnable import Budget, Protection, Training, learnability
 
 SCRIPT = Path(__file__).stem
 SET = "photo-patches-224"
-METHODS = ("mi-ue-learned", "texture")
+METHODS = ("mi-ue-from-waves", "mi-ue-learned", "texture")
 SIDES = (64, 112, 224)
 MOST = 1 / 3  # of the way from chance to clean images: what was asked for
 VICTIMS = ("small-resnet", "strided-resnet", *imagenet.DEFENCES)

@@ -28,7 +28,7 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.protection.remaining import Remaining
 
 SCRIPT = Path(__file__).stem
-METHODS = ("texture", "mi-ue-learned")
+METHODS = ("texture", "mi-ue-from-waves", "mi-ue-learned")
 LOOKED_AT = 400  # images for the share of the change that is left
 LATER = ("none", "jpeg:95", "jpeg:90", "jpeg:85", "jpeg:75", "resize:0.5")
 

@@ -49,10 +49,12 @@ def compute() -> str:
                 "mi-ue-short",
                 "mi-ue-long",
                 "mi-ue-learned",
+                "mi-ue-from-waves",
                 "mi-ue-variants",
                 "em",
                 "em-long",
                 "em-learned",
+                "em-from-waves",
                 "texture",
             )
         }

@@ -47,7 +47,6 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "soak": {"minutes", "rounds", "full_disks", "undisturbed_seconds", "counts", "problems", "versions"},
     "speed_trials": {"trials", "compiling", "versions"},
     "start_up": {"costs", "packages", "versions"},
-    "texture_start": {"fit_seconds", "reports"},
 }
 SHORT = {
     "fashion-mnist": "fm",

@@ -14,7 +14,7 @@ from wording import PATCHES, recipe_called
 from hf_unlearnable.defences import Defence
 
 CHANCE = 0.1
-DEFAULT = "mi-ue-learned"
+DEFAULT = "mi-ue-from-waves"
 SET, HELD_BACK, CLOTHES = "photo-patches-4000", "photo-patches-2-4000", "fashion-mnist-3000"
 FIGURES = ["fits x victims", "spread over fits, over victims", "clean"]
 

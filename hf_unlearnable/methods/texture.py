@@ -12,7 +12,7 @@ import torch
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.base import Method
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.methods.waves import balanced_signs, class_codes, private_generator, wave
+from hf_unlearnable.methods.waves import balanced_signs, class_waves, private_generator
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import load
 
@@ -55,15 +55,12 @@ class Texture(Method, name="texture"):
         """Write the waves."""
         count = len(task.images.names)
         rng = private_generator(self.seed, task)
-        codes = class_codes(count, rng)
         _, channels, height, width = task.images.pixels.shape
-        waves = torch.from_numpy(np.stack([wave(code, height, width) for code in codes]))
-        own = waves[:, None].expand(-1, channels, -1, -1).clone()
+        own = class_waves(count, channels, height, width, rng)
         variants = [own]
         drawn = channels > 1 and count > 1
         if drawn:
             signs = balanced_signs(task.shard.labels, rng)[task.shard.rows]
-            own[:, -1] = waves.roll(-1, dims=0)
             variants.append(own * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))
         task.patterns.extend(map(task.budget.direction, variants))
         with Progress(f"{self.name}: waves", len(task.images), unit="image", enabled=task.progress) as bar:

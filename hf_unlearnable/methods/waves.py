@@ -6,6 +6,7 @@ import hashlib
 import itertools
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.image_set import draw_by_class
@@ -59,6 +60,26 @@ def class_codes(count: int, rng: np.random.Generator) -> list[Code]:
         if len(codes) >= count:
             return codes[:count]
     raise RecipeError(f"got {count} classes, one wave each; expected at most {MOST}")
+
+
+def class_waves(count: int, channels: int, height: int, width: int, rng: np.random.Generator) -> torch.Tensor:
+    """The waves of classes, (K, C, H, W) of -1 and 1; in colour images blue has that of the next class.
+
+    Args:
+        count: K.
+        channels: C, one or three.
+        height: in pixels.
+        width: likewise.
+        rng: draws which class gets which.
+
+    Raises:
+        RecipeError: more classes than sets of frequencies.
+    """
+    drawn = torch.from_numpy(np.stack([wave(code, height, width) for code in class_codes(count, rng)]))
+    waves = drawn[:, None].repeat(1, channels, 1, 1)
+    if channels > 1:
+        waves[:, -1] = drawn.roll(-1, dims=0)
+    return waves
 
 
 def balanced_signs(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:

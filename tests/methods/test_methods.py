@@ -28,6 +28,7 @@ from hf_unlearnable import (
     Method,
     OutputError,
     RecipeError,
+    Texture,
     get_method,
 )
 from hf_unlearnable.information.losses import contrastive_loss, distance_loss
@@ -541,11 +542,11 @@ def spied_patterns(monkeypatch):
 @pytest.mark.filterwarnings("ignore:The models that the change")
 @pytest.mark.parametrize(("classes", "levels", "passes"), [(10, {0}, 10), (12, {-4, 4}, 13)])
 def test_patterns_of_many_classes_begin_apart_and_have_more_steps(classes, levels, passes, monkeypatch):
-    """Else all begin at nothing; squares of the grain, half as strong as the budget lets them be."""
+    """At squares of the grain, half as strong as the budget lets them be; without waves the others begin at nothing."""
     begun = spied_patterns(monkeypatch)
     monkeypatch.setattr(shared_schedule, "MOST_STEPS", 20)
     data = make_dataset(60, side=24, classes=classes)
-    quick(EM, epochs=None, batch_size=30).fit(data, progress=False)
+    quick(EM, epochs=None, batch_size=30, from_waves=classes > 10).fit(data, progress=False)
     assert len(begun) == 2 * passes  # steps, of 30 images of 60
     patterns = (begun[0] * 255).round()
     assert set(patterns.unique().int().tolist()) == levels
@@ -554,12 +555,44 @@ def test_patterns_of_many_classes_begin_apart_and_have_more_steps(classes, level
     assert int(alike.sum()) == (classes if len(levels) > 1 else classes**2)
 
 
+def first_patterns(monkeypatch, method, data):
+    with monkeypatch.context() as patched:
+        begun = spied_patterns(patched)
+        method.fit(data, progress=False)
+    return begun[0]
+
+
+def test_patterns_begin_at_the_waves_of_texture_where_no_guide_knows_the_images(monkeypatch):
+    """At full strength, those that the same seed draws from the same images; with guides at nothing."""
+    data, kept = make_dataset(60, channels=3, side=24), []
+    run = Texture.run
+    monkeypatch.setattr(Texture, "run", lambda self, task: (run(self, task), kept.extend(task.patterns)))
+    Texture(seed=5).fit(data, progress=False)
+    waves = kept[0]
+    assert waves.abs().min() == waves.abs().max() > 0
+    for method in (quick(EM, seed=5), quick(MIUE, seed=5, guide_accuracy=1.0)):
+        assert torch.equal(first_patterns(monkeypatch, method, data), waves)
+    assert not torch.equal(first_patterns(monkeypatch, quick(EM, seed=6), data), waves)
+    assert not first_patterns(monkeypatch, quick(MIUE, guide_accuracy=0.0), data).any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_variant_begins_at_a_wave_of_its_own(channels, monkeypatch):
+    monkeypatch.setattr(shared_schedule, "LEAST", 10)
+    data = make_dataset(80, channels=channels, side=24)
+    patterns = first_patterns(monkeypatch, quick(EM, variants=3), data)
+    assert len(patterns) == 9
+    alike = (patterns[:, None] == patterns[None]).flatten(2).all(dim=2)
+    assert int(alike.sum()) == 9
+
+
 def test_only_the_owner_among_many_classes_has_a_pattern(monkeypatch):
     begun = spied_patterns(monkeypatch)
     others = make_dataset(48, side=24, classes=12, seed=1)
     quick(EM, epochs=1).fit(make_dataset(20, side=24), labels="none", others=others, progress=False)
-    assert not begun[0].any()  # the owner's class is one, and begins at nothing
-    assert begun[-1][0].any()
+    assert begun[0][0].any()
+    assert not begun[0][1:].any()
+    assert not torch.equal(begun[-1][0], begun[0][0])
     assert not begun[-1][1:].any()
 
 
@@ -570,10 +603,11 @@ def test_what_was_left_open_is_told_as_it_was_settled():
         method = quick(MIUE, guide_accuracy=0.0 if guided else 1.0, **asked)
         protection = method.fit(data, progress=False)
         told = protection.description.settings
-        assert {name: told[name] for name in ("epochs", "grain", "copies", "compressed")} == {
+        assert {name: told[name] for name in ("epochs", "grain", "copies", "compressed", "from_waves")} == {
             **asked,
             "copies": copies,
             "compressed": compressed,
+            "from_waves": not guided,
         }
         assert protection.about["method"]["copies"] is None  # what was asked for is kept beside it
 
@@ -617,7 +651,9 @@ def test_every_image_carries_one_of_several_patterns_of_its_class(monkeypatch):
 def test_patterns_are_as_coarse_as_was_asked_for(side):
     data = make_dataset(48, side=side)
     coarse, fine = (
-        pixels_of(data.map(quick(EM, grain=grain, pattern_share=1).fit(data, progress=False))).astype(int)
+        pixels_of(data.map(quick(EM, grain=grain, pattern_share=1, from_waves=False).fit(data, progress=False))).astype(
+            int
+        )
         - pixels_of(data)
         for grain in (2, 1)
     )

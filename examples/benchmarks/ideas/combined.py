@@ -12,7 +12,7 @@ from scipy.fft import dctn, idctn
 from torch.nn import functional as F
 
 from hf_unlearnable import BEO, Budget, Method
-from hf_unlearnable.methods import Task, get_method
+from hf_unlearnable.methods import Task
 from hf_unlearnable.methods.beo.ascent import Ascent
 from hf_unlearnable.methods.waves import BLOCK
 
@@ -58,7 +58,7 @@ class Halves(Method):
     """Half of the budget for what helps where all is protected, half for ``BEO``, for mixtures; the sum of both.
 
     Args:
-        shared: the method whose images of a class share something.
+        shared: the method whose images of a class share something, as ``Method.parse`` reads it.
     """
 
     shared: str = "texture"
@@ -68,7 +68,7 @@ class Halves(Method):
     def run(self, task: Task) -> None:
         """One after the other, and add."""
         half = replace(task, budget=Budget(task.budget.radius / 2, task.budget.norm))
-        get_method(self.shared)(seed=self.seed).run(half)
+        replace(Method.parse(self.shared), seed=self.seed).run(half)
         patterns = task.perturbations.clone()
         task.perturbations.zero_()
         task.patterns.clear()

@@ -40,7 +40,7 @@ IDEAS: dict[str, Method] = {
     "along": Along(),
     "beo-surviving": SurvivingBEO(),
     "texture-and-beo": Halves(),
-    "mi-ue-and-beo": Halves(shared="mi-ue"),
+    "mi-ue-and-beo": Halves(shared="mi-ue:from_waves=False"),
 }
 
 

@@ -12,7 +12,6 @@ from hf_unlearnable.training.checkpoints import Checkpoints
 IN_THIS_PROCESS = {
     "protection_strength": "--recipe em --victim small-resnet --sequential",
     "mixture_ideas": "--recipe no-stages",
-    "texture_start": "",
     "full_size": "--recipe beo-paper",
     "countermeasures": "--method em --defence none --defence jpeg:10 --defence imagenet-fine-tune",
     "larger_images": "--scale 2",
@@ -99,7 +98,7 @@ def test_a_stopped_experiment_of_full_size_goes_on(scratch, monkeypatch, capsys)
     ]
     run("full_size", arguments, monkeypatch)
     results = {one.experiment.recipe: one for one in read_results("full_size")}
-    assert sorted(results) == ["beo-paper", "em-learned", "mi-ue-learned", "mi-ue-paper-100"]
+    assert sorted(results) == ["beo-paper", "em-from-waves", "mi-ue-from-waves", "mi-ue-paper-100"]
     unknown = [name for name, one in results.items() if one.figures["fit_seconds"] is None]
     assert unknown == ["mi-ue-paper-100"]  # what the killed process took
     assert {tuple(one.report.cases) for one in results.values()} == {("clean", "protected")}

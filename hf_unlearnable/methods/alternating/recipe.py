@@ -19,6 +19,7 @@ OPEN: dict[str, tuple[Any, Any]] = {
     "copies": (2, 1),
     "grain": (1, 2),
     "compressed": (0.0, 0.5),
+    "from_waves": (False, True),
 }
 
 R = TypeVar("R", bound="AlternatingRecipe")
@@ -37,6 +38,7 @@ class AlternatingRecipe(Method):
     copies: Few | None = None
     grain: Few | None = None
     compressed: Share | None = None
+    from_waves: bool | None = None
     batch_size: Count = 64
     learning_rate: Rate = 0.1
     momentum: Momentum = 0.9

@@ -21,7 +21,7 @@ from hf_unlearnable.methods.alternating.cursor import Cursor
 from hf_unlearnable.methods.alternating.networks import Learner, learners_of, targets_of
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.methods.waves import private_generator
+from hf_unlearnable.methods.waves import class_waves, private_generator
 from hf_unlearnable.models.augmentation import random_crop_flip
 from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.protection.class_patterns import class_patterns
@@ -84,20 +84,22 @@ class SharedSchedule:
         return math.ceil(MOST_STEPS * (1 + max(0.0, math.log2(self.classes / FEW))))
 
     def _first_patterns(self) -> torch.Tensor:
-        """Where patterns (K * V, C, H, W) begin: at nothing, or, of many classes, at random squares.
+        """Where patterns (K * V, C, H, W) begin: at waves or at nothing, those of many classes at random squares.
 
         A step sees few images of each of many classes, or none, and their patterns hardly come apart from nothing: the
         surrogates named 68 % of the images of a hundred classes after 8,000 steps, and 87 after 3,000 from squares.
         """
-        task, grain = self.task, self.recipe.grain
+        task, grain, count = self.task, self.recipe.grain, self.classes * self.most
         assert grain is not None  # settled
         channels, height, width = task.images.pixels.shape[1:]
         patterns = torch.zeros(len(task.images.names) * self.most, channels, height, width)
+        rng = private_generator(self.recipe.seed, task)
         if self.classes > FEW:
-            shape = self.classes * self.most, channels, math.ceil(height / grain), math.ceil(width / grain)
-            signs = private_generator(self.recipe.seed, task).integers(0, 2, shape) * 2 - 1
-            squares = _enlarged(torch.from_numpy(signs).float(), grain, height, width)
-            patterns[: len(squares)] = task.budget.direction(squares) * APART
+            shape = count, channels, math.ceil(height / grain), math.ceil(width / grain)
+            squares = _enlarged(torch.from_numpy(rng.integers(0, 2, shape) * 2 - 1).float(), grain, height, width)
+            patterns[:count] = task.budget.direction(squares) * APART
+        elif self.recipe.from_waves:
+            patterns[:count] = task.budget.direction(class_waves(count, channels, height, width, rng))
         return patterns.to(task.accelerator.device)
 
     def _draw_variants(self) -> NDArray[np.int64]:
