@@ -40,6 +40,7 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "mixture_limit": {"victims"},
     "other_networks": {"cells", "versions"},
     "owner": {"report"},
+    "private_patterns": {"correlations"},
     "processes": {"runs"},
     "protection_strength": STRENGTH,
     "run_speed": {"commands", "versions"},
