@@ -448,7 +448,7 @@ def test_images_that_stay_as_they_are_are_told(small):
     with pytest.warns(
         DataWarning, match=r"48 of 48 images stay as they are: .* row 4, ….*a larger budget or more epochs"
     ):
-        EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
+        EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01, from_waves=False).fit(small, progress=False)
 
 
 @pytest.mark.filterwarnings("ignore:The models that the change", "ignore:The change is mostly")
