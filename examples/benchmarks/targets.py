@@ -14,7 +14,7 @@ from wording import PATCHES, recipe_called
 from hf_unlearnable.defences import Defence
 
 CHANCE = 0.1
-DEFAULT = "mi-ue-from-waves"
+DEFAULT, BEFORE = "mi-ue-from-waves", "mi-ue-learned"
 SET, HELD_BACK, CLOTHES = "photo-patches-4000", "photo-patches-2-4000", "fashion-mnist-3000"
 FIGURES = ["fits x victims", "spread over fits, over victims", "clean"]
 
@@ -122,13 +122,15 @@ def measured(target: Target, recipe: str) -> Measured:
 
 
 def table() -> str:
-    """One row for each thief: what the default leaves it, and what the closed form does."""
+    """One row for each thief: what the default leaves it, or else the one before, and what the closed form does."""
     rows = []
     for target in TARGETS:
         own, other = measured(target, DEFAULT), measured(target, "texture")
+        thief = target.thief if own else f"{target.thief} (from nothing)"
+        own = own or measured(target, BEFORE)
         met = bool(own) and target.wants and target.met(*own.means, own.clean.mean())
         figures, effort, _, clean = other.cells
-        rows.append([target.thief, target.asked, _told(own, met), *own.cells[1:], figures, effort, clean])
+        rows.append([thief, target.asked, _told(own, met), *own.cells[1:], figures, effort, clean])
     beside = [recipe_called("texture"), "fits x victims", "clean"]
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, *beside], rows)
 
