@@ -27,6 +27,7 @@ import measure_speed
 import mixture_limit
 import other_networks
 import owner
+import private_patterns
 import processes
 import run_speed
 import scale
@@ -58,6 +59,7 @@ WITH_TABLE = {
         mixture_limit,
         other_networks,
         owner,
+        private_patterns,
         processes,
         run_speed,
         scale,
