@@ -84,7 +84,7 @@ def fit(folder: Path, images: int, side: int) -> dict[str, Any]:
 
     class Few(EM):
         def run(self, task: Task) -> None:
-            FewSteps(self.settled(False, channels=3), task).fit_patterns(1)
+            FewSteps(self.settled(False), task).fit_patterns(1)
 
     (folder / "out" / "private").mkdir(parents=True)
     protection = Few(epochs=1).fit(

@@ -68,6 +68,11 @@ class Task:
     patterns: list[torch.Tensor] = field(default_factory=list)
     own_classes: int | None = None
 
+    @property
+    def classes(self) -> int:
+        """How many are to be protected."""
+        return len(self.images.names) if self.own_classes is None else self.own_classes
+
     def load(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Bring own rows to the device: images (B, C, H, W) in [0, 1], labels (B,), perturbations like the images."""
         images, labels = load(self.images, rows, self.accelerator.device)

@@ -256,21 +256,24 @@ _GIVEN = {
 _SHELL = {"on_unseen": "--craft-unseen"}
 
 
+_ABSENT = object()  # of another version, which is not to be taken for a setting that is open
+
+
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Each in words: of a dictionary the entries that differ, and of another method its name alone."""
-    differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    differing = [name for name in {**theirs, **ours} if theirs.get(name, _ABSENT) != ours.get(name, _ABSENT)]
     told = []
     if "data" in differing:
         told = ["the images or their labels are not those that it began with"]
         differing = [name for name in differing if name not in _FOLLOWS]
     for name in differing:
-        before, now = theirs.get(name), ours.get(name)
+        before, now = theirs.get(name, _ABSENT), ours.get(name, _ABSENT)
         if not isinstance(before, dict) or not isinstance(now, dict):
             told.append(_difference(name, before, now))
             continue
-        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        keys = [key for key in {**before, **now} if before.get(key, _ABSENT) != now.get(key, _ABSENT)]
         keys = ["name"] if name == "method" and "name" in keys else keys
-        told += [_difference(f"{name} {key}", before.get(key), now.get(key)) for key in keys]
+        told += [_difference(f"{name} {key}", before.get(key, _ABSENT), now.get(key, _ABSENT)) for key in keys]
     return told
 
 
@@ -278,4 +281,5 @@ def _difference(name: str, before: Any, now: Any) -> str:
     given = _GIVEN.get(name)
     if given is not None:
         name = worded(python=given, shell=_SHELL.get(given, f"--{given.replace('_', '-')}"))
-    return f"{name} was {before!r} and is {now!r}"
+    was, now_is = ("not there" if one is _ABSENT else repr(one) for one in (before, now))
+    return f"{name} was {was} and is {now_is}"

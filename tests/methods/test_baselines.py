@@ -297,6 +297,13 @@ def test_rem_without_an_adversary_is_em():
         REM(schedule="paper")
 
 
+def test_rem_is_as_its_authors_have_it_from_nothing():
+    data = make_dataset(30, channels=3, side=16)
+    protections = [quick(REM, **start).fit(data, progress=False) for start in ({}, {"from_waves": False})]
+    assert np.array_equal(*(pixels_of(data.map(one)) for one in protections))
+    assert not protections[0].description.settings["from_waves"]
+
+
 def test_starts_of_either_norm():
     images = torch.rand(5, 3, 6, 6, generator=generator())
     linf = random_start(Budget(8), images, generator(1))

@@ -448,7 +448,7 @@ def test_images_that_stay_as_they_are_are_told(small):
     with pytest.warns(
         DataWarning, match=r"48 of 48 images stay as they are: .* row 4, ….*a larger budget or more epochs"
     ):
-        EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01, from_waves=False).fit(small, progress=False)
+        EM(epochs=1, pattern_share=0, first_step=0.01, last_step=0.01).fit(small, progress=False)
 
 
 @pytest.mark.filterwarnings("ignore:The models that the change", "ignore:The change is mostly")
@@ -546,7 +546,7 @@ def test_patterns_of_many_classes_begin_apart_and_have_more_steps(classes, level
     begun = spied_patterns(monkeypatch)
     monkeypatch.setattr(shared_schedule, "MOST_STEPS", 20)
     data = make_dataset(60, side=24, classes=classes)
-    quick(EM, epochs=None, batch_size=30, from_waves=classes > 10).fit(data, progress=False)
+    quick(EM, epochs=None, batch_size=30, from_waves=None if classes > 10 else False).fit(data, progress=False)
     assert len(begun) == 2 * passes  # steps, of 30 images of 60
     patterns = (begun[0] * 255).round()
     assert set(patterns.unique().int().tolist()) == levels
@@ -576,6 +576,33 @@ def test_patterns_begin_at_the_waves_of_texture_where_no_guide_knows_the_images(
     assert not first_patterns(monkeypatch, quick(MIUE, guide_accuracy=0.0), data).any()
 
 
+def test_patterns_begin_at_waves_where_that_is_asked_for(monkeypatch):
+    """With guides, of more than ten classes, and of images whose patterns are not fitted; and that is told."""
+    many = make_dataset(60, channels=3, side=24, classes=12)
+    waves = first_patterns(monkeypatch, quick(MIUE, guide_accuracy=0.0, from_waves=True), many)
+    assert waves.abs().min() == waves.abs().max() > 0
+    for asked, used in ((None, False), (True, True)):
+        protection = quick(EM, epochs=1, from_waves=asked).fit(many, progress=False)
+        assert protection.description.settings["from_waves"] is used
+    alone = quick(EM, epochs=1, pattern_share=0, first_step=0.01, last_step=0.01, from_waves=True)
+    data = make_dataset(48, channels=3, side=16)
+    assert np.abs(changes_of(data, alone.fit(data, progress=False))).mean() > 6
+
+
+def test_what_no_image_carries_does_not_count_as_what_all_channels_share(monkeypatch):
+    """Its wave is of all channels, and would hide that the others are all colour."""
+    shares, run = [], shared_schedule.SharedSchedule.fit_patterns
+
+    def colour_alone(self, epochs):
+        self.patterns[self.carried] *= torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1)
+        shares.append((int(self.carried.sum()), self.common))
+        run(self, epochs)
+
+    monkeypatch.setattr(shared_schedule.SharedSchedule, "fit_patterns", colour_alone)
+    quick(EM, variants=4).fit(make_dataset(60, channels=3, side=24), progress=False)
+    assert shares == [(3, pytest.approx(0, abs=1e-6))]  # of 12: classes of 20 images have one variant each
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_variant_begins_at_a_wave_of_its_own(channels, monkeypatch):
     monkeypatch.setattr(shared_schedule, "LEAST", 10)
@@ -590,7 +617,7 @@ def test_only_the_owner_among_many_classes_has_a_pattern(monkeypatch):
     begun = spied_patterns(monkeypatch)
     others = make_dataset(48, side=24, classes=12, seed=1)
     quick(EM, epochs=1).fit(make_dataset(20, side=24), labels="none", others=others, progress=False)
-    assert begun[0][0].any()
+    assert begun[0][0].abs().min() == begun[0][0].abs().max() > 0
     assert not begun[0][1:].any()
     assert not torch.equal(begun[-1][0], begun[0][0])
     assert not begun[-1][1:].any()

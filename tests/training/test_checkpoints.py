@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -270,6 +271,11 @@ def test_a_checkpoint_of_other_data_or_versions_is_refused(killed):
     with pytest.raises(CheckpointError, match="the images or their labels are not those that it began with"):
         EM(**QUICK_EM).fit(DATA.shuffle(seed=1), checkpoint_dir=killed, progress=False)
     described = json.loads((killed / DESCRIPTION).read_text())
+    unlike = copy.deepcopy(described)
+    del unlike["identity"]["method"]["from_waves"]  # as a version has it that lacks this setting, whose default is None
+    (killed / DESCRIPTION).write_text(json.dumps(unlike))
+    with pytest.raises(CheckpointError, match="from_waves was not there and is None"):
+        fit(EM(**QUICK_EM), killed)
     described["identity"]["versions"]["torch"] = "1.0"
     (killed / DESCRIPTION).write_text(json.dumps(described))
     with pytest.raises(CheckpointError, match=r"versions torch was '1.0' and is"):

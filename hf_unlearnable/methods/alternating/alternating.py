@@ -37,7 +37,7 @@ class Alternating(AlternatingRecipe):
     they do, as on graphics, twelve passes fit one pattern a class and six every image. Where they do not, as on
     photographs, or none are asked for, patterns begin at the waves of ``Texture``, are fitted until they are learned,
     and no image by itself; they move by squares and are seen through JPEG, so that other networks take them up and
-    compression leaves them. Patterns of more than ten classes begin at random squares of half of the radius.
+    compression leaves them. Patterns of more than ten classes begin at random squares of half of the radius instead.
 
     Step sizes are fractions of the budget's radius, so that one recipe serves every budget and norm.
 
@@ -59,8 +59,9 @@ class Alternating(AlternatingRecipe):
             and networks that begin with a large stride.
         compressed: the share of the steps, in [0, 1], that see protected images as JPEG of a quality from 10 to 50
             leaves them; by Pillow, on the CPU.
-        from_waves: begin the patterns of up to ten classes at waves of full strength, one for each, drawn from the seed
-            and from the clean images as ``Texture`` does; else at nothing. The shared schedule only.
+        from_waves: begin patterns at waves of full strength, one for each, drawn from the seed and from the images as
+            ``Texture`` does; else at nothing, and those of more than ten classes at squares. Left open, so do those,
+            and where no pass fits patterns. The shared schedule only.
         batch_size: images of a surrogate's step, of all processes together.
         learning_rate: of the surrogate's SGD; decays by a cosine in the paper's schedule only, since an alternation
             needs a surrogate that keeps moving.
@@ -175,7 +176,7 @@ class Alternating(AlternatingRecipe):
     def run(self, task: Task) -> None:
         """Optimise by the schedule."""
         guides = guides_of(self, task)
-        recipe = self.settled(bool(guides))
+        recipe = self.settled(bool(guides), task.classes)
         if recipe.schedule == "paper":
             PaperSchedule(recipe, task).run()
             return

@@ -13,6 +13,7 @@ from hf_unlearnable.methods.base import Method
 from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.settings import Count, Few, Momentum, Rate, Share, Step, Weight
 
+FEW = 10  # classes at most whose patterns begin at waves or at nothing; those of more begin apart, at squares
 # What settings are that were left open: where guides know the images, and where none do.
 OPEN: dict[str, tuple[Any, Any]] = {
     "epochs": (18, None),
@@ -59,16 +60,20 @@ class AlternatingRecipe(Method):
         """Whether guides are asked for."""
         return self.schedule == "shared" and self.targeted_weight > 0
 
-    def settled(self: R, guided: bool) -> R:
+    def settled(self: R, guided: bool, classes: int = FEW) -> R:
         """This recipe without open settings.
 
         Args:
             guided: whether there are guides that know the images.
+            classes: that have patterns.
         """
         known = guided or self.schedule == "paper"
-        return replace(
+        settled = replace(
             self, **{name: values[not known] for name, values in OPEN.items() if getattr(self, name) is None}
         )
+        if self.from_waves is None and (classes > FEW or settled.passes[0] == 0):  # no patterns are asked for, or many
+            return replace(settled, from_waves=False)
+        return settled
 
     @property
     def passes(self) -> tuple[int | None, int]:

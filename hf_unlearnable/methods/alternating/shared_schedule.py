@@ -19,7 +19,7 @@ from hf_unlearnable.defences.compression import compressed_batch
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.alternating.cursor import Cursor
 from hf_unlearnable.methods.alternating.networks import Learner, learners_of, targets_of
-from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
+from hf_unlearnable.methods.alternating.recipe import FEW, AlternatingRecipe
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.methods.waves import class_waves, private_generator
 from hf_unlearnable.models.augmentation import random_crop_flip
@@ -29,7 +29,6 @@ from hf_unlearnable.training.batches import load, paired_batches, row_chunks
 from hf_unlearnable.training.inference import AT_ONCE, classes_of
 
 MOST_STEPS = 1500  # where patterns of ``FEW`` classes are fitted until they are learned
-FEW = 10  # classes, whose patterns come apart from nothing; those of more begin apart
 APART = 1 / 2  # of the radius
 WINDOW = 64  # steps over which a loss is averaged
 LEARNED = 1 / 8  # of the loss of a model that knows nothing, ln K
@@ -58,6 +57,10 @@ class SharedSchedule:
         self.most = 1 if recipe.passes[0] == 0 else recipe.variants
         members = np.bincount(task.shard.labels, minlength=len(task.images.names))
         self.variants_of_class = np.clip(members // LEAST, 1, self.most)
+        own = members.astype(bool) & (np.arange(len(members)) < task.classes)
+        # Which patterns (K * V,) images carry; the others stay where they began.
+        carried = (np.arange(self.most) < self.variants_of_class[:, None]) & own[:, None]
+        self.carried = torch.from_numpy(carried.ravel()).to(task.accelerator.device)
         self.variants = self._draw_variants()
         self.patterns = self._first_patterns()
         self.velocity = torch.zeros_like(self.patterns)
@@ -70,18 +73,13 @@ class SharedSchedule:
                 getattr(self, name).copy_(saved[name])
 
     @property
-    def classes(self) -> int:
-        """How many have patterns: those to be protected."""
-        return len(self.task.images.names) if self.task.own_classes is None else self.task.own_classes
-
-    @property
     def most_steps(self) -> int:
         """Where patterns are fitted until they are learned: as many more for each time that classes are twice as many.
 
         Not in proportion: steps grow smaller until then, and what moves on is not learned (of a hundred classes less in
         6,000 of 15,000 steps than in 3,000 of 3,000).
         """
-        return math.ceil(MOST_STEPS * (1 + max(0.0, math.log2(self.classes / FEW))))
+        return math.ceil(MOST_STEPS * (1 + max(0.0, math.log2(self.task.classes / FEW))))
 
     def _first_patterns(self) -> torch.Tensor:
         """Where patterns (K * V, C, H, W) begin: at waves or at nothing, those of many classes at random squares.
@@ -89,17 +87,18 @@ class SharedSchedule:
         A step sees few images of each of many classes, or none, and their patterns hardly come apart from nothing: the
         surrogates named 68 % of the images of a hundred classes after 8,000 steps, and 87 after 3,000 from squares.
         """
-        task, grain, count = self.task, self.recipe.grain, self.classes * self.most
+        task, grain = self.task, self.recipe.grain
+        count = task.classes * self.most
         assert grain is not None  # settled
         channels, height, width = task.images.pixels.shape[1:]
         patterns = torch.zeros(len(task.images.names) * self.most, channels, height, width)
         rng = private_generator(self.recipe.seed, task)
-        if self.classes > FEW:
+        if self.recipe.from_waves:
+            patterns[:count] = task.budget.direction(class_waves(count, channels, height, width, rng))
+        elif task.classes > FEW:
             shape = count, channels, math.ceil(height / grain), math.ceil(width / grain)
             squares = _enlarged(torch.from_numpy(rng.integers(0, 2, shape) * 2 - 1).float(), grain, height, width)
             patterns[:count] = task.budget.direction(squares) * APART
-        elif self.recipe.from_waves:
-            patterns[:count] = task.budget.direction(class_waves(count, channels, height, width, rng))
         return patterns.to(task.accelerator.device)
 
     def _draw_variants(self) -> NDArray[np.int64]:
@@ -143,9 +142,10 @@ class SharedSchedule:
 
     @property
     def common(self) -> float:
-        """The share of the patterns' energy, in [0, 1], that is in what all channels share: what greyscale leaves."""
-        energy = self.patterns.square().mean().item()
-        return self.patterns.mean(1).square().mean().item() / energy if energy else 1.0
+        """The share of the energy of what images carry, in [0, 1], that all channels share: what greyscale leaves."""
+        patterns = self.patterns[self.carried]
+        energy = patterns.square().mean().item()
+        return patterns.mean(1).square().mean().item() / energy if energy else 1.0
 
     @property
     def passes_made(self) -> int:

@@ -51,6 +51,7 @@ class REM(EM, name="rem"):
     copies: Few | None = 2
     grain: Few | None = 1
     compressed: Share | None = 0.0
+    from_waves: bool | None = False
     guide_accuracy: Share = 2 / 3  # of no effect: nothing is targeted
     attack_radius: Share = 0.5
     attack_steps: Annotated[int, Range(least=0, most=1000)] = 1
