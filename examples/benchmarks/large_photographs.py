@@ -22,6 +22,7 @@ from measured import Measured
 from result_files import ResultFile, place, read_results
 from selection import of_each_fit
 from tables import markdown
+from wording import recipe_called
 
 from hf_unlearnable import Budget, Protection, Training, learnability
 
@@ -85,7 +86,7 @@ def table(results: Sequence[ResultFile]) -> str:
         own = Measured.of([one.report for one in of_each_fit(fits)], report.victims[0], defence)
         called = imagenet.in_words(report.defences[0]) if thief in imagenet.DEFENCES else thief
         met = ", met" if own.ways[0] <= MOST else ""
-        lines.append([recipe, called, side, epochs, *own.cells, f"{100 * own.ways[0]:.0f} %{met}"])
+        lines.append([recipe_called(recipe), called, side, epochs, *own.cells, f"{100 * own.ways[0]:.0f} %{met}"])
     spreads = "spread over fits, over victims"
     head = ["recipe", "thief", "pixels", "epochs", "protected", "fits x victims", spreads, "clean", "of the way"]
     return markdown(head, lines)

@@ -21,6 +21,7 @@ from common import ALL_SETS, RECIPES, fitted, kept, load, of_recipe, options, pa
 from datasets import Dataset
 from result_files import ResultFile, place, read_results
 from tables import NONE, markdown, percent
+from wording import recipe_called
 
 from hf_unlearnable import Budget, Defence, Protection, Training, learnability
 from hf_unlearnable.data.pixels import to_array
@@ -74,7 +75,7 @@ def table(results: Sequence[ResultFile]) -> str:
     lines = []
     for one in results:
         report = one.report
-        first = [one.experiment.dataset, one.experiment.recipe, f"1 x {len(one.experiment.seeds or ())}"]
+        first = [one.experiment.dataset, recipe_called(one.experiment.recipe), f"1 x {len(one.experiment.seeds or ())}"]
         for later in one.figures["left"]:
             wanted = ((CLEAN, "last"), (PROTECTED, "last"), (PROTECTED, "peak"))
             cells = [percent(report, None, case, figure, defence=later) for case, figure in wanted]

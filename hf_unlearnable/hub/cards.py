@@ -39,7 +39,7 @@ TAG = "hf-unlearnable:"  # what follows is the method of a dataset, or the role 
 COUNTERMEASURES = (
     ("finding what the images of a class share, and taking it out (`class-clusters:1`, `principal-directions:2`)",
      "measured by the authors of `hf_unlearnable` on 4,000 photo patches at 8/255: models learn as much as from clean "
-     "images of `mi-ue` (61.1 %), `em` (63.9 %) and `texture` (62.9 %)"),
+     "images of `mi-ue` (61.1 %), `em` (63.3 %) and `texture` (62.9 %)"),
     ("JPEG compression at quality 10, or greyscale conversion", "known from the literature, not measured here: brings "
      "models back to 80 % and more on CIFAR-10 against every method, MI-UE too (arXiv 2603.03725)"),
     ("diffusion purification", "known from the literature, not measured here: likewise 80 % and more"),

@@ -63,7 +63,7 @@ def class_codes(count: int, rng: np.random.Generator) -> list[Code]:
 
 
 def class_waves(count: int, channels: int, height: int, width: int, rng: np.random.Generator) -> torch.Tensor:
-    """The waves of classes, (K, C, H, W) of -1 and 1; in colour images blue has that of the next class.
+    """The waves of classes, (K, C, H, W) of -1 and 1; in colour images blue has that of the next one.
 
     Args:
         count: K.
