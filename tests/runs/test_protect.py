@@ -208,7 +208,7 @@ def test_images_that_come_out_as_they_went_in_are_named(narrow, tmp_path):
 
 def test_the_advice_for_unchanged_images_suits_the_method(saved):
     with pytest.warns(DataWarning, match="stay as they are: .* of row 0, row .* larger budget or more epochs may"):
-        EM(epochs=1, batch_size=8).fit(make_dataset(), budget=1, progress=False)
+        EM(epochs=1, batch_size=8, from_waves=False).fit(make_dataset(), budget=1, progress=False)
 
 
 def test_what_an_earlier_run_wrote_is_not_protected_again(tmp_path):
