@@ -14,7 +14,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from common import RECIPES, TINY, command, load, options, parse
@@ -75,7 +74,7 @@ def run(recipe: str, arguments: argparse.Namespace) -> None:
     first = draw_by_class(labels[both], lambda _: each, rng)
     mine, theirs = train.select(both[first]), train.select(both[~first])
     released, own = protected(mine, recipe, 0)
-    found: dict[str, Any] = {
+    found = {
         "another seed": alike(own, protected(mine, recipe, 1)[1]),
         "other images": alike(own, protected(theirs, recipe, 0)[1]),
         "other images, another seed": alike(own, protected(theirs, recipe, 1)[1]),

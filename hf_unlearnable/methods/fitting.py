@@ -274,9 +274,9 @@ class Fitting:
                 f"colour profile that they have and are converted: {kinds}"
             )
         if self.duplicates == "apart" and len(several := originals.several_labels):
+            named = some_of(several.tolist(), NAMED)
             self._warn(
-                f"{len(several)} rows hold images that are there with another label too: "
-                f"{some_of(several.tolist(), NAMED)}. Each copy gets a "
+                f"{len(several)} rows hold images that are there with another label too: {named}. Each copy gets a "
                 f"perturbation of its own, and the mean of two copies takes about a third of the change out. Keep one "
                 f"copy of each, or give all the same perturbation: {option('duplicates', 'share')}"
             )

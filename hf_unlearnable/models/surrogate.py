@@ -269,7 +269,7 @@ def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loa
     if new:
         warn(
             f"the model {name!r} holds no weights for {len(new)} of its parts beside the head, which start at random: "
-            f"{some_of(new)}"
+            + some_of(new)
         )
 
 

@@ -58,8 +58,7 @@ def draw_held_out(data: Dataset, columns: Columns, share: float, seed: int) -> N
         named = some_of([names[number] for number in small], NAMED)
         raise DataError(
             f"got {option('hold_out', share)} with classes of fewer than three images: {named}; "
-            f"expected three or more, one of which is held out. Add images, or "
-            f"merge these classes"
+            f"expected three or more, one of which is held out. Add images, or merge these classes"
         )
     return hold_out_by_class(labels, share, np.random.default_rng(seed), left=2)
 

@@ -677,13 +677,8 @@ def test_every_image_carries_one_of_several_patterns_of_its_class(monkeypatch):
 @pytest.mark.parametrize("side", [12, 13])
 def test_patterns_are_as_coarse_as_was_asked_for(side):
     data = make_dataset(48, side=side)
-    coarse, fine = (
-        pixels_of(data.map(quick(EM, grain=grain, pattern_share=1, from_waves=False).fit(data, progress=False))).astype(
-            int
-        )
-        - pixels_of(data)
-        for grain in (2, 1)
-    )
+    kinds = [quick(EM, grain=grain, pattern_share=1, from_waves=False) for grain in (2, 1)]
+    coarse, fine = (changes_of(data, kind.fit(data, progress=False)) for kind in kinds)
     inner = (pixels_of(data) > 8) & (pixels_of(data) < 247)  # elsewhere the change is clipped
     for change, equal in ((coarse, True), (fine, False)):
         squares = change[:, :12, :12].reshape(48, 6, 2, 6, 2)

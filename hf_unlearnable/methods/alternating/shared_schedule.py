@@ -110,9 +110,7 @@ class SharedSchedule:
             for label in np.unique(labels):
                 members = rng.permutation(np.flatnonzero(labels == label))
                 drawn[members] = np.arange(len(members)) % self.variants_of_class[label]
-            present = np.unique(labels)
-            own = present if task.own_classes is None else present[present < task.own_classes]
-            fewest = int(self.variants_of_class[own].min())
+            fewest = int(self.variants_of_class[labels[labels < task.classes]].min())
             task.findings["variants"] = {"expected": self.most, "fewest": fewest, "images": LEAST}
         return drawn[task.shard.rows]
 
@@ -206,8 +204,7 @@ class SharedSchedule:
         # pattern that was once darker than black could not come back otherwise.
         gradients = self._step(clean, task.budget.project(patterns[kinds], clean), labels)
         counts = task.shard.sum(torch.bincount(kinds, minlength=len(patterns)))
-        own = None if task.own_classes is None else task.own_classes * self.most
-        present = torch.nonzero(counts[:own])[:, 0]  # the others have nothing to go by
+        present = torch.nonzero(counts[: task.classes * self.most])[:, 0]  # the others have nothing to go by
         summed = [task.shard.sum(torch.zeros_like(patterns).index_add_(0, kinds, one))[present] for one in gradients]
         gradient = self._weigh([one / one.abs().mean().clamp_min(1e-12) for one in summed])
         self.velocity[present] = recipe.pattern_momentum * self.velocity[present] + gradient
