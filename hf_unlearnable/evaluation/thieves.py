@@ -25,6 +25,7 @@ _QUICK = (
     ("small-resnet", "short", "none"),
     ("small-resnet", "sgd", "jpeg:10"),
     ("random-features", "", "none"),
+    ("small-resnet", "sgd", "validation:0.1"),
 )
 _STANDARD = (
     *_QUICK,
@@ -35,7 +36,6 @@ _STANDARD = (
     ("small-resnet", "strong", "none"),
     ("hog", "", "none"),
     ("knn", "", "none"),
-    ("small-resnet", "sgd", "validation:0.1"),
     ("small-resnet", "sgd", "resize:0.5"),
     ("small-resnet", "sgd", "grayscale"),
     ("small-resnet", "sgd", "bitdepth:2"),
@@ -133,7 +133,8 @@ def thieves_of_suite(name: str, training: Training = Training(), attack: Defence
     """The thieves of a suite.
 
     ``quick`` holds an ordinary training, another architecture, a short training, JPEG compression, features that
-    nothing was trained for, and a thief who knows how the images were protected (``attack``). ``standard`` adds further
+    nothing was trained for, somebody who picks the epoch by images that he holds out, and a thief who knows how the
+    images were protected (``attack``). ``standard`` adds further
     networks, recipes and classical models, and more thieves who look for the perturbation. ``full`` adds the slow ones,
     and one who has a hundred clean images. The last two need the extras ``thieves`` and ``thieves,defences``. None
     holds a pre-trained network: its weights would have to be fetched.

@@ -239,6 +239,7 @@ def test_suites_hold_one_another_and_nobody_twice():
         ("small-resnet, short", "none"),
         ("small-resnet", "jpeg:10"),
         ("random-features", "none"),
+        ("small-resnet", "validation:0.1"),
         ("small-resnet", "class-clusters:1"),
     ]
     with pytest.raises(RecipeError, match="got the suite 'all'; expected one of quick, standard, full"):
@@ -289,7 +290,7 @@ def test_who_knows_the_method_tries_grey_images_and_one_owner_among_others(chann
 def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protection, tmp_path):
     report = learnability(small.map(protection), clean=small, test=make_dataset(seed=1), suite="quick", **TINY)
     assert report.suite == "quick"
-    assert len(report.results) == len(trials(thieves_of_suite("quick"), seeds=(1,), suite="quick")) == 4 + 5 * 2
+    assert len(report.results) == len(trials(thieves_of_suite("quick"), seeds=(1,), suite="quick")) == 4 + 6 * 2
     assert {(result.victim, result.defence) for result in report.results if result.case == MIX} == {
         ("small-resnet", "none")
     }
@@ -304,7 +305,7 @@ def test_a_suite_is_measured_with_mixtures_for_the_ordinary_thief(small, protect
     ):
         assert words in text
     assert "nan" not in text
-    assert len(text.splitlines()) == 2 + 6 + 3 + 1  # the last says that nothing was learned
+    assert len(text.splitlines()) == 2 + 7 + 4 + 1  # the last says that nothing was learned
     json.dumps(report.as_dict(), allow_nan=False)
     shown = page(PageFacts(name="run", report=report))
     assert not re.search(r"\bnan\b", shown)
