@@ -36,7 +36,7 @@ class Measured:
     Attributes:
         last: (victims,) of each fit, at the last epoch.
         peak: the same at the best epoch.
-        clean: (models,) of clean images, each model once, whichever fits it stands beside.
+        clean: (models,) of what it stands beside, mostly clean images; each model once, of whichever fits.
         chance: of naming the most frequent class.
     """
 
@@ -46,20 +46,36 @@ class Measured:
     chance: float
 
     @classmethod
-    def of(cls, fits: Sequence[Report], victim: str, defence: str = "none") -> Measured:
-        """What reports of several fits, one each, say of a thief; ``defence`` as benchmarks or the package name it."""
+    def of(
+        cls,
+        fits: Sequence[Report],
+        victim: str,
+        defence: str = "none",
+        *,
+        case: str = PROTECTED,
+        beside: str = CLEAN,
+    ) -> Measured:
+        """What reports of several fits, one each, say of a thief.
+
+        Args:
+            fits: a report of each.
+            victim: with the name of its training, as reports have it.
+            defence: as benchmarks or the package name it.
+            case: what he learns from.
+            beside: what ``clean`` is of.
+        """
         last, peak, clean, chance = list[Accuracies](), list[Accuracies](), dict[tuple[float, ...], float](), 0.0
         for one in fits:
             for named in one.defences:
                 if (imagenet.named(named) or named) != defence:
                     continue
-                reached = one.values(PROTECTED, victim, defence=named)
+                reached = one.values(case, victim, defence=named)
                 if len(reached):
                     last.append(reached)
-                    peak.append(one.values(PROTECTED, victim, "peak", defence=named))
+                    peak.append(one.values(case, victim, "peak", defence=named))
                     chance = one.chance
-                curves = one.curves(CLEAN, victim, defence=named)
-                clean |= dict(zip(curves, one.values(CLEAN, victim, defence=named).tolist(), strict=True))
+                curves = one.curves(beside, victim, defence=named)
+                clean |= dict(zip(curves, one.values(beside, victim, defence=named).tolist(), strict=True))
         return cls(last, peak, np.array(list(clean.values())), chance)
 
     def __bool__(self) -> bool:

@@ -48,11 +48,13 @@ FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
     "soak": {"minutes", "rounds", "full_disks", "undisturbed_seconds", "counts", "problems", "versions"},
     "speed_trials": {"trials", "compiling", "versions"},
     "start_up": {"costs", "packages", "versions"},
+    "surviving_ideas": {"fit_seconds", "reports"},
 }
 SHORT = {
     "fashion-mnist": "fm",
     "photo-patches": "pp",
     "photo-patches-2": "pp2",
+    "photo-patches-3": "pp3",
     "photo-patches-20": "pp20",
     "photo-patches-100": "pp100",
 }

@@ -45,6 +45,7 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
     [
         ("photo-patches", 10, 32, 4000, 2000),
         ("photo-patches-2", 10, 32, 4000, 2000),
+        ("photo-patches-3", 10, 32, 4000, 2000),
         ("photo-patches-20", 20, 32, 8000, 4000),
         ("photo-patches-100", 100, 32, 6000, 2000),
         ("photo-patches-224", 10, 224, 1000, 500),

@@ -12,6 +12,7 @@ from hf_unlearnable.training.checkpoints import Checkpoints
 IN_THIS_PROCESS = {
     "protection_strength": "--recipe em --victim small-resnet --sequential",
     "mixture_ideas": "--recipe no-stages",
+    "surviving_ideas": "--recipe bands",
     "full_size": "--recipe beo-paper",
     "countermeasures": "--method em --defence none --defence jpeg:10 --defence imagenet-fine-tune",
     "larger_images": "--scale 2",
