@@ -317,11 +317,11 @@ class _Sorting:
 
 def _by_names(table: Table, entries: Sequence[Entry], kinds: Sequence[Kind | None]) -> list[Kind | None]:
     """Why files are left out, where a table says which are the images."""
-    named = {entry.path for files in table.files for _, entry in files}
+    named = {entry for files in table.files for _, entry in files}
     unnamed = Kind(f"not named in {table.said_by}: add them there", True)
-    kinds = [kind or (None if entry.path in named else unnamed) for entry, kind in zip(entries, kinds, strict=True)]
-    used = {entry.path for entry in table.used}
-    return [None if entry.path in used else kind for entry, kind in zip(entries, kinds, strict=True)]
+    kinds = [kind or (None if entry in named else unnamed) for entry, kind in zip(entries, kinds, strict=True)]
+    used = set(table.used)
+    return [None if entry in used else kind for entry, kind in zip(entries, kinds, strict=True)]
 
 
 def _split_of(folder: str) -> str | None:

@@ -49,7 +49,7 @@ def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
     found = [entry for entry in entries if posixpath.basename(entry.path) in METADATA]
     if not found:
         return None
-    here = {entry.path: entry for entry in entries}
+    here = {(entry.archive, entry.path): entry for entry in entries}
     names: dict[str, str] = {}
     tables: list[pa.Table] = []
     files = []
@@ -64,7 +64,8 @@ def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
         folder = posixpath.dirname(entry.path)
         for row in table.select(list(names)).to_pylist():
             named = [(names[name], _below(folder, value, entry.path)) for name, value in row.items() if value]
-            files.append([(column, here.get(path, Entry(path))) for column, path in named])
+            # Shards of one name have paths in common, so a row names what lies in its own.
+            files.append([(column, here.get((entry.archive, path), Entry(path))) for column, path in named])
         tables.append(table)
     try:
         whole = pa.concat_tables(tables, promote_options="default")

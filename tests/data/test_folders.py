@@ -251,6 +251,7 @@ def test_names_that_are_no_text_are_told(tmp_path):
 
 
 def zipped(file, folder, *more):
+    file.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(file, "w") as archive:
         for path in sorted(folder.rglob("*")):
             archive.write(path, path.relative_to(folder))
@@ -268,6 +269,21 @@ def test_a_zip_also_of_a_mac(tmp_path):
     assert contents.files == 4
     assert sorted(path for path, *_ in contents.left_out) == [name for name, _ in junk]
     assert contents.pictures_left_out == []
+
+
+def test_shards_with_metadata_name_their_own_images(tmp_path):
+    """Each numbers its images from 0, as ``datasets`` reads them too."""
+    contents = {}
+    for shard, label in (("data-000", "red"), ("data-001", "blue")):
+        fill(tmp_path / shard, "0.png", "1.png", *(["2.png"] if label == "blue" else []))
+        table = f"file_name,label\n0.png,{label}\n1.png,{label}\n"
+        zipped(tmp_path / "shards" / f"{shard}.zip", tmp_path / shard, ("metadata.csv", table))
+        contents[label] = [(tmp_path / shard / f"{number}.png").read_bytes() for number in range(2)]
+    assert left(tmp_path / "shards") == {"data/2.png": "not named in metadata.csv: add them there"}
+    with pytest.warns(DataWarning, match=r"such as data/2\.png"):
+        data = load_source(str(tmp_path / "shards")).cast_column("image", ImageFeature(decode=False))
+    assert data["label"] == ["red", "red", "blue", "blue"]
+    assert [row["image"]["bytes"] for row in data] == contents["red"] + contents["blue"]
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz"])
