@@ -22,7 +22,7 @@ from datasets import Image as ImageFeature
 from hf_unlearnable.data.columns import LABEL_NAMES
 from hf_unlearnable.data.kinds import METADATA, Kind, is_junk, register_heif, why_left_out
 from hf_unlearnable.data.metadata import Table, read_metadata, read_sidecars
-from hf_unlearnable.data.trees import Entry, Reader, Tree, is_archive
+from hf_unlearnable.data.trees import CIRCLE, Entry, Reader, Tree, is_archive
 from hf_unlearnable.errors import DataError, number_of, option, worded
 
 _SPLITS = {
@@ -171,11 +171,11 @@ class _Sorting:
             archives = [entry for entry in entries if is_archive(entry.path) and not is_junk(entry.path)]
             if archives and None not in kinds:
                 self.notes.append(f"Read from {_some([archive.path for archive in archives])}.")
-                inside, closed = self.tree.unpacked()[1:]
-                self.left += _closed(closed)
-                self.files += len(inside) - len(archives)
+                inside = self.tree.unpacked()
+                self.left += _closed(inside.closed)
+                self.files += inside.files - len(archives)
                 self._leave_out(pair for pair in zip(entries, kinds, strict=True) if pair[0] not in archives)
-                entries, kinds = self._told_apart(inside, reader)
+                entries, kinds = self._told_apart(inside.entries, reader)
             images = [entry for entry, kind in zip(entries, kinds, strict=True) if kind is None]
             table = read_metadata([entry for entry in entries if not is_junk(entry.path)], reader)
             table = table or read_sidecars(images, entries, reader)
@@ -337,7 +337,7 @@ def _in_order(splits: dict[str, Any]) -> dict[str, Any]:
 
 
 def _closed(closed: dict[str, str]) -> list[LeftOut]:
-    return [LeftOut(path, why, not is_junk(path) and "link" not in why) for path, why in closed.items()]
+    return [LeftOut(path, why, not is_junk(path) and why != CIRCLE) for path, why in closed.items()]
 
 
 def _some(names: Sequence[str]) -> str:

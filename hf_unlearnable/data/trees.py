@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import posixpath
 import re
 import stat
 import tarfile
@@ -27,6 +28,7 @@ DAMAGED = (EOFError, NotImplementedError, zlib.error, lzma.LZMAError, tarfile.Ta
 CIRCLE = "a link to a folder that it lies in"
 SPECIAL = "a pipe, socket or device and no file"
 NO_TEXT = "a name that is not UTF-8: rename it"
+LEADS_OUT = "a link to no file in its archive: put the file itself in"
 
 
 class Entry(NamedTuple):
@@ -53,7 +55,8 @@ class Tree(NamedTuple):
     Attributes:
         root: the folder, or the archive.
         entries: in the order of their paths; those of a tar in its own.
-        closed: what cannot be looked into, and why: folders, links in a circle, names that are no text, pipes.
+        closed: what cannot be looked into, and why: folders, links in a circle or out of an archive, names that are no
+            text, pipes.
     """
 
     root: Path
@@ -62,14 +65,14 @@ class Tree(NamedTuple):
 
     @property
     def files(self) -> int:
-        """How many files there are, with those whose names are no text and with links in a circle."""
-        return len(self.entries) + sum(why in (NO_TEXT, CIRCLE, SPECIAL) for why in self.closed.values())
+        """How many files there are, with those whose names are no text and with links that lead nowhere."""
+        return len(self.entries) + sum(why in (NO_TEXT, CIRCLE, SPECIAL, LEADS_OUT) for why in self.closed.values())
 
     @classmethod
     def of(cls, root: Path) -> Tree:
         """List a folder or an archive.
 
-        Links to files and folders are followed, except in a circle.
+        Links to files and folders are followed, except in a circle; in a tar those to files in it.
 
         Raises:
             DataError: a file that is no archive, a damaged one, or one with a password.
@@ -96,8 +99,10 @@ class Tree(NamedTuple):
         for entry in self.entries:
             if not is_junk(entry.path) and is_archive(entry.path):
                 folder = re.sub(r"([-_.]\d+(-of-\d+)?)?(\.[a-z0-9]+|\.tar\.[a-z0-9]+)$", "", entry.path, flags=re.I)
-                inside = _members(self.root / entry.path, closed)
+                shut = dict[str, str]()
+                inside = _members(self.root / entry.path, shut)
                 entries += [member._replace(path=f"{folder}/{member.path}") for member in inside]
+                closed |= {f"{entry.path}/{path}": why for path, why in shut.items()}
         return self._replace(entries=entries, closed=closed)
 
 
@@ -219,24 +224,49 @@ def _members(archive: Path, closed: dict[str, str]) -> list[Entry]:
     try:
         with _opened(archive) as opened:
             if isinstance(opened, tarfile.TarFile):
-                stamp = archive.stat().st_mtime_ns  # a tar has no checksums of its files
-                files = [info for info in opened if info.isfile()]
-                found = [Entry(_clean(info.name), info.size, stamp, str(archive), info.name) for info in files]
+                found = _in_tar(opened, archive, closed)
             else:
-                packed = [info for info in opened.infolist() if not info.is_dir()]
+                packed = {info.filename: info for info in opened.infolist() if not info.is_dir()}.values()
                 if any(info.flag_bits & 1 for info in packed):
                     raise DataError(f"got {str(archive)!r}, which needs a password; unpack it and name the folder")
-                found = [
+                found = sorted(
                     Entry(_clean(info.filename), info.file_size, info.CRC, str(archive), info.filename)
                     for info in packed
-                ]
+                )
     except (OSError, *DAMAGED) as error:
         raise DataError(
             f"got {str(archive)!r}, which cannot be read as an archive ({first_line(error)}); expected a whole zip or "
             f"tar file"
         ) from error
-    last = {entry.member: entry for entry in found if _is_text(entry.path, closed)}
-    return sorted(last.values()) if archive.suffix.lower() == ".zip" else list(last.values())
+    return [entry for entry in found if _is_text(entry.path, closed)]
+
+
+def _in_tar(opened: tarfile.TarFile, archive: Path, closed: dict[str, str]) -> list[Entry]:
+    """The files in a tar; a link is a file that is read as the one in there that it leads to."""
+    stamp = archive.stat().st_mtime_ns  # a tar has no checksums of its files
+    members = {posixpath.normpath(info.name): info for info in opened}
+    found = []
+    for info in members.values():
+        file = _led_to(info, members)
+        if file.isfile():
+            found.append(Entry(_clean(info.name), file.size, stamp, str(archive), file.name))
+        elif not info.isdir():
+            closed[_shown(_clean(info.name))] = LEADS_OUT if _is_link(info) else SPECIAL
+    return found
+
+
+def _led_to(info: tarfile.TarInfo, members: dict[str, tarfile.TarInfo]) -> tarfile.TarInfo:
+    """The member that a link leads to, over others; a link itself where there is none, or where they go in a circle."""
+    passed = set()
+    while _is_link(info) and info.name not in passed:
+        passed.add(info.name)
+        beside = "" if info.islnk() else posixpath.dirname(info.name)
+        info = members.get(posixpath.normpath(posixpath.join(beside, info.linkname)), info)
+    return info
+
+
+def _is_link(info: tarfile.TarInfo) -> bool:
+    return info.islnk() or info.issym()
 
 
 def _clean(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 import zipfile
 
@@ -294,6 +295,44 @@ def test_a_tar_of_class_folders(tmp_path, ending):
     assert rows(tmp_path / f"photos.{ending}") == {"cats": ["1.png"], "dogs": ["2.jpg"]}
 
 
+def linked(folder):
+    """Class folders with a hard link to a file, and a symbolic one over another."""
+    fill(folder, "cats/1.png", "cats/2.png", "dogs/3.png", "dogs/4.png")
+    os.link(folder / "cats" / "1.png", folder / "dogs" / "5.png")
+    (folder / "dogs" / "6.png").symlink_to("../cats/7.png")
+    (folder / "cats" / "7.png").symlink_to("2.png")
+    return folder
+
+
+def test_links_in_a_tar_are_files_as_in_a_folder(tmp_path):
+    folder = linked(tmp_path / "x")
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.add(folder, "photos")
+    expected = {"cats": ["1.png", "2.png", "7.png"], "dogs": ["3.png", "4.png", "5.png", "6.png"]}
+    assert rows(folder) == rows(tmp_path / "photos.tar") == expected
+    pixels = [sorted(row["image"].tobytes() for row in load_source(str(place))) for place in (folder, archive.name)]
+    assert pixels[0] == pixels[1]
+    assert left(tmp_path / "photos.tar") == {}
+
+
+def test_what_leads_to_no_file_in_a_tar_is_told(tmp_path):
+    folder = linked(tmp_path / "x")
+    (folder / "cats" / "circle.png").symlink_to("circle.png")
+    (folder / "cats" / "out.png").symlink_to(tmp_path / "out.png")
+    (folder / "cats" / "folder").symlink_to("../dogs")
+    os.mkfifo(folder / "cats" / "pipe")
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"photos-{shard}.tar", "w") as archive:
+            archive.add(folder, ".")
+    why = dict.fromkeys(("circle.png", "out.png", "folder"), "a link to no file in its archive: put the file itself in")
+    why["pipe"] = "a pipe, socket or device and no file"
+    assert left(tmp_path / "photos-0.tar") == {f"cats/{name}": told for name, told in why.items()}
+    shutil.rmtree(folder)
+    found = Contents.of(tmp_path)
+    assert {file.path for file in found.left_out} == {f"photos-{n}.tar/cats/{name}" for n in range(2) for name in why}
+    assert found.files == 2 * (7 + 4) == len(found.splits["train"]) + len(found.left_out)
+
+
 def webdataset(file, samples):
     with tarfile.open(file, "w") as archive:
         for name, content in samples:
@@ -363,7 +402,9 @@ def test_names_in_an_archive_lead_nowhere(tmp_path):
         assert len(entries) == 5
         for entry in entries:
             assert not {"", ".", ".."} & set(entry.path.split("/"))
-        load_source(str(tmp_path / name))
+    load_source(str(tmp_path / "a.zip"))
+    with pytest.warns(DataWarning, match=r"cats/link\.png \(a link to no file in its archive"):
+        load_source(str(tmp_path / "b.tar"))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "b.tar", "outside.png"]
 
 
