@@ -141,6 +141,11 @@ class Opened:
         return counts | {name: len(self.parts[name]) for name in OTHERS}
 
     @property
+    def owner_class(self) -> int | None:
+        """The number of the one owner's class, which is the last; None where there are no others."""
+        return len(self.sets["test"].names) - 1 if self.owner else None
+
+    @property
     def chance(self) -> float:
         """Test accuracy of naming the most frequent class always; of one owner the share of the training images."""
         return len(self.parts["clean"]) / len(self.sets["clean"]) if self.owner else self.sets["test"].chance
@@ -163,7 +168,7 @@ class Opened:
             accelerator,
             folder,
             reread=self._reread if self.resized else None,
-            owner=len(self.sets["test"].names) - 1 if self.owner else None,
+            owner=self.owner_class,
         )
 
     def _reread(self, name: str, defence: Defence) -> ImageSet:

@@ -17,7 +17,7 @@ from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.side_by_side import Bench, Group, chosen_count, side_by_side
 from hf_unlearnable.evaluation.thieves import Model, Thief, crossed_thieves, thieves_of_suite
-from hf_unlearnable.evaluation.victims import Trial, split
+from hf_unlearnable.evaluation.victims import Trial, draw_clean
 from hf_unlearnable.files import local_path, require_writable
 from hf_unlearnable.models.classical import Classical
 from hf_unlearnable.progress import Progress
@@ -168,7 +168,7 @@ def learnability(
     )
     sets, doubts = opened.sets, [*opened.doubts, *left_out]
     for ratio in ratios:
-        drawn = split(sets["clean"].labels, ratio, 0).sum()
+        drawn = (~draw_clean(sets["clean"].labels, ratio, 0, opened.owner_class)).sum()
         if 0 < ratio < 1 and drawn in (0, len(clean)):
             raise RecipeError(
                 f"got the ratio {ratio:g}, which makes {drawn} of {len(clean)} images protected; expected a mixture of "

@@ -181,9 +181,8 @@ class Victims:
         return cell.thief.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
 
     def _drawn_clean(self, cell: Trial) -> NDArray[np.bool_]:
-        """Which rows (N,) stay clean where a part does: those of others always do."""
-        drawn = split(self.clean.labels, 1 - cell.ratio, cell.seed)
-        return drawn if self.owner is None else drawn | (self.clean.labels != self.owner)
+        """Which rows (N,) stay clean where a part does."""
+        return draw_clean(self.clean.labels, cell.ratio, cell.seed, self.owner)
 
     def _clean_at_hand(self, cell: Trial) -> ImageSet | None:
         """The clean images that the thief has beside the training set; None where the defence needs none.
@@ -323,6 +322,12 @@ def _kept(file: Path, read: Callable[[Path], T]) -> T | None:
 def split(labels: NDArray[np.int64], share: float, seed: int, least: int = 0) -> NDArray[np.bool_]:
     """Draw ``share`` of the rows of every class, rounded to the nearest row, but ``least``: (N,) of whether it was."""
     return draw_by_class(labels, lambda members: max(least, round(share * members)), np.random.default_rng(seed))
+
+
+def draw_clean(labels: NDArray[np.int64], ratio: float, seed: int, owner: int | None) -> NDArray[np.bool_]:
+    """Which rows (N,) of a mixture stay clean, all but ``ratio`` of every class; those of other people always do."""
+    drawn = split(labels, 1 - ratio, seed)
+    return drawn if owner is None else drawn | (labels != owner)
 
 
 def parted(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -107,6 +107,15 @@ def test_a_share_of_the_owners_images_can_be_protected(owned):
     assert mixed.accuracy(CLEAN_PART) > 0.9  # of half of his images clean, beside all of the others'
 
 
+def test_a_ratio_counts_the_owners_images_alone(owned):
+    """A third of all images is as many as he has, and a part of his; of more of others some would be protected."""
+    mixed = learnability(**owned, victims="random-features", seeds=(1,), ratios=(1 / 3,), **QUICK)
+    assert mixed.cases == [MIX, CLEAN_PART, LEFT_OUT]
+    unlabelled_others = {name: owned[name].remove_columns("label") for name in ("others", "others_test")}
+    with pytest.raises(RecipeError, match=r"got the ratio 0\.015, which makes 0 of 30 images protected"):
+        learnability(**{**owned, **unlabelled_others}, victims="random-features", ratios=(0.015,), **QUICK)
+
+
 def test_unlabelled_others_make_it_a_question_of_two_classes(owned):
     others = {name: owned[name].remove_columns("label") for name in ("others", "others_test")}
     two = learnability(**{**owned, **others}, victims="random-features", seeds=(1,), **QUICK)
