@@ -69,14 +69,13 @@ def verified(one: Protected, train: Dataset, released: Dataset) -> Verification:
 
     Raises:
         DataError: they are not of the same rows.
-        BudgetError: some leave the budget.
+        BudgetError: some leave the budget or have another alpha channel.
     """
     columns = find_columns(train, one.data.image_column, one.data.label_column)
     verification = compare(aligned_pairs(train, released, columns), one.budget)
-    if verification.violations:
+    if not verification.ok:
         raise BudgetError(
-            f"got {verification.violations} of {verification.images} images of {one.name} outside the budget "
-            f"{one.budget} (the largest change is {verification.max_perturbation:g}); expected none. Name the "
-            f"budget that they keep"
+            f"got, as {one.name}, {verification.faults} (the largest change is {verification.max_perturbation:g}); "
+            f"expected none. Name the budget that they keep, and leave transparency as it is"
         )
     return verification

@@ -118,8 +118,5 @@ def verify(
     )
     found(output=output, repo_id=repo_id, verification=checked.as_dict())
     typer.echo(f"{repo_id or output}: {checked}")
-    if checked.violations:
-        raise BudgetError(
-            f"got {checked.violations} of {checked.images} images outside the budget {checked.budget}; expected none. "
-            f"Restore {output} from a copy, or protect again"
-        )
+    if not checked.ok:
+        raise BudgetError(f"got {checked.faults}; expected none. Restore {output} from a copy, or protect again")

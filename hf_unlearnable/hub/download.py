@@ -95,12 +95,12 @@ def verify(
         retry: how often and how patiently to try.
 
     Returns:
-        The distances; ``violations`` counts images outside the budget.
+        The distances; ``ok`` says whether all images keep the budget and their alpha channel.
 
     Raises:
-        DataError: other rows, labels or pixels than in ``output/dataset``; originals that are protected; or, where no
-            image violates the budget, a file that is not as ``protect`` wrote it, in the dataset, the copies as files,
-            or what was held out.
+        DataError: other rows, labels or pixels than in ``output/dataset``; originals that are protected; or, where
+            that is so, a file that is not as ``protect`` wrote it, in the dataset, the copies as files, or what was
+            held out.
         SourceError: nothing there.
         RecipeError: what is to be looked for on the Hub, and not where.
         AccessError: a token that the Hub does not know.
@@ -115,7 +115,7 @@ def verify(
     else:
         published = _published(source, repo_id, config, split, revision, token, retry)
     found = _compared(source, source.originals(clean, clean_split), published, named=bool(clean or clean_split))
-    if not found.violations:  # which say more
+    if found.ok:  # faults say more
         check_files(source)
     return found
 
@@ -124,8 +124,8 @@ def _compared(source: RunFolder, originals: Dataset, published: Dataset, *, name
     """How far images are from their originals.
 
     Raises:
-        DataError: other rows; or images outside the budget, where nobody named the originals and the run is as it was
-            written. Then it kept the budget, and it is the originals that are others now.
+        DataError: other rows; or images that do not keep the budget or their alpha channel, where nobody named the
+            originals and the run is as it was written. Then it kept both, and it is the originals that are others now.
     """
     try:
         found = source.protection.verify(originals, published)
@@ -138,12 +138,9 @@ def _compared(source: RunFolder, originals: Dataset, published: Dataset, *, name
                     f"got {len(originals)} originals; expected {len(published)}, as many as protected"
                 ) from None
             raise
-    if found.violations and not named and _is_as_written(source):  # every file is read again: only where it matters
+    if not found.ok and not named and _is_as_written(source):  # every file is read again: only where it matters
         with those_of_a_run():
-            raise DataError(
-                f"{found.violations} of {found.images} are farther from the protected image of their row than the "
-                f"budget {found.budget}, and {source.published.name}/ is as it was written"
-            )
+            raise DataError(f"against them there are {found.faults}, and {source.published.name}/ is as it was written")
     return found
 
 

@@ -58,6 +58,27 @@ class Verification:
         """Whether all images keep the budget and their alpha channel; a verification itself is always true."""
         return not self.violations and not self.alpha_changed
 
+    @property
+    def faults(self) -> str:
+        """How many images do not keep one or the other, in words; empty where all do."""
+        counts = {
+            f"outside the budget {self.budget}": self.violations,
+            "with a changed alpha channel": self.alpha_changed,
+        }
+        images = f"of {number_of(self.images, 'image')}"
+        return " and ".join(f"{count} {images} {fault}" for fault, count in counts.items() if count)
+
+    def check_read_back(self) -> None:
+        """Refuse images that were just written and came back as others.
+
+        Raises:
+            DataError: some do not keep the budget or their alpha channel.
+        """
+        if not self.ok:
+            raise DataError(
+                f"got {self.faults} when the protected images were read back; expected none. Is the disk sound?"
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """Names and values."""
         return asdict(self)

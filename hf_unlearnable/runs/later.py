@@ -60,7 +60,7 @@ def protect_like(
     Raises:
         RecipeError: the run keeps nothing for images that it has not seen.
         DataError: pictures that cannot be read, or would be left out in silence, all of them named; that an earlier
-            ``protect`` wrote; or without the labels that the run goes by.
+            ``protect`` wrote; or without the labels that the run goes by. Or the disk gives back other images.
         UnseenImageError: pictures that would come out as they are, all of them named.
         OutputError: ``output`` holds something.
 
@@ -84,7 +84,9 @@ def protect_like(
     told = [not_protected(lost, str(pictures))] if lost and not leave_out else []
     data = _readable(_columns_of(opened.dataset, protection), protection.columns, skip_unreadable, told)
     with full_disk_told(local_path(output)), atomic_folder(local_path(output)) as folder:
-        return compare(_written(protection, data, folder, image_format), protection.budget)
+        verification = compare(_written(protection, data, folder, image_format), protection.budget)
+        verification.check_read_back()
+    return verification
 
 
 def _columns_of(data: Dataset, protection: Protection) -> Dataset:

@@ -89,6 +89,7 @@ def release(
         run.keep_splits(splits)
     try:
         verification = protection.verify(data, _written(protection, data, run, splits, files), progress=files.progress)
+        verification.check_read_back()
     except (pa.ArrowException, DataError) as error:
         for file in run.private.glob(MAPPED):  # or the next try would meet the same
             file.unlink()

@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 from datasets import load_from_disk
 from helpers.comparisons import work, write_comparison
-from helpers.datasets import ROOT
+from helpers.datasets import ROOT, make_dataset
 from helpers.forked import start
 from helpers.permissions import is_private, modes
+from PIL import Image
 from typer.testing import CliRunner
 
-from hf_unlearnable import EM, Budget, DataError, OutputError, RecipeError, Texture
+from hf_unlearnable import EM, Budget, BudgetError, DataError, OutputError, RecipeError, Texture
 from hf_unlearnable.benchmark import Config, run, write_pages
 from hf_unlearnable.benchmark.cells import Protected
 from hf_unlearnable.benchmark.estimate import estimate
+from hf_unlearnable.benchmark.fits import verified
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
 from hf_unlearnable.benchmark.rows import tables_of
 from hf_unlearnable.benchmark.running import Work
@@ -185,6 +187,14 @@ def test_what_another_tool_released_is_looked_at_again(runs, tmp_path):
     data.select([1, 0, *range(2, len(data))]).save_to_disk(tmp_path / "theirs")
     with pytest.raises(UnlearnableError, match=r"other released images .* than those that were measured"):
         run(Config.parse(text), tmp_path / "run", text=text, progress=False)
+
+
+def test_images_with_another_alpha_channel_are_no_protected_set(runs):
+    (data,) = Config.parse(write_comparison(runs)).datasets
+    clean = make_dataset(6, channels=4)
+    theirs = clean.map(lambda row: {"image": Image.merge("RGBA", (*row["image"].split()[:3], row["image"].split()[0]))})
+    with pytest.raises(BudgetError, match=r"as texture, 6 of 6 images with a changed alpha channel .*expected none"):
+        verified(Protected("none", data, Texture(), Budget(8)), clean, theirs)
 
 
 def test_the_folder_of_a_run_stands_for_its_published_images_and_is_no_clean_dataset(runs, tmp_path):

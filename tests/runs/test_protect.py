@@ -6,13 +6,16 @@ import json
 import re
 import warnings
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
+from typer.testing import CliRunner
 
 from hf_unlearnable import (
     EM,
+    BudgetError,
     DataError,
     DataWarning,
     Defence,
@@ -25,6 +28,7 @@ from hf_unlearnable import (
     verify,
     write_report,
 )
+from hf_unlearnable.cli import app
 from hf_unlearnable.runs import Origin, RunFolder, audit, intake, measure, protect, protect_like
 from hf_unlearnable.runs.outputs import unfinished
 from hf_unlearnable.training.checkpoints import Checkpoints
@@ -258,3 +262,40 @@ def test_pictures_of_an_earlier_run_are_none_that_came_later(tmp_path):
     for written in (tmp_path / "out", run.dataset):
         with pytest.raises(DataError, match="which an earlier protect wrote; expected originals"):
             protect_like(run, written, tmp_path / "again")
+
+
+def opaque(row):
+    image = row["image"].copy()
+    image.putalpha(255)
+    return {"image": image}
+
+
+HARM = {
+    "with a changed alpha channel": opaque,
+    "outside the budget linf:8": lambda row: {"image": Image.fromarray(255 - np.asarray(row["image"]))},
+}
+
+
+@pytest.mark.parametrize("fault", HARM)
+def test_a_disk_that_gives_back_other_images_ends_in_no_run(tmp_path, monkeypatch, fault):
+    write = Dataset.save_to_disk
+    monkeypatch.setattr(Dataset, "save_to_disk", lambda self, *place: write(self.map(HARM[fault]), *place))
+    with pytest.raises(DataError, match=f"got 24 of 24 images .*{fault}.* when .*read back.*Is the disk sound"):
+        protect(make_dataset(24, channels=4), tmp_path / "out", method="texture", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_verify_refuses_another_alpha_channel(tmp_path):
+    """The originals being named, since a run that is as it was written would tell of them first."""
+    make_dataset(24, channels=4).save_to_disk(tmp_path / "photos")
+    run = protect(tmp_path / "photos", tmp_path / "out", method="texture", progress=False)
+    make_dataset(24, channels=4).map(opaque).save_to_disk(tmp_path / "opaque")
+    assert not verify(run, clean=str(tmp_path / "opaque")).ok
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "out"), "--clean", str(tmp_path / "opaque")])
+    assert isinstance(done.exception, BudgetError)
+    assert "got 24 of 24 images with a changed alpha channel; expected none" in str(done.exception)
+    make_dataset(24, channels=4).map(opaque).save_to_disk(tmp_path / "now")
+    (tmp_path / "photos").rename(tmp_path / "before")
+    (tmp_path / "now").rename(tmp_path / "photos")
+    with pytest.raises(DataError, match=r"no longer those that were protected .*24 of 24 images with a changed alpha"):
+        verify(run)
