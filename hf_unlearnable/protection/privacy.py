@@ -115,8 +115,8 @@ def check_columns(dataset: Dataset, image_column: str) -> None:
     """Refuse other columns that can hold the images, or tell what a model learns from them.
 
     These are images, arrays and raw bytes; text that is a file in base 64; and long lists of numbers, such as pixels or
-    the features that a network makes of them. Masks are no such images: in one plane, of large areas of one value, and
-    nothing like the image.
+    the features that a network makes of them; also within lists and structures. Masks are no such images: in one plane,
+    of large areas of one value, and nothing like the image.
 
     Raises:
         PrivacyError: there is one.
@@ -144,12 +144,17 @@ def _leave_out(column: str) -> str:
 
 
 def _embeds(values: Sequence[Any]) -> bool:
-    """Whether the first values of a column are files as text, or long lists of numbers, of one length."""
+    """Whether values are files as text, or long lists of numbers of one length; or hold such, however deep."""
     texts = [value for value in values if isinstance(value, str) and len(value) > LONG_TEXT]
     if texts and all(value.startswith("data:image/") or BASE64.fullmatch(value) for value in texts):
         return True
-    lengths = {_count(value) for value in values if isinstance(value, list)}
-    return len(lengths) == 1 and lengths.pop() >= LONG
+    lists = [value for value in values if isinstance(value, list)]
+    lengths = set(map(_count, lists))
+    if len(lengths) == 1 and lengths.pop() >= LONG:
+        return True
+    structures = [value for value in values if isinstance(value, Mapping)]
+    inside = [[one[name] for one in structures] for name in (structures[0] if structures else ())]
+    return any(_embeds(held) for held in (*inside, [item for items in lists for item in items]) if held)
 
 
 def _count(value: Any) -> int:

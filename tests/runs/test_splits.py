@@ -244,8 +244,15 @@ def test_unlabelled_rows_in_the_whole_way(whole, tmp_path, unlabelled):
         (lambda row: [0.25] * 512, List(Value("float32"))),
         (lambda row: "data:image/png;base64," + "iVBORw0KGgo" * 100, Value("string")),
         (lambda row: [{"crop": row["image"].tobytes()}], List({"crop": Value("binary")})),
+        (lambda row: ["a square", "iVBORw0KGgo" * 100], List(Value("string"))),
+        (
+            lambda row: {"told": "a square", "file": "iVBORw0KGgo" * 100},
+            {"told": Value("string"), "file": Value("string")},
+        ),
+        (lambda row: {"vector": [0.25] * 512}, {"vector": List(Value("float32"))}),
+        (lambda row: [{"vector": [0.25] * 512}] * (1 + row["label"]), List({"vector": List(Value("float32"))})),
     ],
-    ids=["image", "bytes", "pixels", "features", "base64", "crops"],
+    ids=["image", "bytes", "pixels", "features", "base64", "crops", "files", "a file", "vector", "vectors"],
 )
 def test_a_column_with_clean_images_is_refused_before_the_work(values, feature, tmp_path, monkeypatch):
     rows = [{**row, "also": values(row)} for row in make_dataset()]
@@ -263,6 +270,7 @@ def test_boxes_captions_and_checksums_are_no_images(tmp_path):
     extra = {
         "box": [[1.0, 2.0, 3.0, 4.0]] * 48,
         "outline": [[float(number) for number in range(60 + index)] for index in range(48)],
+        "objects": [{"box": [[1.0, 2.0, 3.0, 4.0]] * (15 + index), "said": ["a square " * 200]} for index in range(48)],
         "caption": ["a bright square on noise " * 60] * 48,
         "checksum": ["0a" * 64] * 48,
     }
