@@ -43,6 +43,14 @@ LONG = 64  # numbers in a list: more than the corners of a box, less than the fe
 
 LONG_TEXT = 1000  # letters without a space: more than a checksum, less than the file of an image in base 64
 
+LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
 
@@ -211,12 +219,16 @@ def texts(table: pa.Table) -> Iterable[tuple[str, pa.ChunkedArray]]:
 
 def _flat(name: str, values: pa.ChunkedArray) -> Iterable[tuple[str, pa.ChunkedArray]]:
     kind = values.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string_view(kind):
+        yield name, values.cast(pa.large_string())  # nothing can be looked for in views
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         yield name, values
     elif pa.types.is_struct(kind):
         for field in kind:
             yield from _flat(f"{name}.{field.name}", pc.struct_field(values, field.name))
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    elif pa.types.is_dictionary(kind):
+        yield from _flat(name, values.cast(kind.value_type))
+    elif any(is_kind(kind) for is_kind in LISTS):
         yield from _flat(name, pc.list_flatten(values))
 
 

@@ -8,19 +8,21 @@ import stat
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict, Features, concatenate_datasets, load_from_disk
+from datasets import Dataset, DatasetDict, Features, LargeList, List, Value, concatenate_datasets, load_from_disk
 from datasets import Image as ImageColumn
 from helpers.datasets import COLUMNS, make_dataset, make_output
 from PIL import Image
 
-from hf_unlearnable import DataError, Protection, RecipeError, SourceError, Texture, push
+from hf_unlearnable import DataError, PrivacyError, Protection, RecipeError, SourceError, Texture, push
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.cli.command import main
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.protection.findings import SEVERITIES, Audit
 from hf_unlearnable.protection.near_copies import find_near_copies
+from hf_unlearnable.protection.privacy import check_dataset, texts
 from hf_unlearnable.runs import RunFolder, audit, protect
 from hf_unlearnable.runs.publication import told_names
 
@@ -141,6 +143,36 @@ def test_names_of_files_in_a_folder(tmp_path):
     found = {finding.check: finding for finding in told_names({"train": data}, "image")}
     assert found["file names"].evidence["examples"] == {"anna at the sea.png": "train, row 1"}
     assert found["folders"].severity == "fine"
+
+
+HELD = "/home/anna/0001.png"
+
+
+@pytest.mark.parametrize(
+    ("value", "feature"),
+    [
+        (HELD, Value("string_view")),
+        ([HELD, ""], List(Value("string"), length=2)),
+        ([[HELD], []], List(LargeList(Value("large_string")), length=2)),
+        ([{"a": [HELD]}], List({"a": List(Value("string"), length=1)})),
+    ],
+)
+def test_paths_in_text_however_it_is_held(value, feature):
+    rows = [{**row, "also": value} for row in pictures(2).to_list()]
+    data = Dataset.from_list(rows, features=Features({**pictures(2).features, "also": feature}))
+    found = next(finding for finding in told_names({"train": data}, "image") if finding.check == "folders")
+    assert found.evidence["examples"] == {"train, column also" + ".a" * isinstance(value[0], dict): HELD}
+    with pytest.raises(PrivacyError, match="got the local path '/home/anna' in the column 'also"):
+        check_dataset(data, "image", ["/home/anna"])
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.dictionary(pa.int32(), pa.string()), pa.list_view(pa.string()), pa.large_list_view(pa.string())]
+)
+def test_texts_of_a_table(kind):
+    values = pa.array([HELD, "b"]).cast(kind) if pa.types.is_dictionary(kind) else pa.array([[HELD], ["b"]], kind)
+    ((name, found),) = texts(pa.table({"also": values}))
+    assert (name, found.to_pylist()) == ("also", [HELD, "b"])
 
 
 def test_paths_in_text(out):
