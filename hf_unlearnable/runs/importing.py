@@ -101,9 +101,11 @@ class Imported:
         output_dir: Path,
         accelerator: Any,
         progress: bool,
-        **others: Any,
+        **unused: Any,
     ) -> Protection:
         """Write the protection; in one process, since there is nothing to share out.
+
+        ``protect`` hands all settings of an optimisation on; ``import_noise`` has refused those of ``NOT_IMPORTED``.
 
         Raises:
             RecipeError: several processes.
@@ -170,5 +172,5 @@ def import_noise(
 
 
 # What has no meaning for perturbations that are there, one for each row.
-NOT_IMPORTED = {"cache", "duplicates", "hold_out", "labels", "method", "on_unseen", "resolution", "skip_unreadable"}
-NOT_IMPORTED |= {"surrogate", "unlabelled"}
+NOT_IMPORTED = {"cache", "checkpoint_every", "duplicates", "hold_out", "labels", "method", "on_unseen", "others"}
+NOT_IMPORTED |= {"others_split", "resolution", "skip_unreadable", "surrogate", "unlabelled"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 import shlex
@@ -19,6 +20,7 @@ from hf_unlearnable import (
     Budget,
     BudgetError,
     DataError,
+    Method,
     OutputError,
     Protection,
     RecipeError,
@@ -28,8 +30,8 @@ from hf_unlearnable import (
 )
 from hf_unlearnable.cli import app
 from hf_unlearnable.reports.run_report import write_report
-from hf_unlearnable.runs import RunFolder, measure
-from hf_unlearnable.runs.importing import import_noise, read_noise
+from hf_unlearnable.runs import RunFolder, measure, protect
+from hf_unlearnable.runs.importing import NOT_IMPORTED, Imported, import_noise, read_noise
 
 DATA = make_dataset(12, channels=3)
 RNG = np.random.default_rng(0)
@@ -276,6 +278,18 @@ def test_noise_takes_classes_of_one_image_as_no_method_does(tmp_path):
         tmp_path / "from-shell",
     ]
     assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+
+
+@pytest.mark.parametrize("option", [{"others": "photos"}, {"others_split": "test"}, {"checkpoint_every": 60.0}])
+def test_options_of_an_optimisation_are_refused(option, tmp_path):
+    (name,) = option
+    with pytest.raises(RecipeError, match=f"got {name}=.* for perturbations that are made; leave it out"):
+        import_noise(LEVELS, DATA, tmp_path / "out", budget=8, progress=False, **option)
+
+
+def test_an_import_heeds_or_refuses_every_option_of_a_fit():
+    handed_on, heeded = (set(inspect.signature(fit).parameters) for fit in (Method.fit, Imported.fit))
+    assert (handed_on & set(inspect.signature(protect).parameters)) - heeded <= NOT_IMPORTED
 
 
 def test_the_command_asks_in_its_own_words(tmp_path):
