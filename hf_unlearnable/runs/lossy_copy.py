@@ -102,7 +102,7 @@ def write_lossy_copy(
                 with Image.open(file) as stored:
                     later = to_array(stored)
                 counted.add(original.pixels, to_array(image), later)
-                outside += bool(budget.measure(original.pixels[None], later[None])[0] > budget.radius)
+                outside += not budget.contains(original.pixels[None], later[None])[0]
             bar.advance()
     return LossyCopy(quality, len(names), outside + flattened, flattened, counted.share)
 

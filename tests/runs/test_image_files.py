@@ -14,8 +14,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from datasets import Dataset, load_dataset
 from datasets import Image as ImageFeature
-from datasets import load_dataset
 from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 
@@ -225,6 +225,19 @@ def test_a_copy_with_losses_says_what_is_left(photos, tmp_path):
         assert image.format == "JPEG"
     with pytest.raises(RecipeError, match="also_jpeg=0"):
         protect(photos, tmp_path / "no", method="texture", also_jpeg=0, progress=False)
+
+
+def test_a_copy_with_losses_is_held_against_an_adaptive_budget(tmp_path):
+    """In smooth pictures a pixel may move by a third of the radius, and JPEG moves it by more."""
+    images = [Image.new("L", (32, 32), 100 + number) for number in range(6)]
+    data = Dataset.from_dict({"image": images}).cast_column("image", ImageFeature())
+    given = {"labels": "none", "budget": "24:adaptive", "also_jpeg": 10, "progress": False}
+    run = protect(data, tmp_path / "out", method="texture", **given)
+    copies = [Image.open(run.folder.images_jpeg / name) for name in files_of(run.folder.images_jpeg)]
+    clean, written = (np.stack([np.asarray(image)[None] for image in some]) for some in (images, copies))
+    assert Budget(24).contains(clean, written).all()
+    kept = Budget(24, visibility="adaptive").contains(clean, written)
+    assert run.lossy.outside == np.count_nonzero(~kept) == 6
 
 
 def test_what_is_left_of_a_change():
