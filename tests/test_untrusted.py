@@ -29,6 +29,7 @@ from hf_unlearnable.files import file_digest
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.retry import Retry
 from hf_unlearnable.reports.rendering import plain_markdown
+from hf_unlearnable.runs import protect
 
 HOSTILE = "x | y\n\n<script>alert(1)</script> `a` [b](http://evil.example) ![c](d) <!-- hf-unlearnable: end about -->"
 
@@ -208,6 +209,22 @@ def test_the_limit_is_an_option_and_that_of_pillow(tmp_path, monkeypatch):
         learnability(data, clean=data, test=data, progress=False)
     result = CliRunner().invoke(app, [*words, "--max-pixels", "144"])
     assert result.exit_code == 0, result.output
+
+
+def test_a_run_of_larger_images_is_used_with_the_same_option(tmp_path, hub, name, monkeypatch):
+    """By all commands that read its images; without it they name it."""
+    make_dataset().save_to_disk(tmp_path / "photos")
+    out = str(tmp_path / "out")
+    protect(tmp_path / "photos", out, method="texture", progress=False)
+    for words in (["verify", out], ["audit", out], ["report", out], ["push", out, name]):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # less than half, which Pillow itself refuses
+        refused = CliRunner().invoke(app, words)
+        said = f"{refused.exception} {refused.output}"
+        assert "got an image of more than 50 pixels" in said, words
+        assert "allow more with --max-pixels" in said, words
+        allowed = CliRunner().invoke(app, [*words, "--max-pixels", "144"])
+        assert allowed.exit_code == 0, (words, allowed.output, allowed.exception)
+        assert "144 pixels" not in allowed.output
 
 
 def test_an_image_that_is_none_is_told(tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
 from hf_unlearnable.errors import PrivacyError
 
 
@@ -32,6 +32,7 @@ def audit(
     ] = None,
     image_column: Images = None,
     label_column: Labels = None,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Look for what a protected set gives away: clean pixels, metadata, names, copies, patterns that can be estimated.

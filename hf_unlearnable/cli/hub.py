@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, DropColumn, Subset, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, DropColumn, MaxPixels, Subset, found
 from hf_unlearnable.errors import BudgetError, DataError
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="What protect --output wrote.")]
@@ -38,6 +38,7 @@ def push(
     drop_column: DropColumn = None,
     attempts: Attempts = 5,
     patience: Patience = 300.0,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Push OUT/dataset with a card to the Hub, never OUT/private; pushing again sends only what changed."""
@@ -98,6 +99,7 @@ def verify(
     clean_split: CleanSplit = None,
     attempts: Attempts = 5,
     patience: Patience = 300.0,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Check that the images on the Hub are those of OUT/dataset and within the budget of their originals.
 

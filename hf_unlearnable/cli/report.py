@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
 from hf_unlearnable.errors import RecipeError
 
 
@@ -38,6 +38,7 @@ def report(
     clean_split: CleanSplit = None,
     image_column: Images = None,
     label_column: Labels = None,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Write one HTML page on what was protected, how visible it is, how much it protects and where it fails.
@@ -55,6 +56,7 @@ def report(
                 "--clean-split": clean_split,
                 "--image-column": image_column,
                 "--label-column": label_column,
+                "--max-pixels": max_pixels,
             },
         )
         return
@@ -95,7 +97,7 @@ def report(
 
 
 def _compare(
-    runs: list[Path], *, names: list[str] | None, public: bool, output: Path | None, unused: dict[str, str | None]
+    runs: list[Path], *, names: list[str] | None, public: bool, output: Path | None, unused: dict[str, object]
 ) -> None:
     from hf_unlearnable.reports.comparison import write_comparison
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 from datasets import Image as ImageFeature
-from PIL import Image, UnidentifiedImageError
 
 from hf_unlearnable.data.annotations import other_images
 from hf_unlearnable.data.masks import why_no_masks
 from hf_unlearnable.data.pixels import METADATA
 from hf_unlearnable.data.profiles import is_own
+from hf_unlearnable.data.reading import open_image, reading_row
 from hf_unlearnable.errors import DataError, PrivacyError, worded
 from hf_unlearnable.files import SCRATCH, WORK
 from hf_unlearnable.protection.class_patterns import FILE as PATTERNS
@@ -101,7 +100,7 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -
 
     Raises:
         PrivacyError: another column with images or raw bytes, a local path, or metadata (EXIF) in an image.
-        DataError: an image that is not stored lossless, so that the budget cannot hold.
+        DataError: an image that cannot be read, or is not stored lossless, so that the budget cannot hold.
     """
     check_columns(dataset, image_column)
     words = sorted({word for word in private if len(word) > 1})
@@ -233,13 +232,9 @@ def _flat(name: str, values: pa.ChunkedArray) -> Iterable[tuple[str, pa.ChunkedA
 
 
 def _check_image(stored: Mapping[str, Any], index: int) -> None:
-    source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
-    try:
-        with Image.open(source) as image:
-            kind, carried = image.format, METADATA & set(image.info) or dict(image.getexif())
-            profile = image.info.get("icc_profile")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"row {index}: cannot read the image ({error}); protect the dataset again") from error
+    with reading_row(index, stored), open_image(stored) as image:
+        kind, carried = image.format, METADATA & set(image.info) or dict(image.getexif())
+        profile = image.info.get("icc_profile")
     if kind not in LOSSLESS:
         raise DataError(
             f"row {index}: got an image stored as {kind}; expected {', '.join(sorted(LOSSLESS))}, since lossy "
