@@ -11,7 +11,9 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 
 from hf_unlearnable.data.columns import image_feature
+from hf_unlearnable.data.pairing import naming
 from hf_unlearnable.data.pixels import colour_profile, digest, encode, file_name, to_array, to_image
+from hf_unlearnable.data.reading import reading_row
 from hf_unlearnable.errors import DataError, PrivacyError
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.releasing import as_files, rows_in_memory
@@ -29,17 +31,19 @@ class CleanSplit:
     def __init__(self, protection: Protection, name: str, image_format: str) -> None:
         self.protection, self.name, self.image_format = protection, name, image_format
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """One row with its image as a file.
+    def __call__(self, row: Mapping[str, Any], index: int) -> dict[str, Any]:
+        """One row, of this number, with its image as a file.
 
         Raises:
+            DataError: the image cannot be read.
             PrivacyError: the image is in a protected split too.
         """
         columns, classes = self.protection.columns, self.protection.classes
-        stored = row[columns.image]
+        stored = row[columns.image] or {"bytes": None, "path": None}
         stored = {"bytes": stored, "path": None} if isinstance(stored, bytes) else stored
-        image = ImageFeature(mode=self.protection.description.image_mode).decode_example(stored)
-        pixels = to_array(image)
+        with naming(self.name), reading_row(index, stored):
+            image = ImageFeature(mode=self.protection.description.image_mode).decode_example(stored)
+            pixels = to_array(image)
         number = classes.number(row.get(columns.label)) if columns.label else 0
         labels = range(len(classes.names)) if number is None else [number]
         if any(self.protection.is_original(pixels, label) for label in labels):
@@ -66,21 +70,32 @@ def release_clean(
         cache: a file for what is written.
 
     Raises:
-        DataError: the split has no such column of images.
+        DataError: the split has no such column of images, or one that cannot be read.
         PrivacyError: one of its images is in a protected split too.
     """
     column = protection.columns.image
-    feature = image_feature(data, column)
-    if feature is None:
-        raise DataError(f"got the split {name!r} without a column of images {column!r}; expected one as in the others")
+    feature = clean_feature(data, name, column)
     written = as_files(data, column, feature).map(
         CleanSplit(protection, name, image_format),
+        with_indices=True,
         num_proc=num_proc,
         cache_file_name=str(cache),
         writer_batch_size=rows_in_memory(protection.description),
         desc=f"writing {name}",
     )
     return written.cast_column(column, feature)
+
+
+def clean_feature(data: Dataset, name: str, column: str) -> ImageFeature:
+    """Of the images of a split that stays clean.
+
+    Raises:
+        DataError: it has no such column.
+    """
+    feature = image_feature(data, column)
+    if feature is None:
+        raise DataError(f"got the split {name!r} without a column of images {column!r}; expected one as in the others")
+    return feature
 
 
 def same_images(one: Dataset, other: Dataset, column: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, Literal
@@ -14,12 +14,15 @@ from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns, find_columns, unnamed_candidates
+from hf_unlearnable.data.inspection import Inspection, named
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
+from hf_unlearnable.data.pairing import naming
 from hf_unlearnable.data.sources import ALL, Source, choose, open_source
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, number_of, option, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
+from hf_unlearnable.protection.clean_split import clean_feature
 from hf_unlearnable.runs.image_files import source_paths
 from hf_unlearnable.runs.named_originals import check_not_protected
 from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
@@ -167,6 +170,69 @@ def looked_at(
 
     found = run_on_all(accelerator, look)
     return found, broadcast(accelerator, tuple(image.row for image in found.broken) if found else ())
+
+
+def clean_looked_at(
+    clean: Mapping[str, Dataset], image_column: str, skip_unreadable: bool, accelerator: Accelerator, progress: bool
+) -> dict[str, Dataset]:
+    """Look, in the main process of all, at the splits that stay clean, before a fit; none in all others.
+
+    Raises:
+        DataError: in all processes: a split has no such column, or images that cannot be read.
+    """
+
+    def look() -> dict[str, Dataset]:
+        found = {}
+        for name, data in clean.items() if accelerator.is_main_process else ():
+            with naming(name):
+                clean_feature(data, name, image_column)
+                found[name] = readable(data, Columns(image_column, None), skip_unreadable, of=name, progress=progress)
+        return found
+
+    return run_on_all(accelerator, look)
+
+
+def readable(
+    data: Dataset,
+    columns: Columns,
+    skip_unreadable: bool,
+    lost: Sequence[str] = (),
+    *,
+    of: str = "",
+    progress: bool = False,
+) -> Dataset:
+    """The rows whose images can be read: all others are found and told, before anything is written.
+
+    Args:
+        data: what is looked at.
+        columns: of it.
+        skip_unreadable: whether the others may be left out.
+        lost: in sentences, what else is left out and may not be.
+        of: the split that it is, where there are several.
+        progress: show bars.
+
+    Raises:
+        DataError: something would be left out in silence, or nothing can be read.
+
+    Warns:
+        DataWarning: what is left out, all of it named.
+    """
+    looking = Inspection(data, columns, progress=progress)
+    looking.read_headers()
+    looking.decode()
+    broken = [looking.broken[row] for row in sorted(looking.broken)]
+    if broken and not skip_unreadable:
+        lost = [*lost, named(broken, len(data))]
+    if lost:
+        raise DataError("got " + "\nand ".join(lost))
+    if not broken:
+        return data
+    if not len(looking.whole):
+        raise DataError(f"got {number_of(len(data), 'picture')}, of which none can be read; expected at least one")
+    listing = "\n".join(f"  {picture}" for picture in broken)
+    pictures = number_of(len(broken), "picture") + (f" of the split {of!r}" if of else "")
+    warn(f"{pictures} cannot be read and {'is' if len(broken) == 1 else 'are'} left out:\n{listing}", DataWarning)
+    return data.select(looking.whole)
 
 
 def columns_of(dataset: Dataset, image: str | None, label: str | None) -> Columns:

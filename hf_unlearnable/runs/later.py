@@ -11,19 +11,19 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable.data.columns import Columns, unlabelled
+from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.disk_space import full_disk_told
-from hf_unlearnable.data.inspection import Inspection, named
 from hf_unlearnable.data.intake import not_protected
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
 from hf_unlearnable.data.sources import Source, open_source
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, UnseenImageError, number_of, option, warn
+from hf_unlearnable.errors import DataError, RecipeError, UnseenImageError, option
 from hf_unlearnable.files import atomic_folder, local_path, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import names_of, numbered, source_paths
+from hf_unlearnable.runs.inspecting import readable
 from hf_unlearnable.runs.named_originals import check_not_protected
 
 
@@ -82,7 +82,7 @@ def protect_like(
     )
     lost = opened.contents.pictures_left_out if opened.contents else []
     told = [not_protected(lost, str(pictures))] if lost and not leave_out else []
-    data = _readable(_columns_of(opened.dataset, protection), protection.columns, skip_unreadable, told)
+    data = readable(_columns_of(opened.dataset, protection), protection.columns, skip_unreadable, told)
     with full_disk_told(local_path(output)), atomic_folder(local_path(output)) as folder:
         verification = compare(_written(protection, data, folder, image_format), protection.budget)
         verification.check_read_back()
@@ -98,25 +98,6 @@ def _columns_of(data: Dataset, protection: Protection) -> Dataset:
             f"Protect them anew, or with a run of one owner's images"
         )
     return data if own.image == wanted.image else data.rename_column(own.image, wanted.image)
-
-
-def _readable(data: Dataset, columns: Columns, skip_unreadable: bool, lost: list[str]) -> Dataset:
-    """Those that can be read: the others are found, and told with what else is lost, before anything is written."""
-    looking = Inspection(data, columns, progress=False)
-    looking.read_headers()
-    looking.decode()
-    broken = [looking.broken[row] for row in sorted(looking.broken)]
-    if broken and not skip_unreadable:
-        lost = [*lost, named(broken, len(data))]
-    if lost:
-        raise DataError("got " + "\nand ".join(lost))
-    if not len(looking.whole):
-        raise DataError(f"got {number_of(len(data), 'picture')}, of which none can be read; expected at least one")
-    if broken:
-        listing = "\n".join(f"  {picture}" for picture in broken)
-        are = "is" if len(broken) == 1 else "are"
-        warn(f"{number_of(len(broken), 'picture')} cannot be read and {are} left out:\n{listing}", DataWarning)
-    return data.select(looking.whole)
 
 
 def _written(protection: Protection, data: Dataset, folder: Path, image_format: str) -> Iterator[Pair]:

@@ -33,7 +33,7 @@ from hf_unlearnable.protection.unchanged import UNCHANGED
 from hf_unlearnable.runs.choosing import Recipe, check_one_class, default_method, open_others, wants_two
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import Names, check_names
-from hf_unlearnable.runs.inspecting import columns_of, looked_at, open_dataset
+from hf_unlearnable.runs.inspecting import clean_looked_at, columns_of, looked_at, open_dataset
 from hf_unlearnable.runs.lossy_copy import check_quality
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.runs.outputs import check_apart, check_output
@@ -105,7 +105,7 @@ def protect(
         class_depth: of an image folder: how many folders make the class; the whole path of an image's folder when left
             out.
         leave_out: leave files out that may be images and are not read, such as drawings, raw files and videos.
-        skip_unreadable: leave images out that cannot be read.
+        skip_unreadable: leave images out that cannot be read, also of splits that stay clean.
         drop_columns: columns to leave out. One that can hold clean images must be.
         hold_out: a share of every class, such as 0.2, that is not protected and not published: its clean images stay in
             ``output/private`` for ``measure`` to test on.
@@ -150,7 +150,8 @@ def protect(
         UnlearnableError: as ``Method.fit`` raises them, or a process that wrote images was killed.
 
     Warns:
-        DataWarning: as ``Method.fit`` does; and images that came out as they went in, of all that were read back.
+        DataWarning: as ``Method.fit`` does; images of a split that stays clean that are left out; and images that came
+            out as they went in, of all that were read back.
     """
     given = method is None or (hasattr(method, "fit") and not isinstance(method, type))
     chosen = cast("Recipe | None", method) if given else Method.parse(cast("str", method))
@@ -221,6 +222,7 @@ def protect(
         whole_set = name if isinstance(dataset, Source) else dataset
         clean = {part: open_dataset(whole_set, part, config, class_depth).dataset for part in keep_clean}
         clean = {part: without_columns(data, drop_columns, columns) for part, data in clean.items()}
+        clean = clean_looked_at(clean, columns.image, skip_unreadable, accelerator, progress)
         splits = Splits.of(opened, data, skipped, clean)
     del opened  # the names of a million files, which the fit needs no more
     options: dict[str, Any] = {

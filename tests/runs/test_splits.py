@@ -13,7 +13,7 @@ from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 from typer.testing import CliRunner
 
-from hf_unlearnable import EM, DataError, HubError, PrivacyError, RecipeError, Training, pull, push, verify
+from hf_unlearnable import EM, DataError, DataWarning, HubError, PrivacyError, RecipeError, Training, pull, push, verify
 from hf_unlearnable.cli import app
 from hf_unlearnable.hub.retry import Retry
 from hf_unlearnable.reports.run_report import write_report
@@ -233,6 +233,49 @@ def test_unlabelled_rows_in_the_whole_way(whole, tmp_path, unlabelled):
     assert verify(run).images == 39
     moved = (tmp_path / "photos").rename(tmp_path / "moved")
     assert verify(run, clean=str(moved)).images == 39
+
+
+@pytest.fixture
+def damaged(whole, tmp_path):
+    """The same with a file that is cut off in the split that stays clean, and a row without an image."""
+    rows = whole["test"].to_list()
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
+    stream = io.BytesIO()
+    noise.save(stream, "PNG")
+    rows[4]["image"] = {"bytes": stream.getvalue()[:1500], "path": "cut.png"}
+    rows[7]["image"] = None
+    whole["test"] = Dataset.from_list(rows, features=whole["test"].features)
+    whole.save_to_disk(tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def test_images_of_a_clean_split_that_cannot_be_read_are_told_before_the_work(damaged, tmp_path, monkeypatch):
+    options = {"method": QUICK, "split": "all", "keep_clean": ("test",), "progress": False}
+    monkeypatch.setattr(EM, "run", None)
+    with pytest.raises(DataError, match=r"test dataset: got 2 of 9 .*\n  cut\.png: .*\n  row 7: .*\n.*skip_unreadable"):
+        protect(damaged, tmp_path / "out", **options)
+    without = load_from_disk(str(damaged))
+    without["test"] = without["test"].remove_columns("image")
+    with pytest.raises(DataError, match="got the split 'test' without a column of images 'image'"):
+        protect(without, tmp_path / "out", **options)
+
+
+def test_an_image_of_a_clean_split_that_breaks_during_the_fit_is_named(damaged, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_unlearnable.runs.protecting.clean_looked_at", lambda clean, *_: clean)
+    with pytest.raises(DataError, match=r"the test dataset: row 4 \(cut\.png\): cannot read the image"):
+        protect(damaged, tmp_path / "out", method="texture", split="all", keep_clean=("test",), progress=False)
+
+
+def test_images_of_a_clean_split_that_cannot_be_read_are_left_out_when_told(damaged, whole, tmp_path):
+    options = {"method": QUICK, "split": "all", "keep_clean": ("test",), "progress": False, "skip_unreadable": True}
+    with pytest.warns(
+        DataWarning, match=r"2 pictures of the split 'test' cannot .* left out:\n  cut\.png: .*\n  row 7:"
+    ):
+        run = protect(damaged, tmp_path / "out", **options)
+    parts = run.folder.published_splits
+    assert {key: len(part) for key, part in parts.items()} == {"train": 30, "validation": 12, "test": 7}
+    assert parts["test"]["name"] == [f"row {row}" for row in (0, 1, 2, 3, 5, 6, 8)]
+    assert np.array_equal(pixels_of(parts["test"]), pixels_of(whole["test"].select([0, 1, 2, 3, 5, 6, 8])))
 
 
 @pytest.mark.parametrize(
