@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset
 from datasets import Image as ImageFeature
 from datasets.table import InMemoryTable
 
-from hf_unlearnable.data.columns import Columns
+from hf_unlearnable.data.columns import Columns, is_missing
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, plain_path
 from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.progress import Progress
@@ -100,13 +100,20 @@ def _first(name: str, size: int) -> str:
 def numbered(data: Dataset, label_column: str | None, endings: Sequence[str]) -> list[str]:
     """Names that tell no more than the dataset does: a folder for the class if there is one, and the row's number."""
     width = max(6, len(str(len(data))))
-    if label_column is None:
-        return [f"{row:0{width}}{end}" for row, end in enumerate(endings)]
+    names = [f"{row:0{width}}{end}" for row, end in enumerate(endings)]
+    if label_column not in data.features:
+        return names
     feature = data.features[label_column]
     labels = data.with_format(None)[label_column]
-    classes = [feature.int2str(label) if isinstance(feature, ClassLabel) else str(label) for label in labels]
-    plain = (_first(re.sub(r"[^\w. -]+", "_", name).strip(" ."), LONGEST) or "_" for name in classes)
-    return [f"{name}/{row:0{width}}{end}" for row, (name, end) in enumerate(zip(plain, endings, strict=True))]
+    return [f"{_class_folder(feature, label)}{name}" for label, name in zip(labels, names, strict=True)]
+
+
+def _class_folder(feature: Any, label: Any) -> str:
+    """The folder of a class, with its slash; empty where there is no label, as in the test splits of the Hub."""
+    if is_missing(label):
+        return ""
+    name = feature.int2str(label) if isinstance(feature, ClassLabel) else str(label)
+    return (_first(re.sub(r"[^\w. -]+", "_", name).strip(" ."), LONGEST) or "_") + "/"
 
 
 def renamed(data: Dataset, image_column: str, names: Sequence[str]) -> Dataset:

@@ -16,8 +16,9 @@ from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.intake import not_protected
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
+from hf_unlearnable.data.reading import NAMED
 from hf_unlearnable.data.sources import Source, open_source
-from hf_unlearnable.errors import DataError, RecipeError, UnseenImageError, option
+from hf_unlearnable.errors import DataError, RecipeError, UnseenImageError, number_of, option, some_of
 from hf_unlearnable.files import atomic_folder, local_path, require_empty
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.verification import Verification, compare
@@ -83,6 +84,7 @@ def protect_like(
     lost = opened.contents.pictures_left_out if opened.contents else []
     told = [not_protected(lost, str(pictures))] if lost and not leave_out else []
     data = readable(_columns_of(opened.dataset, protection), protection.columns, skip_unreadable, told)
+    _check_labels(data, protection)
     with full_disk_told(local_path(output)), atomic_folder(local_path(output)) as folder:
         verification = compare(_written(protection, data, folder, image_format), protection.budget)
         verification.check_read_back()
@@ -98,6 +100,24 @@ def _columns_of(data: Dataset, protection: Protection) -> Dataset:
             f"Protect them anew, or with a run of one owner's images"
         )
     return data if own.image == wanted.image else data.rename_column(own.image, wanted.image)
+
+
+def _check_labels(data: Dataset, protection: Protection) -> None:
+    """Refuse pictures whose label is no class of the run, before anything is written."""
+    image, label = protection.columns.image, protection.columns.label
+    if label is None:
+        return
+    stored = data.with_format(None).select_columns([image, label]).cast_column(image, ImageFeature(decode=False))
+    wrong = [
+        f"{row[image]['path'] or f'row {number}'} ({row[label]!r})"
+        for number, row in enumerate(stored)
+        if protection.classes.number(row[label]) is None
+    ]
+    if wrong:
+        raise DataError(
+            f"got {len(wrong)} of {number_of(len(data), 'picture')} with a label of no class of the run: "
+            f"{some_of(wrong, NAMED)}; expected {protection.classes.expected}. Name their classes, or leave them out"
+        )
 
 
 def _written(protection: Protection, data: Dataset, folder: Path, image_format: str) -> Iterator[Pair]:

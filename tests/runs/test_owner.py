@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from helpers.datasets import make_dataset
 from huggingface_hub import hf_hub_download
 from PIL import Image, ImageOps
@@ -251,6 +252,11 @@ def test_like_says_what_is_wrong(out, folder, tmp_path):
     )
     with pytest.raises(DataError, match="without the column 'label', by which the run tells its classes apart"):
         protect_like(classes, folder, tmp_path / "x")
+    rows = make_dataset(6, channels=3, seed=1).to_list()
+    rows[1]["label"], rows[4]["label"] = None, -1
+    some = Dataset.from_list(rows, features=make_dataset(1).features)
+    with pytest.raises(DataError, match=r"2 of 6 pictures .*: row 1 \(None\), row 4 \(-1\); expected 0 to 2"):
+        protect_like(classes, some, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 

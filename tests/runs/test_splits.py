@@ -19,6 +19,7 @@ from hf_unlearnable.hub.retry import Retry
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import Origin, RunFolder, measure, protect
 from hf_unlearnable.runs.choosing import default_method
+from hf_unlearnable.runs.image_files import numbered
 
 QUICK = EM(epochs=2, batch_size=8)
 
@@ -209,6 +210,25 @@ def test_clean_splits_lose_metadata_and_need_no_labels(whole, tmp_path):
     assert clean["label"][:] == [-1] * 9
     for row in clean:
         assert b"garden" not in row["image"]["bytes"]
+
+
+@pytest.mark.parametrize("label", [-1, None, "no column"])
+def test_numbers_for_clean_rows_without_a_label(whole, tmp_path, label):
+    """A folder for the class only where there is one, found out after the fit or not at all."""
+    if label == "no column":
+        whole["test"] = whole["test"].remove_columns("label")
+    else:
+        rows = [{**row, "label": label} if index else row for index, row in enumerate(whole["test"].to_list())]
+        whole["test"] = Dataset.from_list(rows, features=whole["train"].features)
+    options = {"method": "texture", "split": "all", "keep_clean": ["test"], "names": "numbers", "progress": False}
+    run = protect(whole, tmp_path / "out", **options)
+    clean = run.folder.published_splits["test"]
+    assert clean["label"][1] == label if label != "no column" else "label" not in clean.column_names
+    stored = clean.cast_column("image", ImageFeature(decode=False))
+    assert [row["image"]["path"] for row in stored] == [f"{row:06}.png" for row in range(9)]
+    endings = [".png"] * 2
+    first = "000000.png" if label == "no column" else "class 0/000000.png"
+    assert numbered(clean.select([0, 1]), "label", endings) == [first, "000001.png"]
 
 
 @pytest.mark.parametrize("unlabelled", ["error", "drop"])
