@@ -17,7 +17,7 @@ from hf_unlearnable.files import put, require_empty
 from hf_unlearnable.protection.class_patterns import write_patterns
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.protection.layout import private_cache
-from hf_unlearnable.protection.protection import Protection
+from hf_unlearnable.protection.protection import Protection, is_kept
 from hf_unlearnable.training.checkpoints import Checkpoints, start_afresh
 
 STORED = 256  # perturbations in one record batch of the store
@@ -79,7 +79,7 @@ class Outcome:
         folder = self.place(fitted.digest)
         self.check_free()
         kept.announce(fitted.digest)
-        if self.output is not None or not folder.exists():
+        if self.output is not None or not is_kept(folder, fitted.digest):
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 put(written, folder, private=True)

@@ -179,10 +179,10 @@ class Protection:
             description, batches = described(read, dataset, columns, allowance, scratch, progress=progress)
             (scratch / PROTECTION).mkdir(mode=0o700)
             made = cls.write(scratch / PROTECTION, batches, description)
-            folder = folder or private_cache() / made.digest
-            if not folder.exists():
-                made.save_pretrained(folder)
-        return cls(folder)
+            place = folder or private_cache() / made.digest
+            if folder is not None or not is_kept(place, made.digest):
+                made.save_pretrained(place)
+        return cls(place)
 
     @classmethod
     def write(
@@ -379,10 +379,9 @@ class Protection:
         Raises:
             DataError: other rows, labels or image sizes.
         """
-        size = self.description.image_shape[1:]
         pairs = aligned_pairs(original, protected, self.columns)
         shown = counted(pairs, "comparing images", len(original), unit="image", enabled=progress)
-        return compare(shown, self.budget, size)
+        return compare(shown, self.budget, self.description.image_shape[1:])
 
 
 def _reopen(folder: str, expected: str, image_format: str) -> Protection:
@@ -390,3 +389,12 @@ def _reopen(folder: str, expected: str, image_format: str) -> Protection:
     if protection.digest != expected:
         raise SourceError(f"the protection in {folder!r} has changed since it was passed on; load it again")
     return protection
+
+
+def is_kept(folder: Path, expected: str) -> bool:
+    """Whether the cache holds the protection with this digest; a damaged one goes, or fitting again would find it."""
+    try:
+        return _reopen(str(folder), expected, "png") is not None
+    except SourceError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return False

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hf_unlearnable import EM, Budget, BudgetError, DataError, OutputError, Protection, SourceError, UnseenImageError
 from hf_unlearnable.data.pixels import digest
+from hf_unlearnable.methods.texture import Texture
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,19 @@ def test_damaged_protections_are_refused(protection, tmp_path, damage):
         (folder / "protection.json").write_text('{"format": 99, "images": 48}')
     with pytest.raises(SourceError, match=r"damaged|expected"):
         Protection.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("file", ["perturbations.arrow", "protection.json"])
+def test_a_damaged_protection_in_the_cache_is_fitted_again(small, tmp_path, monkeypatch, file):
+    monkeypatch.setattr("hf_unlearnable.protection.layout.constants.HF_HOME", str(tmp_path))
+    first = Texture().fit(small, progress=False)
+    whole = (first.folder / file).read_bytes()
+    (first.folder / file).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match="or fit again"):
+        Protection(first.folder)
+    again = Texture().fit(small, progress=False)
+    assert (again.folder, again.digest) == (first.folder, first.digest)
+    assert (again.folder / file).read_bytes() == whole
 
 
 def test_unseen_images_are_never_passed_through(protection):

@@ -180,6 +180,12 @@ def test_without_a_folder_it_lies_in_the_cache_and_a_folder_that_is_there_stays(
     made = Protection.from_arrays(LEVELS, DATA, budget=8, progress=False)
     assert made.folder == tmp_path / "unlearnable" / made.digest
     assert Protection.from_arrays(LEVELS, DATA, budget=8, progress=False).digest == made.digest
+    (made.folder / "perturbations.arrow").write_bytes(b"damaged")
+    again = Protection.from_arrays(LEVELS, DATA, budget=8, progress=False)
+    assert (again.folder, again.digest) == (made.folder, made.digest)
+    assert np.array_equal(pixels_of(DATA.map(again)), EXPECTED)
+    (tmp_path / "empty").mkdir()
+    assert np.array_equal(released(LEVELS, tmp_path, output_dir=tmp_path / "empty"), EXPECTED)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(OutputError):
