@@ -33,7 +33,8 @@ def measure(
         typer.Option(help="small-resnet or another one that env lists, folder or Hub id; may be repeated."),
     ] = None,
     training: Annotated[
-        list[str] | None, typer.Option(help="sgd, adamw, short, strong or long; may be repeated (default: sgd).")
+        list[str] | None,
+        typer.Option(help="sgd, adamw, short, strong, sgd-strong or long; may be repeated (default: sgd)."),
     ] = None,
     owner: Annotated[
         bool,

@@ -77,8 +77,8 @@ def learnability(
         clean: the same rows in the same order, unprotected.
         test: clean images that nobody trained on, of the same size and classes.
         victims: models as ``Surrogate`` takes them, each trained from the weights that it builds, or ``"knn"``,
-            ``"svm"``, ``"random-features"``, ``"hog"``, ``"simclr"``, which are fitted in one go; ``"small-resnet"``
-            when left out.
+            ``"svm"``, ``"random-features"``, ``"hog"``, ``"hog-knn"``, ``"hog-svm"``, ``"simclr"``, which are fitted in
+            one go; ``"small-resnet"`` when left out.
         defences: what the thief does against the protection, as ``Defence.parse`` reads it; to clean data too.
             ``"none"`` when left out. One that learns slowly trains for ``Defence.epochs_factor`` times as long.
         trainings: recipes by name, as ``Training.named`` has them; ``training`` itself when left out.

@@ -69,7 +69,7 @@ BUILT_IN: dict[str, BuildModel] = {
 
 
 # Victims that are fitted in one go, by name: see ``classical.CLASSICAL``, which imports this module.
-FITTED_AT_ONCE = ("hog", "knn", "random-features", "simclr", "svm")
+FITTED_AT_ONCE = ("hog", "hog-knn", "hog-svm", "knn", "random-features", "simclr", "svm")
 
 
 class Models(Registry[BuildModel]):
@@ -137,8 +137,8 @@ def register_victim(name: str) -> Callable[[B], B]:
 def available_victims() -> list[str]:
     """The names of models that ``Surrogate`` takes, those of installed plugins among them.
 
-    ``victims=`` takes these, and besides what is fitted in one go: ``"hog"``, ``"knn"``, ``"random-features"``,
-    ``"simclr"`` and ``"svm"``.
+    ``victims=`` takes these, and besides what is fitted in one go: ``"hog"``, ``"hog-knn"``, ``"hog-svm"``,
+    ``"knn"``, ``"random-features"``, ``"simclr"`` and ``"svm"``.
 
     Warns:
         UserWarning: for each plugin that cannot be used.

@@ -20,6 +20,8 @@ from hf_unlearnable.models.contrastive import contrastive_features
 
 Predict = Callable[[torch.Tensor], NDArray[np.int64]]
 
+Features = Callable[[torch.Tensor], torch.Tensor]  # (B, C, H, W) images -> (B, D)
+
 SIDE = 32  # pixels a side that larger images are shrunk to
 
 
@@ -95,17 +97,36 @@ class _FromScikitLearn(Classical):
         return {"scikit-learn": version("scikit-learn")}
 
     @abstractmethod
-    def estimator(self) -> Any:
-        """One that has learned nothing."""
+    def estimator(self, count: int) -> Any:
+        """One that has learned nothing, for so many images."""
+
+    def features(self, images: torch.Tensor) -> Features:
+        """What it is fitted to, of images like these: the pixels."""
+        return lambda seen: seen.flatten(1)
 
     def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
-        """Fit it to the pixels."""
-        fitted = self.estimator().fit(images.flatten(1).numpy(), labels)
+        """Fit it; where all images are of one class, that is what it says."""
+        features = self.features(images)
+        if (labels == labels[0]).all():  # which some estimators refuse
+            return lambda seen: np.full(len(seen), labels[0])
+        fitted = self.estimator(len(images)).fit(features(images).numpy(), labels)
 
         def predict(seen: torch.Tensor) -> NDArray[np.int64]:
-            return np.asarray(fitted.predict(seen.flatten(1).numpy()))
+            return np.asarray(fitted.predict(features(seen).numpy()))
 
         return predict
+
+
+class _OnGradients(_FromScikitLearn):
+    """An estimator of scikit-learn on what ``Gradients`` sees."""
+
+    def packages(self) -> dict[str, str]:
+        """Those of scikit-learn and scikit-image."""
+        return {**super().packages(), **Gradients().packages()}
+
+    def features(self, images: torch.Tensor) -> Features:
+        """The histograms."""
+        return histograms(images)
 
 
 class NearestNeighbours(_FromScikitLearn):
@@ -113,11 +134,11 @@ class NearestNeighbours(_FromScikitLearn):
 
     name = "knn"
 
-    def estimator(self) -> Any:
+    def estimator(self, count: int) -> Any:
         """Five neighbours, searched by comparing with all: trees are no faster with so many pixels."""
         from sklearn.neighbors import KNeighborsClassifier
 
-        return KNeighborsClassifier(5, algorithm="brute")
+        return KNeighborsClassifier(min(5, count), algorithm="brute")
 
 
 class SupportVectors(_FromScikitLearn):
@@ -125,11 +146,23 @@ class SupportVectors(_FromScikitLearn):
 
     name = "svm"
 
-    def estimator(self) -> Any:
+    def estimator(self, count: int) -> Any:
         """C = 5, and the width that scikit-learn reads off the images."""
         from sklearn.svm import SVC
 
         return SVC(C=5)
+
+
+class NearestGradients(_OnGradients, NearestNeighbours):
+    """The same neighbours by the distance of histograms of oriented gradients."""
+
+    name = "hog-knn"
+
+
+class SupportGradients(_OnGradients, SupportVectors):
+    """The same support vector machine on histograms of oriented gradients."""
+
+    name = "hog-svm"
 
 
 class RandomFeatures(Classical):
@@ -178,16 +211,8 @@ class Gradients(Classical):
         return {"scikit-image": version("scikit-image")}
 
     def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
-        """Cells of 4x4 pixels, smaller ones where there are not three a side."""
-        from skimage.feature import hog
-
-        cell = max(1, min(4, min(images.shape[-2:]) // 3))
-
-        def features(seen: torch.Tensor) -> torch.Tensor:
-            settings: dict[str, Any] = {"pixels_per_cell": (cell, cell), "cells_per_block": (2, 2), "channel_axis": 0}
-            return torch.from_numpy(np.stack([hog(one, **settings) for one in seen.numpy()])).float()
-
-        return ridge(features, images, labels)
+        """Find the histograms, then fit."""
+        return ridge(histograms(images), images, labels)
 
 
 class SelfSupervised(Classical):
@@ -206,8 +231,29 @@ class SelfSupervised(Classical):
 
 
 CLASSICAL: dict[str, type[Classical]] = {
-    kind.name: kind for kind in (NearestNeighbours, SupportVectors, RandomFeatures, Gradients, SelfSupervised)
+    kind.name: kind
+    for kind in (
+        NearestNeighbours,
+        SupportVectors,
+        RandomFeatures,
+        Gradients,
+        NearestGradients,
+        SupportGradients,
+        SelfSupervised,
+    )
 }
+
+
+def histograms(images: torch.Tensor) -> Features:
+    """Histograms of oriented gradients of images like these (N, C, H, W).
+
+    Of cells of 4x4 pixels, smaller ones where there are not three a side.
+    """
+    from skimage.feature import hog
+
+    cell = max(1, min(4, min(images.shape[-2:]) // 3))
+    settings: dict[str, Any] = {"pixels_per_cell": (cell, cell), "cells_per_block": (2, 2), "channel_axis": 0}
+    return lambda seen: torch.from_numpy(np.stack([hog(one, **settings) for one in seen.numpy()])).float()
 
 
 def shrunk(images: torch.Tensor) -> torch.Tensor:
@@ -219,7 +265,7 @@ def shrunk(images: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def ridge(
-    features: Callable[[torch.Tensor], torch.Tensor],
+    features: Features,
     images: torch.Tensor,
     labels: NDArray[np.int64],
     weight: float = 0.1,
@@ -227,7 +273,7 @@ def ridge(
     """Linear regression of the classes on standardised features, with a penalty on the squared weights.
 
     Args:
-        features: (B, C, H, W) images -> (B, D).
+        features: of images.
         images: (N, C, H, W).
         labels: (N,).
         weight: of the penalty, times N.

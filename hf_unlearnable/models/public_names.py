@@ -10,7 +10,8 @@ from hf_unlearnable.models.classical import CLASSICAL
 
 UNNAMED = "a model of the owner"
 
-TRAININGS = ("sgd", "adamw", "short", "strong", "long")  # the names of recipes; whatever else follows a comma is a path
+# The names of recipes; whatever else follows a comma is a path.
+TRAININGS = ("sgd", "adamw", "short", "strong", "sgd-strong", "long")
 
 
 def public_name(model: str) -> str:

@@ -79,7 +79,7 @@ class Training:
 
         ``sgd`` is the default one. ``adamw`` is AdamW with label smoothing and without augmentation; ``short`` is that
         for a quarter of the epochs, so that a thief stops before a shortcut takes over; ``strong`` is AdamW with strong
-        augmentation; ``long`` is ``sgd`` for four times as many epochs.
+        augmentation, ``sgd-strong`` is ``sgd`` with it; ``long`` is ``sgd`` for four times as many epochs.
 
         Args:
             name: one of ``TRAININGS``.
@@ -128,6 +128,7 @@ TRAININGS: dict[str, tuple[float, dict[str, Any]]] = {
     "adamw": (1, _PLAIN),
     "short": (0.25, _PLAIN),
     "strong": (1, {**_ADAMW, "augment": "strong"}),
+    "sgd-strong": (1, {"augment": "strong"}),
     "long": (4, {}),
 }
 

@@ -67,8 +67,9 @@ def test_recipes_by_name():
     assert Training.named("sgd") == Training()
     assert set(public_names.TRAININGS) == set(TRAININGS)
     epochs = {name: Training.named(name, Training(epochs=20, batch_size=8)).epochs for name in TRAININGS}
-    assert epochs == {"sgd": 20, "adamw": 20, "short": 5, "strong": 20, "long": 80}
+    assert epochs == {"sgd": 20, "adamw": 20, "short": 5, "strong": 20, "sgd-strong": 20, "long": 80}
     assert Training.named("short", Training(epochs=1)).epochs == 1
+    assert Training.named("sgd-strong") == Training(augment="strong")
     short = Training.named("short")
     assert (short.epochs, short.optimiser, short.augment, short.label_smoothing) == (3, "adamw", False, 0.1)
     with pytest.raises(RecipeError, match="got the training 'quick'; expected one of sgd, adamw"):
@@ -189,10 +190,34 @@ def test_every_classical_model_learns_what_can_be_learned(channels, tmp_path):
     options = {"clean": clean, "test": test, "ratios": [0], "keep_in": tmp_path, **TINY}
     report = learnability(clean, victims=list(CLASSICAL), **options)
     for victim in CLASSICAL:
-        assert report.accuracy(CLEAN, victim) > 0.9, victim
+        least = 0.8 if victim == "hog-knn" else 0.9  # the noise counts in all histograms alike
+        assert report.accuracy(CLEAN, victim) > least, victim
         assert [len(curve) for curve in report.curves(CLEAN, victim)] == [1]
     assert report.versions["scikit-learn"]
     assert learnability(clean, victims=list(CLASSICAL), **options) == report
+
+
+@pytest.mark.parametrize("name", sorted(set(CLASSICAL) - {"simclr"}))
+@pytest.mark.parametrize("labels", [[0, 1, 1], [1, 1, 1]])
+def test_classical_models_take_few_images_and_one_class(name, labels):
+    images = torch.rand(3, 3, 16, 16, generator=generator())
+    named = CLASSICAL[name]().learn(images, np.array(labels), 0)(images[1:])
+    assert named.tolist() == [1, 1]
+
+
+def test_neighbours_and_support_vectors_on_gradients_are_those_of_scikit_learn():
+    from skimage.feature import hog
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import SVC
+
+    images, labels = torch.rand(40, 3, 16, 16, generator=generator()), np.arange(40) % 3
+    cells = {"pixels_per_cell": (4, 4), "cells_per_block": (2, 2), "channel_axis": 0}
+    seen = np.stack([hog(image.numpy(), **cells) for image in images]).astype(np.float32)
+    for name, model in (("hog-knn", KNeighborsClassifier(5)), ("hog-svm", SVC(C=5))):
+        victim = CLASSICAL[name]()
+        expected = model.fit(seen[:25], labels[:25]).predict(seen[25:])
+        assert victim.learn(images[:25], labels[:25], 0)(images[25:]).tolist() == expected.tolist()
+        assert set(victim.about()) == {"name", "revision", "scikit-learn", "scikit-image"}
 
 
 def test_larger_images_are_shrunk_and_random_features_draw_from_the_seed():
@@ -232,7 +257,7 @@ def test_suites_hold_one_another_and_nobody_twice():
         assert members[0] == ("small-resnet", "none")
         assert len(set(members)) == len(members)
     assert set(thieves["quick"]) < set(thieves["standard"]) < set(thieves["full"])
-    assert {name for name, _ in thieves["full"]} > set(CLASSICAL)
+    assert {name for name, _ in thieves["full"]} > set(CLASSICAL) - {"hog-knn", "hog-svm"}
     assert thieves["quick"] == [
         ("small-resnet", "none"),
         ("strided-resnet", "none"),
