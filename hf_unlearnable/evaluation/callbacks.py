@@ -183,8 +183,8 @@ class LearnabilityCallback(TrainerCallback):
         peak = max([*past, {CLEAN: clean, "epoch": state.epoch}], key=lambda one: one[CLEAN])
         figures |= {PEAK: peak[CLEAN], PEAK_EPOCH: peak["epoch"]}
         figures |= {
-            CLASS + _plain(name): float(share)
-            for name, share in zip(names, class_accuracies(counts), strict=True)
+            CLASS + name: float(share)
+            for name, share in zip(_keys(names), class_accuracies(counts), strict=True)
             if math.isfinite(share)
         }
         log = {f"{PREFIX}{name}": value for name, value in figures.items()} | {"epoch": state.epoch}
@@ -360,8 +360,10 @@ def _read_baseline(file: str | os.PathLike[str]) -> float:
         ) from error
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)  # trackers read a slash as a folder
+def _keys(names: Sequence[str]) -> list[str]:
+    """Names of classes as trackers take them, who read a slash as a folder; with numbers where two would be one."""
+    plain = [re.sub(r"[^\w.-]+", "-", name) for name in names]
+    return plain if len(set(plain)) == len(plain) else [f"{number}-{name}" for number, name in enumerate(plain)]
 
 
 def _sentence(figures: dict[str, Any], state: TrainerState, *, unmeasurable: bool) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_unlearnable.data.columns import find_columns
-from hf_unlearnable.errors import DataError
+from hf_unlearnable.errors import DataError, some_of
 from hf_unlearnable.evaluation.scores import confusion
 
 
@@ -123,8 +123,16 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
     images = [item[columns.image] for item in items]
     if getattr(model.config, "num_channels", 3) == 3:
         images = [image.convert("RGB") for image in images]
+    labels = [item[columns.label] for item in items]
+    if isinstance(labels[0], str):  # numbers in the order of the alphabet need not be the model's
+        names = list((model.config.id2label or {}).values())
+        raise DataError(
+            f"got test images with labels such as {labels[0]!r} in the column {columns.label!r}; expected numbers of "
+            f"the model's classes. Say which is which: dataset.cast_column({columns.label!r}, "
+            f"datasets.ClassLabel(names=NAMES)), in the order of the model's {some_of(names)}"
+        )
     pixels = processor(images=images, return_tensors="pt")
-    return {entered: pixels[entered], "labels": torch.tensor([item[columns.label] for item in items])}
+    return {entered: pixels[entered], "labels": torch.tensor(labels)}
 
 
 @contextmanager

@@ -240,6 +240,22 @@ def test_raw_images_without_a_processing_class(tmp_path):
         trainer(tmp_path, LearnabilityCallback(TEST), epochs=1).train()
 
 
+@pytest.mark.filterwarnings("ignore:the labels in the column 'label' are no ClassLabel")
+def test_labels_in_words_are_refused_before_the_first_step(tmp_path):
+    words = [f"class {label}" for label in TEST["label"]]
+    test = TEST.remove_columns("label").add_column("label", words)
+    processor = ViTImageProcessorPil(size={"height": 12, "width": 12})
+    with pytest.raises(DataError, match=r"labels such as 'class 0' .*cast_column\('label', .* LABEL_0, LABEL_1"):
+        trainer(tmp_path, LearnabilityCallback(test), channels=3, processing_class=processor).train()
+
+
+def test_classes_whose_names_differ_in_signs_alone_stay_two(tmp_path):
+    run = trainer(tmp_path, LearnabilityCallback(prepared(TEST), train_images=0), epochs=1)
+    run.model.config.id2label = {0: "a/b", 1: "a-b", 2: "c d"}
+    run.train()
+    assert list(written(tmp_path)["last"]["class_accuracy"]) == ["0-a-b", "1-a-b", "2-c-d"]
+
+
 @pytest.mark.parametrize(
     ("test", "message"),
     [
