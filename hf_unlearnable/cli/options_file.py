@@ -40,7 +40,7 @@ def read_options(context: typer.Context, file: Path | None) -> Path | None:
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets in brackets
         raise RecipeError(f"got --config {file}, which is not YAML: {' '.join(str(error).split())}") from error
-    known = {_name(one): one.name for one in context.command.params}
+    known = {_name(one): one for one in context.command.params}
     if not isinstance(given, dict):
         raise RecipeError(f"got --config {file} with {type(given).__name__}; expected lines such as 'budget: 8/255'")
     if nested := [str(name) for name, value in given.items() if not _is_plain(value)]:
@@ -57,7 +57,12 @@ def read_options(context: typer.Context, file: Path | None) -> Path | None:
             f"got --config {file} with {', '.join(wrong)}; expected options of {context.info_name}: "
             f"{', '.join(sorted(set(known) - {'config', 'help'}))}"
         )
-    context.default_map = {str(known[names[str(name)]]): value for name, value in given.items() if value is not None}
+    context.default_map = {}
+    for name, value in given.items():
+        one = known[names[str(name)]]
+        if value is not None:  # a single word is a list of one, where an option may be repeated
+            single = getattr(one, "multiple", False) and not isinstance(value, list)
+            context.default_map[str(one.name)] = [value] if single else value
     return file
 
 

@@ -57,7 +57,7 @@ def named(broken: Iterable[Broken], images: int) -> str:
     return (
         f"{len(listing)} of {images} images that cannot be read:\n"
         + "\n".join(listing)
-        + "\nRepair them, or leave them out on purpose: "
+        + "\nRepair them, or leave them out on purpose, as protect does with "
         + option("skip_unreadable", True, "--skip-unreadable")
     )
 

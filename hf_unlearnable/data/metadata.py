@@ -152,7 +152,7 @@ def _table(entry: Entry, reader: Reader) -> pa.Table:
     ending = PurePosixPath(entry.path).suffix
     try:
         with reader.open(entry) as file:
-            if ending == ".csv":
+            if ending == ".csv":  # as datasets does, NA and its like for missing values too
                 return pa.Table.from_pandas(pd.read_csv(file), preserve_index=False)
             if ending == ".parquet":
                 return pyarrow.parquet.read_table(file)

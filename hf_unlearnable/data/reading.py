@@ -26,6 +26,9 @@ from hf_unlearnable.errors import DataError, first_line, some_of, worded
 
 NAMED = 10  # rows at most that an error names
 
+# By ``datasets`` too, of whose rows these are to be the same: so the names are not read otherwise.
+READ_AS_MISSING = "A class that is called NA, None, null or nan in a metadata.csv is read as missing: rename it"
+
 MIN_SIDE = 8  # pixels, as settings.Side has it: less leaves nothing to networks that halve the resolution three times
 
 
@@ -90,16 +93,20 @@ def class_numbers(dataset: Dataset, columns: Columns) -> NDArray[np.int64]:
 
 
 def leave_out(columns: Columns, *, fitted: bool = False) -> str:
-    """What to do about rows without a label: one rule wherever they are met, before the fit or after it."""
+    """What to do about rows without a label: one rule wherever they are met, before the fit or after it.
+
+    Of all commands that meet such rows, or images that cannot be read, only ``protect`` has options to leave them out.
+    """
     name = repr(columns.label)
     filtered = f"dataset.filter(lambda row: row[{name}] not in (None, -1))"
-    way = 'unlabelled="drop" of fit and runs.protect, or ' + filtered
+    way = f'unlabelled="drop" of fit and runs.protect, or {filtered}'
     if fitted:  # it is too late for options of the fit, and one image may have been passed without its label
         way = f"{filtered}. One image alone: protection.protect(image, label), or protection(image), which finds it"
     return worded(
         python=f"Leave them out: {way}. If -1 is one of your classes, turn the labels into strings: "
-        f"dataset.cast_column({name}, datasets.Value('string'))",
-        shell="Leave them out: --drop-unlabelled. If -1 is one of your classes, turn the labels into strings first",
+        f"dataset.cast_column({name}, datasets.Value('string')). {READ_AS_MISSING}",
+        shell=f"Leave them out{'' if fitted else ', as protect does with --drop-unlabelled'}. If -1 is one of your "
+        f"classes, turn the labels into strings first. {READ_AS_MISSING}",
     )
 
 
@@ -143,7 +150,8 @@ def _stored(
     for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
         if row[columns.image] is None or not any(row[columns.image].values()):
             remove = worded(
-                python="Leave the row out with dataset.filter", shell="Leave the row out: --skip-unreadable"
+                python="Leave the row out with dataset.filter",
+                shell="Leave the row out, as protect does with --skip-unreadable",
             )
             raise DataError(f"row {index}: got no image, neither bytes nor a path; expected one. {remove}")
         yield int(index), row[columns.image], 0 if columns.label is None else row[columns.label]
@@ -259,8 +267,8 @@ def reading_row(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
         raise DataError(f"{where}: {error}") from error
     except UNREADABLE as error:
         raise DataError(
-            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave all such out: "
-            + worded(python="runs.protect(…, skip_unreadable=True)", shell="--skip-unreadable")
+            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave all such out"
+            + worded(python=": runs.protect(…, skip_unreadable=True)", shell=", as protect does with --skip-unreadable")
         ) from error
 
 

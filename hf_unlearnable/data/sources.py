@@ -21,10 +21,9 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from PIL import Image
 
 from hf_unlearnable.data.folders import Contents
-from hf_unlearnable.data.kinds import METADATA, is_junk
+from hf_unlearnable.data.kinds import METADATA, is_junk, why_left_out
 from hf_unlearnable.data.patience import Patience
 from hf_unlearnable.data.trees import is_archive
 from hf_unlearnable.errors import DataError, DataWarning, RecipeError, SourceError, first_line, warn
@@ -137,12 +136,15 @@ def _open(
             return _open_folder(path, split, config, class_depth, keep_clean, source)
         if path.is_file():
             refuse_ignored(NO_CONFIGURATION, config=config)
-            if path.suffix.lower() in Image.registered_extensions():
+            why = why_left_out(path.name.lstrip("."), lambda: path.open("rb"))  # what is hidden, and named, is meant
+            if why is None:
                 single = Dataset.from_dict({"image": [str(path.absolute())]}).cast_column("image", ImageFeature())
                 return choose(single, split, source, keep_clean)
             if path.suffix != ".parquet":
+                told = f" ({why.why})" if why.picture else ""
                 raise DataError(
-                    f"got the file {source!r}; expected a picture, a parquet file, a zip, a tar, a folder or a Hub id"
+                    f"got the file {source!r}{told}; expected a picture, a parquet file, a zip, a tar, a folder or a "
+                    f"Hub id"
                 )
             files = glob.escape(str(path))
             return choose(load_dataset("parquet", data_files=files, split="train"), split, source, keep_clean)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.errors import DataError, RecipeError, SourceError, first_line, option
+from hf_unlearnable.files import local_path
 from hf_unlearnable.protection.arrays import Layout, Per, Scale
 from hf_unlearnable.protection.description import IMPORTED
 from hf_unlearnable.protection.protection import Protection
@@ -41,7 +42,7 @@ def read_noise(file: str | PathLike[str]) -> Any:
         SourceError: there is no such file.
         DataError: damaged, of another kind, or without just one array.
     """
-    path = Path(file)
+    path = local_path(file)
     if not path.is_file():
         raise SourceError(f"got {str(file)!r}, where there is no file; expected perturbations, {', '.join(ENDINGS)}")
     kind = path.suffix.lower()

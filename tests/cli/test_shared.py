@@ -9,9 +9,11 @@ import shutil
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import yaml
-from datasets import load_from_disk
+from datasets import Dataset, load_from_disk
+from datasets import Image as ImageFeature
 from helpers.datasets import ROOT, make_dataset
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -21,6 +23,7 @@ from hf_unlearnable.cli import app, main
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.errors import command_line_words
 from hf_unlearnable.runs import RunFolder, protect, protect_like
+from hf_unlearnable.runs.importing import read_noise
 
 COMMANDS = get_command(app).commands
 
@@ -47,6 +50,23 @@ def command(*words):
 def test_every_command_has_them(name):
     options = {option for one in COMMANDS[name].params for option in one.opts}
     assert {"--config", "--json", "--quiet", "-q", "--verbose", "-v"} <= options
+
+
+def test_options_that_a_command_lacks_are_said_to_be_of_protect(source, out, tmp_path):
+    rows = make_dataset(12, seed=1).cast_column("image", ImageFeature(decode=False)).to_list()
+    rows[5]["label"] = None
+    Dataset.from_list(rows, make_dataset(1).features).save_to_disk(tmp_path / "unlabelled")
+    rows[5] |= {"label": 2, "image": {"bytes": b"broken", "path": "5.png"}}
+    Dataset.from_list(rows, make_dataset(1).features).save_to_disk(tmp_path / "broken")
+    np.save(tmp_path / "noise.npy", np.ones((12, 12, 12)))
+    one = ["--victim", "small-resnet", "--seeds", 1, "--epochs", 1]
+    imported = ["import", tmp_path / "noise.npy", tmp_path / "broken"]
+    for words, told in (
+        (["measure", out, "--test", tmp_path / "unlabelled", *one], "out, as protect does with --drop-unlabelled. If"),
+        (["measure", out, "--test", tmp_path / "broken", *one], "such out, as protect does with --skip-unreadable"),
+        ([*imported, "--output", tmp_path / "x", "--budget", "8"], "purpose, as protect does with --skip-unreadable"),
+    ):
+        assert told in str(command(*words).exception)
 
 
 def test_the_version():
@@ -131,6 +151,14 @@ def test_a_run_can_be_repeated_from_its_options(source, out, tmp_path):
     assert bytes_of[0] == bytes_of[1] != bytes_of[2]
 
 
+def test_an_option_that_may_be_repeated_is_one_word_in_a_file_too(source, tmp_path):
+    (tmp_path / "options.yaml").write_text("method: em\nepochs: 1\nsurrogate: small-vgg\ndrop-column: [name]\n")
+    done = command("protect", source / "photos", "--output", tmp_path / "out", "--config", tmp_path / "options.yaml")
+    assert done.exit_code == 0, done.output
+    assert RunFolder(tmp_path / "out").description.surrogates == ("small-vgg",)
+    assert "name" not in RunFolder(tmp_path / "out").dataset.column_names
+
+
 # Ten lists, each of the one before ten times: 10^10 words where somebody writes them out.
 LISTS = "[&a0 [x], " + ", ".join(f"&a{n} [{f'*a{n - 1}, ' * 10}]" for n in range(1, 11)) + "]"
 
@@ -181,7 +209,7 @@ PYTHON_ONLY = {
     "data/sources.py": {"stream"},
     "defences/base.py": {"changes a dataset"},
     "evaluation/callbacks.py": {"report_to", "above="},
-    "evaluation/trainer_predictions.py": {"test rows", "clean test set"},
+    "evaluation/trainer_predictions.py": {"test rows", "clean test set", "test images with labels"},
     "information/kernel.py": {"sigma="},
     "information/mutual_information.py": {"bins="},
     "methods/base.py": {"no surrogate"},
@@ -298,6 +326,8 @@ def test_the_home_folder_is_meant_wherever_a_path_is_named(tmp_path, monkeypatch
     assert len(Protection.from_pretrained(RunFolder("~/third").perturbations)) == 24
     run.protection.save_pretrained("~/kept")
     assert len(Protection("~/kept")) == 24
+    np.save(tmp_path / "home" / "noise.npy", np.ones((24, 12, 12)))
+    assert read_noise("~/noise.npy").shape == (24, 12, 12)
     assert Surrogate("~/network").model == str(tmp_path / "home" / "network")
     made = {"first", "second", "later", "third", "latest", "kept"}
     assert made <= {path.name for path in (tmp_path / "home").iterdir()}

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -16,7 +18,9 @@ from PIL import Image, features
 
 from hf_unlearnable import DataError, DataWarning
 from hf_unlearnable.data import kinds
+from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.folders import Contents
+from hf_unlearnable.data.reading import class_numbers
 from hf_unlearnable.data.sources import load_source, open_source
 from hf_unlearnable.data.trees import Tree
 
@@ -122,6 +126,16 @@ def test_folders_that_are_no_classes_beside_captions_are_told(tmp_path, column, 
     (tmp_path / "metadata.csv").write_text(f"file_name,{column}\na/1.png,x\na/2.png,x\nb/1.png,y\n")
     said = "The images lie in 2 folders (a, b), which are no classes beside metadata.csv"
     assert any(note.startswith(said) for note in open_source(str(tmp_path)).contents.notes) is told
+
+
+def test_classes_whose_names_are_read_as_missing_are_told(tmp_path):
+    """As ``datasets`` reads them."""
+    fill(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,NA\n2.png,None\n3.png,EU\n4.png,EU\n")
+    data = load_source(str(tmp_path))
+    assert data["label"][:] == [None, None, "EU", "EU"]
+    with pytest.raises(DataError, match=r"2 of 4 rows without a label .*: 0, 1; .*called NA, None, null or nan in a"):
+        class_numbers(data, Columns("image", "label"))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +244,23 @@ def test_heic_is_read_with_the_extra(tmp_path):
     data = load_source(str(tmp_path))
     assert data[0]["image"].size == (64, 48)
     assert left(tmp_path) == {}
+    script = (
+        "import sys; from hf_unlearnable.data.sources import load_source\n"
+        "print(load_source(sys.argv[1])[0]['image'].size)"
+    )  # of its own: here Pillow knows HEIC already
+    alone = [sys.executable, "-c", script, str(tmp_path / "cats" / "1.heic")]
+    assert subprocess.run(alone, capture_output=True, text=True, check=True).stdout == "(64, 48)\n"
+
+
+def test_a_single_file_is_a_picture_as_in_a_folder(tmp_path):
+    fill(tmp_path, ".hidden.png", "IMG_3.png")
+    (tmp_path / "IMG_3.png").rename(tmp_path / "IMG_3")
+    for name in (".hidden.png", "IMG_3"):
+        assert len(load_source(str(tmp_path / name))) == 1
+    for name, why in (("a.pdf", r" \(drawings or documents: export them as PNG\)"), ("b.h5", ""), ("c.txt", "")):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(DataError, match=rf"got the file '.*{name}'{why}; expected a picture, a parquet file"):
+            load_source(str(tmp_path / name))
 
 
 def test_images_without_an_ending_are_found_by_their_content(tmp_path):
