@@ -212,6 +212,16 @@ def test_imperceptibility_against_its_definitions(channels):
     assert "lpips" not in results
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_of_images_with_alpha_the_colour_is_measured(mode):
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (8, 8, 4), dtype=np.uint8)).convert(mode) for _ in range(4)]
+    given = {"lpips": lambda one, other: (one - other).abs().mean()}
+    results = load_metric("imperceptibility").compute(predictions=images[:2], references=images[2:], **given)
+    plain = [image.convert(mode[:-1]) for image in images]
+    assert results == load_metric("imperceptibility").compute(predictions=plain[:2], references=plain[2:], **given)
+
+
 def test_lpips_is_given_what_the_package_of_that_name_takes():
     seen = []
 

@@ -11,7 +11,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from hf_unlearnable.budget import WHITE, Budget
-from hf_unlearnable.data.pixels import to_array
+from hf_unlearnable.data.pixels import split_alpha, to_array
 from hf_unlearnable.errors import DataError, RecipeError
 from hf_unlearnable.metrics.inputs import OfImages
 from hf_unlearnable.metrics.lpips import MIN_SIDE, Distance, load_lpips
@@ -26,6 +26,7 @@ change, and figures for how visible it is: PSNR, SSIM and the colour difference 
 _KWARGS_DESCRIPTION = """
 Args:
     predictions (list of images): released images: Pillow images of mode L or RGB, or uint8 arrays (H, W) or (H, W, 3).
+        Of LA, RGBA and (H, W, 4) the colour is measured, and not the alpha.
     references (list of images): the originals, in the same order and of the same sizes.
     lpips (str or callable, optional): "auto" (default): LPIPS by AlexNet where torchmetrics, torchvision and the
         weights are on this machine and the images have at least 31 pixels a side, else none; "alex", "vgg" or
@@ -87,6 +88,7 @@ class Imperceptibility(OfImages, evaluate.Metric):
             (to_array(original), to_array(released)) for original, released in zip(references, predictions, strict=True)
         ]
         verified = compare(pairs, Budget(WHITE))
+        pairs = [(split_alpha(original)[0], split_alpha(released)[0]) for original, released in pairs]
         lengths = [Budget(WHITE, "l2").measure(original[None], released[None])[0] for original, released in pairs]
         results: dict[str, float] = {
             "linf": verified.max_perturbation,
