@@ -369,6 +369,8 @@ class Report:
                 f"got a chance of {own['chance']} and {own['test_images']} test images; expected a chance in [0, 1], "
                 f"and at least one image"
             )
+        if not own["results"]:
+            raise DataError("got a measurement without results; expected those of at least one model")
         read = {"results": tuple(map(Result.of, own["results"])), "doubts": tuple(map(str, own.get("doubts", ())))}
         return cls(**own | read)
 

@@ -12,7 +12,6 @@ from hf_unlearnable.errors import DataError, OutputError, RecipeError, SourceErr
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.description import Description
-from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.protection.privacy import PAGES
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.reports.comparison_page import ComparedRun, comparison_page, unique
@@ -123,11 +122,6 @@ class _Measured:
             raise SourceError(
                 f"got {given!r}, which was not measured; expected a run with figures to compare. "
                 + not_measured(run, given)
-            )
-        if not report.results:
-            raise DataError(
-                f"got {str(run.measured)!r}, which does not hold an accuracy in [0, 1] after every epoch of at "
-                f"least one model; expected the {MEASURED} that hf-unlearnable measure wrote"
             )
         try:
             verified = run.verification

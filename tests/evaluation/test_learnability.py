@@ -505,6 +505,8 @@ def test_places_that_cannot_be_are_told_in_words(report, small, tmp_path):
     for wrong in ({"chance": 5.0}, {"chance": math.nan}, {"test_images": 0}):
         with pytest.raises(DataError, match="expected a chance in"):
             Report.of({**report.as_dict(), **wrong})
+    with pytest.raises(DataError, match="got a measurement without results; expected those of at least one model"):
+        Report.of({**report.as_dict(), "results": []})
     for name in (Report.load, report.save, Protection.from_pretrained):
         with pytest.raises(RecipeError, match="got 3 as the name of a file or a folder; expected text or a path"):
             name(3)

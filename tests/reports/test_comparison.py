@@ -351,7 +351,7 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
         ([strong, copied], DataError, "the same figures"),
         ([strong, tmp_path / "other-model.json"], DataError, "share no model.*--victim small-resnet"),
         ([strong, tmp_path / "callback.json"], DataError, r"callback\.json.*expected the learnability\.json"),
-        ([strong, tmp_path / "empty.json"], DataError, "does not hold an accuracy"),
+        ([strong, tmp_path / "empty.json"], DataError, "empty.json.*a measurement without results"),
         ([strong, tmp_path / "curveless.json"], DataError, r"expected an accuracy in \[0, 1\] after each"),
         ([strong, strange], DataError, r"strange.*protection\.json.*lots"),
         ([strong, weak / "private"], PrivacyError, "private part"),
