@@ -161,6 +161,8 @@ def _published(
     retry: Retry,
 ) -> Dataset:
     """The protected images on the Hub, once they and the clean splits beside them are those of the run."""
+    if split == ALL:
+        raise RecipeError(f"got {option('split', ALL)}; expected the split that was protected: leave it out")
     published = _load(repo_id, config, split or source.split, revision, token, retry)
     assert isinstance(published, Dataset)  # the split is named
     try:

@@ -96,7 +96,8 @@ def patiently(work: Callable[P, T]) -> Callable[P, T]:
     @wraps(work)
     def bounded(*args: P.args, **options: P.kwargs) -> T:
         retry = options.get("retry", Retry())
-        assert isinstance(retry, Retry)
+        if not isinstance(retry, Retry):
+            raise RecipeError(f"got {retry!r} as retry; expected a Retry, which says how many attempts to make")
         with Patience(retry.patience):
             return work(*args, **options)
 

@@ -56,7 +56,7 @@ class MIUE(Alternating, name="mi-ue"):
         Args:
             changes: fields to set otherwise; ``inner_steps=T`` changes what the steps grow towards, too.
         """
-        inner_steps = changes.get("inner_steps", 10)
+        inner_steps = cls(inner_steps=changes.get("inner_steps", 10)).inner_steps  # a number of steps, or an error
         recipe: dict[str, Any] = {
             "schedule": "paper",
             "epochs": 100,

@@ -344,6 +344,9 @@ def test_the_paper_recipe_has_the_listed_values():
     assert (recipe.temperature, recipe.distance_weight, recipe.denominator) == (0.1, 0.1, "all")
     five = MIUE.paper(inner_steps=5, epochs=15)
     assert (five.inner_steps, five.epochs) == (5, 15)
+    for wrong in (0, -1, "many", None):
+        with pytest.raises(RecipeError, match=f"mi-ue: got inner_steps={wrong!r}; expected "):
+            MIUE.paper(inner_steps=wrong)
 
 
 @pytest.mark.parametrize(

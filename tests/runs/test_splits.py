@@ -56,6 +56,8 @@ def test_a_whole_dataset_is_protected_pushed_pulled_verified_measured_and_report
 
     assert push(run, name).private
     assert verify(run, name) == run.verification
+    with pytest.raises(RecipeError, match="got split='all'; expected the split that was protected: leave it out"):
+        verify(run, name, split="all")
     card = pushed_card(name)
     assert "split `train+validation`" in card
     assert "**Not protected:** `test`" in card
