@@ -77,6 +77,8 @@ class Desk:
         except UnlearnableError as error:
             yield words.failed(error, visit.home), "", shown, hidden, hidden, *self._blank()
             return
+        finally:
+            visit.recount()
         visit.looked = looked
         lost = f"Go on without the {looked.lost} file{'' if looked.lost == 1 else 's'} that are broken or left out"
         kinds = gr.update(visible=looked.kinds > 1, value=BY_FOLDER if looked.kinds > 1 else ALL_ONE)

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ class Visit:
     Attributes:
         home: its folder, which only the owner of the process may read.
         key: what sends and fetches pictures; nobody can guess it.
-        room: bytes that may still be sent; all that were ``granted`` once everything is deleted.
+        room: bytes that may still be sent, or unpacked; all that were ``granted`` once everything is deleted.
         refused: names of files that were not kept.
         looked: what was found in the pictures.
         made: of them.
@@ -95,6 +95,12 @@ class Visit:
         with self.lock:
             self.room = min(self.room + size, self.granted)
 
+    def recount(self) -> None:
+        """Count the room again by the files that are there: what zips were unpacked to, and no zip any more."""
+        with self.lock, suppress(FileNotFoundError):  # deleted meanwhile
+            files = [file for file in (self.home / PICTURES).rglob("*") if file.is_file()]
+            self.room = self.granted - sum(file.stat().st_size for file in files)
+
     def clear(self) -> None:
         """Delete everything."""
         self.stop()
@@ -118,7 +124,7 @@ class Visits:
     def begin(self, session: str) -> Visit:
         """Of a page that was opened."""
         now = time.monotonic()
-        for other in [name for name, visit in self._of.items() if now - visit.seen > FORGOTTEN]:
+        for other in [name for name, visit in list(self._of.items()) if now - visit.seen > FORGOTTEN]:
             self.end(other)
         home = self.home / secrets.token_hex(8)
         private_folder(home)

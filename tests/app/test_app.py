@@ -165,6 +165,22 @@ def test_what_is_not_kept_takes_no_room(everybody, visit):
     assert client.put(f"/pictures/{visit.key}", params=name, content=bytes(ROOM)).status_code == 204
 
 
+@pytest.mark.parametrize("packed", ["pixels", "a.png"])
+def test_what_zips_unpack_to_takes_room(desk, visit, tmp_path, packed):
+    """Also where none of it can be read, and more than the zip itself."""
+    write_pictures(tmp_path, 1, (900, 600))
+    content = bytes(3_000_000) if packed == "pixels" else (tmp_path / "0.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", content)
+    file = visit.place("mine.zip", size := (tmp_path / "mine.zip").stat().st_size)
+    assert visit.room == ROOM - size
+    file.write_bytes((tmp_path / "mine.zip").read_bytes())
+    list(desk.arrived(PAGE))
+    assert visit.room == ROOM - len(content)
+    with pytest.raises(DataError, match="more than there is room for"):
+        visit.place("b.png", ROOM - len(content) + 1)
+
+
 # --- the work
 
 
