@@ -71,7 +71,10 @@ def report(
             f"got --output {output} for one run, whose page and pictures are written beside its figures; leave it "
             f"out, or name the runs to compare it with"
         )
-    words = ["hf-unlearnable", "report", str(run), *(["--clean", clean] if clean else [])]
+    words = ["hf-unlearnable", "report", str(run)]
+    given = {"--clean": clean, "--clean-split": clean_split}
+    given |= {"--image-column": image_column, "--label-column": label_column}
+    words += [word for option, value in given.items() if value for word in (option, value)]
     written = write_report(
         run,
         public=public,
@@ -79,7 +82,7 @@ def report(
         clean_split=clean_split,
         image_column=image_column,
         label_column=label_column,
-        command=shlex.join([*words, *(["--clean-split", clean_split] if clean_split else [])]),
+        command=shlex.join(words),
     )
     found(written=written, public=public)
     typer.echo(

@@ -105,7 +105,10 @@ def push(
         raise RecipeError(f"got the splits {split} in one; expected a name to publish it under: {name_it}")
     _check_words(config, source.protected_splits or (split,), revision, max_shard_size)
     named = None if source.protected_splits else split
-    again = _command(output, repo_id, private, config, named, revision, max_shard_size, licence, title, drop_columns)
+    options: dict[str, str | int | None] = {"--subset": None if config == "default" else config, "--split": named}
+    options |= {"--revision": revision, "--max-shard-size": max_shard_size, "--licence": licence, "--title": title}
+    options |= {"--description": description and "FILE"}  # with that text
+    again = _command(output, repo_id, private, options, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     columns = protection.columns
     dataset = without_columns(source.dataset, drop_columns, columns)
@@ -276,17 +279,11 @@ def _command(
     output: str | PathLike[str],
     repo_id: str,
     private: bool,
-    config: str,
-    split: str | None,
-    revision: str | None,
-    max_shard_size: str | int | None,
-    licence: str | None,
-    title: str | None,
+    options: Mapping[str, str | int | None],
     drop_columns: Sequence[str],
 ) -> str:
     words = ["hf-unlearnable", "push", fspath(output), repo_id, "--private" if private else "--public"]
-    options = {"--subset": config if config != "default" else None, "--split": split, "--revision": revision}
-    for name, value in {**options, "--max-shard-size": max_shard_size, "--licence": licence, "--title": title}.items():
+    for name, value in options.items():
         words += [] if value is None else [name, str(value)]
     for column in drop_columns:
         words += ["--drop-column", column]

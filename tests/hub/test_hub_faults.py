@@ -57,6 +57,12 @@ def messages(name):
     return [commit.message for commit in HUB.dataset(name).commits.values()]
 
 
+@pytest.mark.parametrize("begin", [push, pull, verify])
+def test_what_is_no_retry_is_refused(begin, tmp_path):
+    with pytest.raises(RecipeError, match="got 3 as retry; expected a Retry, which says how many attempts"):
+        begin(tmp_path / "out", "me/art", retry=3)
+
+
 # The clients try the requests between info and commit again themselves, a second later: one kind of fault is enough.
 ONCE = [
     *((step, action) for step in ("info", "create", "data commit", "card commit") for action in (503, 429)),
@@ -107,10 +113,10 @@ def test_every_wait_is_told(out, name, hub, caplog):
 def test_a_lasting_fault_says_what_is_there_and_how_to_go_on(out, name, hub, step, action, there):
     fail(hub, step, action, name, times=100)
     with pytest.raises((HubError, AccessError)) as caught:
-        push(out, name, retry=QUICK)
+        push(out, name, title="Harbour", description="My pictures.", retry=QUICK)
     said = str(caught.value)
     assert there in said
-    command = f"hf-unlearnable push {out} {name} --private --split train"
+    command = f"hf-unlearnable push {out} {name} --private --split train --title Harbour --description FILE"
     assert command in said
     repo = hub.repos.get(("datasets", name))
     assert repo is None or repo.private

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 import json
+import shlex
 import shutil
 from dataclasses import replace
 
@@ -138,6 +140,14 @@ def test_the_command_writes_the_page_and_its_pictures(run_folder):
     public = (report / "report-public.html").read_text()
     assert str(run_folder.parent) not in public
     assert public.count("<img") == 3 + 1 + 2
+
+
+def test_the_page_tells_the_whole_command(run_folder):
+    words = ["--clean", run_folder.parent / "originals", "--clean-split", "train"]
+    words += ["--image-column", "image", "--label-column", "label"]
+    assert invoke(run_folder, *words).exit_code == 0
+    told = shlex.join(["hf-unlearnable", "report", str(run_folder), *map(str, words)])
+    assert html.escape(told) in (run_folder / "report" / "report.html").read_text()
 
 
 def test_the_command_without_originals_or_measurement(run_folder):
