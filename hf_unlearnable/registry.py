@@ -197,7 +197,7 @@ class Recipes(Registry[type[T]]):
         """
         if not isinstance(text, str):
             raise RecipeError(f"got {text!r} for a {self.what}; expected its name, or one that was made")
-        name, _, rest = text.strip().partition(":")
+        name, colon, rest = text.strip().partition(":")
         kind = self.get(name)
         hints, fields = hints_of(kind), {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
         first = next(iter(fields), "")
@@ -223,6 +223,8 @@ class Recipes(Registry[type[T]]):
             if field.default is field.default_factory is dataclasses.MISSING and setting not in values:
                 form = setting.upper() if self.lone and setting == first else f"{setting}={setting.upper()}"
                 raise RecipeError(f"got the {self.what} {text!r}, which needs {name}:{form}")
+        if colon and not rest:
+            raise RecipeError(f"got the {self.what} {text!r}; expected settings behind the colon, or {name} alone")
         return kind(**values)
 
 

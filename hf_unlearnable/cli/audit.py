@@ -57,5 +57,5 @@ def audit(
     if audited.leaks:
         raise PrivacyError(
             f"{run} leaks: {', '.join(finding.check for finding in audited.leaks)}. The lines above say what was "
-            f"found, and docs/how-to/audit.md what to do"
+            f"found, and https://hf-unlearnable.github.io/hf-unlearnable/how-to/audit/ what to do"
         )

@@ -30,7 +30,7 @@ def write_report(
 
     Args:
         run: the folder that ``protect --output`` wrote (the page goes into ``run/report``), another protected dataset
-            with a folder ``report`` in it, or a ``learnability.json`` (the page goes beside it).
+            (into the folder ``NAME-report`` beside it), or a ``learnability.json`` (beside it).
         public: leave out clean pixels, perturbations, local names and paths and seeds.
         clean: the originals, where nobody wrote down what they are or they were moved.
         clean_split: of them.

@@ -202,6 +202,7 @@ def test_text_means_what_it_says(text, defence, written):
         ("cutmix:-1", r"alpha=-1\.0"),
         ("adversarial:0", r"eps=0\.0"),
         ("ueraser-max:1", "expected 2 to"),
+        ("jpeg:", "got the defence 'jpeg:'; expected settings behind the colon, or jpeg alone"),
         ("noise:nan", "noise: got sigma=nan; expected a finite number"),
         ("orthogonal-projection:iterations=0", "orthogonal-projection: got iterations=0; expected 1 to 1,000,000,000"),
     ],
