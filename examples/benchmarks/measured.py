@@ -10,8 +10,7 @@ import imagenet
 import numpy as np
 from common import ROOT
 from numpy.typing import NDArray
-from result_files import ResultFile
-from selection import many, of_each_fit
+from selection import many
 from tables import NONE, told, way
 
 from hf_unlearnable.benchmark.rows import Table, tables_of
@@ -147,10 +146,14 @@ def on_leaderboard(dataset: str, recipe: str, epochs: int) -> list[Report]:
 def in_files(dataset: str, recipe: str, epochs: int) -> list[list[Report]]:
     """What result files have of it, read once: a list for each source, of the reports of its fits."""
     wanted = {"dataset": dataset, "recipe": recipe, "budget": "linf:8", "epochs": epochs}
-    kinds: dict[object, list[ResultFile]] = {}
-    for one in many("protection_strength", **wanted):
-        kinds.setdefault((one.experiment.images, one.experiment.victims), []).append(one)
-    fits = [one.report for results in kinds.values() for one in of_each_fit(results)]
+    fits, met = list[Report](), set[tuple[object, ...]]()
+    found = [one for one in many("protection_strength", **wanted) if PROTECTED in one.report.cases]
+    for one in sorted(found, key=lambda one: (-len(one.report.victims), -len(one.report.seeds))):
+        about, victims = one.experiment, one.report.victims
+        told = {(about.images, about.fit or 1, victim) for victim in victims}
+        if not told <= met:  # some fits were measured again, beside mixtures
+            fits.append(one.report)
+            met |= told
     thieves: dict[int, list[Report]] = {}  # of every fit, by the number of victims
     for one in many("countermeasures", **wanted):
         thieves.setdefault(len(one.report.seeds), []).append(one.report)

@@ -6,7 +6,7 @@ import pytest
 from made_results import made_report
 from measured import Measured, best_known
 
-from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
+from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED
 
 CLEAN_IMAGES = {CLEAN: (0.8, 0.6)}
 
@@ -41,3 +41,9 @@ def test_fits_weigh_alike_and_most_models_count():
     few, many = [fit(0.3)], [fit(0.1, 0.1, 0.1), fit(0.2)]
     own = best_known([few, many], "small-resnet")
     assert (own.models, own.effort, own.figures) == (4, "2 x 1 to 3", "15.0 (25.0)")
+
+
+def test_a_mixture_stands_beside_its_clean_part():
+    one = made_report({**CLEAN_IMAGES, CLEAN_PART: (0.7, 0.5), PROTECTED: (0.2, 0.2), MIX: (0.6, 0.5)})
+    own = Measured.of([one], "small-resnet", case=MIX, beside=CLEAN_PART)
+    assert own.cells == ["55.0 (55.0)", "1 x 2", "-, 7.1", "60.0 ± 14.1"]
