@@ -129,10 +129,10 @@ def test_protect_then_measure(source, tmp_path, run, monkeypatch):
             assert picture.width > 100 * wide
             assert len(picture.convert("L").getcolors()) > 10
     said = CliRunner().invoke(app, ["measure", str(out), "--seeds", "1", "--epochs", "1", "--ratios", "0,1"]).output
-    assert "Up to 12 trainings of fresh models, for 6 kinds of thief" in said  # the quick suite
+    assert "Up to 14 trainings of fresh models, for 7 kinds of thief" in said  # the quick suite
     assert json.loads((out / "report" / "learnability.json").read_text())["suite"] == "quick"
     assert "small-resnet, class-clusters:1 " in said  # MIUE.adaptive
-    assert "the best of 6 thieves" in said.rstrip().splitlines()[-1]
+    assert "the best of 7 thieves" in said.rstrip().splitlines()[-1]
     said = CliRunner().invoke(app, ["measure", str(out), "--suite", "quick", "--training", "short"])
     assert isinstance(said.exception, RecipeError)
 
