@@ -57,6 +57,7 @@ def addresses(visits: Visits) -> FastAPI:
         except (ClientDisconnect, OSError) as error:
             visit.give_up(file, int(size))
             return PlainTextResponse(f"it was not written ({type(error).__name__})", 507)
+        visit.arrived(file)
         return Response(status_code=204)
 
     async def fetch(request: Request) -> Response:

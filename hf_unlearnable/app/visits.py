@@ -46,6 +46,7 @@ class Visit:
     made: Made | None = None
     seen: float = field(default_factory=time.monotonic)
     jobs: list[Job] = field(default_factory=list)
+    coming: dict[Path, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -86,27 +87,37 @@ class Visit:
                 raise DataError("got more than there is room for; expected less: protect a part at a time")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()  # so that of two that are sent at once under one name only one is written
+            self.coming[file] = size
             self.room -= size
         return file
+
+    def arrived(self, file: Path) -> None:
+        """Take note that a file is there in full."""
+        with self.lock:
+            self.coming.pop(file, None)
 
     def give_up(self, file: Path, size: int) -> None:
         """Forget a file that did not arrive; its room is there for others."""
         file.unlink(missing_ok=True)
         with self.lock:
+            self.coming.pop(file, None)
             self.room = min(self.room + size, self.granted)
 
     def recount(self) -> None:
-        """Count the room again by the files that are there: what zips were unpacked to, and no zip any more."""
+        """Count the room again by the files that are there: what zips were unpacked to, and no zip any more.
+
+        What still comes takes the room that it will need.
+        """
         with self.lock, suppress(FileNotFoundError):  # deleted meanwhile
             files = [file for file in (self.home / PICTURES).rglob("*") if file.is_file()]
-            self.room = self.granted - sum(file.stat().st_size for file in files)
+            self.room = self.granted - sum(self.coming.get(file, file.stat().st_size) for file in files)
 
     def clear(self) -> None:
         """Delete everything."""
         self.stop()
         shutil.rmtree(self.home, ignore_errors=True)
         private_folder(self.home)
-        self.refused, self.looked, self.made, self.room = [], None, None, self.granted
+        self.refused, self.coming, self.looked, self.made, self.room = [], {}, None, None, self.granted
 
 
 class Visits:

@@ -47,7 +47,8 @@ def protect(
     ] = False,
     leave_out: LeaveOut = False,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave images out that cannot be read.")
+        bool,
+        typer.Option("--skip-unreadable", help="Leave images out that cannot be read, of splits that stay clean, too."),
     ] = False,
     class_depth: ClassDepth = None,
     method: Annotated[

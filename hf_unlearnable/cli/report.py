@@ -72,9 +72,9 @@ def report(
             f"out, or name the runs to compare it with"
         )
     words = ["hf-unlearnable", "report", str(run)]
-    given = {"--clean": clean, "--clean-split": clean_split}
-    given |= {"--image-column": image_column, "--label-column": label_column}
-    words += [word for option, value in given.items() if value for word in (option, value)]
+    given: dict[str, object] = {"--clean": clean, "--clean-split": clean_split}
+    given |= {"--image-column": image_column, "--label-column": label_column, "--max-pixels": max_pixels}
+    words += [word for option, value in given.items() if value for word in (option, str(value))]
     written = write_report(
         run,
         public=public,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -50,6 +51,8 @@ def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
     if not found:
         return None
     here = {(entry.archive, entry.path): entry for entry in entries}
+    times = Counter(entry.path for entry in entries)
+    alone = {entry.path: entry for entry in entries if times[entry.path] == 1}
     names: dict[str, str] = {}
     tables: list[pa.Table] = []
     files = []
@@ -64,8 +67,10 @@ def read_metadata(entries: Sequence[Entry], reader: Reader) -> Table | None:
         folder = posixpath.dirname(entry.path)
         for row in table.select(list(names)).to_pylist():
             named = [(names[name], _below(folder, value, entry.path)) for name, value in row.items() if value]
-            # Shards of one name have paths in common, so a row names what lies in its own.
-            files.append([(column, here.get((entry.archive, path), Entry(path))) for column, path in named])
+            # Shards of one name may have paths in common: then a row names what lies in its own.
+            files.append(
+                [(column, here.get((entry.archive, path)) or alone.get(path, Entry(path))) for column, path in named]
+            )
         tables.append(table)
     try:
         whole = pa.concat_tables(tables, promote_options="default")

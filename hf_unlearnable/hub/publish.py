@@ -107,7 +107,7 @@ def push(
     named = None if source.protected_splits else split
     options: dict[str, str | int | None] = {"--subset": None if config == "default" else config, "--split": named}
     options |= {"--revision": revision, "--max-shard-size": max_shard_size, "--licence": licence, "--title": title}
-    options |= {"--description": description and "FILE"}  # with that text
+    options |= {"--description": "FILE" if description else None}  # with that text
     again = _command(output, repo_id, private, options, drop_columns)
     repository = Repository("dataset", repo_id, private, revision, token, again)
     columns = protection.columns

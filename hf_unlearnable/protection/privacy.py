@@ -150,18 +150,21 @@ def _leave_out(column: str) -> str:
     return "Leave the column out: " + worded(python=f"drop_columns=[{column!r}]", shell=f"--drop-column {column}")
 
 
-def _embeds(values: Sequence[Any]) -> bool:
-    """Whether values are files as text, or long lists of numbers of one length; or hold such, however deep."""
+def _embeds(values: Sequence[Any], least: int = 1) -> bool:
+    """Whether values are files as text, or ``least`` long lists of numbers of one length; or hold such, however deep.
+
+    A single list within others says nothing of lengths: it may be the outline of the one object in ten images.
+    """
     texts = [value for value in values if isinstance(value, str) and len(value) > LONG_TEXT]
     if texts and all(value.startswith("data:image/") or BASE64.fullmatch(value) for value in texts):
         return True
     lists = [value for value in values if isinstance(value, list)]
     lengths = set(map(_count, lists))
-    if len(lengths) == 1 and lengths.pop() >= LONG:
+    if len(lists) >= least and len(lengths) == 1 and lengths.pop() >= LONG:
         return True
     structures = [value for value in values if isinstance(value, Mapping)]
     inside = [[one[name] for one in structures] for name in (structures[0] if structures else ())]
-    return any(_embeds(held) for held in (*inside, [item for items in lists for item in items]) if held)
+    return any(_embeds(held, least=2) for held in (*inside, [item for items in lists for item in items]) if held)
 
 
 def _count(value: Any) -> int:

@@ -51,7 +51,7 @@ def intake(
     Args:
         dataset: see ``protect``, like the seven after it.
         split: see there.
-        keep_clean: see there.
+        keep_clean: see there; these splits are opened, and looked through by ``protect`` alone.
         config: see there.
         class_depth: see there.
         image_column: see there.

@@ -181,6 +181,19 @@ def test_what_zips_unpack_to_takes_room(desk, visit, tmp_path, packed):
         visit.place("b.png", ROOM - len(content) + 1)
 
 
+def test_what_still_comes_keeps_its_room(desk, visit):
+    file = visit.place("a.png", 1000)
+    list(desk.arrived(PAGE))
+    assert visit.room == ROOM - 1000
+    file.write_bytes(bytes(1000))
+    visit.arrived(file)
+    list(desk.arrived(PAGE))
+    assert visit.room == ROOM - 1000
+    other = visit.place("b.png", 500)
+    visit.give_up(other, 500)
+    assert visit.room == ROOM - 1000
+
+
 # --- the work
 
 

@@ -318,6 +318,18 @@ def test_shards_with_metadata_name_their_own_images(tmp_path):
     assert [row["image"]["bytes"] for row in data] == contents["red"] + contents["blue"]
 
 
+def test_one_shard_may_name_the_images_of_all(tmp_path):
+    table = "file_name,label\n0.png,red\n1.png,blue\n"
+    fill(tmp_path / "data-000", "0.png")
+    fill(tmp_path / "data-001", "1.png")
+    zipped(tmp_path / "shards" / "data-000.zip", tmp_path / "data-000", ("metadata.csv", table))
+    zipped(tmp_path / "shards" / "data-001.zip", tmp_path / "data-001")
+    assert left(tmp_path / "shards") == {}
+    data = load_source(str(tmp_path / "shards")).cast_column("image", ImageFeature(decode=False))
+    assert data["label"] == ["red", "blue"]
+    assert data[1]["image"]["bytes"] == (tmp_path / "data-001" / "1.png").read_bytes()
+
+
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz"])
 def test_a_tar_of_class_folders(tmp_path, ending):
     folder = fill(tmp_path / "x", "cats/1.png", "dogs/2.jpg")

@@ -336,6 +336,7 @@ def test_boxes_captions_and_checksums_are_no_images(tmp_path):
         "box": [[1.0, 2.0, 3.0, 4.0]] * 48,
         "outline": [[float(number) for number in range(60 + index)] for index in range(48)],
         "objects": [{"box": [[1.0, 2.0, 3.0, 4.0]] * (15 + index), "said": ["a square " * 200]} for index in range(48)],
+        "outlines": [[{"outline": [0.5] * 70}] if index == 3 else [] for index in range(48)],
         "caption": ["a bright square on noise " * 60] * 48,
         "checksum": ["0a" * 64] * 48,
     }
