@@ -36,7 +36,7 @@ from hf_unlearnable.methods.waves import BLOCK
 from hf_unlearnable.training.batches import load as load_batch
 
 SCRIPT = Path(__file__).stem
-SETS = ("photo-patches", "photo-patches-2")
+SETS = ("photo-patches", "photo-patches-2", "photo-patches-3")
 KEPT = 4  # the largest sum of a pair of frequencies; JPEG at quality 10 rounds most of what is beyond to nothing
 GAIN = 2  # between the sum of a pattern's waves and what images carry of it, which is clipped
 OTHERS = 1 / 4  # of the steps see images otherwise changed than by JPEG
@@ -124,6 +124,22 @@ class Bands(Seen):
         return blocks_changed(images, lambda found: found * stay.to(found)[:, None, :])
 
 
+class Grey(Seen):
+    """The mean over the channels in each of them."""
+
+    def changed(self, images: torch.Tensor) -> torch.Tensor:
+        """Take the colours out."""
+        return images.mean(dim=1, keepdim=True).expand_as(images)
+
+
+class Shared(SharedSchedule):
+    """Gradients in which what all channels share counts twice as much."""
+
+    def _weigh(self, gradients: list[torch.Tensor]) -> torch.Tensor:
+        weighed = super()._weigh(gradients)
+        return weighed + weighed.mean(dim=1, keepdim=True)
+
+
 class HalfSize(Seen):
     """Shrunk to half, and enlarged again."""
 
@@ -159,6 +175,8 @@ IDEAS = {
         "two-bits": TwoBits,
         "bands": Bands,
         "half-size": HalfSize,
+        "grey": Grey,
+        "shared": Shared,
     }.items()
 }
 
