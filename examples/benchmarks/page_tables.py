@@ -148,11 +148,12 @@ def readme() -> str:
     *cells, alone = mixed.cells
     rows.append(["photo patches, 4,000", "who has half of the images clean", *cells, f"{alone}, that half alone"])
     rows += [
-        [name, victim, *Measured.of(fits, "small-resnet").cells]
-        for name, fits in (
-            ("other photographs, 4,000", beside),
-            ("photographs held back, 4,000", held_back),
-            ("Fashion-MNIST, 3,000", clothes),
+        [name, thief, *Measured.of(fits, "small-resnet", defence).cells]
+        for name, fits, thief, defence in (
+            ("other photographs, 4,000", beside, victim, "none"),
+            ("photographs held back, 4,000", held_back, victim, "none"),
+            ("photographs held back, 4,000", held_back, "who turns them grey", "grayscale"),
+            ("Fashion-MNIST, 3,000", clothes, victim, "none"),
         )
     ]
     return markdown(["data", "thief", "protected", "fits x victims", "spread over fits, over victims", "clean"], rows)
