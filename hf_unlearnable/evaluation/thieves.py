@@ -134,10 +134,10 @@ def thieves_of_suite(name: str, training: Training = Training(), attack: Defence
 
     ``quick`` holds an ordinary training, another architecture, a short training, JPEG compression, features that
     nothing was trained for, somebody who picks the epoch by images that he holds out, and a thief who knows how the
-    images were protected (``attack``). ``standard`` adds further
-    networks, recipes and classical models, and more thieves who look for the perturbation. ``full`` adds the slow ones,
-    and one who has a hundred clean images. The last two need the extras ``thieves`` and ``thieves,defences``. None
-    holds a pre-trained network: its weights would have to be fetched.
+    images were protected (``attack``). ``standard`` adds further networks, recipes and classical models, and more
+    thieves who look for the perturbation. ``full`` adds the slow ones, and one who has a hundred clean images. The last
+    two need the extras ``thieves`` and ``thieves,defences``. None holds a pre-trained network: its weights would have
+    to be fetched.
 
     Args:
         name: of the suite.

@@ -393,11 +393,8 @@ def _reopen(folder: str, expected: str, image_format: str) -> Protection:
 
 def is_kept(folder: Path, expected: str) -> bool:
     """Whether the cache holds the protection with this digest; a damaged one goes, or fitting again would find it."""
-    if not folder.exists():
-        return False
     try:
-        _reopen(str(folder), expected, "png")
+        return folder.exists() and _reopen(str(folder), expected, "png").digest == expected
     except SourceError:
         shutil.rmtree(folder, ignore_errors=True)
         return False
-    return True

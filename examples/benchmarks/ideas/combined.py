@@ -7,28 +7,17 @@ from unittest import mock
 
 import numpy as np
 import torch
+from blocks import low
 from numpy.typing import NDArray
-from scipy.fft import dctn, idctn
-from torch.nn import functional as F
 
 from hf_unlearnable import BEO, Budget, Method
 from hf_unlearnable.methods import Task
 from hf_unlearnable.methods.beo.ascent import Ascent
-from hf_unlearnable.methods.waves import BLOCK
-
-KEPT = 4  # the largest sum of a pair of frequencies; JPEG at quality 10 rounds most of what is beyond to nothing
 
 
 def surviving(images: torch.Tensor) -> torch.Tensor:
     """What JPEG keeps longest of (B, C, H, W): low frequencies of blocks of 8x8 without their mean, of the light."""
-    height, width = images.shape[-2:]
-    light = F.pad(images.mean(dim=1), (0, -width % BLOCK, 0, -height % BLOCK))
-    blocks = light.view(len(light), light.shape[1] // BLOCK, BLOCK, light.shape[2] // BLOCK, BLOCK).numpy(force=True)
-    total = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
-    kept = (total > 0) & (total <= KEPT)
-    found = dctn(blocks, axes=(2, 4), norm="ortho") * kept[:, None, :]
-    back = torch.from_numpy(idctn(found, axes=(2, 4), norm="ortho")).to(images)
-    return back.reshape(light.shape)[:, None, :height, :width].expand_as(images)
+    return low(images.mean(dim=1, keepdim=True)).expand_as(images)
 
 
 class SurvivingAscent(Ascent):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # what all benchmarks share 
 
 import numpy as np
 import torch
+from blocks import blocks_changed, low
 from common import ANOTHER_FIT, TINY, fitted, kept, load, of_recipe, options, parse, size, victim_seeds
 from numpy.typing import NDArray
 from result_files import ResultFile, place, read_results
-from scipy.fft import dct
 from tables import markdown, told
 from torch.nn import functional as F
 
@@ -37,7 +38,6 @@ from hf_unlearnable.training.batches import load as load_batch
 
 SCRIPT = Path(__file__).stem
 SETS = ("photo-patches", "photo-patches-2", "photo-patches-3")
-KEPT = 4  # the largest sum of a pair of frequencies; JPEG at quality 10 rounds most of what is beyond to nothing
 GAIN = 2  # between the sum of a pattern's waves and what images carry of it, which is clipped
 OTHERS = 1 / 4  # of the steps see images otherwise changed than by JPEG
 THIEVES: tuple[dict[str, Any], ...] = (
@@ -47,34 +47,18 @@ THIEVES: tuple[dict[str, Any], ...] = (
 )
 
 
-def blocks_changed(images: torch.Tensor, change: Any) -> torch.Tensor:
-    """Images (B, C, H, W) whose blocks' cosine transforms (B, C, H/8, 8, W/8, 8) a function has changed."""
-    height, width = images.shape[-2:]
-    padded = F.pad(images, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
-    basis = torch.from_numpy(dct(np.eye(BLOCK), axis=0, norm="ortho")).to(images)
-    blocks = padded.unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK))
-    found = torch.einsum("ui,...hiwj,vj->...huwv", basis, blocks, basis)
-    back = torch.einsum("ui,...huwv,vj->...hiwj", basis, change(found), basis)
-    return back.flatten(-2).flatten(-3, -2)[..., :height, :width]
-
-
 class Coefficients(SharedSchedule):
     """Patterns that are sums of low frequencies of JPEG's blocks, and take signed steps along their coefficients."""
 
-    def _low(self, images: torch.Tensor, *, signed: bool = False) -> torch.Tensor:
-        total = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)
-        low = ((total > 0) & (total <= KEPT)).to(images)[:, None, :]
-        return blocks_changed(images, lambda found: (found.sign() if signed else found) * low)
-
     def _weigh(self, gradients: list[torch.Tensor]) -> torch.Tensor:
         (gradient,) = gradients
-        return self._low(gradient)
+        return low(gradient)
 
     def _shown(self) -> torch.Tensor:
         return self.task.budget.clip(GAIN * self.patterns)
 
     def _fit_patterns(self, phase: str, epochs: int | None) -> None:
-        self.patterns.copy_(self._low(self.patterns))
+        self.patterns.copy_(low(self.patterns))
         super()._fit_patterns(phase, epochs)
         self.patterns.copy_(self._shown())
 
@@ -87,13 +71,13 @@ class Coefficients(SharedSchedule):
         summed = torch.zeros_like(patterns).index_add_(0, kinds, gradients)[present]
         gradient = self._weigh([summed / summed.abs().mean().clamp_min(1e-12)])
         self.velocity[present] = self.recipe.pattern_momentum * self.velocity[present] + gradient
-        move = self._low(self.velocity[present], signed=True)
+        move = low(self.velocity[present], signed=True)
         move *= task.budget.radius / 255 * self.recipe.step_size(share) / move.abs().mean().clamp_min(1e-12)
-        patterns[present] = self._low(task.budget.clip(patterns[present] - move))
+        patterns[present] = low(task.budget.clip(patterns[present] - move))
         self._watch(self.cursor.loss)
 
 
-class Seen(SharedSchedule):
+class Seen(SharedSchedule, ABC):
     """In a share of the steps, surrogate and patterns see images that were changed otherwise than by JPEG."""
 
     def _published(self, images: torch.Tensor) -> torch.Tensor:
@@ -101,9 +85,9 @@ class Seen(SharedSchedule):
             return super()._published(images)
         return self.changed(images)
 
+    @abstractmethod
     def changed(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, C, H, W) as a thief may change them."""
-        raise NotImplementedError
 
 
 class TwoBits(Seen):
