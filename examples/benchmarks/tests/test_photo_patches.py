@@ -68,9 +68,11 @@ def test_every_set(name, classes, side, train, test, folder):
 
 def test_held_back_sets_share_no_photograph_with_the_one_that_recipes_were_tuned_on():
     sets = ({one.file for one in photos.photographs} for photos in PHOTO_SETS.values())
-    tuned, second, twenty, stripes, large = sets
+    tuned, second, third, twenty, stripes, large = sets
     assert not tuned & (second | twenty)
     assert second < twenty
+    assert not third & second
+    assert second | third == twenty
     assert len(stripes - twenty) == 4
     assert large == tuned
 
