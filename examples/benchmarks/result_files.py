@@ -55,6 +55,7 @@ SHORT = {
     "photo-patches": "pp",
     "photo-patches-2": "pp2",
     "photo-patches-3": "pp3",
+    "photo-patches-4": "pp4",
     "photo-patches-20": "pp20",
     "photo-patches-100": "pp100",
 }

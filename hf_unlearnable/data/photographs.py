@@ -1,10 +1,11 @@
 """Photographs in Debian's packages, and the sets that benchmarks make of them.
 
 ``photo-patches`` (ten photographs of mate-backgrounds) is what recipes were tuned on. ``photo-patches-2``, ten
-photographs of Plasma's and Lomiri's packages, was looked at beside it before a default was changed.
-``photo-patches-3``, ten more, is held back: measure on it what has been decided. ``photo-patches-20`` are the classes
-of both. Most of Debian's wallpapers are drawn, and photographs without colour are left out, since the want of it would
-tell the class: there are no hundred. The hundred classes of ``photo-patches-100`` are five stripes each of twenty
+photographs of Plasma's and Lomiri's packages, was looked at beside it before a default was changed, and so was
+``photo-patches-3``, ten more, once a weakness had shown there. ``photo-patches-4``, ten snapshots that KPhotoAlbum
+shows its users, is held back: measure on it what has been decided. ``photo-patches-20`` are the classes of the second
+and the third. Most of Debian's wallpapers are drawn, and photographs without colour are left out, since the want of it
+would tell the class: there are no hundred. The hundred classes of ``photo-patches-100`` are five stripes each of twenty
 photographs, 16 of them of those two sets; a stripe may look like the next one, so that fewer patches can be told apart.
 ``photo-patches-224`` are large patches of the photographs of ``photo-patches``.
 """
@@ -104,6 +105,11 @@ def _lomiri(release: str, **files: str) -> tuple[Photograph, ...]:
     return tuple(Photograph(name, package, f"usr/share/backgrounds/{file}.jpg") for name, file in files.items())
 
 
+def _snapshots(**files: str) -> tuple[Photograph, ...]:
+    folder = "usr/share/kphotoalbum/demo"
+    return tuple(Photograph(name, "kphotoalbum", f"{folder}/{file}.jpg") for name, file in files.items())
+
+
 FIRST = _mate("Aqua", "Blinds", "Dune", "FreshFlower", "Garden")
 FIRST += _mate("GreenMeadow", "LadyBird", "RainDrops", "TwoWings", "YellowFlower")
 SECOND = _plasma("BytheWater", "ColorfulCups", "EveningGlow", "FallenLeaf", "OneStandsOut", "Path")
@@ -126,6 +132,18 @@ THIRD += _lomiri(
     Sunset="sunset_by_Aitzol_Berasategi",
     Wine="Wine_by_Jakkub_Mede",
 )
+FOURTH = _snapshots(
+    Airport="snow",
+    Aquarium="blackie",
+    Beach="cold_water",
+    Box="spiff_2",
+    Canyon="grand_canyon_2",
+    Forest="donna",
+    Pool="pool",
+    Rabbit="spiff",
+    Room="wayne",
+    Sea="skagen",
+)
 WITHOUT = ("Nuthatch", "Kite", "Storm", "Aitzgorri")  # stripes of them are all blurred background or sky
 OF_MUCH_TEXTURE = tuple(one for one in SECOND + THIRD if one.name not in WITHOUT)
 OF_MUCH_TEXTURE += _mate("Dune", "GreenMeadow", "LadyBird", "RainDrops")
@@ -133,6 +151,7 @@ PHOTO_SETS = {
     "photo-patches": PhotoSet(FIRST),
     "photo-patches-2": PhotoSet(SECOND),
     "photo-patches-3": PhotoSet(THIRD),
+    "photo-patches-4": PhotoSet(FOURTH, cell=80),  # they are 800 pixels wide
     "photo-patches-20": PhotoSet(SECOND + THIRD),
     "photo-patches-100": PhotoSet(OF_MUCH_TEXTURE, train_each=60, test_each=20, stripes=5),
     "photo-patches-224": PhotoSet(FIRST, side=224, cell=320, scales=(224, 272, 320), train_each=100, test_each=50),

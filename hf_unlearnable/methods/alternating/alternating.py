@@ -15,7 +15,7 @@ from hf_unlearnable.errors import option, worded
 from hf_unlearnable.methods.alternating.networks import guides_of
 from hf_unlearnable.methods.alternating.paper_schedule import PaperSchedule
 from hf_unlearnable.methods.alternating.recipe import OPEN, AlternatingRecipe
-from hf_unlearnable.methods.alternating.shared_schedule import COMMON, IMAGES, PATTERNS, STARTS, SharedSchedule
+from hf_unlearnable.methods.alternating.shared_schedule import COMMON, IMAGES, PATTERNS, SharedSchedule
 from hf_unlearnable.methods.task import Task
 
 NAMED_RIGHT = 0.9  # of the protected images, by surrogates that have learned them
@@ -124,8 +124,8 @@ class Alternating(AlternatingRecipe):
         return (
             f"The change is mostly one of colour, which greyscale and strong compression take away: "
             f"{channels['common']:.0%} of its energy is in what red, green and blue share, and at least "
-            f"{channels['expected']:.0%} should be, in each of {STARTS} fits. Another seed may do better: "
-            f"{option('seed', 1)}."
+            f"{channels['expected']:.0%} should be; a second fit, which saw grey images, too, did not help. Another "
+            f"seed may do better: {option('seed', 1)}."
         )
 
     @staticmethod
