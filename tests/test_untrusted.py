@@ -14,6 +14,7 @@ import zlib
 import pytest
 import torch
 from datasets import load_from_disk
+from helpers.comparisons import write_comparison
 from helpers.datasets import ROOT, described, make_dataset, make_output
 from helpers.environment import HUB
 from PIL import Image
@@ -225,6 +226,15 @@ def test_a_run_of_larger_images_is_used_with_the_same_option(tmp_path, hub, name
         allowed = CliRunner().invoke(app, [*words, "--max-pixels", "144"])
         assert allowed.exit_code == 0, (words, allowed.output, allowed.exception)
         assert "144 pixels" not in allowed.output
+
+
+def test_a_comparison_of_larger_images_takes_the_option_that_its_message_names(tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text(write_comparison(tmp_path))
+    look = ["benchmark", str(tmp_path / "c.yaml"), "--dry-run"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # less than half, which Pillow itself refuses
+    assert "allow more with --max-pixels" in str(CliRunner().invoke(app, look).exception)
+    allowed = CliRunner().invoke(app, [*look, "--max-pixels", "144"])
+    assert allowed.exit_code == 0, (allowed.output, allowed.exception)
 
 
 def test_an_image_that_is_none_is_told(tmp_path):

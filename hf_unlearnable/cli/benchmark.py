@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import found
+from hf_unlearnable.cli.shared import MaxPixels, found
 from hf_unlearnable.errors import RecipeError, UnlearnableError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def benchmark(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be done, and how long it takes; do nothing.")
     ] = False,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Compare methods by one protocol: fit, train, test, keep every cell, and write the leaderboard.
