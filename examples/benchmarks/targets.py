@@ -15,7 +15,8 @@ from hf_unlearnable.defences import Defence
 
 CHANCE = 0.1
 DEFAULT, BEFORE = "mi-ue-from-waves", "mi-ue-learned"
-SET, BESIDE, HELD_BACK = "photo-patches-4000", "photo-patches-2-4000", "photo-patches-3-4000"
+SET, HELD_BACK = "photo-patches-4000", "photo-patches-4-4000"
+LOOKED_AT = "photo-patches-2-4000", "photo-patches-3-4000"  # before a default was changed
 CLOTHES = "fashion-mnist-3000"
 FIGURES = ["fits x victims", "spread over fits, over victims", "clean"]
 

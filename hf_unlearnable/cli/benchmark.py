@@ -110,6 +110,7 @@ def leaderboard(
 def submit(
     row: Annotated[Path, typer.Argument(help="The folder of a run, or one file of its sets/.")],
     repeat: Annotated[int, typer.Option(min=0, max=1000, help="Cells, drawn at random, that are trained again.")] = 1,
+    max_pixels: MaxPixels = None,
     plugin: Plugins = None,
 ) -> None:
     """Check a row: protocol, budget on the released bytes, digests, repeated cells. Nothing is sent."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from datasets import Dataset, load_from_disk
+from PIL import Image
 from typer.testing import CliRunner
 
 from hf_unlearnable import DataError, SourceError
@@ -156,6 +157,13 @@ def test_a_set_that_nobody_else_can_open_is_refused(frozen):
     assert str(released) not in file.read_text()
     with pytest.raises(DataError, match="publish them, and name their Hub id"):
         check(frozen)
+
+
+def test_larger_images_take_the_option_that_the_message_names(frozen, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # less than half, which Pillow itself refuses
+    words = ["submit", str(frozen), "--repeat", "0"]
+    assert "allow more with --max-pixels" in str(CliRunner().invoke(app, words).exception)
+    assert CliRunner().invoke(app, [*words, "--max-pixels", "144"]).exit_code == 0
 
 
 def test_from_the_command_line(frozen, tmp_path):

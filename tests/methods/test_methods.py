@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -477,6 +478,7 @@ def test_patterns_that_are_mostly_colour_are_fitted_anew(monkeypatch, coloured, 
     assert len(starts) == expected
     assert found["settings"]["epochs"] == 4  # of the last start
     assert (found["channels"]["common"] < 0.25) == (coloured == 2)
+    assert found["channels"]["starts"] == expected
 
 
 @pytest.mark.filterwarnings("ignore:The models that the change", "ignore:The change is mostly")
@@ -490,17 +492,42 @@ def test_only_the_second_start_sees_grey_images(monkeypatch, enough, expected):
 
     monkeypatch.setattr(shared_schedule, "random_crop_flip", watched)
     monkeypatch.setattr(shared_schedule, "COMMON", enough)
-    monkeypatch.setattr(shared_schedule, "MOST_STEPS", 100)
+    monkeypatch.setattr(shared_schedule, "MOST_STEPS", 60)
     monkeypatch.setattr(shared_schedule, "LEARNED", 0.0)  # all steps are made
     EM(batch_size=20).fit(make_dataset(60, channels=3), progress=False)
-    first, second = seen[:102], seen[102:]  # of three batches a pass
+    first, second = seen[:60], seen[60:]
     assert not any(first)
-    assert len(second) == (102 if expected else 0)
+    assert len(second) == (60 if expected else 0)
     assert np.mean(second or [0]) == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("colour", "expected"),
+    [((8, 8, 8), 1), ((8, -8, 0), 0), ((0, 0, 8), 0.114**2 * 3), ((8, 8, -8), 1 / 9)],
+    ids=["grey", "red against green", "blue", "yellow against blue"],
+)
+def test_what_channels_share_is_what_any_grey_keeps(colour, expected):
+    """Neither a plain mean nor the weights of Pillow may take it away."""
+    patterns = torch.tensor(colour)[None, :, None, None].expand(2, 3, 4, 4) / 255
+    schedule = SimpleNamespace(patterns=patterns, carried=torch.tensor([True, True]))
+    assert shared_schedule.SharedSchedule.common.fget(schedule) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_change_in_colour_is_told_where_passes_were_set(monkeypatch):
+    patterns = torch.tensor([8, -8, 0])[None, :, None, None].expand(3, 3, 12, 12) / 255
+    monkeypatch.setattr(shared_schedule.SharedSchedule, "_first_patterns", lambda _: patterns.clone())
+    found = EM(epochs=1, first_step=0.01, last_step=0.01).fit(make_dataset(30, channels=3), progress=False)
+    findings = found.about["findings"]
+    assert findings["channels"]["common"] < 0.25
+    assert findings["channels"]["starts"] == 1
+    assert "without epochs begins anew where it ends so" in EM.describe(findings)
 
 
 def test_a_change_that_is_mostly_colour_is_told():
     found = {"channels": {"common": 0.13, "expected": 0.25}}
+    assert "start" not in EM.describe(found)  # of an earlier version, which did not say
+    again = EM.describe({"channels": {**found["channels"], "starts": 2}})
+    assert again.endswith("which saw grey images, too, did not help; Texture() makes no such changes.")
     assert "13% of its energy is in what red, green and blue share, and at least 25% should be" in EM.describe(found)
     assert EM.describe({"channels": {"common": 0.3, "expected": 0.25}}) == ""
     learned = {"surrogates": {"accuracy": 1.0, "epochs_to_try": 9}}

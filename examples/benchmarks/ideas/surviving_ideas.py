@@ -116,6 +116,15 @@ class Grey(Seen):
         return images.mean(dim=1, keepdim=True).expand_as(images)
 
 
+class GreyJpeg(Grey):
+    """The same, and grey images are as JPEG leaves them as often as those in colour."""
+
+    def _published(self, images: torch.Tensor) -> torch.Tensor:
+        if torch.rand(1, generator=self.cursor.generator).item() < OTHERS:
+            images = self.changed(images)
+        return SharedSchedule._published(self, images)
+
+
 class Shared(SharedSchedule):
     """Gradients in which what all channels share counts twice as much."""
 
@@ -160,6 +169,7 @@ IDEAS = {
         "bands": Bands,
         "half-size": HalfSize,
         "grey": Grey,
+        "grey-jpeg": GreyJpeg,
         "shared": Shared,
     }.items()
 }

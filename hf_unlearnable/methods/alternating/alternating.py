@@ -121,11 +121,17 @@ class Alternating(AlternatingRecipe):
         channels = findings.get("channels")
         if channels is None or channels["common"] >= channels["expected"]:
             return ""
+        starts = channels.get("starts")  # of earlier versions unknown
+        advice = {
+            1: f" A fit of mi-ue or em without {worded(python='epochs', shell='--epochs')} begins anew where it ends "
+            f"so.",
+            2: f" A second start, which saw grey images, too, did not help; "
+            f"{worded(python='Texture()', shell='--method texture')} makes no such changes.",
+        }
         return (
             f"The change is mostly one of colour, which greyscale and strong compression take away: "
             f"{channels['common']:.0%} of its energy is in what red, green and blue share, and at least "
-            f"{channels['expected']:.0%} should be; a second fit, which saw grey images, too, did not help. Another "
-            f"seed may do better: {option('seed', 1)}."
+            f"{channels['expected']:.0%} should be.{advice.get(starts, '')}"
         )
 
     @staticmethod
@@ -188,8 +194,9 @@ class Alternating(AlternatingRecipe):
         passes = alternation.passes_made
         settled = {name: getattr(recipe, name) for name in OPEN}
         task.findings["settings"] = {**settled, "epochs": recipe.epochs or passes}
-        if recipe.passes[0] is None:
-            task.findings["channels"] = {"common": alternation.common, "expected": COMMON}
+        if patterns != 0 and not guides:  # what guides draw every image to is its own
+            common, starts = alternation.common, alternation.starts
+            task.findings["channels"] = {"common": common, "expected": COMMON, "starts": starts}
         task.findings["surrogates"] = {
             "accuracy": alternation.learned(),
             "epochs_to_try": 2 * passes if self.epochs is None else None,
