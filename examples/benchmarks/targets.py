@@ -84,6 +84,7 @@ TARGETS = (
     Target("small VGG", "small-vgg", **PLAIN),
     Target("ResNet with a 7x7 stem", "strided-resnet", **PLAIN),
     Target("a short training by AdamW", "small-resnet, short", **PLAIN),
+    Target("a short training by SGD, 3 epochs", epochs=3),
     Target("four times as long", epochs=48, **PLAIN),
     Target("JPEG at quality 10", defence="jpeg:10", most=0.20),
     Target("JPEG at quality 50", defence="jpeg:50", most=0.20),
@@ -100,6 +101,7 @@ TARGETS = (
     Target("UEraser's light form", defence="ueraser-lite", half=True),
     Target("adversarial training", defence="adversarial:4", below=0.10),
     Target("who picks the epoch by a tenth that he holds out", defence="validation:0.1"),
+    Target("who knows the method (`class-clusters:1`)", defence="class-clusters:1"),
     Target("random features and ridge", "random-features"),
     Target("five nearest neighbours", "knn"),
 )

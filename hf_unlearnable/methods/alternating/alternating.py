@@ -45,10 +45,10 @@ class Alternating(AlternatingRecipe):
         schedule: see above.
         epochs: passes over the images, all together. Without guides and left open: until the surrogates' loss on what
             is protected, over 64 steps, has come down to an eighth of what it is to know nothing (at most 1,500
-            steps, 3,000 of twenty classes, 4,500 of forty, and so on), and from another start where they are
-            mostly colour, which greyscale would take away; networks take patterns up all of a sudden, after
-            some hundred steps, whatever the number of images; patterns that are fitted longer turn into what
-            compression rounds away.
+            steps, 3,000 of twenty classes, 4,500 of forty, and so on), and once more, from other weights and with grey
+            images in a quarter of the steps, where they are mostly colour, which greyscale would take away; networks
+            take patterns up all of a sudden, after some hundred steps, whatever the number of images; patterns that are
+            fitted longer turn into what compression rounds away.
         pattern_share: of the passes, fit the patterns of the classes; in [0, 1], the shared schedule only.
         variants: patterns of each class, at most; an image carries one of them, which is drawn, and each is carried by
             100 images or more. A single one is a direction, and goes with the directions that a projection takes
