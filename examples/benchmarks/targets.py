@@ -15,8 +15,7 @@ from hf_unlearnable.defences import Defence
 
 CHANCE = 0.1
 DEFAULT, BEFORE = "mi-ue-from-waves", "mi-ue-learned"
-SET, HELD_BACK = "photo-patches-4000", "photo-patches-4-4000"
-LOOKED_AT = "photo-patches-2-4000", "photo-patches-3-4000"  # before a default was changed
+SET, LOOKED_AT, HELD_BACK = "photo-patches-4000", "photo-patches-2-4000", "photo-patches-4-4000"
 CLOTHES = "fashion-mnist-3000"
 FIGURES = ["fits x victims", "spread over fits, over victims", "clean"]
 
@@ -101,6 +100,7 @@ TARGETS = (
     Target("UEraser's light form", defence="ueraser-lite", half=True),
     Target("adversarial training", defence="adversarial:4", below=0.10),
     Target("who picks the epoch by a tenth that he holds out", defence="validation:0.1"),
+    Target("who moves the weights by 100 clean images", defence="recovery:100"),
     Target("who knows the method (`class-clusters:1`)", defence="class-clusters:1"),
     Target("random features and ridge", "random-features"),
     Target("five nearest neighbours", "knn"),
