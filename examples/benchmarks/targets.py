@@ -142,16 +142,23 @@ def table() -> str:
 def elsewhere(dataset: str) -> str:
     """How far up the default lets thieves of other photographs come: those who were measured there.
 
-    What was asked for there is the share of the way that the targets of the first photographs are.
+    What was asked for there is the share of the way that the targets of the first photographs are. Beside it stands
+    what the closed form leaves.
     """
     rows = []
     for target in TARGETS:
-        own = Measured.of(on_leaderboard(dataset, DEFAULT, target.epochs), target.victim, target.called)
+        own, other = (
+            Measured.of(on_leaderboard(dataset, recipe, target.epochs), target.victim, target.called)
+            for recipe in (DEFAULT, "texture")
+        )
         if own:
             asked = target.ways(measured(target, DEFAULT).clean.mean())
             met = target.wants and within(own.ways, asked)
-            rows.append([target.thief, _ways(asked), _told(own, met), *own.cells[1:], _ways(own.ways)])
-    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way"], rows)
+            rows.append(
+                [target.thief, _ways(asked), _told(own, met), *own.cells[1:], _ways(own.ways), *other.cells[:2]]
+            )
+    beside = [recipe_called("texture"), "fits x victims"]
+    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way", *beside], rows)
 
 
 def clothes() -> str:
