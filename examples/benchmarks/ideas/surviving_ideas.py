@@ -80,10 +80,13 @@ class Coefficients(SharedSchedule):
 class Seen(SharedSchedule, ABC):
     """In a share of the steps, surrogate and patterns see images that were changed otherwise than by JPEG."""
 
+    compressed_too: ClassVar[bool] = False  # such images, as often as the others
+
     def _published(self, images: torch.Tensor) -> torch.Tensor:
         if torch.rand(1, generator=self.cursor.generator).item() >= OTHERS:
             return super()._published(images)
-        return self.changed(images)
+        changed = self.changed(images)
+        return super()._published(changed) if self.compressed_too else changed
 
     @abstractmethod
     def changed(self, images: torch.Tensor) -> torch.Tensor:
@@ -119,10 +122,7 @@ class Grey(Seen):
 class GreyJpeg(Grey):
     """The same, and grey images are as JPEG leaves them as often as those in colour."""
 
-    def _published(self, images: torch.Tensor) -> torch.Tensor:
-        if torch.rand(1, generator=self.cursor.generator).item() < OTHERS:
-            images = self.changed(images)
-        return SharedSchedule._published(self, images)
+    compressed_too = True
 
 
 class Shared(SharedSchedule):

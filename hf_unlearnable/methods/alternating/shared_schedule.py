@@ -53,7 +53,7 @@ class SharedSchedule:
     def __init__(self, recipe: AlternatingRecipe, task: Task, guides: Sequence[Network] = ()) -> None:
         self.recipe, self.task, self.guides = recipe, task, guides
         self.learners: list[Learner] = learners_of(recipe, task)
-        self.cursor, self.steps, self.starts = Cursor(recipe, task), 0, 1
+        self.cursor, self.steps = Cursor(recipe, task), 0
         self.loss, self.losses = math.inf, list[float]()
         self.most = 1 if recipe.passes[0] == 0 else recipe.variants
         members = np.bincount(task.shard.labels, minlength=len(task.images.names))
@@ -67,7 +67,6 @@ class SharedSchedule:
         self.velocity = torch.zeros_like(self.patterns)
         if (saved := task.checkpoints.keep("alternation", self.state_dict)) is not None:
             self.steps, self.loss, self.losses = saved["steps"], saved["loss"], list(saved["losses"])
-            self.starts = saved["starts"]
             self.cursor.load_state_dict(saved["position"])
             for learner, state in zip(self.learners, saved["learners"], strict=True):
                 learner.load_state_dict(state)
@@ -123,7 +122,7 @@ class SharedSchedule:
     def state_dict(self) -> dict[str, Any]:
         """Ready for ``torch.save``."""
         return {
-            **{name: getattr(self, name) for name in ("steps", "starts", "loss", "losses", "patterns", "velocity")},
+            **{name: getattr(self, name) for name in ("steps", "loss", "losses", "patterns", "velocity")},
             "position": self.cursor.state_dict(),
             "learners": [learner.state_dict() for learner in self.learners],
         }
@@ -155,6 +154,11 @@ class SharedSchedule:
         return min(grey.square().mean().item() for grey in greys) / energy if energy else 1.0
 
     @property
+    def starts(self) -> int:
+        """How often patterns began: 1, or 2."""
+        return 2 if self.cursor.phase == IN_GREY else 1
+
+    @property
     def passes_made(self) -> int:
         """Over the images since patterns began, rounded up."""
         return self.cursor.epoch + bool(self.cursor.batch)
@@ -174,11 +178,12 @@ class SharedSchedule:
         """
         if self.cursor.phase == IMAGES:
             return  # done, by the process that this one goes on from
-        if self.starts == 1:
+        again = self.starts == 2  # as the process that this one goes on from left it
+        if not again:
             self._fit_patterns(PATTERNS, epochs)
-            if epochs is None and self.common < COMMON:
+            if again := epochs is None and self.common < COMMON:
                 self._start_anew()
-        if self.starts == 2:
+        if again:
             self._fit_patterns(IN_GREY, epochs)
         for chunk in chunks(len(self.task.images), self.patterns.shape[1:]):
             rows = np.arange(chunk.start, chunk.stop)
@@ -187,7 +192,6 @@ class SharedSchedule:
 
     def _start_anew(self) -> None:
         """Surrogates from other weights, and patterns from where patterns begin."""
-        self.starts = 2
         self.learners = learners_of(replace(self.recipe, seed=self.recipe.seed + ANEW), self.task)
         self.loss, self.losses = math.inf, []
         self.patterns.copy_(self._first_patterns())
