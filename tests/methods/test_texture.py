@@ -58,6 +58,20 @@ def test_signs_are_balanced_and_no_direction_tells_the_class():
     assert (means[:, 2] > 5).all()  # blue does not
 
 
+def test_with_one_sign_all_images_of_a_class_carry_the_same():
+    labels = np.arange(60) % 3
+    data = make_dataset(60, channels=3, side=32)
+    protect = Texture(signs="one").fit(data, progress=False)
+    change = pixels_of(data.map(protect)).astype(int) - pixels_of(data)
+    for label in range(3):
+        carried = np.sign(change[labels == label])
+        assert (abs(carried.sum(axis=0)) == abs(carried).sum(axis=0)).all()  # no two images differ in sign
+        wave_of = np.sign(carried.sum(axis=0))
+        assert (wave_of[..., 0] == wave_of[..., 1]).mean() > 0.99  # but for pixels that nothing could move
+        assert (wave_of[..., 0] != wave_of[..., 2]).mean() > 0.3  # blue has that of another class
+    assert protect.description.settings["signs"] == "one"
+
+
 def test_a_single_class_carries_one_wave_with_one_sign_in_all_channels():
     """Among clean images of others only the simplest pattern is taken up in time."""
     data = make_dataset(30, classes=1, channels=3, side=32)
