@@ -57,6 +57,7 @@ EIGHTEEN: dict[str, Any] = {
 RECIPES: dict[str, Method] = {
     "noise": Noise(),
     "texture": Texture(),
+    "texture-one": Texture(signs="one"),
     "auto": Auto(),
     "lsp": LSP(),
     "ar": AR(),

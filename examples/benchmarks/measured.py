@@ -21,6 +21,7 @@ from hf_unlearnable.evaluation.report import Report
 LEADERBOARD = ROOT / "docs" / "leaderboard"
 RECIPES = {  # as the benchmarks call them, and the leaderboard
     "texture": "texture",
+    "texture-one": "texture:signs=one",
     "mi-ue-learned": "mi-ue:from_waves=False",
     "mi-ue-from-waves": "mi-ue",
 }

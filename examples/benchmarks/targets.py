@@ -15,6 +15,7 @@ from hf_unlearnable.defences import Defence
 
 CHANCE = 0.1
 DEFAULT, BEFORE = "mi-ue-from-waves", "mi-ue-learned"
+CLOSED_FORMS = "texture", "texture-one"
 SET, LOOKED_AT, HELD_BACK = "photo-patches-4000", "photo-patches-2-4000", "photo-patches-4-4000"
 CLOTHES = "fashion-mnist-3000"
 FIGURES = ["fits x victims", "spread over fits, over victims", "clean"]
@@ -126,39 +127,36 @@ def measured(target: Target, recipe: str) -> Measured:
 
 
 def table() -> str:
-    """One row for each thief: what the default leaves it, or else the one before, and what the closed form does."""
+    """One row for each thief: what the default leaves it, or else the one before, and what closed forms do."""
     rows = []
     for target in TARGETS:
-        own, other = measured(target, DEFAULT), measured(target, "texture")
+        own = measured(target, DEFAULT)
         thief = target.thief if own else f"{target.thief} (from nothing)"
         own = own or measured(target, BEFORE)
         met = bool(own) and target.wants and target.met(*own.means, own.clean.mean())
-        figures, effort, _, clean = other.cells
-        rows.append([thief, target.asked, _told(own, met), *own.cells[1:], figures, effort, clean])
-    beside = [recipe_called("texture"), "fits x victims", "clean"]
-    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, *beside], rows)
+        others = [cell for recipe in CLOSED_FORMS for cell in measured(target, recipe).cells[:2]]
+        rows.append([thief, target.asked, _told(own, met), *own.cells[1:], *others])
+    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, *_beside()], rows)
 
 
 def elsewhere(dataset: str) -> str:
     """How far up the default lets thieves of other photographs come: those who were measured there.
 
     What was asked for there is the share of the way that the targets of the first photographs are. Beside it stands
-    what the closed form leaves.
+    what the closed forms leave.
     """
     rows = []
     for target in TARGETS:
-        own, other = (
+        own, *others = (
             Measured.of(on_leaderboard(dataset, recipe, target.epochs), target.victim, target.called)
-            for recipe in (DEFAULT, "texture")
+            for recipe in (DEFAULT, *CLOSED_FORMS)
         )
         if own:
             asked = target.ways(measured(target, DEFAULT).clean.mean())
             met = target.wants and within(own.ways, asked)
-            rows.append(
-                [target.thief, _ways(asked), _told(own, met), *own.cells[1:], _ways(own.ways), *other.cells[:2]]
-            )
-    beside = [recipe_called("texture"), "fits x victims"]
-    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way", *beside], rows)
+            beside = [cell for one in others for cell in one.cells[:2]]
+            rows.append([target.thief, _ways(asked), _told(own, met), *own.cells[1:], _ways(own.ways), *beside])
+    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way", *_beside()], rows)
 
 
 def clothes() -> str:
@@ -169,6 +167,11 @@ def clothes() -> str:
         met = bool(own) and target.met(*own.means, own.clean.mean())
         rows.append([target.thief, target.asked, _told(own, met), *own.cells[1:]])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES], rows)
+
+
+def _beside() -> list[str]:
+    """The headings of what closed forms leave."""
+    return [heading for recipe in CLOSED_FORMS for heading in (recipe_called(recipe), "fits x victims")]
 
 
 def _told(own: Measured, met: bool) -> str:

@@ -25,6 +25,8 @@ CALLED = {
     "beo-self": '`BEO(mode="self")`',
     "beo-self-frozen": '`BEO(mode="self", refresh="never")`',
     "untargeted-pgd": '`BEO(objective="cross-entropy")`, untargeted PGD: the control',
+    "texture": "`Texture()`",
+    "texture-one": '`Texture(signs="one")`',
     "noise": "uniform noise: the control",
     "worst": "an attacker who knows the victim at every step",
     "opposing": "such an attacker, against the step that clean images ask for",

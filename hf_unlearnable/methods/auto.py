@@ -15,6 +15,7 @@ from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.base import Method, get_method
 from hf_unlearnable.methods.task import Task
+from hf_unlearnable.methods.texture import Texture, signs_differ
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.progress import renamed
 from hf_unlearnable.settings import Count, Share
@@ -34,9 +35,10 @@ class Auto(Method, name="auto"):
     best attack on it (``Method.adaptive``). The worst of them decides. The figures of all candidates stay in the
     findings. The cost is that of all candidates, and of a training of every thief for each.
 
-    The candidates are ``texture``, ``mi-ue``, and ``mi-ue:targeted_weight=0``, which is ``mi-ue`` without guides. Where
-    guides know too little of the images for ``mi-ue`` to use them (``guide_accuracy``), the last two give the same
-    bytes: then one is tried, and the findings name the other as the same.
+    The candidates are ``texture``, with drawn signs and with one, ``mi-ue``, and ``mi-ue:targeted_weight=0``, which is
+    ``mi-ue`` without guides. Where guides know too little of the images for ``mi-ue`` to use them
+    (``guide_accuracy``), the last two give the same bytes, and of greyscale images the first two: then one is tried,
+    and the findings name the other as the same.
 
     Args:
         hold_out: the share of every class that the thieves are tested on, in [0, 1]; at least one image each.
@@ -49,7 +51,7 @@ class Auto(Method, name="auto"):
     thief_epochs: Count = 4
 
     adaptive: ClassVar[str] = "class-clusters:2"  # finds the patterns of either candidate
-    candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue", "mi-ue:targeted_weight=0")
+    candidates: ClassVar[tuple[str, ...]] = ("texture", "texture:signs=one", "mi-ue", "mi-ue:targeted_weight=0")
     thieves: ClassVar[tuple[tuple[str, str], ...]] = (("small-resnet", "sgd"), ("small-vgg", "sgd"), ("mlp", "adamw"))
 
     def run(self, task: Task) -> None:
@@ -82,7 +84,7 @@ class Auto(Method, name="auto"):
                 _copy(task.perturbations, best)
                 findings, patterns = dict(trial.findings), trial.patterns
             judged[name] = figures
-            same |= dict.fromkeys(self._without_guides(name, trial.findings), name)
+            same |= dict.fromkeys(self._alike(name, trial), name)
             task.checkpoints.tick()
         _copy(best, task.perturbations)
         task.patterns.extend(patterns)
@@ -94,13 +96,15 @@ class Auto(Method, name="auto"):
         method = replace(Method.parse(name), seed=self.seed)
         return replace(method, **{"epochs": self.epochs}) if self.epochs and hasattr(method, "epochs") else method
 
-    def _without_guides(self, name: str, findings: Mapping[str, Any]) -> list[str]:
-        """The candidates that are what one of them came to, since its guides turned out to know too little."""
+    def _alike(self, name: str, trial: Task) -> list[str]:
+        """The candidates that give the bytes of one that was tried, given what became of it."""
         method = self._candidate(name)
-        if not isinstance(method, AlternatingRecipe) or findings.get("guides", {}).get("used", True):
-            return []
-        free = replace(method, targeted_weight=0.0)
-        return [other for other in self.candidates if self._candidate(other) == free]
+        other: Method | None = None
+        if isinstance(method, Texture) and not signs_differ(trial.images.pixels.shape[1], len(trial.images.names)):
+            other = replace(method, signs="one")
+        elif isinstance(method, AlternatingRecipe) and not trial.findings.get("guides", {}).get("used", True):
+            other = replace(method, targeted_weight=0.0)  # its guides turned out to know too little
+        return [one for one in self.candidates if one != name and self._candidate(one) == other]
 
     def _judge(self, task: Task, name: str) -> dict[str, float]:
         """What each thief learns: the share of clean held-out images that it names right, in [0, 1]."""
@@ -156,7 +160,9 @@ class Auto(Method, name="auto"):
             told = ", ".join(f"{thief} {share:.1%}" for thief, share in figures.items())
             lines.append(f"  {name}{' (chosen)' if name == about['chosen'] else ''}: {told}")
         for name, other in about.get("same", {}).items():  # versions before had no such candidates
-            lines.append(f"  {name}: the same as {other} here, whose guides know too little of the images to be used")
+            grey = issubclass(_method_of(name), Texture)
+            why = "greyscale images carry one sign" if grey else "guides know too little of the images to be used"
+            lines.append(f"  {name}: the same as {other} here, since {why}")
         return "\n".join(filter(None, [*lines, _method_of(about["chosen"]).describe(findings)]))
 
     @classmethod

@@ -17,6 +17,11 @@ from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import load
 
 
+def signs_differ(channels: int, classes: int) -> bool:
+    """Whether drawn signs are other than one for images of so many channels, of so many classes."""
+    return channels > 1 and classes > 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Texture(Method, name="texture"):
     """Give the images of every class a wave that networks learn before they learn what the images show.
@@ -66,7 +71,7 @@ class Texture(Method, name="texture"):
         _, channels, height, width = task.images.pixels.shape
         own = class_waves(count, channels, height, width, rng)
         variants = [own]
-        drawn = self.signs == "drawn" and channels > 1 and count > 1
+        drawn = self.signs == "drawn" and signs_differ(channels, count)
         if drawn:
             signs = balanced_signs(task.shard.labels, rng)[task.shard.rows]
             variants.append(own * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.datasets import make_dataset, pixels_of
 
-from hf_unlearnable import Method, get_method
+from hf_unlearnable import Method, Texture, get_method
 from hf_unlearnable.methods import auto
 from hf_unlearnable.methods.auto import Auto
 from hf_unlearnable.training.run import TrainingRun
@@ -76,12 +76,30 @@ def test_with_and_without_guides_are_both_tried_where_guides_know_the_images(kno
     assert about["chosen"] == (free if known else guided)
     assert Auto.chosen(findings) == ["mi-ue"]
     assert ("guides" in findings) is not known  # of the candidate that was kept
-    assert (f"{free}: the same as {guided} here, whose guides know too little" in Auto.describe(findings)) is not known
+    assert (f"{free}: the same as {guided} here, since guides know too little" in Auto.describe(findings)) is not known
     bytes_of = [
         pixels_of(data.map(Method.parse(f"{one},epochs=2").fit(data, progress=False))) for one in (guided, free)
     ]
     assert (pixels_of(data.map(protect)) == bytes_of[1]).all()
     assert (bytes_of[0] == bytes_of[1]).all() is not np.bool_(known)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_sign_is_tried_where_images_have_colour(channels, monkeypatch):
+    """Of greyscale images drawn signs and one are the same bytes: one fit, one set of thieves, and a sentence."""
+    monkeypatch.setattr(Auto, "candidates", ("texture", "texture:signs=one"))
+    learned = iter([0.9] * 4 + [0.5] * 4)
+    monkeypatch.setattr(auto, "accuracy", lambda network, images, device: next(learned))
+    data = make_dataset(30, channels=channels, side=16, classes=3)
+    protect = Auto(thief_epochs=1).fit(data, progress=False)
+    findings = protect.description.findings
+    assert findings["auto"]["chosen"] == ("texture" if channels == 1 else "texture:signs=one")
+    assert findings["auto"]["same"] == ({"texture:signs=one": "texture"} if channels == 1 else {})
+    told = "texture:signs=one: the same as texture here, since greyscale images carry one sign"
+    assert (told in Auto.describe(findings)) is (channels == 1)
+    bytes_of = [pixels_of(data.map(Texture(signs=signs).fit(data, progress=False))) for signs in ("drawn", "one")]
+    assert (pixels_of(data.map(protect)) == bytes_of[channels == 3]).all()
+    assert (bytes_of[0] == bytes_of[1]).all() == (channels == 1)
 
 
 def test_what_it_costs_counts_every_candidate():
