@@ -37,8 +37,8 @@ class Auto(Method, name="auto"):
 
     The candidates are ``texture``, with drawn signs and with one, ``mi-ue``, and ``mi-ue:targeted_weight=0``, which is
     ``mi-ue`` without guides. Where guides know too little of the images for ``mi-ue`` to use them
-    (``guide_accuracy``), the last two give the same bytes, and of greyscale images the first two: then one is tried,
-    and the findings name the other as the same.
+    (``guide_accuracy``), both of its forms give the same bytes, and of greyscale images both of ``texture``: then one
+    is tried, and the findings name the other as the same.
 
     Args:
         hold_out: the share of every class that the thieves are tested on, in [0, 1]; at least one image each.
@@ -50,8 +50,10 @@ class Auto(Method, name="auto"):
     hold_out: Share = 0.2
     thief_epochs: Count = 4
 
-    adaptive: ClassVar[str] = "class-clusters:2"  # finds the patterns of either candidate
-    candidates: ClassVar[tuple[str, ...]] = ("texture", "texture:signs=one", "mi-ue", "mi-ue:targeted_weight=0")
+    adaptive: ClassVar[str] = "class-clusters:2"  # finds the patterns of all candidates
+    revision: ClassVar[Count] = 2  # tries texture with one sign
+    # New ones come last: a run of before goes on with those that it has not tried.
+    candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue", "mi-ue:targeted_weight=0", "texture:signs=one")
     thieves: ClassVar[tuple[tuple[str, str], ...]] = (("small-resnet", "sgd"), ("small-vgg", "sgd"), ("mlp", "adamw"))
 
     def run(self, task: Task) -> None:

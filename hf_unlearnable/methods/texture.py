@@ -42,7 +42,7 @@ class Texture(Method, name="texture"):
     them, which take turns from block to block.
 
     With ``signs="one"`` every image of a class carries the same. Networks take that up more surely (measured in
-    ``docs/methods.md``), and a projection finds it, which finds nothing of drawn signs.
+    ``docs/methods.md``); a projection, which finds nothing of drawn signs, finds it.
 
     Which class gets which wave, and the signs, are drawn from the seed and from the clean images themselves, so that no
     two owners share them; a thief who compares the spectra of the classes can still find the waves. There is no
@@ -50,7 +50,7 @@ class Texture(Method, name="texture"):
     must beat.
 
     Args:
-        signs: of red and green, ``"drawn"`` for every image or ``"one"`` for all.
+        signs: of red and green, ``"drawn"`` for every image, or ``"one"`` for all images of a class.
     """
 
     signs: Literal["drawn", "one"] = "drawn"

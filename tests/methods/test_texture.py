@@ -70,6 +70,29 @@ def test_with_one_sign_all_images_of_a_class_carry_the_same():
         assert (wave_of[..., 0] == wave_of[..., 1]).mean() > 0.99  # but for pixels that nothing could move
         assert (wave_of[..., 0] != wave_of[..., 2]).mean() > 0.3  # blue has that of another class
     assert protect.description.settings["signs"] == "one"
+    drawn = pixels_of(data.map(Texture().fit(data, progress=False))).astype(int) - pixels_of(data)
+    assert (change[..., 2] == drawn[..., 2]).all()  # the same waves, of which red and green alone differ, in their sign
+    assert (abs(change) == abs(drawn)).mean() > 0.9
+
+
+def test_with_one_sign_images_that_are_added_later_carry_the_wave_of_their_class():
+    data, later = (make_dataset(30, channels=3, side=32, classes=3, seed=seed) for seed in (0, 1))
+    protect = Texture(signs="one").fit(data, on_unseen="craft", progress=False)
+    mine, theirs = (np.sign(pixels_of(one.map(protect)).astype(int) - pixels_of(one)) for one in (data, later))
+    for label in range(3):
+        of_class = np.array(data["label"]) == label, np.array(later["label"]) == label
+        carried = [np.sign(signs[members].sum(axis=0)) for signs, members in zip((mine, theirs), of_class, strict=True)]
+        assert (carried[0] == carried[1]).mean() > 0.99
+
+
+def test_where_there_is_one_sign_anyhow_nothing_changes():
+    grey, alone = make_dataset(30, channels=1, side=16), make_dataset(30, channels=3, side=16, classes=1)
+    for data, labels in ((grey, "auto"), (alone, "none")):
+        one, drawn = (
+            pixels_of(data.map(Texture(signs=signs).fit(data, labels=labels, progress=False)))
+            for signs in ("one", "drawn")
+        )
+        assert (one == drawn).all()
 
 
 def test_a_single_class_carries_one_wave_with_one_sign_in_all_channels():
