@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.pages import CHROMIUM, NEEDS_CHROMIUM
 
-from hf_unlearnable import MIUE, DataError
+from hf_unlearnable import MIUE, DataError, Texture
 from hf_unlearnable.benchmark import write_pages
 from hf_unlearnable.benchmark.correlations import plots_of, spearman
 from hf_unlearnable.benchmark.protocol import THIEVES
@@ -155,7 +155,7 @@ def test_fits_and_victims_are_those_that_tried_the_row_itself(frozen, tmp_path):
 
 def test_thieves_who_did_not_try_all_fits_are_named(frozen, tmp_path):
     copy(frozen, tmp_path / "a", epochs=learned)
-    recipe = {"name": "texture", "seed": 1}
+    recipe = {"name": "texture", **Texture(seed=1).recipe()}
     copy(frozen, tmp_path / "b", epochs=learned, identity={"method": recipe}, sets={"seed": 1})
     for file in (tmp_path / "b" / "cells").glob("*.json"):
         cell = CellRecord.read(file)
