@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import imagenet
@@ -18,6 +19,7 @@ DEFAULT, BEFORE = "mi-ue-from-waves", "mi-ue-learned"
 CLOSED_FORMS = "texture", "texture-one"
 SET, LOOKED_AT, HELD_BACK = "photo-patches-4000", "photo-patches-2-4000", "photo-patches-4-4000"
 CLOTHES = "fashion-mnist-3000"
+BESIDE = [heading for recipe in CLOSED_FORMS for heading in (recipe_called(recipe), "fits x victims")]
 FIGURES = ["fits x victims", "spread over fits, over victims", "clean"]
 
 
@@ -134,9 +136,9 @@ def table() -> str:
         thief = target.thief if own else f"{target.thief} (from nothing)"
         own = own or measured(target, BEFORE)
         met = bool(own) and target.wants and target.met(*own.means, own.clean.mean())
-        others = [cell for recipe in CLOSED_FORMS for cell in measured(target, recipe).cells[:2]]
+        others = _beside(measured(target, recipe) for recipe in CLOSED_FORMS)
         rows.append([thief, target.asked, _told(own, met), *own.cells[1:], *others])
-    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, *_beside()], rows)
+    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, *BESIDE], rows)
 
 
 def elsewhere(dataset: str) -> str:
@@ -154,9 +156,10 @@ def elsewhere(dataset: str) -> str:
         if own:
             asked = target.ways(measured(target, DEFAULT).clean.mean())
             met = target.wants and within(own.ways, asked)
-            beside = [cell for one in others for cell in one.cells[:2]]
-            rows.append([target.thief, _ways(asked), _told(own, met), *own.cells[1:], _ways(own.ways), *beside])
-    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way", *_beside()], rows)
+            rows.append(
+                [target.thief, _ways(asked), _told(own, met), *own.cells[1:], _ways(own.ways), *_beside(others)]
+            )
+    return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way", *BESIDE], rows)
 
 
 def clothes() -> str:
@@ -169,9 +172,9 @@ def clothes() -> str:
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES], rows)
 
 
-def _beside() -> list[str]:
-    """The headings of what closed forms leave."""
-    return [heading for recipe in CLOSED_FORMS for heading in (recipe_called(recipe), "fits x victims")]
+def _beside(others: Iterable[Measured]) -> list[str]:
+    """What closed forms leave, under ``BESIDE``."""
+    return [cell for one in others for cell in one.cells[:2]]
 
 
 def _told(own: Measured, met: bool) -> str:

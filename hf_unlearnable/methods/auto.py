@@ -15,7 +15,7 @@ from hf_unlearnable.files import allocate_memmap, chunks
 from hf_unlearnable.methods.alternating.recipe import AlternatingRecipe
 from hf_unlearnable.methods.base import Method, get_method
 from hf_unlearnable.methods.task import Task
-from hf_unlearnable.methods.texture import Texture, signs_differ
+from hf_unlearnable.methods.texture import Texture
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.progress import renamed
 from hf_unlearnable.settings import Count, Share
@@ -50,7 +50,9 @@ class Auto(Method, name="auto"):
     hold_out: Share = 0.2
     thief_epochs: Count = 4
 
-    adaptive: ClassVar[str] = "class-clusters:2"  # finds the patterns of all candidates
+    adaptive: ClassVar[str] = (
+        "class-clusters:2"  # not tried on texture with one sign
+    )
     revision: ClassVar[Count] = 2  # tries texture with one sign
     # New ones come last: a run of before goes on with those that it has not tried.
     candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue", "mi-ue:targeted_weight=0", "texture:signs=one")
@@ -102,7 +104,7 @@ class Auto(Method, name="auto"):
         """The candidates that give the bytes of one that was tried, given what became of it."""
         method = self._candidate(name)
         other: Method | None = None
-        if isinstance(method, Texture) and not signs_differ(trial.images.pixels.shape[1], len(trial.images.names)):
+        if isinstance(method, Texture) and not method.draws_signs(trial.images):
             other = replace(method, signs="one")
         elif isinstance(method, AlternatingRecipe) and not trial.findings.get("guides", {}).get("used", True):
             other = replace(method, targeted_weight=0.0)  # its guides turned out to know too little

@@ -9,17 +9,13 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
+from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.base import Method
 from hf_unlearnable.methods.task import Task
 from hf_unlearnable.methods.waves import balanced_signs, class_waves, private_generator
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.training.batches import load
-
-
-def signs_differ(channels: int, classes: int) -> bool:
-    """Whether drawn signs are other than one for images of so many channels, of so many classes."""
-    return channels > 1 and classes > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +60,10 @@ class Texture(Method, name="texture"):
         """The waves."""
         return {f"{self.name}: waves": 0.5}
 
+    def draws_signs(self, images: ImageSet) -> bool:
+        """Whether these get drawn signs; greyscale images and those of a single class have one in any case."""
+        return self.signs == "drawn" and images.pixels.shape[1] > 1 and len(images.names) > 1
+
     def run(self, task: Task) -> None:
         """Write the waves."""
         count = len(task.images.names)
@@ -71,7 +71,7 @@ class Texture(Method, name="texture"):
         _, channels, height, width = task.images.pixels.shape
         own = class_waves(count, channels, height, width, rng)
         variants = [own]
-        drawn = self.signs == "drawn" and signs_differ(channels, count)
+        drawn = self.draws_signs(task.images)
         if drawn:
             signs = balanced_signs(task.shard.labels, rng)[task.shard.rows]
             variants.append(own * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))
