@@ -50,9 +50,7 @@ class Auto(Method, name="auto"):
     hold_out: Share = 0.2
     thief_epochs: Count = 4
 
-    adaptive: ClassVar[str] = (
-        "class-clusters:2"  # not tried on texture with one sign
-    )
+    adaptive: ClassVar[str] = "class-clusters:2"  # not tried on texture with one sign
     revision: ClassVar[Count] = 2  # tries texture with one sign
     # New ones come last: a run of before goes on with those that it has not tried.
     candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue", "mi-ue:targeted_weight=0", "texture:signs=one")
