@@ -56,6 +56,7 @@ SHORT = {
     "photo-patches-2": "pp2",
     "photo-patches-3": "pp3",
     "photo-patches-4": "pp4",
+    "photo-patches-5": "pp5",
     "photo-patches-20": "pp20",
     "photo-patches-100": "pp100",
 }

@@ -3,7 +3,9 @@
 ``photo-patches`` (ten photographs of mate-backgrounds) is what recipes were tuned on. ``photo-patches-2``, ten
 photographs of Plasma's and Lomiri's packages, was looked at beside it before a default was changed, and so was
 ``photo-patches-3``, ten more, once a weakness had shown there. ``photo-patches-4``, ten snapshots that KPhotoAlbum
-shows its users, is held back: measure on it what has been decided. ``photo-patches-20`` are the classes of the second
+shows its users, was held back until it gave the reason to ask whether plain waves are the better choice.
+``photo-patches-5``, ten of the test pictures of OpenCV's examples, is held back: measure on it what has been decided.
+``photo-patches-20`` are the classes of the second
 and the third. Most of Debian's wallpapers are drawn, and photographs without colour are left out, since the want of it
 would tell the class: there are no hundred. The hundred classes of ``photo-patches-100`` are five stripes each of twenty
 photographs, 16 of them of those two sets; a stripe may look like the next one, so that fewer patches can be told apart.
@@ -110,6 +112,11 @@ def _snapshots(**files: str) -> tuple[Photograph, ...]:
     return tuple(Photograph(name, "kphotoalbum", f"{folder}/{file}.jpg") for name, file in files.items())
 
 
+def _test_pictures(**files: str) -> tuple[Photograph, ...]:
+    folder = "usr/share/doc/opencv-doc/examples/data"
+    return tuple(Photograph(name, "opencv-doc", f"{folder}/{file}") for name, file in files.items())
+
+
 FIRST = _mate("Aqua", "Blinds", "Dune", "FreshFlower", "Garden")
 FIRST += _mate("GreenMeadow", "LadyBird", "RainDrops", "TwoWings", "YellowFlower")
 SECOND = _plasma("BytheWater", "ColorfulCups", "EveningGlow", "FallenLeaf", "OneStandsOut", "Path")
@@ -144,6 +151,18 @@ FOURTH = _snapshots(
     Room="wayne",
     Sea="skagen",
 )
+FIFTH = _test_pictures(
+    Aloe="aloeL.jpg",
+    Baboon="baboon.jpg",
+    Board="board.jpg",
+    Building="building.jpg",
+    Chicken="chicky_512.png",
+    Fruits="fruits.jpg",
+    Graffiti="graf1.png",
+    Squirrel="squirrel_cls.jpg",
+    Street="leuvenA.jpg",
+    Toys="rubberwhale1.png",
+)
 WITHOUT = ("Nuthatch", "Kite", "Storm", "Aitzgorri")  # stripes of them are all blurred background or sky
 OF_MUCH_TEXTURE = tuple(one for one in SECOND + THIRD if one.name not in WITHOUT)
 OF_MUCH_TEXTURE += _mate("Dune", "GreenMeadow", "LadyBird", "RainDrops")
@@ -152,6 +171,7 @@ PHOTO_SETS = {
     "photo-patches-2": PhotoSet(SECOND),
     "photo-patches-3": PhotoSet(THIRD),
     "photo-patches-4": PhotoSet(FOURTH, cell=80),  # they are 800 pixels wide
+    "photo-patches-5": PhotoSet(FIFTH, cell=80),  # from 512 pixels wide on
     "photo-patches-20": PhotoSet(SECOND + THIRD),
     "photo-patches-100": PhotoSet(OF_MUCH_TEXTURE, train_each=60, test_each=20, stripes=5),
     "photo-patches-224": PhotoSet(FIRST, side=224, cell=320, scales=(224, 272, 320), train_each=100, test_each=50),
