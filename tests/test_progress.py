@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from helpers.methods import quick
 
-from hf_unlearnable import get_method, progress
+from hf_unlearnable import progress
 from hf_unlearnable.progress import Progress, counted, duration, no_progress, whole
 
 
@@ -81,8 +82,7 @@ def test_methods_name_the_bars_that_they_show(name, small, monkeypatch):
         shown.append(self._what)
 
     monkeypatch.setattr(Progress, "__init__", note)
-    options = {} if name == "texture" else {"epochs": 2}
-    method = get_method(name)(**options)
+    method = quick(name)
     method.fit(small, budget=8, progress=False)
     fitted = [what for what in shown if ": " in what]
     parts = list(method.parts())

@@ -13,7 +13,7 @@ QUICK = {
     "steps": 4,
     "guides": 1,
     "guide_epochs": 1,
-    "thief_epochs": 1,
+    "thief_steps": 1,
     "batch_size": 16,
 }  # for methods that have such a field
 

@@ -309,9 +309,9 @@ def beside():
 @pytest.mark.parametrize("method", ["em", "mi-ue:guides=1,guide_epochs=1", "beo:steps=1,robust=false", "auto"])
 def test_methods_that_tell_classes_apart_protect_one_owner_among_others(method, own, beside, monkeypatch):
     monkeypatch.setattr(Auto, "candidates", ("texture",))
-    monkeypatch.setattr(Auto, "thieves", (("small-vgg", "sgd"),))
+    monkeypatch.setattr(Auto, "thieves", (("small-vgg", "sgd", "none", 1.0),))
     recipe = Method.parse(method)
-    short = {"epochs": 1, "batch_size": 16, "thief_epochs": 1}
+    short = {"epochs": 1, "batch_size": 16, "thief_steps": 1}
     recipe = replace(recipe, **{name: value for name, value in short.items() if hasattr(recipe, name)})
     seen = {}
 

@@ -65,7 +65,7 @@ VARIANTS = {
     "reference": BEO(steps=2, epochs=1, batch_size=8),
     "continue": BEO(mode="self", steps=2, epochs=1, batch_size=8),
     "retrain": BEO.paper(steps=3, epochs=1, refresh_epochs=1, batch_size=8),
-    "auto": Auto(epochs=2, thief_epochs=1),
+    "auto": Auto(epochs=2, thief_steps=1),
 }
 QUICK_MIUE = "mi-ue:batch_size=8,guides=1,guide_epochs=1,guide_accuracy"
 
