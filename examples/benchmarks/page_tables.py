@@ -152,8 +152,8 @@ def readme() -> str:
         [name, thief, *Measured.of(fits, "small-resnet", defence).cells]
         for name, fits, thief, defence in (
             ("other photographs, 4,000", beside, victim, "none"),
-            ("snapshots held back, 4,000", held_back, victim, "none"),
-            ("snapshots held back, 4,000", held_back, "who compresses to JPEG at quality 10", "jpeg:10"),
+            ("held back, 4,000", held_back, victim, "none"),
+            ("held back, 4,000", held_back, "who compresses to JPEG at quality 10", "jpeg:10"),
             ("Fashion-MNIST, 3,000", clothes, victim, "none"),
         )
     ]

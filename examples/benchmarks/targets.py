@@ -17,7 +17,7 @@ from hf_unlearnable.defences import Defence
 CHANCE = 0.1
 DEFAULT, BEFORE = "mi-ue-from-waves", "mi-ue-learned"
 CLOSED_FORMS = "texture", "texture-one"
-SET, LOOKED_AT, HELD_BACK = "photo-patches-4000", "photo-patches-2-4000", "photo-patches-4-4000"
+SET, LOOKED_AT, HELD_BACK = "photo-patches-4000", "photo-patches-2-4000", "photo-patches-5-4000"
 CLOTHES = "fashion-mnist-3000"
 BESIDE = [heading for recipe in CLOSED_FORMS for heading in (recipe_called(recipe), "fits x victims")]
 FIGURES = ["fits x victims", "spread over fits, over victims", "clean"]

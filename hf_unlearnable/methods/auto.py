@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,27 @@ THIEF_SEED = 5000  # apart from those of other methods' models and of victims
 PASSES = 12  # about, of a thief over some thousand images
 
 
+class Judge(NamedTuple):
+    """A thief who tries a candidate.
+
+    Attributes:
+        model: by its name.
+        training: by its name.
+        defence: what is done to the protected images before.
+        cost: of a pass, about, in epochs of a fit.
+    """
+
+    model: str
+    training: str = "sgd"
+    defence: str = "none"
+    cost: float = 1.0
+
+    @property
+    def called(self) -> str:
+        """In the findings."""
+        return self.model if self.defence == "none" else f"{self.model} with {self.defence}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Auto(Method, name="auto"):
     """Run each candidate, let thieves train on what it protects, and keep the one that they learn least of.
@@ -38,7 +59,7 @@ class Auto(Method, name="auto"):
     mean of what they learn decides, in which the worst of them weighs most; the worst alone would not do, since it is
     often one whom no candidate stops, and then chance decides. The figures of all candidates stay in the findings. The
     cost is that of all candidates, and of a training of every thief for each, which is the same for any number of
-    images: networks take patterns up after some hundred steps, and not before.
+    images that a pass or more is needed for: networks take patterns up after some hundred steps, and not before.
 
     The candidates are ``texture``, with drawn signs and with one, ``mi-ue``, and ``mi-ue:targeted_weight=0``, which is
     ``mi-ue`` without guides. Where guides know too little of the images for ``mi-ue`` to use them
@@ -47,7 +68,7 @@ class Auto(Method, name="auto"):
 
     Args:
         hold_out: the share of every class that the thieves are tested on, in [0, 1]; at least one image each.
-        thief_steps: of a thief's training, about: as many passes over the other images as make so many.
+        thief_steps: of a thief's training, at least: as many passes over the other images as make so many.
         epochs: passes of the candidates that make some; their own number where left out.
     """
 
@@ -59,14 +80,13 @@ class Auto(Method, name="auto"):
     revision: ClassVar[Count] = 3  # thieves who train until networks take patterns up, and their quadratic mean
     # New ones come last: a run of before goes on with those that it has not tried.
     candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue", "mi-ue:targeted_weight=0", "texture:signs=one")
-    # The model, its training, and what is done to the images; and about how long a pass takes, in epochs of a fit.
-    thieves: ClassVar[tuple[tuple[str, str, str, float], ...]] = (
-        ("small-resnet", "sgd", "none", 1.0),
-        ("strided-resnet", "sgd", "none", 0.4),
-        ("strided-resnet", "sgd", "jpeg:10", 0.4),
-        ("mlp", "adamw", "none", 0.1),
+    judges: ClassVar[tuple[Judge, ...]] = (
+        Judge("small-resnet"),
+        Judge("strided-resnet", cost=0.4),
+        Judge("strided-resnet", defence="jpeg:10", cost=0.4),
+        Judge("mlp", "adamw", cost=0.1),
     )
-    knowing: ClassVar[tuple[str, str, float]] = ("strided-resnet", "sgd", 0.4)  # of who knows the method
+    knowing: ClassVar[Judge] = Judge("strided-resnet", cost=0.4)  # with the best attack on the method
 
     def run(self, task: Task) -> None:
         """Try all, keep the best."""
@@ -129,30 +149,24 @@ class Auto(Method, name="auto"):
         steps_of_a_pass = Training(epochs=1).iterations(len(protected))
         base, device = Training(epochs=math.ceil(self.thief_steps / steps_of_a_pass)), task.accelerator.device
         figures = {}
-        for number, (thief, model, training, defence, _) in enumerate(self._tried(name)):
+        for number, judge in enumerate(self._judges(name)):
             network = task.train(
-                Surrogate(model),
+                Surrogate(judge.model),
                 protected,
-                Training.named(training, base),
+                Training.named(judge.training, base),
                 self.seed + THIEF_SEED + number,
-                f"{self.name}: {thief} tries {name}",
-                Defence.parse(defence),
+                f"{self.name}: {judge.called} tries {name}",
+                Defence.parse(judge.defence),
             )
             right = torch.tensor([accuracy(network, clean, device) * len(clean), len(clean)], device=device)
             named, asked = task.shard.sum(right).tolist()
-            figures[thief] = named / asked
+            figures[judge.called] = named / asked
         return figures
 
-    def _tried(self, name: str) -> list[tuple[str, str, str, str, float]]:
-        """What each thief of a candidate is called, then as in ``thieves``; the last has an attack on the method."""
-        tried = list(self.thieves)
-        if attack := _method_of(name).adaptive:
-            model, training, cost = self.knowing
-            tried.append((model, training, attack, cost))
-        return [
-            (model if defence == "none" else f"{model} with {defence}", model, training, defence, cost)
-            for model, training, defence, cost in tried
-        ]
+    def _judges(self, name: str) -> list[Judge]:
+        """Those of a candidate; the last has the best attack on its method, if there is one."""
+        attack = _method_of(name).adaptive
+        return [*self.judges, *([self.knowing._replace(defence=attack)] if attack else [])]
 
     def parts(self) -> Mapping[str, float]:
         """Those of the candidates, and of the thieves that try each: the most, since guides may turn out useless."""
@@ -160,7 +174,7 @@ class Auto(Method, name="auto"):
         for name in self.candidates:
             method = self._candidate(name)
             found |= {name + part.removeprefix(method.name): cost for part, cost in method.parts().items()}
-            found |= {f"{self.name}: {thief} tries {name}": PASSES * cost for thief, *_, cost in self._tried(name)}
+            found |= {f"{self.name}: {one.called} tries {name}": PASSES * one.cost for one in self._judges(name)}
         return found
 
     @classmethod

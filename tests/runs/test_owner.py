@@ -22,7 +22,7 @@ from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.data.sources import load_source
 from hf_unlearnable.methods import Method
-from hf_unlearnable.methods.auto import Auto
+from hf_unlearnable.methods.auto import Auto, Judge
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import RunFolder, measure, measuring, protect, protect_like
 from hf_unlearnable.runs.choosing import default_method
@@ -309,7 +309,7 @@ def beside():
 @pytest.mark.parametrize("method", ["em", "mi-ue:guides=1,guide_epochs=1", "beo:steps=1,robust=false", "auto"])
 def test_methods_that_tell_classes_apart_protect_one_owner_among_others(method, own, beside, monkeypatch):
     monkeypatch.setattr(Auto, "candidates", ("texture",))
-    monkeypatch.setattr(Auto, "thieves", (("small-vgg", "sgd", "none", 1.0),))
+    monkeypatch.setattr(Auto, "judges", (Judge("small-vgg"),))
     recipe = Method.parse(method)
     short = {"epochs": 1, "batch_size": 16, "thief_steps": 1}
     recipe = replace(recipe, **{name: value for name, value in short.items() if hasattr(recipe, name)})
