@@ -39,14 +39,14 @@ TAG = "hf-unlearnable:"  # what follows is the method of a dataset, or the role 
 COUNTERMEASURES = (
     ("finding what the images of a class share, and taking it out (`class-clusters:1`, `principal-directions:2`)",
      "measured by the authors of `hf_unlearnable` on 4,000 photo patches at 8/255: models learn as much as from clean "
-     "images of `mi-ue` (61.1 %), `em` (63.3 %) and `texture` (62.9 %)"),
+     "images of `mi-ue` (61.1 %, three fits of three victims), `em` (63.3 %, of one) and `texture` (62.9 %, one fit)"),
     ("JPEG compression at quality 10, or greyscale conversion", "known from the literature, not measured here: brings "
      "models back to 80 % and more on CIFAR-10 against every method, MI-UE too (arXiv 2603.03725). Of 4,000 photo "
      "patches at 8/255 `mi-ue` left 20.3 % of 59.0 and 13.9 of 47.2, of other photographs more"),
     ("diffusion purification", "known from the literature, not measured here: likewise 80 % and more"),
     ("adversarial training", "known from the literature, not measured here: 70.6 % on CIFAR-10 at radius 8/255 "
      "against MI-UE at the same budget, 17.4 % at radius 2/255 (arXiv 2603.03725). Of 4,000 photo patches `mi-ue` left "
-     "44.4 % of 66.5 to it, at radius 4/255"),
+     "44.4 % of 66.5 to it, at radius 4/255 (three fits of one victim)"),
     ("fine-tuning a model trained on other images", "known from the literature, not measured here: weakens unlearnable "
      "examples (arXiv 2603.04731, 2605.05224). Of 4,000 photo patches `mi-ue` left 31.0 % of 61.6 to a new head on a "
      "network of ImageNet"),
