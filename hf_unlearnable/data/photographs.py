@@ -5,11 +5,11 @@ photographs of Plasma's and Lomiri's packages, was looked at beside it before a 
 ``photo-patches-3``, ten more, once a weakness had shown there. ``photo-patches-4``, ten snapshots that KPhotoAlbum
 shows its users, was held back until it gave the reason to ask whether plain waves are the better choice.
 ``photo-patches-5``, ten of the test pictures of OpenCV's examples, is held back: measure on it what has been decided.
-``photo-patches-20`` are the classes of the second
-and the third. Most of Debian's wallpapers are drawn, and photographs without colour are left out, since the want of it
-would tell the class: there are no hundred. The hundred classes of ``photo-patches-100`` are five stripes each of twenty
-photographs, 16 of them of those two sets; a stripe may look like the next one, so that fewer patches can be told apart.
-``photo-patches-224`` are large patches of the photographs of ``photo-patches``.
+``photo-patches-20`` are the classes of the second and the third. Most of Debian's wallpapers are drawn, and photographs
+without colour are left out, since the want of it would tell the class: there are no hundred. The hundred classes of
+``photo-patches-100`` are five stripes each of twenty photographs, 16 of them of those two sets; a stripe may look like
+the next one, so that fewer patches can be told apart. ``photo-patches-224`` are large patches of the photographs of
+``photo-patches``.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class Auto(Method, name="auto"):
         if task.own_classes is not None:  # what they learn of other people's images is not asked
             held &= task.images.labels < task.own_classes
         protected, clean = task.protected().select(np.flatnonzero(~held)), task.images.select(np.flatnonzero(held))
-        steps_of_a_pass = Training(epochs=1).iterations(len(protected))
+        steps_of_a_pass = Training(epochs=1).iterations(task.count(protected))
         base, device = Training(epochs=math.ceil(self.thief_steps / steps_of_a_pass)), task.accelerator.device
         figures = {}
         for number, judge in enumerate(self._judges(name)):

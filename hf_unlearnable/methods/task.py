@@ -169,7 +169,7 @@ class Task:
         Raises:
             DivergenceError: the loss left the finite numbers.
         """
-        steps = training.iterations(int(self.shard.sum(torch.tensor(len(images), device=self.accelerator.device))))
+        steps = training.iterations(self.count(images))
         run = TrainingRun(
             surrogate,
             images,
@@ -190,6 +190,10 @@ class Task:
                 bar.advance(loss=loss)
                 self.checkpoints.tick()
         return run.network.requires_grad_(False)
+
+    def count(self, images: ImageSet) -> int:
+        """How many images all processes have together, where ``images`` are those of this one."""
+        return int(self.shard.sum(torch.tensor(len(images), device=self.accelerator.device)))
 
     def check(self, loss: float) -> None:
         """Stop at a loss that is not a number.

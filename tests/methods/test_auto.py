@@ -10,6 +10,7 @@ from hf_unlearnable import Method, Texture, get_method
 from hf_unlearnable.methods import auto
 from hf_unlearnable.methods.auto import Auto
 from hf_unlearnable.methods.task import Task
+from hf_unlearnable.training.processes import Shard
 from hf_unlearnable.training.run import TrainingRun
 
 
@@ -114,10 +115,11 @@ def test_what_it_costs_counts_every_candidate():
         assert [part for part in parts if part.endswith(f" tries {name}")] != []
 
 
-@pytest.mark.parametrize(("images", "passes"), [(20, 4), (320, 1)])
-def test_thieves_make_as_many_steps_whatever_the_number_of_images(images, passes, monkeypatch):
-    """Four steps: four passes over the 16 that are not held out, and one over 256."""
+@pytest.mark.parametrize(("images", "processes", "passes"), [(20, 1, 4), (320, 1, 1), (160, 1, 2), (160, 2, 1)])
+def test_thieves_make_as_many_steps_whatever_the_number_of_images(images, processes, passes, monkeypatch):
+    """Four steps of 64: four passes over the 16 that are not held out, one over 256; of the images of all processes."""
     monkeypatch.setattr(Auto, "candidates", ("texture",))
+    monkeypatch.setattr(Shard, "sum", lambda self, tensor: processes * tensor)  # the others have as many
     epochs, train = [], Task.train
 
     def note(self, surrogate, data, training, *args):
