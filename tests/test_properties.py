@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from helpers import methods
 from helpers.datasets import make_dataset
 from helpers.environment import HUB
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -187,10 +188,7 @@ def test_a_seed_of_a_defence_that_cannot_be():
 @pytest.mark.parametrize("side", [1, 3])
 @pytest.mark.filterwarnings("ignore::hf_unlearnable.errors.DataWarning")  # tiny images may stay as they are
 def test_the_smallest_images_and_the_largest_seed(method, seed, side):
-    quickly = {"epochs": 1, "batch_size": 8, "guides": 1, "guide_epochs": 1, "steps": 1, "thief_steps": 1}
-    kind = get_method(method)
-    known = {field.name for field in dataclasses.fields(kind)}
-    recipe = kind(seed=seed, **{name: value for name, value in quickly.items() if name in known})
+    recipe = methods.quick(method, epochs=1, batch_size=8, steps=1, seed=seed)
     data = make_dataset(12, side=side, classes=2)
     with mock.patch("hf_unlearnable.methods.auto.Auto.candidates", ("texture",)):
         protect = recipe.fit(data, budget=Budget(8), progress=False)

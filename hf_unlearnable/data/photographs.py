@@ -4,12 +4,12 @@
 photographs of Plasma's and Lomiri's packages, was looked at beside it before a default was changed, and so was
 ``photo-patches-3``, ten more, once a weakness had shown there. ``photo-patches-4``, ten snapshots that KPhotoAlbum
 shows its users, was held back until it gave the reason to ask whether plain waves are the better choice.
-``photo-patches-5``, ten of the test pictures of OpenCV's examples, is held back: measure on it what has been decided.
-``photo-patches-20`` are the classes of the second and the third. Most of Debian's wallpapers are drawn, and photographs
-without colour are left out, since the want of it would tell the class: there are no hundred. The hundred classes of
-``photo-patches-100`` are five stripes each of twenty photographs, 16 of them of those two sets; a stripe may look like
-the next one, so that fewer patches can be told apart. ``photo-patches-224`` are large patches of the photographs of
-``photo-patches``.
+``photo-patches-5``, ten of the test pictures of OpenCV's examples, was held back until it decided that, by a rule
+written down before. ``photo-patches-20`` are the classes of the second and the third. Most of Debian's wallpapers are
+drawn, and photographs without colour are left out, since the want of it would tell the class: there are no hundred. The
+hundred classes of ``photo-patches-100`` are five stripes each of twenty photographs, 16 of them of those two sets; a
+stripe may look like the next one, so that fewer patches can be told apart. ``photo-patches-224`` are large patches of
+the photographs of ``photo-patches``.
 """
 
 from __future__ import annotations
@@ -103,18 +103,15 @@ def _plasma(*names: str) -> tuple[Photograph, ...]:
 
 
 def _lomiri(release: str, **files: str) -> tuple[Photograph, ...]:
-    package = f"lomiri-wallpapers-{release}"
-    return tuple(Photograph(name, package, f"usr/share/backgrounds/{file}.jpg") for name, file in files.items())
+    return _in_folder(f"lomiri-wallpapers-{release}", "usr/share/backgrounds", **files)
 
 
-def _snapshots(**files: str) -> tuple[Photograph, ...]:
-    folder = "usr/share/kphotoalbum/demo"
-    return tuple(Photograph(name, "kphotoalbum", f"{folder}/{file}.jpg") for name, file in files.items())
-
-
-def _test_pictures(**files: str) -> tuple[Photograph, ...]:
-    folder = "usr/share/doc/opencv-doc/examples/data"
-    return tuple(Photograph(name, "opencv-doc", f"{folder}/{file}") for name, file in files.items())
+def _in_folder(package: str, folder: str, **files: str) -> tuple[Photograph, ...]:
+    """Photographs of one folder: their names, and their files, JPEG where nothing else is said."""
+    return tuple(
+        Photograph(name, package, f"{folder}/{file if Path(file).suffix else f'{file}.jpg'}")
+        for name, file in files.items()
+    )
 
 
 FIRST = _mate("Aqua", "Blinds", "Dune", "FreshFlower", "Garden")
@@ -139,7 +136,9 @@ THIRD += _lomiri(
     Sunset="sunset_by_Aitzol_Berasategi",
     Wine="Wine_by_Jakkub_Mede",
 )
-FOURTH = _snapshots(
+FOURTH = _in_folder(
+    "kphotoalbum",
+    "usr/share/kphotoalbum/demo",
     Airport="snow",
     Aquarium="blackie",
     Beach="cold_water",
@@ -151,16 +150,18 @@ FOURTH = _snapshots(
     Room="wayne",
     Sea="skagen",
 )
-FIFTH = _test_pictures(
-    Aloe="aloeL.jpg",
-    Baboon="baboon.jpg",
-    Board="board.jpg",
-    Building="building.jpg",
+FIFTH = _in_folder(
+    "opencv-doc",
+    "usr/share/doc/opencv-doc/examples/data",
+    Aloe="aloeL",
+    Baboon="baboon",
+    Board="board",
+    Building="building",
     Chicken="chicky_512.png",
-    Fruits="fruits.jpg",
+    Fruits="fruits",
     Graffiti="graf1.png",
-    Squirrel="squirrel_cls.jpg",
-    Street="leuvenA.jpg",
+    Squirrel="squirrel_cls",
+    Street="leuvenA",
     Toys="rubberwhale1.png",
 )
 WITHOUT = ("Nuthatch", "Kite", "Storm", "Aitzgorri")  # stripes of them are all blurred background or sky
