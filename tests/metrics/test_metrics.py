@@ -10,6 +10,7 @@ import sys
 import zipfile
 from types import SimpleNamespace
 from unittest.mock import MagicMock
+from uuid import uuid4
 
 import evaluate
 import numpy as np
@@ -35,6 +36,11 @@ from hf_unlearnable.metrics.lpips import load_lpips
 from hf_unlearnable.protection.visibility import colour_differences
 
 FILES = ["README.md", "app.py", "requirements.txt"]
+
+
+def loaded(name, **options):
+    """A metric with a file of its own: others of the name wait a second for one whose error is still looked at."""
+    return load_metric(name, experiment_id=uuid4().hex, **options)
 
 
 def test_every_folder_is_a_metric():
@@ -126,20 +132,20 @@ def test_an_option_that_nobody_reads_and_an_accuracy_that_is_none_are_told_at_on
 def test_learnability_against_scikit_learn():
     rng = np.random.default_rng(0)
     named, true = rng.integers(0, 4, 200), rng.integers(0, 4, 200)
-    results = load_metric("learnability").compute(predictions=named, references=true, baseline=0.8, chance=0.25)
+    results = loaded("learnability").compute(predictions=named, references=true, baseline=0.8, chance=0.25)
     accuracy = accuracy_score(true, named)
     assert results["clean_accuracy"] == pytest.approx(accuracy)
     assert results["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, named))
     assert results["protection_score"] == pytest.approx((0.8 - accuracy) / 0.55)
-    own = load_metric("learnability").compute(predictions=named, references=true)
+    own = loaded("learnability").compute(predictions=named, references=true)
     assert own["chance"] == np.bincount(true).max() / 200
     assert "protection_score" not in own
     with pytest.raises(RecipeError, match="baseline=80"):
-        load_metric("learnability").compute(predictions=named, references=true, baseline=80)
+        loaded("learnability").compute(predictions=named, references=true, baseline=80)
 
 
 def test_combined_and_in_batches():
-    both = evaluate.combine([load_metric("learnability", baseline=0.9), load_metric("learnability", baseline=0.5)])
+    both = evaluate.combine([loaded("learnability", baseline=0.9), loaded("learnability", baseline=0.5)])
     for start in (0, 2):
         predictions, references = [0, 1, 1, 0][start : start + 2] * 5, [0, 1, 0, 1][start : start + 2] * 5
         both.add_batch(predictions=predictions, references=references)
@@ -148,13 +154,13 @@ def test_combined_and_in_batches():
     assert results["protection_score"] == pytest.approx(1)
     assert "learnability_1_protection_score" not in results  # its baseline is no better than chance
     features = np.random.default_rng(0).standard_normal((40, 3)).tolist()
-    mixed = evaluate.combine({"one": load_metric("mutual_information"), "two": load_metric("mutual_information")})
+    mixed = evaluate.combine({"one": loaded("mutual_information"), "two": loaded("mutual_information")})
     results = mixed.compute(predictions=features, references=features)
     assert results["one_mutual_information_histogram"] == results["two_mutual_information_histogram"] > 1
 
 
 def test_as_compute_metrics_of_a_trainer():
-    learnability = load_metric("learnability", baseline=1.0, chance=0.0)
+    learnability = loaded("learnability", baseline=1.0, chance=0.0)
     logits, labels = np.array([[0.2, 0.8], [0.9, 0.1], [0.3, 0.7], [0.6, 0.4]]), np.array([1, 0, 0, 1])
     evaluated = EvalPrediction(predictions=logits, label_ids=labels)
     results = learnability.compute(predictions=evaluated.predictions.argmax(-1), references=evaluated.label_ids)
@@ -166,7 +172,7 @@ def test_mutual_information_is_the_functions():
     rng = np.random.default_rng(0)
     clean, labels = rng.standard_normal((60, 3)).astype(np.float32), rng.integers(0, 3, 60)
     poisoned = (clean + rng.standard_normal((60, 3))).astype(np.float32)
-    results = load_metric("mutual_information").compute(
+    results = loaded("mutual_information").compute(
         predictions=poisoned,
         references=clean,
         estimators=["histogram", "ksg", "variational"],
@@ -185,7 +191,7 @@ def test_mutual_information_is_the_functions():
         "intra_class_cosine": intra_class_cosine(poisoned, labels),
     }
     with pytest.raises(RecipeError, match="'mine'"):
-        load_metric("mutual_information").compute(predictions=clean, references=clean, estimators=["mine"])
+        loaded("mutual_information").compute(predictions=clean, references=clean, estimators=["mine"])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -195,7 +201,7 @@ def test_imperceptibility_against_its_definitions(channels):
     arrays = [np.asarray(image) for image in originals]
     released = [np.clip(array + rng.integers(-8, 9, array.shape), 0, 255).astype(np.uint8) for array in arrays]
     released[3] = arrays[3]
-    results = load_metric("imperceptibility").compute(predictions=released, references=originals)
+    results = loaded("imperceptibility").compute(predictions=released, references=originals)
     changes = [one.astype(float) - other for one, other in zip(released, arrays, strict=True)]
     assert results["linf"] == max(np.abs(change).max() for change in changes)
     assert results["l2"] == pytest.approx(np.mean([np.sqrt((change**2).sum()) for change in changes]))
@@ -217,9 +223,9 @@ def test_of_images_with_alpha_the_colour_is_measured(mode):
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (8, 8, 4), dtype=np.uint8)).convert(mode) for _ in range(4)]
     given = {"lpips": lambda one, other: (one - other).abs().mean()}
-    results = load_metric("imperceptibility").compute(predictions=images[:2], references=images[2:], **given)
+    results = loaded("imperceptibility").compute(predictions=images[:2], references=images[2:], **given)
     plain = [image.convert(mode[:-1]) for image in images]
-    assert results == load_metric("imperceptibility").compute(predictions=plain[:2], references=plain[2:], **given)
+    assert results == loaded("imperceptibility").compute(predictions=plain[:2], references=plain[2:], **given)
 
 
 def test_lpips_is_given_what_the_package_of_that_name_takes():
@@ -230,7 +236,7 @@ def test_lpips_is_given_what_the_package_of_that_name_takes():
         return (one - other).abs().mean()
 
     original, released = np.zeros((6, 6), np.uint8), np.full((6, 6), 255, np.uint8)
-    results = load_metric("imperceptibility").compute(predictions=[released], references=[original], lpips=distance)
+    results = loaded("imperceptibility").compute(predictions=[released], references=[original], lpips=distance)
     assert results["lpips"] == pytest.approx(2)
     assert [tensor.shape for tensor in seen[0]] == [(1, 3, 6, 6)] * 2
     assert (seen[0][0].unique().tolist(), seen[0][1].unique().tolist()) == ([-1.0], [1.0])
@@ -259,7 +265,7 @@ def weights_here(monkeypatch, folder):
 def test_lpips_where_its_weights_are(monkeypatch, tmp_path):
     load_lpips.cache_clear()
     made = weights_here(monkeypatch, tmp_path)
-    metric = load_metric("imperceptibility")
+    metric = loaded("imperceptibility")
 
     def results(side, **options):
         released, original = np.full((side, side), 255, np.uint8), np.zeros((side, side), np.uint8)
@@ -290,7 +296,7 @@ def test_lpips_without_its_packages(monkeypatch):
 
 def test_images_of_other_sizes():
     with pytest.raises(DataError, match=r"row 0: got a released image of \(1, 5, 5\)"):
-        load_metric("imperceptibility").compute(
+        loaded("imperceptibility").compute(
             predictions=[np.zeros((5, 5), np.uint8)], references=[np.zeros((6, 6), np.uint8)]
         )
 
@@ -306,7 +312,7 @@ def test_bayes_error_is_the_vote_of_the_others():
         posterior = np.stack([weights[:, key_labels == one].sum(axis=1) for one in range(3)], axis=1)
         return (1 - (posterior / posterior.sum(axis=1, keepdims=True)).max(axis=1)).mean()
 
-    metric = load_metric("bayes_error")
+    metric = loaded("bayes_error")
     results = metric.compute(features=features, labels=labels, sigma=0.8)
     assert results == {"bayes_error": pytest.approx(error(features, labels, 0.8, np.diag_indices(30))), "sigma": 0.8}
     held_out = metric.compute(
@@ -326,8 +332,8 @@ def test_bayes_error_is_the_vote_of_the_others():
 def test_self_index_may_be_an_array():
     rows, labels = np.arange(6.0)[:, None], np.arange(6) % 2
     reference = {"reference_features": rows, "reference_labels": labels, "sigma": 1.0}
-    own = load_metric("bayes_error").compute(features=rows, labels=labels, sigma=1.0)
-    told = load_metric("bayes_error").compute(features=rows, labels=labels, self_index=np.arange(6), **reference)
+    own = loaded("bayes_error").compute(features=rows, labels=labels, sigma=1.0)
+    told = loaded("bayes_error").compute(features=rows, labels=labels, self_index=np.arange(6), **reference)
     assert told == own
 
 
@@ -356,7 +362,7 @@ HELD = {"reference_features": ROWS, "reference_labels": TWO}
 )
 def test_bayes_error_refuses_what_it_cannot_be_estimated_from(change, error, message):
     with pytest.raises(error, match=message):
-        load_metric("bayes_error").compute(**{"features": ROWS, "labels": TWO, **change})
+        loaded("bayes_error").compute(**{"features": ROWS, "labels": TWO, **change})
 
 
 @pytest.mark.parametrize(
@@ -372,24 +378,22 @@ def test_bayes_error_refuses_what_it_cannot_be_estimated_from(change, error, mes
 def test_mutual_information_refuses_what_is_no_setting(options, message):
     rows = np.random.default_rng(0).standard_normal((20, 2))
     with pytest.raises(RecipeError, match=message):
-        load_metric("mutual_information").compute(predictions=rows, references=rows, **options)
-    within = load_metric("mutual_information").compute(
-        predictions=rows, references=rows, estimators=[], labels=[0] * 20
-    )
+        loaded("mutual_information").compute(predictions=rows, references=rows, **options)
+    within = loaded("mutual_information").compute(predictions=rows, references=rows, estimators=[], labels=[0] * 20)
     assert set(within) == {"intra_class_covariance", "intra_class_cosine"}
 
 
 def test_learnability_refuses_what_are_no_classes_and_no_accuracies():
-    metric = load_metric("learnability")
+    metric = loaded("learnability")
     with pytest.raises(DataError, match=r"predictions with 0.7; expected classes, which are whole numbers"):
         metric.compute(predictions=[0.7, 1.2], references=[0, 1])
     with pytest.raises(DataError, match=r"references with nan"):
-        load_metric("learnability").compute(predictions=[0, 1], references=np.array([0, np.nan]))
+        loaded("learnability").compute(predictions=[0, 1], references=np.array([0, np.nan]))
     with pytest.raises(DataError, match=r"classes up to 10,000,000; expected them to be numbered from 0"):
-        load_metric("learnability").compute(predictions=[0, 10**7], references=[0, 1])
+        loaded("learnability").compute(predictions=[0, 10**7], references=[0, 1])
     with pytest.raises(RecipeError, match=r"baseline='0.8'; expected an accuracy"):
-        load_metric("learnability").compute(predictions=[0, 1], references=[0, 1], baseline="0.8")
-    whole = load_metric("learnability").compute(predictions=np.array([0.0, 1.0]), references=torch.tensor([0, 1]))
+        loaded("learnability").compute(predictions=[0, 1], references=[0, 1], baseline="0.8")
+    whole = loaded("learnability").compute(predictions=np.array([0.0, 1.0]), references=torch.tensor([0, 1]))
     assert whole["clean_accuracy"] == 1
 
 
@@ -397,8 +401,8 @@ def test_one_image_is_no_list_of_images():
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     for one in (image, image[:, :, 0]):
         with pytest.raises(DataError, match=r"got one image of shape \(8, 8.*; expected a list of images"):
-            load_metric("imperceptibility").compute(predictions=one, references=one)
-    results = load_metric("imperceptibility").compute(predictions=image[None], references=[image])
+            loaded("imperceptibility").compute(predictions=one, references=one)
+    results = loaded("imperceptibility").compute(predictions=image[None], references=[image])
     assert results["unchanged"] == 1
 
 
@@ -410,15 +414,15 @@ def test_one_image_is_no_list_of_images():
 def test_an_array_that_is_no_image_is_told_in_a_sentence(array):
     for given in ([array], array[None]):
         with pytest.raises(DataError, match=r"as predictions\[0\]; expected a Pillow image, or uint8 \(H, W\)") as told:
-            load_metric("imperceptibility").compute(predictions=given, references=given)
+            loaded("imperceptibility").compute(predictions=given, references=given)
         assert len(str(told.value)) < 300  # and not all of its numbers
 
 
 def test_names_of_classes_are_no_classes():
     with pytest.raises(DataError, match=r"got predictions with .*'cat'.*expected the numbers of classes"):
-        load_metric("learnability").compute(predictions=["cat", "dog"], references=["cat", "cat"])
+        loaded("learnability").compute(predictions=["cat", "dog"], references=["cat", "cat"])
 
 
 def test_a_sigma_that_is_too_small_is_what_is_wrong():
     with pytest.raises(DataError, match=r"got sigma=1e-300"):
-        load_metric("bayes_error").compute(features=[[0.0], [1.0], [3.0], [4.0]], labels=[0, 0, 1, 1], sigma=1e-300)
+        loaded("bayes_error").compute(features=[[0.0], [1.0], [3.0], [4.0]], labels=[0, 0, 1, 1], sigma=1e-300)
