@@ -23,6 +23,7 @@ CALLED = {
     "em-long": "`EM`, 36 passes",
     "beo": "`BEO()`",
     "beo-self": '`BEO(mode="self")`',
+    "beo-paper": "`BEO.paper(steps=19, first_step=0.32, epochs=15, refresh_epochs=15)`",
     "beo-self-frozen": '`BEO(mode="self", refresh="never")`',
     "untargeted-pgd": '`BEO(objective="cross-entropy")`, untargeted PGD: the control',
     "texture": "`Texture()`",

@@ -5,11 +5,12 @@ photographs of Plasma's and Lomiri's packages, was looked at beside it before a 
 ``photo-patches-3``, ten more, once a weakness had shown there. ``photo-patches-4``, ten snapshots that KPhotoAlbum
 shows its users, was held back until it gave the reason to ask whether plain waves are the better choice.
 ``photo-patches-5``, ten of the test pictures of OpenCV's examples, was held back until it decided that, by a rule
-written down before. ``photo-patches-20`` are the classes of the second and the third. Most of Debian's wallpapers are
-drawn, and photographs without colour are left out, since the want of it would tell the class: there are no hundred. The
-hundred classes of ``photo-patches-100`` are five stripes each of twenty photographs, 16 of them of those two sets; a
-stripe may look like the next one, so that fewer patches can be told apart. ``photo-patches-224`` are large patches of
-the photographs of ``photo-patches``.
+written down before. ``photo-patches-6``, ten pictures that a puzzle and two libraries of Python show their users, is
+held back. ``photo-patches-20`` are the classes of the second and the third. Most of Debian's wallpapers are drawn, and
+photographs without colour are left out, since the want of it would tell the class: there are no hundred. The hundred
+classes of ``photo-patches-100`` are five stripes each of twenty photographs, 16 of them of those two sets; a stripe may
+look like the next one, so that fewer patches can be told apart. ``photo-patches-224`` are large patches of the
+photographs of ``photo-patches``.
 """
 
 from __future__ import annotations
@@ -164,6 +165,24 @@ FIFTH = _in_folder(
     Street="leuvenA",
     Toys="rubberwhale1.png",
 )
+SIXTH = _in_folder(
+    "palapeli-data",
+    "usr/share/palapeli/collection",
+    Bee="european-honey-bee",
+    Castle="castle-maintenon",
+    Chameleon="panther-chameleon-female",
+    Citrus="citrus-fruits",
+    Suspension="cincinnati-bridge",
+)
+SIXTH += _in_folder(
+    "python3-skimage",
+    "usr/lib/python3/dist-packages/skimage/data",
+    Astronaut="astronaut.png",
+    Cat="chelsea.png",
+    Coffee="coffee.png",
+    Motorcycle="motorcycle_left.png",
+)
+SIXTH += _in_folder("python3-sklearn", "usr/lib/python3/dist-packages/sklearn/datasets/images", Temple="china")
 WITHOUT = ("Nuthatch", "Kite", "Storm", "Aitzgorri")  # stripes of them are all blurred background or sky
 OF_MUCH_TEXTURE = tuple(one for one in SECOND + THIRD if one.name not in WITHOUT)
 OF_MUCH_TEXTURE += _mate("Dune", "GreenMeadow", "LadyBird", "RainDrops")
@@ -173,6 +192,7 @@ PHOTO_SETS = {
     "photo-patches-3": PhotoSet(THIRD),
     "photo-patches-4": PhotoSet(FOURTH, cell=80),  # they are 800 pixels wide
     "photo-patches-5": PhotoSet(FIFTH, cell=80),  # from 512 pixels wide on
+    "photo-patches-6": PhotoSet(SIXTH, cell=80),  # from 451 pixels wide on
     "photo-patches-20": PhotoSet(SECOND + THIRD),
     "photo-patches-100": PhotoSet(OF_MUCH_TEXTURE, train_each=60, test_each=20, stripes=5),
     "photo-patches-224": PhotoSet(FIRST, side=224, cell=320, scales=(224, 272, 320), train_each=100, test_each=50),

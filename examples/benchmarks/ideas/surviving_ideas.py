@@ -37,9 +37,8 @@ from hf_unlearnable.methods.waves import BLOCK
 from hf_unlearnable.training.batches import load as load_batch
 
 SCRIPT = Path(__file__).stem
-SETS = ("photo-patches", "photo-patches-2", "photo-patches-3")
+SETS = ("photo-patches", "photo-patches-2", "photo-patches-3", "photo-patches-4", "photo-patches-5")
 GAIN = 2  # between the sum of a pattern's waves and what images carry of it, which is clipped
-OTHERS = 1 / 4  # of the steps see images otherwise changed than by JPEG
 THIEVES: tuple[dict[str, Any], ...] = (
     {"victims": ["small-resnet"], "defences": ["none", "jpeg:10", "orthogonal-projection", "bitdepth:2", "grayscale"]},
     {"victims": ["strided-resnet", "random-features"]},
@@ -80,10 +79,11 @@ class Coefficients(SharedSchedule):
 class Seen(SharedSchedule, ABC):
     """In a share of the steps, surrogate and patterns see images that were changed otherwise than by JPEG."""
 
+    often: ClassVar[float] = 1 / 4  # of the steps see images otherwise changed than by JPEG
     compressed_too: ClassVar[bool] = False  # such images, as often as the others
 
     def _published(self, images: torch.Tensor) -> torch.Tensor:
-        if torch.rand(1, generator=self.cursor.generator).item() >= OTHERS:
+        if torch.rand(1, generator=self.cursor.generator).item() >= self.often:
             return super()._published(images)
         changed = self.changed(images)
         return super()._published(changed) if self.compressed_too else changed
@@ -109,6 +109,18 @@ class Bands(Seen):
         stay = torch.rand(BLOCK, BLOCK, generator=self.cursor.generator) < 1 / 2
         stay[0, 0] = True
         return blocks_changed(images, lambda found: found * stay.to(found)[:, None, :])
+
+
+class BandsJpeg(Bands):
+    """The same, and such images are as JPEG leaves them as often as the others."""
+
+    compressed_too = True
+
+
+class BandsOften(BandsJpeg):
+    """The same in half of the steps."""
+
+    often = 1 / 2
 
 
 class Grey(Seen):
@@ -167,6 +179,8 @@ IDEAS = {
         "coefficients": Coefficients,
         "two-bits": TwoBits,
         "bands": Bands,
+        "bands-jpeg": BandsJpeg,
+        "bands-often": BandsOften,
         "half-size": HalfSize,
         "grey": Grey,
         "grey-jpeg": GreyJpeg,

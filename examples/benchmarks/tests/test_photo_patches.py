@@ -48,6 +48,7 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch, capsys):
         ("photo-patches-3", 10, 32, 4000, 2000),
         ("photo-patches-4", 10, 32, 4000, 2000),
         ("photo-patches-5", 10, 32, 4000, 2000),
+        ("photo-patches-6", 10, 32, 4000, 2000),
         ("photo-patches-20", 20, 32, 8000, 4000),
         ("photo-patches-100", 100, 32, 6000, 2000),
         ("photo-patches-224", 10, 224, 1000, 500),
@@ -70,10 +71,11 @@ def test_every_set(name, classes, side, train, test, folder):
 
 def test_held_back_sets_share_no_photograph_with_the_one_that_recipes_were_tuned_on():
     sets = ({one.file for one in photos.photographs} for photos in PHOTO_SETS.values())
-    tuned, second, third, fourth, fifth, twenty, stripes, large = sets
+    tuned, second, third, fourth, fifth, sixth, twenty, stripes, large = sets
     assert not tuned & (second | twenty)
-    assert not (fourth | fifth) & (tuned | twenty | stripes)
+    assert not (fourth | fifth | sixth) & (tuned | twenty | stripes)
     assert not fourth & fifth
+    assert not sixth & (fourth | fifth)
     assert second < twenty
     assert not third & second
     assert second | third == twenty
