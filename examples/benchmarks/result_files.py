@@ -57,6 +57,7 @@ SHORT = {
     "photo-patches-3": "pp3",
     "photo-patches-4": "pp4",
     "photo-patches-5": "pp5",
+    "photo-patches-6": "pp6",
     "photo-patches-20": "pp20",
     "photo-patches-100": "pp100",
 }
