@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constra
 # A test to whichever worker is idle, and one worker more than cores: many tests wait for processes of their own.
 SHARED := -n $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())") --dist worksteal
 
-.PHONY: demo benchmark test test-slow test-benchmarks test-lowest test-docs lint bench results docs build clean
+.PHONY: demo benchmark test test-thorough test-slow test-benchmarks test-lowest test-docs lint bench results docs build clean
 
 demo: $(VENV)/.run              ## protect 3,000 real images and show what a model learns from them
 	$(BIN)/hf-unlearnable demo
@@ -21,6 +21,9 @@ benchmark: $(VENV)/.defences    ## compare methods by the frozen protocol in two
 
 test: lint data/fashion-mnist   ## lint, types and the tests
 	$(BIN)/python -m pytest $(SHARED) --ignore tests/docs
+
+test-thorough: data/fashion-mnist $(VENV)/.dev ## what is damaged, hangs, runs in several processes or in a browser
+	$(BIN)/python -m pytest $(SHARED) -m "thorough and not slow" --ignore tests/docs
 
 test-slow: lint data/fashion-mnist ## the tests that train for minutes too
 	$(BIN)/python -m pytest -m "slow or not slow"
@@ -38,7 +41,7 @@ test-lowest: data/fashion-mnist  ## the tests on the lowest versions that pyproj
 	grep -vE '^(torch|triton|nvidia-|cuda-)' $(LOWEST)/all.txt > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --no-compile --requirement $(LOWEST)/torch.txt
 	$(LOWEST)/bin/python -m pip install --quiet --no-compile --no-deps --requirement $(LOWEST)/lowest.txt --editable .
-	$(LOWEST)/bin/python -m pytest $(SHARED) --ignore tests/docs -o filterwarnings=default
+	$(LOWEST)/bin/python -m pytest $(SHARED) -m "not slow" --ignore tests/docs -o filterwarnings=default
 
 test-docs: $(VENV)/.dev         ## every command and every block of Python in README, the how-to pages and the notebook
 	$(BIN)/python -m pytest $(SHARED) tests/docs

@@ -15,7 +15,7 @@ from helpers.pages import CHROMIUM, NEEDS_CHROMIUM
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,8 @@ from dataclasses import dataclass
 from hf_unlearnable import Defence, register_victim
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
 
+pytestmark = pytest.mark.thorough
+
 
 @dataclass(frozen=True, kw_only=True)
 class Murmur(Defence, name="murmur"):

@@ -38,7 +38,7 @@ STEPS = {
 }
 COMMITS = ["initial commit", "Upload protected images (default, train)", "Describe the protection"]
 
-pytestmark = pytest.mark.usefixtures("hub")
+pytestmark = [pytest.mark.usefixtures("hub"), pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import RunFolder, measure, protect
 from hf_unlearnable.training.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.thorough
+
 DAMAGES = {
     "empty": lambda content: b"",
     "truncated": lambda content: content[: len(content) // 2],

@@ -18,6 +18,8 @@ from helpers.forked import together
 from hf_unlearnable import Training, available_methods, learnability
 from hf_unlearnable.training.processes import owners
 
+pytestmark = pytest.mark.thorough
+
 CONFIGURATION = ROOT / "examples" / "accelerate" / "cpu.yaml"
 DATA = make_dataset(62, channels=3)
 
