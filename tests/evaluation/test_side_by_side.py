@@ -23,6 +23,8 @@ from hf_unlearnable.evaluation import side_by_side
 from hf_unlearnable.evaluation.side_by_side import chosen_count
 from hf_unlearnable.registry import load_plugin
 
+pytestmark = pytest.mark.thorough
+
 SHORT = {"training": Training(epochs=2, batch_size=16), "seeds": (1, 2), "progress": False}
 
 PLUGIN = """
@@ -33,8 +35,6 @@ from dataclasses import dataclass
 
 from hf_unlearnable import Defence, register_victim
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
-
-pytestmark = pytest.mark.thorough
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,7 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"  # no answer of a server makes the client
 os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # would ask another host
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 os.environ.pop("HF_HUB_OFFLINE", None)
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # a core for each worker, and for what it starts
+os.environ["OMP_NUM_THREADS"] = "1"  # a core for each worker, and for what it starts; the same where there is one
 # Threads that wait for one another by spinning take ten times as long where other tests have the cores.
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPU results are bit for bit the same; a GPU's need not be
