@@ -43,7 +43,7 @@ from hf_unlearnable.training.run import Training
 
 @methods
 @pytest.mark.parametrize(
-    ("channels", "budget"), [(1, Budget(8)), (3, Budget(5)), (1, Budget(100, "l2")), (3, Budget(100, "l2"))], ids=str
+    ("channels", "budget"), [(3, Budget(8)), (1, Budget(5)), (1, Budget(100, "l2")), (3, Budget(100, "l2"))], ids=str
 )
 def test_every_image_is_changed_within_the_budget(method, budget, channels):
     data = make_dataset(30, channels=channels)
