@@ -23,7 +23,7 @@ test: lint data/fashion-mnist   ## lint, types and the tests
 	$(BIN)/python -m pytest $(SHARED) --ignore tests/docs
 
 test-thorough: data/fashion-mnist $(VENV)/.dev ## what is damaged, hangs, runs in several processes or in a browser
-	$(BIN)/python -m pytest $(SHARED) -m "thorough and not slow" --ignore tests/docs
+	$(BIN)/python -m pytest $(SHARED) -m thorough --ignore tests/docs
 
 test-slow: lint data/fashion-mnist ## the tests that train for minutes too
 	$(BIN)/python -m pytest -m "slow or not slow"
