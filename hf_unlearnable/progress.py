@@ -88,7 +88,8 @@ class Whole:
     Args:
         what: a few words in front of the bar.
         parts: what each part's ``Progress`` is called, in order, and how much of the work it is about. A part that does
-            not come about counts as done when a later one begins.
+            not come about counts as done when a later one begins. One that is called as a part and more does it once
+            again, and makes the work so much longer.
     """
 
     def __init__(self, what: str, parts: Mapping[str, float]) -> None:
@@ -107,7 +108,9 @@ class Whole:
 
     def show(self, part: str, share: float) -> None:
         """Say that ``share`` in [0, 1] of a part is done."""
-        if part in self._shares:
+        if part not in self._parts:
+            self._repeat(part)
+        if part in self._parts:
             for earlier in self._order[: self._order.index(part)]:
                 self._shares[earlier] = 1.0
             self._shares[part] = share
@@ -116,6 +119,14 @@ class Whole:
         self._bar.update(max(0.0, 100 * done - self._bar.n))
         if _listener is not None:
             _listener(part, done)
+
+    def _repeat(self, part: str) -> None:
+        """Announce a part that does another one once again, if it does."""
+        for place, first in enumerate(self._order):
+            if part.startswith(first):
+                self._order.insert(place + 1, part)
+                self._parts[part], self._shares[part] = self._parts[first], 0.0
+                return
 
     def close(self) -> None:
         """Erase the bar."""

@@ -71,6 +71,18 @@ def test_one_bar_on_a_terminal(monkeypatch, capsys):
     assert progress._whole is None
 
 
+def test_a_part_that_is_done_once_again_makes_the_work_longer(monkeypatch):
+    monkeypatch.setattr(progress, "on_a_terminal", lambda: True)
+    shares = {}
+    with whole("protecting", {"patterns": 2.0, "last": 1.0}):
+        for name in ("patterns", "patterns, also in grey", "last"):
+            for _ in counted(range(10), name, 10):
+                pass
+            shares[name] = round(progress._whole._bar.n)
+    # It never runs back: two thirds after the first start, and again until the second has caught up.
+    assert shares == {"patterns": 67, "patterns, also in grey": 80, "last": 100}
+
+
 @pytest.mark.parametrize("name", ["mi-ue", "em", "texture", "auto"])
 def test_methods_name_the_bars_that_they_show(name, small, monkeypatch):
     """In their order, so that the time left means something."""
