@@ -14,6 +14,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import auto_choice
 import countermeasures
 import crafted_after_fit
 import feature_information
@@ -48,6 +49,7 @@ HELD = "\0±\0"  # a mean and its spread, which belong on one line
 WITH_TABLE = {
     one.SCRIPT: one
     for one in (
+        auto_choice,
         crafted_after_fit,
         feature_information,
         fit_speed,

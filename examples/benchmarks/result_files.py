@@ -22,6 +22,7 @@ from hf_unlearnable.files import atomic_write
 HERE = Path(__file__).parent
 STRENGTH = {"fit_seconds", "protection", "report"}
 FIGURES: dict[str, set[str]] = {  # what stands in a file of each script
+    "auto_choice": {"choice", "processor_seconds"},
     "bayes_error_speed": {"cases", "sampling", "versions"},
     "countermeasures": {"report"},
     "crafted_after_fit": {"milliseconds_an_image", "verification_of_crafted", "reports"},

@@ -24,6 +24,7 @@ IN_THIS_PROCESS = {
     "other_networks": "",
     "image_kinds": "--large",
     "map_speed": "",
+    "auto_choice": "",
     "private_patterns": "--recipe texture",
     "fit_speed": "",
     "owner": "--class 1 --owner-images 12 --victim knn --victim small-resnet --defence none --defence imagenet-probe",
