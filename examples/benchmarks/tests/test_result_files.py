@@ -58,7 +58,7 @@ def test_names_are_short_and_differ_in_every_field_but_machine_and_command():
         ({"epochs": True}, r"field epochs of True"),
         ({"seeds": 101}, r"field seeds of 101; expected .*list"),
         ({"script": None}, r"field script of None"),
-        ({"script": "weather"}, "script 'weather'; expected one of bayes_error_speed"),
+        ({"script": "weather"}, "script 'weather'; expected one of auto_choice, bayes_error_speed"),
     ],
 )
 def test_a_wrong_field_is_named(change, message, tmp_path):
