@@ -39,7 +39,6 @@ def run(name: str, images: int, arguments: argparse.Namespace) -> None:
         method=method.name,
         recipe=method.name,
         budget=str(Budget(8)),
-        settings={"revision": method.revision},
         machine=machine(),
         command=command(),
     )

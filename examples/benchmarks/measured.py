@@ -104,6 +104,11 @@ class Measured:
         return f"{100 * last:.1f} ({100 * peak:.1f})"
 
     @property
+    def in_prose(self) -> str:
+        """The last epoch and what clean images teach, in per cent: ``"35.6 of 48.9"``."""
+        return f"{100 * self.means[0]:.1f} of {100 * self.clean.mean():.1f}"
+
+    @property
     def effort(self) -> str:
         """Fits and victims of each; a range of victims where not all fits met as many."""
         counts = sorted({len(one) for one in self.last})

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import speed_targets
 import targets
 from measured import Measured, on_leaderboard
+from recipes_compared import compared
 from result_files import ResultFile
 from selection import by_fit, fit_seconds, many, mean, only, share
 from tables import NONE, differences, markdown, percent, told
@@ -169,7 +170,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "mixtures": mixtures,
     "ideas": ideas,
     "targets": targets.table,
+    "learns": targets.learns,
     "elsewhere": targets.elsewhere,
+    "compared": compared,
     "clothes": targets.clothes,
     "shares": targets.shares,
     "speed_targets": speed_targets.table,

@@ -77,7 +77,7 @@ class Auto(Method, name="auto"):
     thief_steps: Count = 750
 
     adaptive: ClassVar[str] = "class-clusters:2"  # not tried on texture with one sign
-    revision: ClassVar[Count] = 3  # thieves who train until networks take patterns up, and their quadratic mean
+    revision: ClassVar[Count] = 4  # of images among those of others, waves for one's own classes alone
     # New ones come last: a run of before goes on with those that it has not tried.
     candidates: ClassVar[tuple[str, ...]] = ("texture", "mi-ue", "mi-ue:targeted_weight=0", "texture:signs=one")
     judges: ClassVar[tuple[Judge, ...]] = (
@@ -134,7 +134,7 @@ class Auto(Method, name="auto"):
         """The candidates that give the bytes of one that was tried, given what became of it."""
         method = self._candidate(name)
         other: Method | None = None
-        if isinstance(method, Texture) and not method.draws_signs(trial.images):
+        if isinstance(method, Texture) and not method.draws_signs(trial):
             other = replace(method, signs="one")
         elif isinstance(method, AlternatingRecipe) and not trial.findings.get("guides", {}).get("used", True):
             other = replace(method, targeted_weight=0.0)  # its guides turned out to know too little
@@ -193,8 +193,12 @@ class Auto(Method, name="auto"):
             told += f"; quadratic mean {together(figures):.1%}"
             lines.append(f"  {name}{' (chosen)' if name == about['chosen'] else ''}: {told}")
         for name, other in about.get("same", {}).items():  # versions before had no such candidates
-            grey = issubclass(_method_of(name), Texture)
-            why = "greyscale images carry one sign" if grey else "guides know too little of the images to be used"
+            waves = issubclass(_method_of(name), Texture)
+            why = (
+                "images in grey or of one class carry one sign"
+                if waves
+                else "guides know too little of the images to be used"
+            )
             lines.append(f"  {name}: the same as {other} here, since {why}")
         return "\n".join(filter(None, [*lines, _method_of(about["chosen"]).describe(findings)]))
 

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.files import chunks
 from hf_unlearnable.methods.base import Method
 from hf_unlearnable.methods.task import Task
@@ -60,18 +59,18 @@ class Texture(Method, name="texture"):
         """The waves."""
         return {f"{self.name}: waves": 0.5}
 
-    def draws_signs(self, images: ImageSet) -> bool:
-        """Whether these get drawn signs; greyscale images and those of a single class have one in any case."""
-        return self.signs == "drawn" and images.pixels.shape[1] > 1 and len(images.names) > 1
+    def draws_signs(self, task: Task) -> bool:
+        """Whether its images get drawn signs; greyscale ones and those of a single class have one in any case."""
+        return self.signs == "drawn" and task.images.pixels.shape[1] > 1 and task.classes > 1
 
     def run(self, task: Task) -> None:
         """Write the waves."""
-        count = len(task.images.names)
         rng = private_generator(self.seed, task)
         _, channels, height, width = task.images.pixels.shape
-        own = class_waves(count, channels, height, width, rng)
+        own = torch.zeros(len(task.images.names), channels, height, width)  # other people's classes carry nothing
+        own[: task.classes] = class_waves(task.classes, channels, height, width, rng)
         variants = [own]
-        drawn = self.draws_signs(task.images)
+        drawn = self.draws_signs(task)
         if drawn:
             signs = balanced_signs(task.shard.labels, rng)[task.shard.rows]
             variants.append(own * torch.tensor([-1.0] * (channels - 1) + [1.0]).view(-1, 1, 1))

@@ -10,6 +10,7 @@ from hf_unlearnable import Method, Texture, get_method
 from hf_unlearnable.methods import auto
 from hf_unlearnable.methods.auto import Auto
 from hf_unlearnable.methods.task import Task
+from hf_unlearnable.methods.waves import LONE, wave
 from hf_unlearnable.training.processes import Shard
 from hf_unlearnable.training.run import TrainingRun
 
@@ -99,11 +100,23 @@ def test_one_sign_is_tried_where_images_have_colour(channels, monkeypatch):
     findings = protect.description.findings
     assert findings["auto"]["chosen"] == ("texture" if channels == 1 else "texture:signs=one")
     assert findings["auto"]["same"] == ({"texture:signs=one": "texture"} if channels == 1 else {})
-    told = "texture:signs=one: the same as texture here, since greyscale images carry one sign"
+    told = "texture:signs=one: the same as texture here, since images in grey or of one class carry one sign"
     assert (told in Auto.describe(findings)) is (channels == 1)
     bytes_of = [pixels_of(data.map(Texture(signs=signs).fit(data, progress=False))) for signs in ("drawn", "one")]
     assert (pixels_of(data.map(protect)) == bytes_of[channels == 3]).all()
     assert (bytes_of[0] == bytes_of[1]).all() == (channels == 1)
+
+
+def test_other_peoples_classes_get_no_waves(monkeypatch):
+    """One class among them is alone, so that it carries one sign, which is what networks take up in time."""
+    monkeypatch.setattr(Auto, "candidates", ("texture", "texture:signs=one"))
+    data, others = (make_dataset(30, channels=3, side=16, classes=classes, seed=classes) for classes in (1, 3))
+    protect = Auto(thief_steps=1).fit(data, labels="none", others=others, progress=False)
+    assert protect.description.findings["auto"]["same"] == {"texture:signs=one": "texture"}
+    change = pixels_of(data.map(protect)).astype(int) - pixels_of(data)
+    signs = np.sign(change.mean(axis=0))
+    assert (signs == signs[..., :1]).all()
+    assert any((signs[..., 0] == turn * wave((code,), 16, 16)).all() for code in LONE for turn in (1, -1))
 
 
 def test_what_it_costs_counts_every_candidate():
