@@ -228,7 +228,10 @@ def test_the_reference_has_every_public_name() -> None:
     pages = "\n".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
     named = set(re.findall(r"^::: hf_unlearnable\.(?:\w+\.)*(\w+)$", pages, re.MULTILINE))
     listed = {name for names in re.findall(r"members: \[([^\]]+)\]", pages) for name in names.split(", ")}
-    assert set(hf_unlearnable.__all__) - {"__version__"} <= named | listed
+    recipes = {
+        name for name in hf_unlearnable.methods.__all__ if isinstance(getattr(hf_unlearnable.methods, name), type)
+    }
+    assert {*hf_unlearnable.__all__, *hf_unlearnable.defences.__all__, *recipes} - {"__version__"} <= named | listed
 
 
 def test_the_notebook_runs(workplace: Path) -> None:

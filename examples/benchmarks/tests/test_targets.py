@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from targets import TARGETS, Target
+from measured import Measured, on_leaderboard
+from targets import SET, TARGETS, Target, learns
+
+from hf_unlearnable.hub.cards import COUNTERMEASURES
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,36 @@ def test_a_target_is_met_at_the_last_epoch_and_at_the_peak_if_that_was_asked(ask
 )
 def test_a_target_is_a_share_of_the_way_from_chance_to_clean(asked, ways):
     assert Target("one", **asked).ways(0.6) == pytest.approx(ways)
+
+
+def test_cards_tell_what_was_measured():
+    """The figures of a card are typed, since an installed package has no results; here is where both are."""
+    told = " ".join(words for _, words in COUNTERMEASURES)
+    jpeg, grey, trained, probe = (
+        tuple(learns(thief).split(" of "))
+        for thief in (
+            "JPEG at quality 10",
+            "greyscale",
+            "adversarial training",
+            "a new head on a network of ImageNet, 3 epochs",
+        )
+    )
+    attack = {
+        recipe: 100 * Measured.of(on_leaderboard(SET, recipe, 12), "small-resnet", defence).means[0]
+        for recipe, defence in (
+            ("mi-ue", "class-clusters:1"),
+            ("em", "class-clusters:1"),
+            ("texture", "principal-directions:2"),
+        )
+    }
+    for sentence in (
+        f"`mi-ue` ({attack['mi-ue']:.1f} %, three fits of three victims), `em` ({attack['em']:.1f} %, of one)",
+        f"`texture` ({attack['texture']:.1f} %, one fit)",
+        f"`mi-ue` left {jpeg[0]} % of {jpeg[1]} and {grey[0]} of {grey[1]}",
+        f"`mi-ue` left {trained[0]} % of {trained[1]} to it",
+        f"`mi-ue` left {probe[0]} % of {probe[1]} to a new head",
+    ):
+        assert sentence in told
 
 
 def test_every_thief_is_named_once():
