@@ -114,7 +114,7 @@ def _paths(data: Dataset, image_column: str) -> Iterator[str | None]:
     The pixels stay on disk.
     """
     feature = data.features[image_column]
-    if not isinstance(feature, ImageFeature) and not isinstance(feature, Mapping):
+    if not isinstance(feature, ImageFeature) and not (isinstance(feature, Mapping) and "path" in feature):
         return  # files without names
     for table in data.with_format("arrow").select_columns([image_column]).iter(batch_size=1000):
         for chunk in table.column(image_column).chunks:
