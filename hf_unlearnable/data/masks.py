@@ -41,7 +41,7 @@ def why_no_masks(dataset: Dataset, image_column: str, column: str) -> str:
     with Progress(f"looking at {column}", len(stored), unit="image") as bar:
         for index, row in enumerate(stored):
             if row[column] is not None:
-                with reading_row(index, row[column]):
+                with reading_row(index, row[column], column=column):
                     reason = _why_no_mask(row[column], row[image_column])
                 if reason:
                     return f"row {index}: {reason}"
