@@ -271,4 +271,4 @@ def known_columns(
         candidates = image_candidates(dataset)
         if not candidates or (image is not None and image_feature(dataset, image) is None):
             raise
-        return Columns(image or candidates[0], ""), f"Cannot be protected as it is: {error}."
+        return Columns(image or candidates[0], None), f"Cannot be protected as it is: {error}."
