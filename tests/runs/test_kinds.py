@@ -18,7 +18,8 @@ from hf_unlearnable import DataError, DataWarning, PrivacyError, Texture, pull, 
 from hf_unlearnable.cli import app
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.methods.deriving import derive
-from hf_unlearnable.runs import RunFolder, intake, protect
+from hf_unlearnable.progress import heard_by
+from hf_unlearnable.runs import RunFolder, audit, intake, protect
 
 FORMS = {
     "structure of lists": (lambda: detection(), "largest:objects", "texture"),
@@ -243,6 +244,29 @@ def test_boxes_and_masks_of_another_orientation_are_refused(boxes, mask, tmp_pat
         DataError, match="got 2 images that their EXIF turns, with boxes or masks that fit the image as"
     ):
         protect(turned(boxes, mask), tmp_path / "out", image_column="image", labels="none", progress=False)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_bars_are_shown_where_they_are_asked_for(progress, tmp_path, hub, name):
+    """``protect``, ``audit`` and ``push`` look at masks and images for copies."""
+    heard: list[set[str]] = [set() for _ in range(3)]
+    chosen = {"method": Texture(), "labels": "none", "image_column": "image"}
+    out = tmp_path / "out"
+    works = (
+        lambda: protect(segmentation(), out, **chosen, progress=progress),
+        lambda: audit(out, progress=progress),
+        lambda: push(out, name, progress=progress),
+    )
+    for parts, work in zip(heard, works, strict=True):
+        with heard_by(lambda part, share, parts=parts: parts.add(part)):
+            work()
+    masks, images = "looking at annotation", "checking images"
+    if not progress:
+        assert heard == [set(), set(), {f"push to {name}"}]  # which is no bar
+        return
+    assert masks in heard[0]
+    assert {masks, images} <= heard[1]
+    assert {masks, images} <= heard[2]
 
 
 @pytest.mark.parametrize("content", [b"no image", b""])
