@@ -76,7 +76,7 @@ def protect_and_tell(
     # Again in protect: here before the images are looked at, which takes long.
     method.check(options.get("surrogate"), others)
     check_one_class(method, left, options.get("labels", "auto"), image, label, others)
-    check_columns(left, columns_of(left, image, label).image)
+    check_columns(left, columns_of(left, image, label).image, progress=accelerator.is_main_process)
     if accelerator.is_main_process:
         seen = look_and_tell(
             replace(opened, dataset=left),

@@ -141,7 +141,7 @@ def columns_left(dataset: Dataset, names: Sequence[str], image: str | None, labe
     """
     left = dataset.remove_columns([name for name in dataset.column_names if name in names])
     needed = {image, label}
-    for candidates in (_image_candidates, label_candidates):
+    for candidates in (image_candidates, label_candidates):
         needed |= set() if candidates(left) else set(candidates(dataset))
     return _leave_out(dataset, names, needed)
 
@@ -204,7 +204,7 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
 
 def _find_image(dataset: Dataset, name: str | None) -> str:
     if name is None:
-        found = _image_candidates(dataset)
+        found = image_candidates(dataset)
         untyped = any(not isinstance(dataset.features[column], ImageFeature) for column in found)
         return _only(dataset, found, "image", "binary" if untyped else "Image")
     _check_there(dataset, name, "image")
@@ -216,7 +216,7 @@ def _find_image(dataset: Dataset, name: str | None) -> str:
     return name
 
 
-def _image_candidates(dataset: Dataset) -> list[str]:
+def image_candidates(dataset: Dataset) -> list[str]:
     """What may be meant as images where nobody has named a column: those of the type, or else files."""
     possible = [column for column in dataset.features if image_feature(dataset, column) is not None]
     typed = [column for column in possible if isinstance(dataset.features[column], ImageFeature)]

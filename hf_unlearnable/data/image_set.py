@@ -170,6 +170,7 @@ class ImageSet:
         numbers: NDArray[np.int64] | None = None,
         change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
         progress: bool = False,
+        what: str = "reading images",
     ) -> ImageSet:
         """Decode every image of a dataset.
 
@@ -183,6 +184,7 @@ class ImageSet:
             numbers: the N rows to decode; all if left out.
             change: of the (C, H, W) pixels of each image at full size, before they are resampled.
             progress: show a bar.
+            what: its name.
 
         Raises:
             DataError: an empty set, an unreadable image, a missing label, or images of several sizes without ``size``.
@@ -209,7 +211,7 @@ class ImageSet:
         contents = np.empty_like(digests)
         sizes = np.empty((count, 2), dtype=np.int32)
         conversions: Counter[str] = Counter()
-        with Progress("reading images", count, unit="image", enabled=progress) as bar:
+        with Progress(what, count, unit="image", enabled=progress) as bar:
             for index, row in enumerate(rows(dataset, columns, numbers)):
                 seen = row.pixels if change is None else change(row.pixels)
                 pixels[index], labels[index] = thumbnail(seen, channels, (height, width)), row.label

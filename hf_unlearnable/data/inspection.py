@@ -67,7 +67,7 @@ class Inspection:
 
     Args:
         dataset: N rows.
-        columns: its images and labels; the name of the labels is empty where it has none.
+        columns: its images and labels; the label is None where it has none.
         progress: show bars.
     """
 

@@ -95,7 +95,7 @@ class Intake:
 
         Args:
             opened: the dataset and what lies beside it.
-            columns: its images and labels; the name of the labels is empty where it has none.
+            columns: its images and labels; the label is None where it has none.
             source: what was named.
             notes: what else to say.
             decode: look at all pixels, which takes as long as one of the passes that protect makes over the images;

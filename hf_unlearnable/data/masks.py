@@ -24,13 +24,14 @@ LIKE = 0.97  # correlation with the brightness of the image: what a copy of few 
 SIDE = 256  # pixels at most at which they are compared: noise and dots are averaged out
 
 
-def why_no_masks(dataset: Dataset, image_column: str, column: str) -> str:
+def why_no_masks(dataset: Dataset, image_column: str, column: str, *, progress: bool = False) -> str:
     """Look at every row of a column of images; what forbids to take it for masks, or nothing.
 
     Args:
         dataset: with both columns.
         image_column: of the images that the masks are of.
         column: that may hold masks.
+        progress: show a bar.
 
     Raises:
         DataError: a mask that cannot be read.
@@ -38,10 +39,10 @@ def why_no_masks(dataset: Dataset, image_column: str, column: str) -> str:
     stored = dataset.with_format(None).select_columns([image_column, column])
     for name in (image_column, column):
         stored = stored.cast_column(name, ImageFeature(decode=False))
-    with Progress(f"looking at {column}", len(stored), unit="image") as bar:
+    with Progress(f"looking at {column}", len(stored), unit="image", enabled=progress) as bar:
         for index, row in enumerate(stored):
             if row[column] is not None:
-                with reading_row(index, row[column]):
+                with reading_row(index, row[column], column=column):
                     reason = _why_no_mask(row[column], row[image_column])
                 if reason:
                     return f"row {index}: {reason}"

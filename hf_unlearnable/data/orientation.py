@@ -9,7 +9,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 
 from hf_unlearnable.data.annotations import Objects, are_corners, objects_of, other_images, values_of
-from hf_unlearnable.data.reading import NAMED, UNREADABLE, open_image, orientation_of, turned_size
+from hf_unlearnable.data.reading import NAMED, UNREADABLE, open_image, orientation_of, reading_row, turned_size
 from hf_unlearnable.errors import DataError, some_of
 
 SLACK = 1.0  # pixels that a box may reach beyond its image, by rounding
@@ -29,7 +29,7 @@ def check_orientation(dataset: Dataset, image_column: str) -> str:
         What to say of images that are turned, where there are boxes or masks; empty if there is nothing to say.
 
     Raises:
-        DataError: boxes or masks of another orientation.
+        DataError: boxes or masks of another orientation, or a mask that cannot be read.
     """
     objects, masks = objects_of(dataset), other_images(dataset, image_column)
     if not objects and not masks:
@@ -54,7 +54,7 @@ def check_orientation(dataset: Dataset, image_column: str) -> str:
         boxes = [_extents(found, row[found.column], corners[found.column]) for found in objects]
         if as_stored != as_shown and (
             any(_fit(ends, as_stored) and not _fit(ends, as_shown) for ends in boxes)
-            or any(_size(row[name]) == as_stored for name in masks)
+            or any(_size(index, row[name], name) == as_stored for name in masks)
         ):
             wrong.append(index)
     if wrong:
@@ -83,8 +83,8 @@ def _fit(ends: Sequence[tuple[float, float]], size: tuple[int, int]) -> bool:
     return all(right <= size[0] + SLACK and down <= size[1] + SLACK for right, down in ends)
 
 
-def _size(stored: Mapping[str, Any] | None) -> tuple[int, int] | None:
+def _size(index: int, stored: Mapping[str, Any] | None, column: str) -> tuple[int, int] | None:
     if stored is None:
         return None
-    with open_image(stored) as mask:
+    with reading_row(index, stored, column=column), open_image(stored) as mask:
         return mask.size

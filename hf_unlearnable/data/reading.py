@@ -249,27 +249,40 @@ def _pixel_limit() -> Iterator[None]:
 
 
 @contextmanager
-def reading_row(index: int, stored: Mapping[str, Any]) -> Iterator[None]:
+def reading_row(index: int, stored: Mapping[str, Any], column: str = "") -> Iterator[None]:
     """Name the row and its file in whatever goes wrong while its image is read.
 
     Args:
         index: the number of the row.
         stored: as of ``open_image``.
+        column: that it is in, where that is one beside the images, such as of masks: ``skip_unreadable`` does not look
+            at those.
 
     Raises:
         DataError: the block raised it, or one of ``UNREADABLE``.
     """
-    where = f"row {index} ({stored['path']})" if stored["path"] else f"row {index}"
+    beside = f", column {column!r}" if column else ""
+    where = f"row {index}{beside}" + (f" ({stored['path']})" if stored["path"] else "")
     try:
         with _pixel_limit():
             yield
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     except UNREADABLE as error:
-        raise DataError(
-            f"{where}: cannot read the image ({why_unreadable(error, stored)}); repair it, or leave all such out"
-            + worded(python=": runs.protect(…, skip_unreadable=True)", shell=", as protect does with --skip-unreadable")
-        ) from error
+        why = f"({why_unreadable(error, stored)}); repair it, or leave"
+        raise DataError(f"{where}: cannot read the image {why} {_leaving_out(column)}") from error
+
+
+def _leaving_out(column: str) -> str:
+    """What may be left out where an image, or one in this column beside the images, cannot be read."""
+    if column:
+        return worded(
+            python=f"its row out with dataset.select, or the column with dataset.remove_columns({column!r})",
+            shell=f"the column out: --drop-column {column}",
+        )
+    return "all such out" + worded(
+        python=": runs.protect(…, skip_unreadable=True)", shell=", as protect does with --skip-unreadable"
+    )
 
 
 @dataclass(frozen=True)

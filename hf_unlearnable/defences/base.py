@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 import numpy as np
 import torch
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,6 +20,7 @@ from hf_unlearnable.budget import WHITE, to_unit
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pixels import split_alpha, to_array, to_image
+from hf_unlearnable.data.reading import image_mode
 from hf_unlearnable.defences.course import Course
 from hf_unlearnable.defences.hooks import RETURNS, check_hooks
 from hf_unlearnable.errors import DataError, RecipeError
@@ -127,7 +129,9 @@ class Defence(ABC):
             where = "every batch: use its method batch" if self.acts_on_batches else "the training, not on images"
             raise RecipeError(f"got the defence {self}; expected one that changes a dataset. This one acts on {where}")
         columns = find_columns(dataset, image_column, label_column)
-        plain = dataset.with_format(None)  # in memory: a cache file would lie beside the source
+        decoded = ImageFeature(mode=image_mode(dataset, columns))  # whatever it was, such as files of an untyped table
+        plain = dataset.with_format(None).cast_column(columns.image, decoded)
+        # In memory: a cache file would lie beside the source.
         if self.acts_on_images:
             return plain.map(
                 lambda image: {columns.image: to_image(self.changed(to_array(image)))},

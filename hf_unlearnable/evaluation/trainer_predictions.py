@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_unlearnable.data.columns import find_columns
+from hf_unlearnable.data.reading import image_mode
 from hf_unlearnable.errors import DataError, some_of
 from hf_unlearnable.evaluation.scores import confusion
 
@@ -115,10 +116,8 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
         )
     columns = find_columns(dataset)
     if dataset.format["type"] != "custom":  # else somebody's own transform
-        mode = dataset.features[columns.image].mode
-        plain = dataset.with_format(None).cast_column(
-            columns.image, ImageFeature(mode=mode)
-        )  # decoded, whatever it was
+        decoded = ImageFeature(mode=image_mode(dataset, columns))  # whatever it was
+        plain = dataset.with_format(None).cast_column(columns.image, decoded)
         items = [plain[int(row)] for row in rows]
     images = [item[columns.image] for item in items]
     if getattr(model.config, "num_channels", 3) == 3:

@@ -59,6 +59,7 @@ def push(
     drop_columns: Sequence[str] = (),
     token: str | None = None,
     retry: Retry = Retry(),
+    progress: bool = True,
 ) -> Pushed:
     """Push what ``hf-unlearnable protect --output`` wrote: the protected images and their card, never the private part.
 
@@ -79,6 +80,7 @@ def push(
         drop_columns: columns to leave out.
         token: of the Hub; the one of ``hf auth login`` when left out.
         retry: how often and how patiently to try.
+        progress: show bars; those of ``datasets`` have a switch of their own, ``datasets.disable_progress_bars()``.
 
     Returns:
         What is there now.
@@ -124,7 +126,7 @@ def push(
     figures, read_back = verified
     check_files(source, source.published)
     published, known = {split: dataset, **clean}, (dataset, protection, figures.unchanged)
-    for check in checks(published, columns.image, private_words(source), known):
+    for check in checks(published, columns.image, private_words(source), known, progress=progress):
         if doubt := check.run():
             warn(doubt, DataWarning)
     for finding in told_names(published, columns.image):

@@ -49,7 +49,9 @@ def caption_column(dataset: Dataset, column: str = "") -> str:
     raise DataError(f"got {got} among {', '.join(dataset.features)} for clusters of captions; expected {expected}")
 
 
-def embed_captions(dataset: Dataset, column: str, model: str, device: torch.device) -> NDArray[np.float64]:
+def embed_captions(
+    dataset: Dataset, column: str, model: str, device: torch.device, *, progress: bool = False
+) -> NDArray[np.float64]:
     """The mean over the tokens of what a text model makes of each caption, at length one.
 
     Args:
@@ -58,6 +60,7 @@ def embed_captions(dataset: Dataset, column: str, model: str, device: torch.devi
         model: folder or Hub id of an encoder of texts, with its tokenizer; of one for images and texts (CLIP) the
             half for texts is used.
         device: to compute on.
+        progress: show a bar.
 
     Returns:
         (N, D).
@@ -71,7 +74,7 @@ def embed_captions(dataset: Dataset, column: str, model: str, device: torch.devi
     encoder = getattr(loaded, "text_model", loaded).to(device).eval()
     texts, found = [_text(one) for one in dataset.with_format(None)[column]], []
     most = min(TOKENS, tokenizer.model_max_length)
-    with Progress("embeddings of captions", len(texts), unit="caption") as bar, torch.no_grad():
+    with Progress("embeddings of captions", len(texts), unit="caption", enabled=progress) as bar, torch.no_grad():
         for start in range(0, len(texts), BATCH):
             part = texts[start : start + BATCH]
             tokens = tokenizer(part, padding=True, truncation=True, max_length=most, return_tensors="pt").to(device)

@@ -12,7 +12,8 @@ from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.annotations import Objects, are_corners, objects_of, tag_columns, tags_in, values_of
-from hf_unlearnable.data.columns import inside, is_missing
+from hf_unlearnable.data.columns import Columns, inside, is_missing
+from hf_unlearnable.data.reading import image_mode, reading_row
 from hf_unlearnable.errors import DataError, option
 
 LARGEST, FREQUENT = "largest", "frequent"
@@ -74,7 +75,11 @@ def automatic(dataset: Dataset) -> tuple[str, str] | None:
 
 
 def derive(dataset: Dataset, kind: str, column: str) -> Derived:
-    """Derive the class of every image; arguments as of ``source_of``, which has found the column."""
+    """Derive the class of every image; arguments as of ``source_of``, which has found the column.
+
+    Raises:
+        DataError: a mask that cannot be read, or objects that do not go together.
+    """
     objects = Objects.of(dataset, column)
     feature = dataset.features[column]
     named: Callable[[Any], str] = str
@@ -128,8 +133,14 @@ def _most_frequent(rows: list[list[Any]]) -> list[Any]:
 
 
 def _masks(dataset: Dataset, column: str) -> Iterator[NDArray[Any]]:
-    for mask in values_of(dataset, column):
-        yield np.zeros(0, np.int64) if mask is None else np.asarray(mask)
+    decode = ImageFeature(mode=image_mode(dataset, Columns(column, None))).decode_example
+    for index, mask in enumerate(values_of(dataset.cast_column(column, ImageFeature(decode=False)), column)):
+        if mask is None:
+            yield np.zeros(0, np.int64)
+            continue
+        with reading_row(index, mask, column=column):
+            values = np.asarray(decode(mask))
+        yield values
 
 
 def _most_pixels(mask: NDArray[Any]) -> int | None:

@@ -153,6 +153,7 @@ class Fitting:
             one_class=self.one_class or self.others is not None,
             scratch=self._scratch,
             accelerator=self.accelerator,
+            progress=self.progress,
         )
 
     @cached_property

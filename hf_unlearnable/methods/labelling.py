@@ -184,6 +184,7 @@ def label(
     one_class: bool,
     scratch: Callable[[], AbstractContextManager[Path]],
     accelerator: Accelerator,
+    progress: bool = False,
 ) -> Labelled:
     """Find or make the classes of a dataset; in several processes the same in all.
 
@@ -196,6 +197,7 @@ def label(
         one_class: whether the method can do without labels.
         scratch: makes a folder for what does not fit in memory.
         accelerator: its main process makes clusters.
+        progress: show bars, of the main process.
 
     Raises:
         DataError: columns, labels or images that cannot be used, or too few images for so many clusters.
@@ -245,7 +247,8 @@ def label(
     numbers = None
     if accelerator.is_main_process:
         with scratch() as folder:
-            numbers = clusters(dataset, columns, labels, seed=seed, scratch=folder, device=accelerator.device)
+            device = accelerator.device
+            numbers = clusters(dataset, columns, labels, seed=seed, scratch=folder, device=device, progress=progress)
     numbers = broadcast(accelerator, numbers)
     assert numbers is not None
     names = [f"cluster {index + 1}" for index in range(labels.count)]
@@ -273,7 +276,14 @@ def is_one_class(
 
 
 def clusters(
-    dataset: Dataset, columns: Columns, labels: Labels, *, seed: int, scratch: Path, device: torch.device
+    dataset: Dataset,
+    columns: Columns,
+    labels: Labels,
+    *,
+    seed: int,
+    scratch: Path,
+    device: torch.device,
+    progress: bool = False,
 ) -> NDArray[np.int64]:
     """Sort images by what they look like or their captions say: k-means on the leading components of their features.
 
@@ -284,6 +294,7 @@ def clusters(
         seed: of k-means, and of a network that learns the features.
         scratch: a folder for the pixels.
         device: to compute features on.
+        progress: show bars.
 
     Returns:
         (N,) from 0 to K - 1, the largest cluster first, each with two images or more.
@@ -298,10 +309,11 @@ def clusters(
     from sklearn.decomposition import PCA
 
     if labels.kind == CAPTIONS:
-        features = embed_captions(dataset, labels.column, labels.model, device)
+        features = embed_captions(dataset, labels.column, labels.model, device, progress=progress)
     else:
-        images = ImageSet.read(dataset, columns, size=_side(labels), scratch=scratch)
-        features = _embedding(labels, seed, device)(images)
+        what, size = "looking at images", _side(labels)  # "reading" them is what the fit does afterwards
+        images = ImageSet.read(dataset, columns, size=size, scratch=scratch, progress=progress, what=what)
+        features = _embedding(labels, seed, device, progress)(images)
     centred = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
     components = min(COMPONENTS, *centred.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(centred)
@@ -321,7 +333,9 @@ def _side(labels: Labels) -> int:
     return Surrogate(labels.model).image_size if labels.model not in ("", SIMCLR) else SIDE
 
 
-def _embedding(labels: Labels, seed: int, device: torch.device) -> Callable[[ImageSet], NDArray[np.float64]]:
+def _embedding(
+    labels: Labels, seed: int, device: torch.device, progress: bool
+) -> Callable[[ImageSet], NDArray[np.float64]]:
     """Images -> features (N, D)."""
 
     def trained(images: ImageSet) -> NDArray[np.float64]:
@@ -333,7 +347,7 @@ def _embedding(labels: Labels, seed: int, device: torch.device) -> Callable[[Ima
 
     def self_taught(images: ImageSet) -> NDArray[np.float64]:
         seen, _ = load(images, np.arange(len(images)), torch.device("cpu"))
-        return contrastive_features(seen, seed=seed, progress=True)(seen).double().numpy()
+        return contrastive_features(seen, seed=seed, progress=progress)(seen).double().numpy()
 
     return {"": untrained, SIMCLR: self_taught}.get(labels.model, trained)
 

@@ -90,19 +90,20 @@ def _is_private_page(path: Path) -> bool:
         return PRIVATE_PAGE.encode() in stream.read(1 << 12)
 
 
-def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -> None:
+def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str], *, progress: bool = False) -> None:
     """Refuse a dataset that carries more than its protected images.
 
     Args:
         dataset: what is to be published.
         image_column: with the protected images.
         private: words that must stand nowhere, such as the paths of the originals.
+        progress: show bars.
 
     Raises:
         PrivacyError: another column with images or raw bytes, a local path, or metadata (EXIF) in an image.
         DataError: an image that cannot be read, or is not stored lossless, so that the budget cannot hold.
     """
-    check_columns(dataset, image_column)
+    check_columns(dataset, image_column, progress=progress)
     words = sorted({word for word in private if len(word) > 1})
     for name, values in texts(dataset.data.table):
         for word in words:
@@ -118,12 +119,17 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str]) -
         _check_image(row[image_column], index)
 
 
-def check_columns(dataset: Dataset, image_column: str) -> None:
+def check_columns(dataset: Dataset, image_column: str, *, progress: bool = False) -> None:
     """Refuse other columns that can hold the images, or tell what a model learns from them.
 
     These are images, arrays and raw bytes; text that is a file in base 64; and long lists of numbers, such as pixels or
     the features that a network makes of them; also within lists and structures. Masks are no such images: in one plane,
     of large areas of one value, and nothing like the image.
+
+    Args:
+        dataset: with all columns.
+        image_column: the one that is protected.
+        progress: show bars.
 
     Raises:
         PrivacyError: there is one.
@@ -139,7 +145,7 @@ def check_columns(dataset: Dataset, image_column: str) -> None:
                 f"network made of them; expected them in {image_column!r} only. {_leave_out(column)}"
             )
     for column in images:
-        if reason := why_no_masks(dataset, image_column, column):
+        if reason := why_no_masks(dataset, image_column, column, progress=progress):
             raise PrivacyError(
                 f"got the column {column!r}, whose images are no masks and can be clean copies ({reason}); expected "
                 f"images in {image_column!r} only, and masks beside them. {_leave_out(column)}"
@@ -174,13 +180,14 @@ def _count(value: Any) -> int:
     return int(isinstance(value, (int, float)))
 
 
-def check_protected(dataset: Dataset, protection: Protection, unchanged: int) -> str:
+def check_protected(dataset: Dataset, protection: Protection, unchanged: int, *, progress: bool = False) -> str:
     """Refuse a dataset with images that are as they were before they were protected.
 
     Args:
         dataset: what is to be published.
         protection: of it.
         unchanged: so many images are equal to their originals, since nothing was added to them.
+        progress: show a bar.
 
     Returns:
         Which these are; empty where there are none.
@@ -188,7 +195,7 @@ def check_protected(dataset: Dataset, protection: Protection, unchanged: int) ->
     Raises:
         PrivacyError: more than those.
     """
-    found = unchanged_rows(dataset, protection)
+    found = unchanged_rows(dataset, protection, progress=progress)
     if len(found) > unchanged:
         raise PrivacyError(
             f"got {len(found)} original images to publish, such as row {found[0]}; expected {unchanged}, those that "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 
 from datasets import Dataset, concatenate_datasets
@@ -84,7 +84,6 @@ def open_subject(
             columns, _ = known_columns(opened.dataset, image_column, None)
         else:
             columns = columns_of(opened.dataset, image_column, label_column)
-        columns = replace(columns, label=columns.label or None)
         splits = dict(Splits.of(opened, opened.dataset, (), {}).protected)
         subject = Subject(str(run), splits, columns, Budget.parse(8 if budget is None else budget))
     try:

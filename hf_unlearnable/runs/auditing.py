@@ -109,7 +109,7 @@ def _looks(
     else:
         yield _missed("clean pixels", "the protection is not here, which knows the originals by their digests")
     published = {**subject.protected, **subject.clean}
-    for check in checks(published, image, private_words(run), known):
+    for check in checks(published, image, private_words(run), known, progress=progress):
         yield _tried(check)
     yield from told_names(published, image)
     yield _asked("copies", lambda: _copies(subject, others, progress))

@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
-from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import Columns, find_columns, unnamed_candidates
+from hf_unlearnable.data.columns import Columns, find_columns, image_candidates, image_feature, unnamed_candidates
 from hf_unlearnable.data.inspection import Inspection, named
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
@@ -269,7 +268,7 @@ def known_columns(
             return columns, f"No labels: all images are taken as one owner's.{hint}"
         return columns, f"Labels: made, {found}: {found.meaning}."
     except DataError as error:
-        candidates = [name for name, kind in dataset.features.items() if isinstance(kind, ImageFeature)]
-        if not candidates or (image is not None and image not in candidates):
+        candidates = image_candidates(dataset)
+        if not candidates or (image is not None and image_feature(dataset, image) is None):
             raise
-        return Columns(image or candidates[0], ""), f"Cannot be protected as it is: {error}."
+        return Columns(image or candidates[0], None), f"Cannot be protected as it is: {error}."

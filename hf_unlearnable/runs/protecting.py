@@ -184,7 +184,7 @@ def protect(
     labels.require()
     check_one_class(recipe, opened.dataset, labels, image_column, label_column, beside)
     released = opened.dataset
-    check_columns(released, columns.image)
+    check_columns(released, columns.image, progress=progress and accelerator.is_main_process)
     note = check_orientation(released, columns.image)
     found, skipped = looked_at(
         opened,

@@ -43,7 +43,12 @@ class Check(NamedTuple):
 
 
 def checks(
-    parts: Mapping[str, Dataset], image_column: str, words: list[str], protected: tuple[Dataset, Protection, int] | None
+    parts: Mapping[str, Dataset],
+    image_column: str,
+    words: list[str],
+    protected: tuple[Dataset, Protection, int] | None,
+    *,
+    progress: bool,
 ) -> Iterator[Check]:
     """The checks that ``push`` makes before it sends anything, and ``audit`` among others.
 
@@ -53,16 +58,18 @@ def checks(
         words: that must stand nowhere, such as the paths of the originals.
         protected: the protected images, their protection, and how many are known to be as they were; None where the
             protection is not known.
+        progress: show bars.
     """
     for name, part in parts.items():
         yield Check(
             f"files and columns of {name}",
             "no image with EXIF, XMP or a foreign colour profile, none that lost anything, no other column that can "
             "hold images, no path of this machine",
-            partial(check_dataset, part, image_column, words),
+            partial(check_dataset, part, image_column, words, progress=progress),
         )
     if protected is not None:
-        yield Check("clean pixels", "no image is one of the originals", partial(check_protected, *protected))
+        looked_at = partial(check_protected, *protected, progress=progress)
+        yield Check("clean pixels", "no image is one of the originals", looked_at)
 
 
 def private_words(run: RunFolder | None) -> list[str]:
@@ -114,7 +121,7 @@ def _paths(data: Dataset, image_column: str) -> Iterator[str | None]:
     The pixels stay on disk.
     """
     feature = data.features[image_column]
-    if not isinstance(feature, ImageFeature) and not isinstance(feature, Mapping):
+    if not isinstance(feature, ImageFeature) and not (isinstance(feature, Mapping) and "path" in feature):
         return  # files without names
     for table in data.with_format("arrow").select_columns([image_column]).iter(batch_size=1000):
         for chunk in table.column(image_column).chunks:

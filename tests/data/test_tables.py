@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,10 @@ from hf_unlearnable.data.columns import Classes, find_columns
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers
 from hf_unlearnable.data.sources import load_source
+from hf_unlearnable.defences.base import Defence
+from hf_unlearnable.runs.auditing import audit
+from hf_unlearnable.runs.inspecting import intake
+from hf_unlearnable.runs.protecting import protect
 
 QUICK = EM(epochs=2, batch_size=8)
 
@@ -33,16 +38,23 @@ def files(kind: str) -> list:
     )
 
 
-@pytest.mark.parametrize("kind", ["struct", "struct without a path", "bytes", "large bytes"])
-def test_untyped_images_of_parquet_files(kind, tmp_path):
-    """Written by pandas or polars: no word of ``datasets`` is in the file."""
+UNTYPED = ["struct", "struct without a path", "bytes", "large bytes"]
+
+
+def untyped(kind: str, file: Path) -> Dataset:
+    """The images of ``make_dataset`` in a parquet file without types."""
     images = files("bytes" if "bytes" in kind else "struct")
     if kind == "struct without a path":
         images = [{"bytes": image["bytes"]} for image in images]
     column = pa.array(images, pa.large_binary() if kind == "large bytes" else None)
-    table = pa.table({"image": column, "label": [index % 3 for index in range(48)]})
-    pq.write_table(table, tmp_path / "photos.parquet")
-    data = load_source(str(tmp_path / "photos.parquet"))
+    pq.write_table(pa.table({"image": column, "label": [index % 3 for index in range(48)]}), file)
+    return load_source(str(file))
+
+
+@pytest.mark.parametrize("kind", UNTYPED)
+def test_untyped_images_of_parquet_files(kind, tmp_path):
+    """Written by pandas or polars: no word of ``datasets`` is in the file."""
+    data = untyped(kind, tmp_path / "photos.parquet")
     protection = fit(data, label_column="label")
     typed = fit(make_dataset(), label_column="label")
     released = protection.release(data)
@@ -52,6 +64,34 @@ def test_untyped_images_of_parquet_files(kind, tmp_path):
     assert mapped.features["image"] == data.features["image"]  # files stay files, as they were typed
     assert np.array_equal(pixels_of(mapped.cast_column("image", ImageFeature())), pixels_of(released))
     assert protection.verify(data, released).violations == 0
+
+
+@pytest.mark.parametrize("kind", UNTYPED)
+def test_untyped_images_in_the_whole_way(kind, tmp_path):
+    """From a look before the work to what a thief makes of such a table."""
+    data = untyped(kind, tmp_path / "train.parquet")
+    looked_at = intake(data, label_column="label", progress=False)
+    assert (looked_at.images, looked_at.broken) == (48, ())
+    assert looked_at.space.png == intake(make_dataset(), progress=False).space.png
+    run = protect(data, tmp_path / "run", method=QUICK, label_column="label", progress=False)
+    assert run.verification.violations == 0
+    audited = audit(tmp_path / "train.parquet", label_column="label", progress=False)
+    assert "file names" in [finding.check for finding in audited.findings]
+    same = Defence.parse("jpeg:50").apply(make_dataset())
+    assert np.array_equal(pixels_of(Defence.parse("jpeg:50").apply(data, label_column="label")), pixels_of(same))
+
+
+def test_untyped_images_are_looked_at_where_labels_cannot_be_found(tmp_path):
+    data = untyped("bytes", tmp_path / "photos.parquet")
+    looked_at = intake(data, label_column="nobody", progress=False)
+    assert looked_at.images == 48
+    assert "Cannot be protected as it is: got label_column='nobody'" in looked_at.notes[0]
+
+
+def test_images_as_files_are_decoded_for_a_defence():
+    undecoded = make_dataset().cast_column("image", ImageFeature(decode=False))
+    changed = Defence.parse("jpeg:50").apply(undecoded)
+    assert np.array_equal(pixels_of(changed), pixels_of(Defence.parse("jpeg:50").apply(make_dataset())))
 
 
 @pytest.mark.parametrize(

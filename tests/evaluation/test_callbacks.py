@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, DatasetDict, IterableDataset
+from datasets import ClassLabel, DatasetDict, IterableDataset, Value
 from datasets import Image as ImageFeature
 from helpers.datasets import make_dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, ViTImageProcessorPil
@@ -33,6 +33,7 @@ def prepared(dataset):
 
 
 TRAIN, TEST = make_dataset(96), make_dataset(30, seed=1)
+UNTYPED = {"bytes": Value("binary"), "path": Value("string")}  # as parquet files of other tools have images
 
 
 class Tracker(TrainerCallback):
@@ -194,8 +195,13 @@ def test_raw_images_go_through_the_processing_class(tmp_path):
 
 @pytest.mark.parametrize(
     "test",
-    [TEST.with_format("torch"), TEST.with_format("numpy"), TEST.cast_column("image", ImageFeature(decode=False))],
-    ids=["torch", "numpy", "files"],
+    [
+        TEST.with_format("torch"),
+        TEST.with_format("numpy"),
+        TEST.cast_column("image", ImageFeature(decode=False)),
+        TEST.cast_column("image", ImageFeature(decode=False)).cast_column("image", UNTYPED),
+    ],
+    ids=["torch", "numpy", "files", "untyped"],
 )
 def test_raw_images_may_have_any_format(tmp_path, test):
     processor = ViTImageProcessorPil(size={"height": 12, "width": 12})

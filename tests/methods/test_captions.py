@@ -13,6 +13,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from hf_unlearnable import DataError, RecipeError, SourceError, Texture
 from hf_unlearnable.methods.captions import caption_column, embed_captions
 from hf_unlearnable.methods.labelling import Labels
+from hf_unlearnable.progress import heard_by
 from hf_unlearnable.protection.public_names import public_description
 
 WORDS = ("[PAD]", "[UNK]", "a", "cat", "dog", "boat", "sleeps", "sails")
@@ -51,6 +52,14 @@ def test_clusters_are_those_of_the_captions(model, captioned):
     same = np.arange(24)[:, None] % 3 == np.arange(24) % 3
     assert alike[same].min() > 0.8
     assert alike[~same].max() < 0.5
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_captions_show_a_bar_where_the_fit_does(progress, model, captioned):
+    heard: set[str] = set()
+    with heard_by(lambda part, share: heard.add(part)):
+        Texture().fit(captioned, labels=f"captions:3,{model}", progress=progress)
+    assert ("embeddings of captions" in heard) if progress else not heard
 
 
 def test_several_texts_none_and_long_ones(model, captioned):

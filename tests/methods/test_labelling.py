@@ -12,6 +12,7 @@ from hf_unlearnable import EM, DataError, DataWarning, Protection, RecipeError, 
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.methods.labelling import Labels
+from hf_unlearnable.progress import heard_by
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,18 @@ def test_a_set_without_labels_is_one_owners(unlabelled):
     released = unlabelled.map(protection)
     assert protection.verify(unlabelled, released).unchanged == 0
     assert released.features == unlabelled.features
+
+
+@pytest.mark.parametrize(
+    ("labels", "parts"),
+    [("clusters:2", {"looking at images"}), ("clusters:2,simclr", {"looking at images", "features without labels"})],
+)
+@pytest.mark.parametrize("progress", [True, False])
+def test_clusters_show_bars_where_the_fit_does(labels, parts, progress, unlabelled):
+    heard: set[str] = set()
+    with heard_by(lambda part, share: heard.add(part)):
+        Texture().fit(unlabelled, labels=labels, progress=progress)
+    assert (parts <= heard) if progress else not heard
 
 
 def test_labels_that_are_there_can_be_left_aside(owned):

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from hf_unlearnable import EM, DataError, DataWarning, RecipeError, verify
 from hf_unlearnable.cli.command import app
+from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.errors import command_line_words
 from hf_unlearnable.runs import RunFolder, intake, protect
+from hf_unlearnable.runs.audit_subject import open_subject
+from hf_unlearnable.runs.inspecting import known_columns
 from hf_unlearnable.runs.measuring import open_sets
 
 QUICK = EM(epochs=2, batch_size=8)
@@ -25,6 +28,17 @@ def photos(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         row["image"].save(target)
     return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("label", [None, "nobody"])
+def test_no_label_is_none_where_labels_cannot_be_found(label, tmp_path):
+    two = make_dataset().add_column("second", make_dataset()["label"][:], feature=make_dataset().features["label"])
+    columns, problem = known_columns(two, None, label)
+    assert columns == Columns("image", None)
+    assert "Cannot be protected as it is: got " in problem
+    two.save_to_disk(tmp_path / "two")
+    subject = open_subject(tmp_path / "two", None, None, None, None, None)
+    assert subject.columns == columns
 
 
 def command(*words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from hf_unlearnable import DataError, DataWarning, PrivacyError, Texture, pull, 
 from hf_unlearnable.cli import app
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.methods.deriving import derive
-from hf_unlearnable.runs import RunFolder, protect
+from hf_unlearnable.progress import heard_by
+from hf_unlearnable.runs import RunFolder, audit, intake, protect
 
 FORMS = {
     "structure of lists": (lambda: detection(), "largest:objects", "texture"),
@@ -242,6 +244,51 @@ def test_boxes_and_masks_of_another_orientation_are_refused(boxes, mask, tmp_pat
         DataError, match="got 2 images that their EXIF turns, with boxes or masks that fit the image as"
     ):
         protect(turned(boxes, mask), tmp_path / "out", image_column="image", labels="none", progress=False)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_bars_are_shown_where_they_are_asked_for(progress, tmp_path, hub, name):
+    """``protect``, ``audit`` and ``push`` look at masks and images for copies."""
+    heard: list[set[str]] = [set() for _ in range(3)]
+    chosen = {"method": Texture(), "labels": "none", "image_column": "image"}
+    out = tmp_path / "out"
+    works = (
+        lambda: protect(segmentation(), out, **chosen, progress=progress),
+        lambda: audit(out, progress=progress),
+        lambda: push(out, name, progress=progress),
+    )
+    for parts, work in zip(heard, works, strict=True):
+        with heard_by(lambda part, share, parts=parts: parts.add(part)):
+            work()
+    masks, images = "looking at annotation", "checking images"
+    if not progress:
+        assert heard == [set(), set(), {f"push to {name}"}]  # which is no bar
+        return
+    assert masks in heard[0]
+    assert {masks, images} <= heard[1]
+    assert {masks, images} <= heard[2]
+
+
+@pytest.mark.parametrize("content", [b"no image", b""])
+def test_a_mask_that_cannot_be_read_is_named(content, tmp_path):
+    """Beside an image that EXIF turns, where its size is asked for, and as what gives the class."""
+    data = turned([[2, 2, 40, 60]], (48, 64)).cast_column("mask", ImageFeature(decode=False))
+    rows = data.to_list()
+    rows[1]["mask"] = {"bytes": content, "path": "m1.png"}
+    broken = Dataset.from_list(rows).cast(data.features).cast_column("mask", ImageFeature())
+    named = {"image_column": "image", "progress": False}
+    message = r"row 1, column 'mask' \(m1.png\): cannot read the image .*remove_columns\('mask'\)"
+    (note,) = [note for note in intake(broken, labels="none", **named).notes if "row 1" in note]
+    assert re.search(f"Cannot be protected as it is: {message}", note)
+    for labels in ("none", "largest:mask"):
+        with pytest.raises(DataError, match=message):
+            protect(broken, tmp_path / "out", labels=labels, **named)
+    with pytest.raises(DataError, match=message):
+        Texture().fit(broken, labels="largest:mask", **named)
+    broken.save_to_disk(tmp_path / "data")
+    shown = run("protect", tmp_path / "data", "--image-column", "image", "--labels", "none", "--dry-run")
+    assert "row 1, column 'mask' (m1.png): cannot read the image" in shown.output
+    assert "leave the column out: --drop-column mask" in shown.output
 
 
 def test_a_folder_with_boxes_in_its_metadata(tmp_path):
