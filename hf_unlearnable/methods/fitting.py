@@ -104,9 +104,9 @@ class Fitting:
             if self._shard.is_main:
                 self._tell(originals)
             description = self._description(survey, images, originals)
-            kept = Checkpoints(
-                self.checkpoints, self._conditions(description, everything), self._shard, self.checkpoint_every
-            )
+            # Nothing is compared where nothing is kept, and foreign models would be loaded for their digests.
+            conditions = {} if self.checkpoints is None else self._conditions(description, everything)
+            kept = Checkpoints(self.checkpoints, conditions, self._shard, self.checkpoint_every)
             if (done := self._outcome.finished(kept)) is not None:
                 return done
             run_on_all(self.accelerator, self._outcome.check_free)

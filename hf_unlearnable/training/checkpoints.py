@@ -45,7 +45,8 @@ class Checkpoints:
 
     Args:
         folder: where to; None keeps nothing.
-        identity: all that the result depends on, ready for JSON: a checkpoint of another one is refused.
+        identity: all that the result depends on, ready for JSON: a checkpoint of another one is refused. Not looked at
+            without a folder.
         shard: of this process.
         every: seconds between two checkpoints.
 
