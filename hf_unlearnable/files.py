@@ -136,9 +136,12 @@ def file_digest(file: Path, start: bytes = b"") -> str:
 
 
 def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+    """What new files lack; not set to be read, or anybody could write to what other threads make in that moment."""
+    with suppress(OSError, IndexError):  # Linux tells it
+        return int(Path("/proc/self/status").read_bytes().split(b"\nUmask:")[1].split()[0], 8)
+    with tempfile.TemporaryDirectory() as folder:
+        (made := Path(folder) / "made").mkdir()
+        return 0o777 & ~stat.S_IMODE(made.stat().st_mode)
 
 
 def local_path(named: str | os.PathLike[str]) -> Path:

@@ -57,7 +57,7 @@ def protect_and_tell(
     from hf_unlearnable.runs.advice import LATER, few
     from hf_unlearnable.runs.choosing import check_one_class, default_method, open_others, wants_two
     from hf_unlearnable.runs.inspecting import columns_of, open_dataset
-    from hf_unlearnable.training.processes import default_accelerator
+    from hf_unlearnable.training.processes import default_accelerator, run_on_all
 
     accelerator = default_accelerator()
     opened = open_dataset(
@@ -77,7 +77,10 @@ def protect_and_tell(
     method.check(options.get("surrogate"), others)
     check_one_class(method, left, options.get("labels", "auto"), image, label, others)
     check_columns(left, columns_of(left, image, label).image, progress=accelerator.is_main_process)
-    if accelerator.is_main_process:
+
+    def look() -> Intake | None:
+        if not accelerator.is_main_process:
+            return None
         seen = look_and_tell(
             replace(opened, dataset=left),
             output=output,
@@ -86,6 +89,9 @@ def protect_and_tell(
         )
         told = {name: options.get(name, False) for name in ("leave_out", "skip_unreadable")}
         seen.check(**told, by_class=wants_two(method, options.get("hold_out")))
+        return seen
+
+    if (seen := run_on_all(accelerator, look)) is not None:
         options["intake"] = seen
         opened = replace(opened, contents=None)  # the names of a million files, which were looked at
         left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)

@@ -22,7 +22,7 @@ from hf_unlearnable.files import local_path, require_writable
 from hf_unlearnable.models.classical import Classical
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.settings import Count, Seed, Share, Side, check_arguments
-from hf_unlearnable.training.processes import default_accelerator, gather_objects, ordinary_torch
+from hf_unlearnable.training.processes import default_accelerator, gather_objects, ordinary_torch, run_on_all
 from hf_unlearnable.training.run import Training
 from hf_unlearnable.version import versions
 
@@ -201,11 +201,14 @@ def learnability(
             if count > 1:
                 found = side_by_side(Bench.of(groups, opened, folder, accelerator), min(count, len(groups)), bar)
             else:
-                found = {
-                    place: bench.result(cell, bar, keep_weights=keep_weights)
-                    for group in groups
-                    for place, cell, keep_weights in group
-                }
+                found = run_on_all(
+                    accelerator,
+                    lambda: {
+                        place: bench.result(cell, bar, keep_weights=keep_weights)
+                        for group in groups
+                        for place, cell, keep_weights in group
+                    },
+                )
         everything = {place: result for part in gather_objects(accelerator, found) for place, result in part.items()}
         results = tuple(everything[place] for place in range(len(cells)))
     classical = [thief.victim for thief in thieves if isinstance(thief.victim, Classical)]

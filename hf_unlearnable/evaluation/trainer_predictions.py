@@ -137,10 +137,11 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
 @contextmanager
 def _randomness_kept() -> Iterator[None]:
     """Leave the random states as they were found: the transforms of a data set may draw, and the training goes on."""
-    python, numpy, own = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     try:
-        yield
+        with torch.random.fork_rng(devices=gpus):
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(own)

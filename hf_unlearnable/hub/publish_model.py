@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import CommitOperationAdd
 from transformers import PreTrainedModel
@@ -13,6 +16,11 @@ from hf_unlearnable.errors import PrivacyError, RecipeError
 from hf_unlearnable.hub.cards import ModelFacts, model_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
 from hf_unlearnable.hub.retry import Retry, patiently
+from hf_unlearnable.runs.publication import HOME, private_words
+
+# A text that is an absolute path of POSIX or Windows, one below a home, or the address of a file.
+PATH = re.compile(r"/[^/\s]|~([a-z_][\w.-]*)?[/\\]|[A-Za-z]:[/\\]|\\\\[^\\\s]|file:", re.IGNORECASE)
+FREEBASE = re.compile(r"/[mgt]/\w+")  # what Open Images and others call classes
 
 
 @patiently
@@ -77,7 +85,7 @@ def push_model(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         files = {path.name: path for path in sorted(Path(folder).iterdir())}
-        _check_config(files["config.json"].read_text(encoding="utf-8"))
+        _check_config(json.loads(files["config.json"].read_text(encoding="utf-8")))
 
         def work() -> None:
             repository.validate(model_card(facts))
@@ -101,10 +109,28 @@ def push_model(
         return repository.run(retry, work)
 
 
-def _check_config(text: str) -> None:
-    home = str(Path.home())
-    if home != "/" and home in text:
-        raise PrivacyError(
-            f"got a model whose configuration holds the local path {home!r}; expected none in what is published. Take "
-            f"it out of model.config"
-        )
+def _check_config(config: Any) -> None:
+    words = private_words(None)
+    for key, text in _texts(config, "config"):
+        if _is_path(text) or re.search(HOME, text) or any(word in text for word in words):
+            raise PrivacyError(
+                f"got a model whose configuration holds the local path {text!r} in {key}; expected none in what is "
+                f"published. Take it out of model.config, or let it be relative"
+            )
+
+
+def _is_path(text: str) -> bool:
+    return bool(PATH.match(text)) and not FREEBASE.fullmatch(text)
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """All that is text in nested lists and dictionaries, names of entries too, with where it stands."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield key, str(name)
+            yield from _texts(inner, f"{key}.{name}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _texts(inner, f"{key}[{place}]")

@@ -24,7 +24,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.image_set import ImageSet, Originals, check_classes
 from hf_unlearnable.data.reading import NAMED, Survey, image_mode
-from hf_unlearnable.errors import DataWarning, DivergenceError, option, some_of, warn
+from hf_unlearnable.errors import DataWarning, option, some_of, warn
 from hf_unlearnable.files import allocate_memmap, chunks, held, home_of, private_folder, scratch_folder
 from hf_unlearnable.methods.labelling import Labelled, Labels, label
 from hf_unlearnable.methods.others import OTHERS, OtherImages
@@ -40,7 +40,7 @@ from hf_unlearnable.protection.unchanged import told_unchanged
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
-from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
+from hf_unlearnable.training.processes import Shard, from_main, gather_objects, run_on_all
 from hf_unlearnable.version import versions
 
 
@@ -91,10 +91,11 @@ class Fitting:
 
     def _fitted(self) -> Protection:
         if self.checkpoints is None:
-            self._outcome.check_free()
+            run_on_all(self.accelerator, self._outcome.check_free)
         check_classes(self._shard.labels, self._names, self.one_class)
         crafts = self._labelled.crafts(self.on_unseen, self.one_class)
-        with self._scratch() as scratch, _same_threads():
+        with ExitStack() as stack, _same_threads():
+            scratch = run_on_all(self.accelerator, lambda: stack.enter_context(self._scratch()))
             survey, images = self._read(scratch)
             everything = self._originals(images)
             originals = everything.first(len(self.dataset))
@@ -103,41 +104,32 @@ class Fitting:
             if self._shard.is_main:
                 self._tell(originals)
             description = self._description(survey, images, originals)
-            kept = Checkpoints(
-                self.checkpoints, self._conditions(description, everything), self._shard, self.checkpoint_every
-            )
+            # Nothing is compared where nothing is kept, and foreign models would be loaded for their digests.
+            conditions = {} if self.checkpoints is None else self._conditions(description, everything)
+            kept = Checkpoints(self.checkpoints, conditions, self._shard, self.checkpoint_every)
             if (done := self._outcome.finished(kept)) is not None:
                 return done
-            self._outcome.check_free()
-            task = self._task(images, kept, scratch)
+            run_on_all(self.accelerator, self._outcome.check_free)
+            task = run_on_all(self.accelerator, lambda: self._task(images, kept, scratch))
             with torch.random.fork_rng(devices=_gpus(self.accelerator)):  # of what a model draws, such as dropout
                 torch.manual_seed(self.seed + self._shard.rank)
                 self._go_on(kept)
                 self.run(task)
-            if not task.is_finite():
-                raise DivergenceError(
-                    "got perturbations that are not finite numbers from the method; expected finite ones: lower its "
-                    "steps or its learning rate. Nothing was written"
-                )
+            run_on_all(self.accelerator, task.check_finite)
             findings = task.told() if self._beside is None else {**task.told(), OTHERS: len(self._beside)}
             description = replace(description, findings=findings)
             patterns = task.unseen_patterns() if crafts else None
-            levels = None
-            if self._shard.is_main:
-                shape = (len(self._shard.labels), *images.pixels.shape[1:])
-                levels = allocate_memmap(scratch / "levels", shape, self.budget.dtype)
-            self._shard.write(task.levels, levels, images.pixels.shape[1:])
-            folder = None
-            if levels is not None:
-                levels = levels[: len(self.dataset)]
+            levels = self._levels(task, scratch)
+
+            def written() -> Path:
                 if self.duplicates == "share":
                     share_copies(levels, originals)
-                description = replace(description, verification=self._verify(levels, survey))
+                verified = replace(description, verification=self._verify(levels, survey))
                 if doubt := self.doubt(findings):
                     self._warn(doubt)
-                folder = self._outcome.write(levels, originals, description, patterns, scratch, kept)
-            folder = broadcast(self.accelerator, folder)
-            assert folder is not None
+                return self._outcome.write(levels, originals, verified, patterns, scratch, kept)
+
+            folder = from_main(self.accelerator, written)
             protection = Protection(folder)
             kept.finish(protection.digest)
             return protection
@@ -188,12 +180,16 @@ class Fitting:
             yield
             return
         new, kept = not self.checkpoints.exists(), self.checkpoints
-        there = kept.is_dir() and any(kept.iterdir())
-        if not there or (kept / DESCRIPTION).exists():  # else somebody's folder, with other things in it
-            private_folder(kept)
         with ExitStack() as stack:
-            is_main = self.accelerator.is_main_process
-            run_on_all(self.accelerator, lambda: stack.enter_context(held(kept)) if is_main else None)
+
+            def hold() -> None:
+                there = kept.is_dir() and any(kept.iterdir())
+                if not there or (kept / DESCRIPTION).exists():  # else somebody's folder, with other things in it
+                    private_folder(kept)
+                if self.accelerator.is_main_process:
+                    stack.enter_context(held(kept))
+
+            run_on_all(self.accelerator, hold)
             try:
                 yield
             finally:
@@ -281,6 +277,17 @@ class Fitting:
                 f"perturbation of its own, and the mean of two copies takes about a third of the change out. Keep one "
                 f"copy of each, or give all the same perturbation: {option('duplicates', 'share')}"
             )
+
+    def _levels(self, task: Task, scratch: Path) -> NDArray[Any]:
+        """The perturbations of the dataset as the main process writes them; an empty array in all others."""
+        shape, is_main = task.images.pixels.shape[1:], self._shard.is_main
+        whole = (len(self._shard.labels), *shape)
+        levels = run_on_all(
+            self.accelerator,
+            lambda: allocate_memmap(scratch / "levels", whole, self.budget.dtype) if is_main else None,
+        )
+        self._shard.write(task.levels, levels, shape)
+        return np.empty((0, *shape), self.budget.dtype) if levels is None else levels[: len(self.dataset)]
 
     def _verify(self, levels: NDArray[Any], survey: Survey) -> Verification:
         verified, unchanged = compare_sample(self.dataset, self.columns, levels, self.budget, survey)

@@ -26,7 +26,7 @@ from hf_unlearnable.models.contrastive import contrastive_features
 from hf_unlearnable.models.surrogate import Surrogate
 from hf_unlearnable.training.batches import load
 from hf_unlearnable.training.inference import embed
-from hf_unlearnable.training.processes import broadcast
+from hf_unlearnable.training.processes import from_main
 
 AUTO, NONE, CLUSTERS = "auto", "none", "clusters"
 
@@ -244,13 +244,13 @@ def label(
             f"got {len(dataset)} images for {labels.count} clusters; expected at least two images a cluster. Ask for "
             f"fewer, or for one class: {option('labels', NONE)}"
         )
-    numbers = None
-    if accelerator.is_main_process:
+
+    def sorted_into_clusters() -> NDArray[np.int64]:
         with scratch() as folder:
             device = accelerator.device
-            numbers = clusters(dataset, columns, labels, seed=seed, scratch=folder, device=device, progress=progress)
-    numbers = broadcast(accelerator, numbers)
-    assert numbers is not None
+            return clusters(dataset, columns, labels, seed=seed, scratch=folder, device=device, progress=progress)
+
+    numbers = from_main(accelerator, sorted_into_clusters)
     names = [f"cluster {index + 1}" for index in range(labels.count)]
     return Labelled(columns, Classes(names), numbers, str(labels))
 

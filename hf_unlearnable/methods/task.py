@@ -111,10 +111,18 @@ class Task:
         mean, shared = class_patterns(self.perturbations, labels, count, self.shard.sum, self.accelerator.device)
         return mean[: self.own_classes, None], shared
 
-    def is_finite(self) -> bool:
-        """Whether all perturbations are finite numbers."""
+    def check_finite(self) -> None:
+        """See that all perturbations are finite numbers.
+
+        Raises:
+            DivergenceError: they are not.
+        """
         extent = len(self.perturbations), self.perturbations.shape[1:]
-        return all(bool(self.perturbations[part].isfinite().all()) for part in chunks(*extent))
+        if not all(bool(self.perturbations[part].isfinite().all()) for part in chunks(*extent)):
+            raise DivergenceError(
+                "got perturbations that are not finite numbers from the method; expected finite ones: lower its "
+                "steps or its learning rate. Nothing was written"
+            )
 
     def told(self) -> dict[str, Any]:
         """The findings as JSON has them: numbers and arrays of numpy and torch as those of Python.

@@ -24,6 +24,7 @@ from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, some_of, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.models.built_in import MODELS, available_victims
+from hf_unlearnable.models.processors import processor_of
 from hf_unlearnable.models.timm_models import building, config_of, convolution_as_head, is_timm, pixels_of
 from hf_unlearnable.progress import kept_back
 from hf_unlearnable.settings import Positive, check_fields, refuse
@@ -84,10 +85,13 @@ class Surrogate:
 
     @property
     def image_size(self) -> int:
-        """The side in pixels of the images that the model is meant for: its config's, its processor's, or 64."""
+        """The side in pixels of the images that the model is meant for: its config's, its processor's, or 64.
+
+        Raises:
+            SourceError: no such folder or Hub id, or its image processor could not be read.
+        """
         if not is_pretrained(self.model) and str(self.model) in MODELS:
             return IMAGE_SIZE
-        size: Any = None
         try:
             if is_pretrained(self.model):
                 config, source = self.model.config, self.model.name_or_path or ""
@@ -95,11 +99,13 @@ class Surrogate:
                 config, source = _config(str(self.model)), str(self.model)
             if is_timm(config):
                 return pixels_of(config, self.model if is_pretrained(self.model) else None).side
-            size = getattr(config, "image_size", None)
-            if size is None and source:
-                size = _processor(source).get("size")
-        except (OSError, ValueError):
-            pass  # whatever is wrong with the model, build says it
+        except OSError as error:  # also of a Hub that is silent now, and answers when the model is built
+            raise _no_model(str(self), error) from error
+        except ValueError:
+            return IMAGE_SIZE  # whatever is wrong with the model, build says it
+        size = getattr(config, "image_size", None)
+        if size is None and source:
+            size = processor_of(source).get("size")
         sides = size.values() if isinstance(size, dict) else size if isinstance(size, (list, tuple)) else [size]
         return max((side for side in sides if isinstance(side, int)), default=IMAGE_SIZE)
 
@@ -112,7 +118,7 @@ class Surrogate:
             seed: of the initialisation.
 
         Raises:
-            SourceError: no such built-in model, folder or Hub id.
+            SourceError: no such built-in model, folder or Hub id, or its image processor could not be read.
             RecipeError: a model without a linear head on K classes, or one that takes other channels than these.
             MissingExtraError: a model of timm, which is not installed.
             PluginError: the plugin that offers a model of this name cannot be used, or builds something else.
@@ -181,15 +187,11 @@ class Surrogate:
 
     def _normalisation(self, model: PreTrainedModel, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """What the model wants pixels to be centred and divided by: given, in its config, in its processor, or 0.5."""
-        processor: dict[str, Any] = {}
         if is_timm(model.config):
             expected = pixels_of(model.config, model)
             return self.image_mean or expected.mean, self.image_std or expected.std
-        if source and not hasattr(model.config, "image_mean"):
-            try:
-                processor = _processor(source)
-            except (OSError, ValueError):
-                processor = {}  # saved without an image processor: the documented 0.5 it is
+        told = (self.image_mean and self.image_std) or hasattr(model.config, "image_mean")
+        processor = {} if told or not source else processor_of(source)
 
         def one(name: str) -> tuple[float, ...]:
             value = getattr(self, name) or getattr(model.config, name, None) or processor.get(name) or 0.5
@@ -244,13 +246,6 @@ def _config(source: str, here: bool | None = None, **changes: Any) -> Any:
     """That of a folder or Hub id, with changes; ``here`` is ``only_here`` of it, if that is known."""
     given = {"local_files_only": only_here(source) if here is None else here, "trust_remote_code": False, **changes}
     return config_of(source, lambda: load_transformers().AutoConfig.from_pretrained(source, **given))
-
-
-def _processor(source: str) -> dict[str, Any]:
-    """The settings of its image processor."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    return ImageProcessingMixin.get_image_processor_dict(source, local_files_only=only_here(source))[0]
 
 
 def _no_model(name: str, error: Exception, expected: str = "") -> SourceError:

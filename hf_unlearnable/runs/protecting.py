@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -43,7 +44,7 @@ from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.runs.test_images import check_share, draw_held_out, keep_held_out
 from hf_unlearnable.runs.written_files import keep_digests
 from hf_unlearnable.settings import Count, NotNegative, Side, check_arguments
-from hf_unlearnable.training.processes import default_accelerator
+from hf_unlearnable.training.processes import default_accelerator, run_on_all
 
 
 @check_arguments
@@ -241,17 +242,15 @@ def protect(
         "progress": progress,
     }
     if found is None:  # in all but the main process
-        accelerator.wait_for_everyone()  # until the main process holds the output
+        run_on_all(accelerator, lambda: None)  # until the main process holds the output, or cannot
         _fit(recipe, data, options, *work_folders(target), overwrite)
         return None
     fit = recipe.parts()
     parts = {"reading images": 0.2, **fit, "protecting images": 0.5, "comparing images": 0.8} if fit else {}
-    with (
-        full_disk_told(target),
-        resumable(target, overwrite=overwrite) as (result, checkpoints),
-        whole(f"protecting {len(data)} images", parts, enabled=progress),
-    ):
-        accelerator.wait_for_everyone()
+    with full_disk_told(target), ExitStack() as stack:
+        held = resumable(target, overwrite=overwrite)
+        result, checkpoints = run_on_all(accelerator, lambda: stack.enter_context(held))
+        stack.enter_context(whole(f"protecting {len(data)} images", parts, enabled=progress))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", UNCHANGED, DataWarning)  # of a sample; said of all below
             protection = _fit(recipe, data, options, result, checkpoints, overwrite)

@@ -21,7 +21,7 @@ import torch
 from hf_unlearnable.errors import CheckpointError, DataError, first_line, worded
 from hf_unlearnable.files import atomic_write, file_digest, private_opener
 from hf_unlearnable.protection.documents import check_keys, read_json
-from hf_unlearnable.training.processes import Shard, broadcast, gather_objects, run_on_all
+from hf_unlearnable.training.processes import Shard, broadcast, from_main, gather_objects, run_on_all
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class Checkpoints:
 
     Args:
         folder: where to; None keeps nothing.
-        identity: all that the result depends on, ready for JSON: a checkpoint of another one is refused.
+        identity: all that the result depends on, ready for JSON: a checkpoint of another one is refused. Not looked at
+            without a folder.
         shard: of this process.
         every: seconds between two checkpoints.
 
@@ -64,7 +65,8 @@ class Checkpoints:
         self._saved: dict[str, Any] = {}
         self._steps = 0
         if folder is not None:
-            run_on_all(shard.accelerator, self._open)
+            described = from_main(shard.accelerator, self._description)
+            run_on_all(shard.accelerator, lambda: self._open(described))
         self._threads = torch.get_num_threads()
         self._last = time.monotonic()
 
@@ -111,27 +113,32 @@ class Checkpoints:
             OSError: no room, or not writable. The checkpoint before is left as it was.
         """
         assert self.folder is not None
-        before, self.number = self.number, self.number + 1
-        file = self._file(self.number)
+        accelerator, before = self.shard.accelerator, self.number
+        file = self._file(before + 1)
+        try:
+            digest = run_on_all(accelerator, lambda: self._write(file))
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+        self.number, self._digests = before + 1, gather_objects(accelerator, digest)
+        self._describe_from_main()
+        self._file(before).unlink(missing_ok=True)
+        self._last = time.monotonic()
+
+    def _write(self, file: Path) -> str:
+        """Write the part of this process, and return its digest."""
         try:
             with open(file, "wb", opener=private_opener) as stream:
                 # With what an earlier process kept for parts that this one has not come to again.
                 torch.save({**self._saved, **{name: state() for name, state in self._parts.items()}}, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-        except BaseException as error:
-            file.unlink(missing_ok=True)
-            self.number = before
+        except RuntimeError as error:
             # On a full disk torch raises that it could not finish the file, on top of the reason.
-            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+            if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
-        self._digests = gather_objects(self.shard.accelerator, file_digest(file))
-        if self.shard.is_main:
-            self._describe()
-        self.shard.accelerator.wait_for_everyone()
-        self._file(before).unlink(missing_ok=True)
-        self._last = time.monotonic()
+        return file_digest(file)
 
     def announce(self, result: str) -> None:
         """Note the digest of a result that is about to be moved to its place, so that it is known if it is found there.
@@ -145,10 +152,12 @@ class Checkpoints:
         """Note that the fit is finished, with the digest of its result, and drop what only an unfinished one needs."""
         if self.folder is None:
             return
-        if self.shard.is_main:
-            self._describe(**{FINISHED: result})
-        self.shard.accelerator.wait_for_everyone()
+        self._describe_from_main(**{FINISHED: result})
         self._file(self.number).unlink(missing_ok=True)
+
+    def _describe_from_main(self, **more: Any) -> None:
+        """Let the main process describe the checkpoint; all others go on when it has."""
+        run_on_all(self.shard.accelerator, lambda: self._describe(**more) if self.shard.is_main else None)
 
     def _describe(self, **more: Any) -> None:
         assert self.folder is not None
@@ -160,10 +169,9 @@ class Checkpoints:
         assert self.folder is not None
         return self.folder / f"{number}-of-process-{self.shard.rank}"
 
-    def _open(self) -> None:
-        """Look what is there."""
+    def _open(self, described: Mapping[str, Any] | None) -> None:
+        """Look what is there, as the main process has found it described."""
         assert self.folder is not None
-        described = broadcast(self.shard.accelerator, self._description() if self.shard.is_main else None)
         if described is not None:
             self._compare(described["identity"])
             self.number, self._digests = described["number"], described["digests"]

@@ -223,22 +223,40 @@ class Shard:
 def run_on_all(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """Do what every process does by itself; an error of one is raised by all, or the others would wait for it forever.
 
+    Args:
+        accelerator: of all processes.
+        work: must not wait for other processes itself: one that has failed does not come there.
+
     Raises:
         UnlearnableError: of this process, or the first of another.
+        OSError: likewise, such as a full disk.
     """
     if accelerator.num_processes == 1:
         return work()
     result, error = None, None
     try:
         result = work()
-    except UnlearnableError as raised:
+    except (UnlearnableError, OSError) as raised:
         error = raised
-    errors = [one for one in gather_object([error]) if one is not None]
+    errors = [one for one in gather_object([_for_others(error)]) if one is not None]
     if error is not None:
         raise error
     if errors:
         raise errors[0]
     return result  # type: ignore[return-value]
+
+
+def _for_others(error: Exception | None) -> Exception | None:
+    """An error such that other processes can read it: those of other libraries hold more than can be sent."""
+    if error is None or isinstance(error, UnlearnableError) or not isinstance(error, OSError):
+        return error
+    return OSError(str(error)) if error.errno is None else OSError(error.errno, error.strerror, error.filename)
+
+
+def from_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """What the main process makes, for all of them; ``run_on_all`` says what is raised."""
+    made = run_on_all(accelerator, lambda: work() if accelerator.is_main_process else None)
+    return broadcast(accelerator, made)  # type: ignore[return-value]
 
 
 def broadcast(accelerator: Accelerator, value: T) -> T:

@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, ViTImagePr
 
 from hf_unlearnable import DataError, LearnabilityCallback, RecipeError, SourceError, StopWhenLearned
 from hf_unlearnable.evaluation.scores import class_accuracies, confusion, protection_score
-from hf_unlearnable.evaluation.trainer_predictions import _inputs
+from hf_unlearnable.evaluation.trainer_predictions import _inputs, _randomness_kept
 from hf_unlearnable.files import atomic_write
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
 
@@ -419,3 +419,18 @@ def test_scores_are_their_definitions():
         confusion([0.5, 1.0], [0, 1])
     with pytest.raises(DataError, match="references from -1 to 1; expected classes from 0 to 2"):
         confusion([0, 1], [-1, 1], classes=3)
+
+
+def test_random_states_of_gpus_are_left_as_they_were_too(monkeypatch):
+    """A model on a GPU, or a transform, draws there. There is none here: two are acted."""
+    states = {0: "as it was", 1: "as it was too"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", states.__getitem__)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, gpu: states.update({gpu: state}))
+    before = torch.get_rng_state()
+    with _randomness_kept():
+        torch.rand(1)
+        states.update({0: "drawn from", 1: "drawn from"})
+    assert states == {0: "as it was", 1: "as it was too"}
+    assert torch.equal(torch.get_rng_state(), before)

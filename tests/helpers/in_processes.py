@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import signal
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -17,11 +20,12 @@ from datasets import load_from_disk
 
 from helpers.datasets import FASHION_MNIST
 from helpers.methods import quick
-from hf_unlearnable import EM, MIUE, DataError, Training, available_methods, learnability
+from hf_unlearnable import EM, MIUE, CheckpointError, DataError, Training, available_methods, learnability
 from hf_unlearnable.cli.demo import demo
-from hf_unlearnable.methods import Task
+from hf_unlearnable.methods import Task, fitting, labelling
 from hf_unlearnable.methods.alternating import shared_schedule
-from hf_unlearnable.training.checkpoints import Checkpoints
+from hf_unlearnable.training import checkpoints
+from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 from hf_unlearnable.training.processes import Shard, default_accelerator, gather_objects, run_on_all
 
 
@@ -120,6 +124,38 @@ def faults(data, folder: Path) -> dict:
     except ValueError as error:
         return {"told": told, "few": str(error)}
     return {}
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "there")
+
+
+def full_disks(data, folder: Path) -> dict:
+    """What each process raises where the disk of one of them is full, or a file of the main one is damaged."""
+    signal.alarm(120)  # a process that waits for ever is ended
+    accelerator = default_accelerator()
+    rank = accelerator.process_index
+    (damaged := folder / "damaged").mkdir(exist_ok=True)
+    accelerator.wait_for_everyone()
+    (damaged / DESCRIPTION).write_text("{")
+    checkpoints.ASK_EVERY = 1
+    method, kept = brief("em"), {"checkpoint_every": 0, "progress": False}
+    attempts = {
+        "clusters": (0, labelling, "clusters", {"labels": "clusters:2"}),
+        "perturbations": (0, fitting, "allocate_memmap", {}),
+        "result": (0, fitting.Outcome, "write", {}),
+        "part of a checkpoint": (1, torch, "save", {"checkpoint_dir": folder / "part"}),
+        "its description": (0, Checkpoints, "_describe", {"checkpoint_dir": folder / "description"}),
+        "damaged": (None, torch, "save", {"checkpoint_dir": damaged}),
+    }
+    told = {}
+    for name, (where, owner, function, options) in attempts.items():
+        with mock.patch.object(owner, function, side_effect=FULL) if rank == where else nullcontext():
+            try:
+                method.fit(data.remove_columns("label") if name == "clusters" else data, **kept, **options)
+            except (OSError, CheckpointError) as error:
+                told[name] = gather_objects(accelerator, f"{type(error).__name__}: {error}")
+    signal.alarm(0)
+    return told
 
 
 def killed(data, folder: Path) -> dict:

@@ -323,6 +323,39 @@ def test_models_by_choice(name, role, hub):
         push_model(model, name, role="hero")
 
 
+@pytest.mark.parametrize(
+    ("entries", "key"),
+    [
+        ({"data_dir": "/mnt/secret/photos"}, "config.data_dir"),
+        ({"runs": [{"data": {"train": "D:\\Zoe\\photos"}}]}, r"config.runs\[0\].data.train"),
+        ({"data_dir": r"\\nas\photos"}, "config.data_dir"),
+        ({"data_dir": "~zoe/photos"}, "config.data_dir"),
+        ({"data_dir": "file:///mnt/secret"}, "config.data_dir"),
+        ({"command": "train --data=/home/zoe/photos"}, "config.command"),
+        ({"sizes": {"/mnt/secret": 3}}, "config.sizes"),
+    ],
+)
+def test_a_model_whose_configuration_holds_a_local_path_is_not_published(name, hub, entries, key):
+    from hf_unlearnable import Surrogate
+
+    model = Surrogate("small-resnet").build(3, 1, seed=0).model
+    model.config.update(entries)
+    with pytest.raises(PrivacyError, match=f"local path .* in {key}; expected none .*model.config"):
+        push_model(model, name, role="victim")
+    assert hub.received == []
+
+
+def test_a_model_whose_configuration_holds_no_path_is_published(name, hub, tmp_path):
+    """What only looks like one; and the folder that it was loaded from, which transformers keeps to itself."""
+    from hf_unlearnable import Surrogate
+
+    Surrogate("small-resnet").build(3, 1, seed=0).model.save_pretrained(tmp_path)
+    model = AutoModelForImageClassification.from_pretrained(tmp_path)
+    model.config.id2label = {0: "/m/01g317", 1: "N/A", 2: "km/h"}
+    model.config.update({"home": "https://example.org/home/", "data": "photos/train", "separator": "/", "of": "12:30"})
+    assert push_model(model, name, role="victim").private
+
+
 def test_the_commands(small, name, tmp_path):
     """From a folder of images to the Hub and back, each command as a user types it."""
     for split, data in (("train", small), ("test", make_dataset(30, seed=1))):

@@ -170,6 +170,11 @@ def test_unknown_models(name):
         Surrogate(name).build(3, 3, 0)
 
 
+def silence(hub, name) -> None:
+    for method in ("GET", "HEAD"):
+        hub.fail(method, name, "before", times=1000)
+
+
 def test_a_model_is_asked_for_once_where_nobody_answers_and_taken_from_the_cache(hub, name, tmp_path, caplog):
     vit().save_pretrained(tmp_path)
     files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -177,14 +182,68 @@ def test_a_model_is_asked_for_once_where_nobody_answers_and_taken_from_the_cache
     known = Surrogate(name)
     known.build(3, 3, 0)
     hub.received.clear()
-    for method in ("GET", "HEAD"):
-        hub.fail(method, name, "before", times=1000)
+    silence(hub, name)
     known.require()
     known.build(3, 3, 0)
     with pytest.raises(SourceError, match="neither a folder nor reachable on the Hub"):
         Surrogate(f"{name}-2").require()
     assert {request.target for request in hub.received} == {f"/api/models/{name}", f"/api/models/{name}-2"}
     assert caplog.records == []
+
+
+PROCESSOR = {"size": {"height": 224, "width": 224}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+
+
+def published(hub, name, folder, **more: bytes) -> Surrogate:
+    """A model without a size in its config, on the loopback Hub; more files by the stems of their names."""
+    resnet().save_pretrained(folder)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    files |= {f"{stem}.json": content for stem, content in more.items()}
+    hub.create("models", name, private=False).add("main", files, "model")
+    return Surrogate(name)
+
+
+def test_a_processor_that_cannot_be_had_is_not_taken_for_none(hub, name, tmp_path):
+    """Offline with its weights in the cache, and not this file, it came at 64 pixels and normalised by 0.5."""
+    known = published(hub, name, tmp_path, preprocessor_config=json.dumps(PROCESSOR).encode())
+    AutoModelForImageClassification.from_pretrained(name)
+    silence(hub, name)
+    known.require()
+    wanted = "image processor could not be read .* expected its preprocessor_config.json.* where the Hub answers"
+    for use in (lambda: known.image_size, lambda: known.build(3, 3, seed=0)):
+        with pytest.raises(SourceError, match=wanted):
+            use()
+    given = Surrogate(name, image_mean=(0.5,), image_std=(0.5,)).build(3, 3, seed=0)
+    assert given.as_surrogate().build(3, 3, seed=0).mean.flatten().tolist() == [0.5]
+    hub.faults.clear()
+    online = known.build(3, 3, seed=0)
+    assert known.image_size == 224
+    silence(hub, name)
+    assert torch.equal(known.build(3, 3, seed=0).mean, online.mean)
+    assert known.image_size == 224
+
+
+@pytest.mark.parametrize("more", [{}, {"processor_config": b'{"processor_class": "X"}'}], ids=["none", "of text"])
+def test_a_repository_that_is_known_to_have_no_processor_keeps_the_default(hub, name, tmp_path, more):
+    known = published(hub, name, tmp_path, **more)
+    for answers in (True, False):
+        if not answers:
+            silence(hub, name)
+        assert known.image_size == 64
+        assert known.build(3, 3, seed=0).mean.flatten().tolist() == [0.5]
+
+
+def test_a_processor_beside_a_tokenizer_comes_first_and_a_damaged_one_is_told(tmp_path):
+    resnet().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": 96}')
+    assert Surrogate(tmp_path).image_size == 96
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": PROCESSOR}))
+    assert Surrogate(tmp_path).image_size == 224
+    for damaged in ("{", "[]", '{"image_processor": [224]}'):
+        (tmp_path / "processor_config.json").write_text(damaged)
+        for use in (lambda: Surrogate(tmp_path).image_size, lambda: Surrogate(tmp_path).build(3, 3, seed=0)):
+            with pytest.raises(SourceError, match=r"image processor could not be read .*Mend the file"):
+                use()
 
 
 def test_a_network_that_is_no_model_of_transformers_is_refused_at_once():

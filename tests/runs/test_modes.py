@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from hf_unlearnable import EM, Protection
 from hf_unlearnable.cli.command import app
-from hf_unlearnable.files import atomic_write, make_private, work_folders
+from hf_unlearnable.files import atomic_write, make_private, put, work_folders
 from hf_unlearnable.training.checkpoints import Checkpoints
 
 QUICK = EM(epochs=2, batch_size=8)
@@ -153,6 +153,21 @@ def test_what_a_killed_run_leaves(umask, small, tmp_path, monkeypatch):
             protect(tmp_path / "photos", tmp_path / "out", method=QUICK, progress=False)
     assert modes(tmp_path)[".out.part"] == "700"
     assert is_private(work_folders(tmp_path / "out")[0] / "private")
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told by the system", "seen in a new folder"])
+def test_the_umask_stays_what_it_is_while_a_file_is_written(umask, tmp_path, monkeypatch, told):
+    """It is one for all threads: what another one makes in between would be open to everybody."""
+    (out := tmp_path / "out").mkdir()
+    (tmp_path / "made").mkdir(mode=0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "umask", None)
+        if not told:
+            patch.setattr("hf_unlearnable.files.Path.read_bytes", lambda _: b"Name: python")
+        atomic_write(out / "written", "text")
+        put(tmp_path / "made", out / "put")
+    assert set(modes(out)) == {".", "put", "written"}
+    assert is_public(out, umask)
 
 
 def test_what_was_stricter_stays_stricter(umask, small, protection, tmp_path):

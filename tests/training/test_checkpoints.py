@@ -18,6 +18,8 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from hf_unlearnable import BEO, EM, MIUE, Auto, Budget, CheckpointError, DataError, Method, OutputError, Surrogate
 from hf_unlearnable.methods.alternating import shared_schedule
+from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
+from hf_unlearnable.models.surrogate import Network
 from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
 
 DATA = make_dataset(30)
@@ -258,6 +260,15 @@ def test_a_checkpoint_of_another_fit_is_refused(killed, method, options, message
     with pytest.raises(CheckpointError, match=message):
         fit(method, killed, **options)
     fit(EM(**QUICK_EM), killed)  # it is still there
+
+
+@pytest.mark.parametrize(("kept", "digests"), [(False, 0), (True, 1)])
+def test_foreign_weights_are_read_for_their_digest_only_where_something_is_kept(tmp_path, monkeypatch, kept, digests):
+    read = []
+    monkeypatch.setattr(Network, "feed", lambda self, hashed: read.append(self))
+    surrogate = SmallResNetForImageClassification(SmallResNetConfig(num_channels=1, num_labels=3))
+    fit(quick("em"), tmp_path / "kept" if kept else None, surrogate=surrogate)
+    assert len(read) == digests
 
 
 def test_a_checkpoint_of_a_surrogate_with_other_weights_is_refused(tmp_path, monkeypatch):

@@ -88,6 +88,18 @@ def test_an_error_of_one_is_raised_by_all(said):
     assert "2 processes for 2 images" in said["faults"]["few"]
 
 
+def test_a_full_disk_of_one_is_raised_by_all(tmp_path):
+    """Where only the main process writes, too: the others waited for it for ever."""
+    told = work(tmp_path, "full_disks")["full_disks"]
+    damaged = told.pop("damaged")
+    assert told == dict.fromkeys(
+        ("clusters", "perturbations", "result", "part of a checkpoint", "its description"),
+        ["OSError: [Errno 28] No space left on device: 'there'"] * 2,
+    )
+    assert damaged[0].startswith("CheckpointError: the checkpoint in")
+    assert damaged[0] == damaged[1]
+
+
 def test_what_processes_tell_one_another(said):
     told, rows = said["gathering"], list(range(len(DATA)))
     assert told["gathered"] == told["written"] == rows

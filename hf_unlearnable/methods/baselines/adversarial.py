@@ -20,7 +20,7 @@ from hf_unlearnable.settings import Count, Rate, Step
 from hf_unlearnable.training.micro_batches import retry_in_halves
 from hf_unlearnable.training.run import Training
 
-MODEL_SEED = 3000  # apart from those of other methods' models and of victims
+MODEL_SEED = 3000  # apart from those of victims; BEO's HELD_OUT_SEED is the same, and no fit has both
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from hf_unlearnable.training.inference import embed
 from hf_unlearnable.training.micro_batches import retry_in_halves
 from hf_unlearnable.training.processes import torch_generator
 
-FIRST_SEED, HELD_OUT_SEED = 2000, 3000  # apart from those of other methods' models and of victims
+# Apart from those of victims; MODEL_SEED of adversarial poisons is the second, and no fit has both.
+FIRST_SEED, HELD_OUT_SEED = 2000, 3000
 
 
 class Embedding:
