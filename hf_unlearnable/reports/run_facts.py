@@ -10,7 +10,7 @@ from datasets import Dataset
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.pairing import sampled_pairs
-from hf_unlearnable.errors import DataError, SourceError, option
+from hf_unlearnable.errors import DataError, SourceError
 from hf_unlearnable.methods import describe_findings
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.protection.verification import compare
@@ -18,7 +18,7 @@ from hf_unlearnable.reports.charts import change_shares
 from hf_unlearnable.reports.images import samples
 from hf_unlearnable.reports.run_page import PageFacts
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.named_originals import check_clean, check_originals
+from hf_unlearnable.runs.named_originals import open_originals, refuse_others_than_its_own
 from hf_unlearnable.runs.test_images import not_measured
 from hf_unlearnable.settings import refuse_ignored
 
@@ -83,12 +83,7 @@ def run_facts(
         return RunFacts(page=PageFacts(**known, no_pictures=reason))
     if run.is_complete:
         protected = _ours(run, clean)
-        own = protected.columns
-        refuse_ignored(
-            f"and a run of the columns {own.image} and {own.label}",
-            image_column=image_column if image_column != own.image else None,
-            label_column=label_column if label_column != own.label else None,
-        )
+        refuse_others_than_its_own(run.protection, image_column, label_column)
     elif run.holds_dataset:
         images = run.dataset
         protected = _Protected(
@@ -99,13 +94,8 @@ def run_facts(
     known |= {"images": len(protected.images), **protected.known}
     were_named = clean is not None or clean_split is not None
     try:
-        if clean is None and not run.is_complete:
-            refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
-            raise SourceError(f"nobody wrote down what the originals are; name them with {option('clean', 'DATASET')}")
-        check_clean(clean, clean_split)
-        originals = run.originals(clean, clean_split)
         budget = run.protection.budget if run.is_complete else None
-        check_originals(originals, protected.images, protected.columns, budget, named=were_named)
+        originals = open_originals(run, clean, clean_split, protected.images, protected.columns, budget)
         compared = _compared(protected, originals, described=run.is_complete)
     except (SourceError, DataError) as error:
         if were_named:

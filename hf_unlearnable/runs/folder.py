@@ -366,7 +366,7 @@ class RunFolder(PathLike[str]):
         if clean is None and split is None and self.in_memory is not None:
             return self.in_memory
         if clean is None:
-            raise SourceError(f"{str(self)!r} does not say what was protected; {name_them}")
+            raise SourceError(f"{str(self.given)!r} does not say what was protected; {name_them}")
         if origin is not None:
             return replace(origin, dataset=Origin.at(clean).dataset, config=None).open(split)
         return load_source(clean, split or self.split)
