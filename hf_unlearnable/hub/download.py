@@ -26,10 +26,11 @@ from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.named_originals import check_clean, check_originals, those_of_a_run
 from hf_unlearnable.runs.written_files import check_files
-from hf_unlearnable.settings import refuse_ignored
+from hf_unlearnable.settings import check_arguments, refuse_ignored
 
 
 @patiently
+@check_arguments
 def pull(
     repo_id: str,
     folder: str | PathLike[str],
@@ -69,14 +70,15 @@ def pull(
 
 
 @patiently
+@check_arguments
 def verify(
-    output: str | PathLike[str],
+    output: RunFolder | str | PathLike[str],
     repo_id: str | None = None,
     *,
     config: str = "default",
     split: str | None = None,
     revision: str | None = None,
-    clean: str | None = None,
+    clean: str | PathLike[str] | None = None,
     clean_split: str | None = None,
     token: str | None = None,
     retry: Retry = Retry(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 from datasets import Dataset
@@ -52,7 +53,7 @@ class _Protected:
 def run_facts(
     run: RunFolder,
     *,
-    clean: str | None,
+    clean: str | PathLike[str] | None,
     clean_split: str | None,
     image_column: str | None,
     label_column: str | None,
@@ -87,7 +88,7 @@ def run_facts(
     elif run.holds_dataset:
         images = run.dataset
         protected = _Protected(
-            images, find_columns(images, image_column, label_column, needs_label=False), {"origin": clean or ""}
+            images, find_columns(images, image_column, label_column, needs_label=False), {"origin": str(clean or "")}
         )
     else:
         return RunFacts(page=PageFacts(**known, no_pictures=f"There is no protected dataset in {str(run.given)!r}."))
@@ -113,14 +114,14 @@ def run_facts(
     return RunFacts(page=page, images=protected.images, originals=originals, columns=protected.columns)
 
 
-def _ours(run: RunFolder, clean: str | None) -> _Protected:
+def _ours(run: RunFolder, clean: str | PathLike[str] | None) -> _Protected:
     """What ``protect`` wrote, after looking that nothing private lies among what is published."""
     run = RunFolder.open(run)
     described = run.protection.description
     known: dict[str, Any] = {
         "protection": described,
         "findings": describe_findings(described.method_name, described.findings),
-        "origin": clean or str(run.origin or ""),
+        "origin": str(clean or run.origin or ""),
         "audit": run.audited,
     }
     if verified := run.verification:

@@ -51,7 +51,7 @@ class Subject:
 
 def open_subject(
     run: str | PathLike[str],
-    clean: str | None,
+    clean: str | PathLike[str] | None,
     clean_split: str | None,
     budget: Budget | str | float | None,
     image_column: str | None,

@@ -340,7 +340,7 @@ class RunFolder(PathLike[str]):
         """
         return Audit.of(read_json(self.audit_file)) if self.audit_file.exists() else None
 
-    def originals(self, clean: str | None = None, split: str | None = None) -> Dataset:
+    def originals(self, clean: str | PathLike[str] | None = None, split: str | None = None) -> Dataset:
         """Open the originals.
 
         Args:

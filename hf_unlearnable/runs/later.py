@@ -26,10 +26,12 @@ from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import names_of, numbered, source_paths
 from hf_unlearnable.runs.inspecting import readable
 from hf_unlearnable.runs.named_originals import check_not_protected
+from hf_unlearnable.settings import check_arguments
 
 
+@check_arguments
 def protect_like(
-    run: str | PathLike[str],
+    run: RunFolder | str | PathLike[str],
     pictures: Dataset | str | PathLike[str],
     output: str | PathLike[str],
     *,

@@ -23,7 +23,7 @@ from hf_unlearnable.protection.description import Description
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.named_originals import check_clean, open_originals
 from hf_unlearnable.runs.test_images import open_test_images
-from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
+from hf_unlearnable.settings import IN_MEMORY, check_arguments, refuse_ignored
 from hf_unlearnable.training.processes import default_accelerator
 
 GENERATED = (
@@ -32,17 +32,18 @@ GENERATED = (
 )
 
 
+@check_arguments
 def measure(
-    run: str | PathLike[str],
+    run: RunFolder | str | PathLike[str],
     *,
-    clean: Dataset | str | None = None,
+    clean: Dataset | str | PathLike[str] | None = None,
     clean_split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
     owner: bool = False,
-    others: Dataset | str | None = None,
+    others: Dataset | str | PathLike[str] | None = None,
     others_split: str | None = None,
-    others_test: Dataset | str | None = None,
+    others_test: Dataset | str | PathLike[str] | None = None,
     others_test_split: str | None = None,
     **options: Any,
 ) -> Report:
@@ -175,9 +176,9 @@ def attack_on(run: RunFolder) -> str | None:
 
 def open_own(
     run: RunFolder,
-    clean: Dataset | str | None = None,
+    clean: Dataset | str | PathLike[str] | None = None,
     clean_split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
     image_column: str | None = None,
 ) -> tuple[Dataset, Dataset, Dataset]:
@@ -194,9 +195,9 @@ def open_own(
 
 
 def open_others(
-    others: Dataset | str | None,
+    others: Dataset | str | PathLike[str] | None,
     split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
 ) -> dict[str, Dataset]:
     """The images of others, as options of ``learnability``; arguments as of ``measure``.
@@ -225,9 +226,9 @@ def open_others(
 
 def open_sets(
     run: RunFolder,
-    clean: Dataset | str | None = None,
+    clean: Dataset | str | PathLike[str] | None = None,
     clean_split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
 ) -> tuple[Dataset, Dataset, Dataset]:
     """The protected images of a run, their originals, and clean images to test on; arguments as of ``measure``."""
@@ -243,7 +244,9 @@ def open_sets(
     return protected, originals, open_test_images(run, clean, test_split)
 
 
-def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) -> tuple[Dataset, Dataset]:
+def _both(
+    run: RunFolder, clean: Dataset | str | PathLike[str] | None, clean_split: str | None
+) -> tuple[Dataset, Dataset]:
     """The protected images of a run and their originals.
 
     Raises:

@@ -25,7 +25,7 @@ TWICE = "another change on top of that one would be outside the budget"
 
 def open_originals(
     run: RunFolder,
-    clean: Dataset | str | None,
+    clean: Dataset | str | PathLike[str] | None,
     split: str | None,
     protected: Dataset,
     columns: Columns | None,
