@@ -174,7 +174,7 @@ def measure_and_tell(
         owner=owner,
     )
     if owner:
-        options |= measuring.open_others(*named_others)
+        options |= measuring.options_of_others(*named_others)
         sets = measuring.open_own(run, **named, image_column=image_column)
     else:
         measuring.check_labelled(run, label_column)

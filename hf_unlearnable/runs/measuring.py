@@ -81,7 +81,7 @@ def measure(
     folder = RunFolder(run)
     check_owner(owner, others, others_split, others_test, others_test_split)
     if owner:
-        options |= open_others(others, others_split, others_test, others_test_split)
+        options |= options_of_others(others, others_split, others_test, others_test_split)
         sets = open_own(folder, clean, clean_split, test, test_split, options.get("image_column"))
     else:
         check_labelled(folder, options.get("label_column"))
@@ -194,7 +194,7 @@ def open_own(
     return protected.select(kept), originals.select(kept), originals.select(held)
 
 
-def open_others(
+def options_of_others(
     others: Dataset | str | PathLike[str] | None,
     split: str | None = None,
     test: Dataset | str | PathLike[str] | None = None,
