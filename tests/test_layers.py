@@ -101,3 +101,17 @@ def test_the_ground_floor_is_small():
         if (room / "__init__.py").exists():
             assert ast.get_docstring(ast.parse((room / "__init__.py").read_text())), room
             assert room.name in FLOOR, f"give the room {room.name} a floor"
+
+
+# The surfaces call what they do as the work itself is called; every metric is a page of its own.
+SURFACES = {"app", "cli", "metrics"}
+
+
+def test_a_public_function_has_a_name_of_its_own():
+    """Two of one name are taken for each other by whoever reads a call of them, or looks for it."""
+    places = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body if room_of(module) not in SURFACES else ():
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert not {name: modules for name, modules in places.items() if len(modules) > 1}

@@ -43,7 +43,7 @@ def kept_in() -> Path:
     return Path(os.environ.get("BENCHMARK_DATA", "data"))
 
 
-def open_sets(data: Data) -> Sets:
+def pinned_sets(data: Data) -> Sets:
     """Open a dataset, and see that it is the one whose digest is pinned.
 
     Raises:

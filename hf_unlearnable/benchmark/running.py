@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from hf_unlearnable.benchmark.cells import Cell, Elsewhere, Protected, cells_of
 from hf_unlearnable.benchmark.config import Config
-from hf_unlearnable.benchmark.datasets import Sets, open_sets
+from hf_unlearnable.benchmark.datasets import Sets, pinned_sets
 from hf_unlearnable.benchmark.fits import digest_released, fit, fit_again, verified
 from hf_unlearnable.benchmark.metering import COSTS, Meter
 from hf_unlearnable.benchmark.protocol import protocol_digest
@@ -81,7 +81,7 @@ class Work:
             DataError: one that cannot be opened, or is another than the protocol's.
             RecipeError: a thief needs what is not installed.
         """
-        sets = {data.name: open_sets(data) for data in config.datasets}
+        sets = {data.name: pinned_sets(data) for data in config.datasets}
         protected: list[Protected] = []
         cells: list[Cell] = []
         for opened in sets.values():
@@ -129,7 +129,7 @@ class Work:
             return False
         if isinstance(one.method, Elsewhere) or self.run_folder(one).is_complete:
             return True
-        return all(self.finished(self.cell_file(cell), CellRecord) for cell in self._grouped[name_of(one)])
+        return all(self.finished(self.cell_file(cell), CellRecord) for cell in self._grouped[group_name(one)])
 
     @property
     def _groups(self) -> list[Protected | Sets]:
@@ -139,9 +139,9 @@ class Work:
     @cached_property
     def _grouped(self) -> dict[str, list[Cell]]:
         """The cells of every protected set, and those without one of every dataset."""
-        groups: dict[str, list[Cell]] = {name_of(group): [] for group in self._groups}
+        groups: dict[str, list[Cell]] = {group_name(group): [] for group in self._groups}
         for cell in self.cells:
-            groups[name_of(cell.protected or self.sets[cell.data.name])].append(cell)
+            groups[group_name(cell.protected or self.sets[cell.data.name])].append(cell)
         return groups
 
     @property
@@ -176,7 +176,7 @@ class Work:
         while len(finished) < len(groups):
             moved = False
             for group in groups:
-                name = name_of(group)
+                name = group_name(group)
                 if name in finished:
                     continue
                 left = True
@@ -210,7 +210,7 @@ class Work:
                     did = True
         opened: Opened | None = None
         left = False
-        for cell in self._grouped[name_of(group)]:
+        for cell in self._grouped[group_name(group)]:
             if str(cell) in self.failures or self.finished(self.cell_file(cell), CellRecord) is not None:
                 continue
             with self._claimed(cell.digest) as mine:
@@ -237,7 +237,7 @@ class Work:
         if not isinstance(one.method, Elsewhere) or one.digest in self.compared:
             return
         self.compared.add(one.digest)
-        cells = self._grouped[name_of(one)]
+        cells = self._grouped[group_name(one)]
         if one.method.public and all(self.finished(self.cell_file(cell), CellRecord) for cell in cells):
             return  # nothing of it is needed, and the Hub may be out of reach
         earlier = self.finished(self.set_file(one), SetRecord)
@@ -357,7 +357,7 @@ class Work:
         return asdict(theory(opened.parts["protected"], opened.parts["clean"]))
 
 
-def name_of(group: Protected | Sets) -> str:
+def group_name(group: Protected | Sets) -> str:
     """What tells a group of cells from others: those of a protected set, or those of a dataset without any."""
     return group.digest if isinstance(group, Protected) else group.data.name
 

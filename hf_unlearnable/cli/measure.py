@@ -150,15 +150,16 @@ def measure_and_tell(
     from hf_unlearnable.evaluation.verdicts import verdict_in_words
     from hf_unlearnable.reports.charts import accuracy_chart, keep_picture, missing
     from hf_unlearnable.reports.images import image_grid
-    from hf_unlearnable.runs.measuring import check_labelled, check_owner, measure, open_own, open_sets, with_suite
+    from hf_unlearnable.runs import measuring
     from hf_unlearnable.training import Training
     from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
     named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
-    options = with_suite(options, run)
-    owner = options.get("owner", False)
-    check_owner(owner, *(given for name, given in options.items() if name.startswith("others")))
+    named_others = [options.pop(f"others{what}", None) for what in ("", "_split", "_test", "_test_split")]
+    owner = options.pop("owner", False)
+    options = measuring.with_suite(options, run)
+    measuring.check_owner(owner, *named_others)
     training, numbers = Training(epochs=epochs), [SEEDS[0] + index for index in range(seeds)]
     choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite", "attack")}
     thieves, _ = chosen_thieves(**choice, training=training)
@@ -172,17 +173,21 @@ def measure_and_tell(
         suite=options.get("suite"),
         owner=owner,
     )
-    if not owner:
-        check_labelled(run, label_column)
-    protected, clean, test = open_own(run, **named, image_column=image_column) if owner else open_sets(run, **named)
+    if owner:
+        options |= measuring.options_of_others(*named_others)
+        sets = measuring.open_own(run, **named, image_column=image_column)
+    else:
+        measuring.check_labelled(run, label_column)
+        sets = measuring.open_sets(run, **named)
     if accelerator.is_main_process:
         typer.echo(
             f"Up to {len(planned)} trainings of fresh models, for {number_of(len(thieves), 'kind')} of thief; what is "
             f"finished is kept in {run.victims}, so that a stopped run goes on."
         )
-    report = measure(
+    report = measuring.measure_sets(
         run,
-        **(named if owner else {"clean": clean, "test": test}),
+        sets,
+        generated=owner and named_others[0] is None,
         **options,
         accelerator=accelerator,
         training=training,
@@ -196,6 +201,7 @@ def measure_and_tell(
     typer.echo(f"\n{report}\n")
     written = [str(run.measured), "learnability.csv"]
     if not (why := missing()):
+        protected, clean, _ = sets
         grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
         keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
         keep_picture(run.beside("images.png"), grid)

@@ -157,7 +157,7 @@ def protect(
     from hf_unlearnable.runs import RunFolder
     from hf_unlearnable.runs.image_files import check_names
     from hf_unlearnable.runs.inspecting import open_dataset
-    from hf_unlearnable.runs.outputs import check_apart, check_output
+    from hf_unlearnable.runs.outputs import check_output, check_output_apart
     from hf_unlearnable.runs.test_images import check_share, next_step
     from hf_unlearnable.settings import refuse_ignored
 
@@ -192,9 +192,9 @@ def protect(
         return
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")
-    check_apart(dataset, output)
+    check_output_apart(dataset, output)
     if others is not None:
-        check_apart(others, output)
+        check_output_apart(others, output)
     check_output(output, overwrite)
     waiting: dict[str, Any] = {"attempts": attempts, "patience": patience}
     if push_to:
@@ -246,7 +246,7 @@ WITH_LIKE |= {"leave_out", "skip_unreadable"}
 def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path | None, **options: Any) -> None:
     """What ``--like`` does."""
     from hf_unlearnable.runs import protect_like
-    from hf_unlearnable.runs.outputs import check_apart
+    from hf_unlearnable.runs.outputs import check_output_apart
 
     for param in context.command.params:
         source = context.get_parameter_source(str(param.name))
@@ -254,7 +254,7 @@ def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path
             raise RecipeError(f"got {param.opts[0]} with --like, which protects as {run} was protected; leave it out")
     if output is None:
         raise typer.BadParameter("name the folder to write", param_hint="--output")
-    check_apart(pictures, output)
+    check_output_apart(pictures, output)
     figures = protect_like(run, pictures, output, **options)
     found(output=output, verification=figures.as_dict())
     typer.echo(f"{output}: {figures}.")

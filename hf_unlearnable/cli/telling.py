@@ -52,7 +52,7 @@ def protect_and_tell(
         Whether this process is the main one.
     """
     from hf_unlearnable.data.columns import columns_left
-    from hf_unlearnable.protection.privacy import check_columns
+    from hf_unlearnable.protection.privacy import check_other_columns
     from hf_unlearnable.runs import RunFolder, protect
     from hf_unlearnable.runs.advice import LATER, few
     from hf_unlearnable.runs.choosing import check_one_class, default_method, open_others, wants_two
@@ -76,7 +76,7 @@ def protect_and_tell(
     # Again in protect: here before the images are looked at, which takes long.
     method.check(options.get("surrogate"), others)
     check_one_class(method, left, options.get("labels", "auto"), image, label, others)
-    check_columns(left, columns_of(left, image, label).image, progress=accelerator.is_main_process)
+    check_other_columns(left, columns_of(left, image, label).image, progress=accelerator.is_main_process)
 
     def look() -> Intake | None:
         if not accelerator.is_main_process:

@@ -112,7 +112,7 @@ def kinds_beside(dataset: Dataset, image_column: str) -> tuple[str, ...]:
     """What is beside the images, in words: ``"boxes"``, ``"masks"``, ``"several labels"``, ``"captions"``."""
     kinds = {
         "boxes": objects_of(dataset),
-        "masks": other_images(dataset, image_column),  # nothing else passes ``privacy.check_columns``
+        "masks": other_images(dataset, image_column),  # nothing else passes ``privacy.check_other_columns``
         "several labels": tag_columns(dataset),
         "captions": caption_columns(dataset),
     }

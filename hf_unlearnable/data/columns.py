@@ -202,6 +202,16 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
     return Columns(_find_image(dataset, image), None)
 
 
+def with_image_column(dataset: Dataset, name: str) -> Dataset:
+    """The same dataset with the name that another one gives to its column of images.
+
+    Raises:
+        DataError: it has none, or several of other names.
+    """
+    own = unlabelled(dataset, name if name in dataset.column_names else None).image
+    return dataset if own == name else dataset.rename_column(own, name)
+
+
 def _find_image(dataset: Dataset, name: str | None) -> str:
     if name is None:
         found = image_candidates(dataset)

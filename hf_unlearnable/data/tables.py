@@ -58,7 +58,7 @@ def check_columns(rows: Any, wanted: Sequence[str]) -> None:
         )
 
 
-def values_of(rows: Any, image: str, label: str | None) -> tuple[list[Any], list[Any], bool]:
+def images_and_labels_of(rows: Any, image: str, label: str | None) -> tuple[list[Any], list[Any], bool]:
     """The images and the labels of a row, a batch or a table, and whether it is a single row.
 
     A label is one where it has no length; images do not tell, since some formats pass them as lists of numbers.

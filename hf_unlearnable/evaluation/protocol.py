@@ -190,12 +190,12 @@ def learnability(
     ]
     for doubt in doubts if accelerator.is_main_process else []:
         warn(doubt)
-    cells = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
-    groups = _assigned(cells, accelerator)
+    planned = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
+    groups = _assigned(planned, accelerator)
     with tempfile.TemporaryDirectory() as scratch:
         folder = local_path(keep_in or scratch).absolute()
-        bench = opened.victims(accelerator, folder)
-        total = sum(bench.steps(cell) for group in groups for _, cell, _ in group)
+        all_victims = opened.victims(accelerator, folder)
+        total = sum(all_victims.steps(trial) for group in groups for _, trial, _ in group)
         count = num_proc or chosen_count(opened, total * training.batch_size, len(groups), accelerator)
         with Progress("victims", total, enabled=progress and accelerator.is_main_process) as bar:
             if count > 1:
@@ -204,13 +204,13 @@ def learnability(
                 found = run_on_all(
                     accelerator,
                     lambda: {
-                        place: bench.result(cell, bar, keep_weights=keep_weights)
+                        place: all_victims.result(trial, bar, keep_weights=keep_weights)
                         for group in groups
-                        for place, cell, keep_weights in group
+                        for place, trial, keep_weights in group
                     },
                 )
         everything = {place: result for part in gather_objects(accelerator, found) for place, result in part.items()}
-        results = tuple(everything[place] for place in range(len(cells)))
+        results = tuple(everything[place] for place in range(len(planned)))
     classical = [thief.victim for thief in thieves if isinstance(thief.victim, Classical)]
     used = {name: text for victim in classical for name, text in victim.packages().items()}
     return Report(
@@ -315,14 +315,14 @@ def _cases(ratios: Sequence[float], sequential: bool) -> Iterator[tuple[str, flo
                 yield SEQUENTIAL, ratio
 
 
-def _assigned(cells: Sequence[Trial], accelerator: Accelerator) -> list[Group]:
+def _assigned(planned: Sequence[Trial], accelerator: Accelerator) -> list[Group]:
     """What this process trains, each by itself, so that the number of processes changes no result.
 
     A clean part and what goes on from it belong together.
     """
     together: dict[Trial, Group] = {}
-    goes_on = {replace(cell, case=CLEAN_PART) for cell in cells if cell.case == SEQUENTIAL}
-    for place, cell in enumerate(cells):
-        start = replace(cell, case=CLEAN_PART) if cell.case == SEQUENTIAL else cell
-        together.setdefault(start, []).append((place, cell, cell in goes_on))
+    goes_on = {replace(trial, case=CLEAN_PART) for trial in planned if trial.case == SEQUENTIAL}
+    for place, trial in enumerate(planned):
+        start = replace(trial, case=CLEAN_PART) if trial.case == SEQUENTIAL else trial
+        together.setdefault(start, []).append((place, trial, trial in goes_on))
     return list(together.values())[accelerator.process_index :: accelerator.num_processes]

@@ -86,24 +86,24 @@ class Victims:
         self.clean, self.protected, self.test = clean, protected, test
         self.accelerator, self.folder = accelerator, folder
         self._reread, self.owner = reread, owner
-        self._changed: tuple[Defence, ImageSet, ImageSet] | None = None  # of one defence at a time: cells are in order
+        self._changed: tuple[Defence, ImageSet, ImageSet] | None = None  # of one defence at a time: trials are in order
 
-    def steps(self, cell: Trial) -> int:
+    def steps(self, trial: Trial) -> int:
         """Optimiser steps of one victim: those of the full set, however many images it has; one for a single fit."""
-        return 1 if isinstance(cell.thief.victim, Classical) else cell.thief.training.iterations(len(self.clean))
+        return 1 if isinstance(trial.thief.victim, Classical) else trial.thief.training.iterations(len(self.clean))
 
-    def result(self, cell: Trial, bar: Progress, *, keep_weights: bool) -> Result:
+    def result(self, trial: Trial, bar: Progress, *, keep_weights: bool) -> Result:
         """Of one victim, trained now or before; ``keep_weights`` for those from which others go on."""
-        file = self._file(cell, "json")
+        file = self._file(trial, "json")
         result = _kept(file, lambda file: Result.of(read_json(file)))
         if result is not None:
-            bar.advance(self.steps(cell))
-            defence = str(cell.thief.defence)
-            result = replace(result, victim=cell.thief.name, ratio=cell.ratio, defence=defence, seed=cell.seed)
+            bar.advance(self.steps(trial))
+            defence = str(trial.thief.defence)
+            result = replace(result, victim=trial.thief.name, ratio=trial.ratio, defence=defence, seed=trial.seed)
         else:
-            result = self.trained(cell, bar, keep_weights=keep_weights)
+            result = self.trained(trial, bar, keep_weights=keep_weights)
             atomic_write(file, json.dumps(result.as_dict()) + "\n", private=True)
-        if cell.thief.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
+        if trial.thief.defence.figure == "peak":  # a thief who stops at the best epoch has no later ones
             stop = 1 + int(np.argmax(result.epochs))
             result = replace(
                 result,
@@ -113,45 +113,45 @@ class Victims:
             )
         return result
 
-    def trained(self, cell: Trial, bar: Progress, *, keep_weights: bool = False) -> Result:
+    def trained(self, trial: Trial, bar: Progress, *, keep_weights: bool = False) -> Result:
         """Of one victim, trained now, with all its epochs."""
-        reached, picked = self._train(cell, bar, keep_weights)
+        reached, picked = self._train(trial, bar, keep_weights)
         epochs, precision, others = (*zip(*reached, strict=True), (), ())[:3]  # the last two of one owner's class alone
-        place = (cell.thief.name, cell.case, cell.ratio, str(cell.thief.defence), cell.seed)
+        place = (trial.thief.name, trial.case, trial.ratio, str(trial.thief.defence), trial.seed)
         return Result(*place, epochs, precision, others, picked)
 
-    def _train(self, cell: Trial, bar: Progress, keep_weights: bool) -> tuple[list[Figures], int | None]:
+    def _train(self, trial: Trial, bar: Progress, keep_weights: bool) -> tuple[list[Figures], int | None]:
         """Train one victim; its figures after every epoch of the full set (of the last set's training).
 
         And the epoch that it picked, from 1 on; None where it picks none.
         """
-        images, victim, training = self._training_set(cell), cell.thief.victim, cell.thief.training
+        images, victim, training = self._training_set(trial), trial.thief.victim, trial.thief.training
         if isinstance(victim, Classical):
             bar.advance()
-            return [self._fitted_at_once(cell, victim, images)], None
-        if cell.case == SEQUENTIAL:
-            start = self._pretrained_on_clean_part(replace(cell, case=CLEAN_PART), bar)
+            return [self._fitted_at_once(trial, victim, images)], None
+        if trial.case == SEQUENTIAL:
+            start = self._pretrained_on_clean_part(replace(trial, case=CLEAN_PART), bar)
             training = replace(
                 training,
                 epochs=max(1, training.epochs // 4),
                 learning_rate=training.learning_rate / 5,
             )
-            _, reached, picked = self._fit(cell, start, images, training, training.iterations(len(images)), None)
+            _, reached, picked = self._fit(trial, start, images, training, training.iterations(len(images)), None)
         else:
-            network, reached, picked = self._fit(cell, victim, images, training, self.steps(cell), bar)
+            network, reached, picked = self._fit(trial, victim, images, training, self.steps(trial), bar)
             if keep_weights:
                 weights = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-                atomic_write(self._file(cell, "safetensors"), save(weights), private=True)
+                atomic_write(self._file(trial, "safetensors"), save(weights), private=True)
         return reached, picked
 
-    def _fitted_at_once(self, cell: Trial, victim: Classical, images: ImageSet) -> Figures:
+    def _fitted_at_once(self, trial: Trial, victim: Classical, images: ImageSet) -> Figures:
         """The figures of a model that has no epochs."""
-        defence = cell.thief.defence
-        images = images if self._prepared(defence) else defence.prepare(images, seed=cell.seed)
+        defence = trial.thief.defence
+        images = images if self._prepared(defence) else defence.prepare(images, seed=trial.seed)
         pixels = to_unit(torch.from_numpy(np.ascontiguousarray(images.pixels)))
-        if (correct := defence.correction(images, seed=cell.seed)) is not None:
+        if (correct := defence.correction(images, seed=trial.seed)) is not None:
             pixels = correct(pixels, torch.from_numpy(images.labels))
-        predict = victim.learn(pixels, images.labels, cell.seed)
+        predict = victim.learn(pixels, images.labels, trial.seed)
         return self._figures(predict(to_unit(torch.from_numpy(np.ascontiguousarray(self.test.pixels)))))
 
     def _figures(self, named: NDArray[np.int64]) -> Figures:
@@ -161,39 +161,39 @@ class Victims:
             figures = owner_figures(confusion(named, self.test.labels, len(self.test.names)), self.owner)
         return tuple(round(figure, 6) for figure in figures)
 
-    def _pretrained_on_clean_part(self, cell: Trial, bar: Progress) -> Surrogate:
-        """What ``cell`` leaves, trained now or before, as the start of another training."""
-        file, network = self._file(cell, "safetensors"), self._start(cell)
+    def _pretrained_on_clean_part(self, trial: Trial, bar: Progress) -> Surrogate:
+        """What ``trial`` leaves, trained now or before, as the start of another training."""
+        file, network = self._file(trial, "safetensors"), self._start(trial)
 
         def load(file: Path) -> bool:
             network.load_state_dict(load_file(file))
             return True
 
         if _kept(file, load):
-            bar.advance(self.steps(cell))
+            bar.advance(self.steps(trial))
         else:
-            self._train(cell, bar, keep_weights=True)
+            self._train(trial, bar, keep_weights=True)
             load(file)
         return network.as_surrogate()
 
-    def _start(self, cell: Trial) -> Network:
-        assert isinstance(cell.thief.victim, Surrogate)
-        return cell.thief.victim.build(len(self.clean.names), self.clean.pixels.shape[1], cell.seed)
+    def _start(self, trial: Trial) -> Network:
+        assert isinstance(trial.thief.victim, Surrogate)
+        return trial.thief.victim.build(len(self.clean.names), self.clean.pixels.shape[1], trial.seed)
 
-    def _drawn_clean(self, cell: Trial) -> NDArray[np.bool_]:
+    def _drawn_clean(self, trial: Trial) -> NDArray[np.bool_]:
         """Which rows (N,) stay clean where a part does."""
-        return draw_clean(self.clean.labels, cell.ratio, cell.seed, self.owner)
+        return draw_clean(self.clean.labels, trial.ratio, trial.seed, self.owner)
 
-    def _clean_at_hand(self, cell: Trial) -> ImageSet | None:
+    def _clean_at_hand(self, trial: Trial) -> ImageSet | None:
         """The clean images that the thief has beside the training set; None where the defence needs none.
 
         Drawn class by class, one at least of each; where the owner is left out, none of these.
         """
-        wanted = cell.thief.defence.clean_images
+        wanted = trial.thief.defence.clean_images
         if not wanted:
             return None
-        drawn = split(self.clean.labels, min(1.0, wanted / len(self.clean)), cell.seed, least=1)
-        return self.clean.select(np.flatnonzero(drawn & ((cell.case != LEFT_OUT) | (self.clean.labels != self.owner))))
+        drawn = split(self.clean.labels, min(1.0, wanted / len(self.clean)), trial.seed, least=1)
+        return self.clean.select(np.flatnonzero(drawn & ((trial.case != LEFT_OUT) | (self.clean.labels != self.owner))))
 
     def _prepared(self, defence: Defence) -> bool:
         """Whether the defence has acted on the images of ``_sets`` already."""
@@ -208,41 +208,41 @@ class Victims:
             self._changed = defence, self._reread("clean", defence), self._reread("protected", defence)
         return self._changed[1:]
 
-    def _training_set(self, cell: Trial) -> ImageSet:
+    def _training_set(self, trial: Trial) -> ImageSet:
         """What the victim is trained on; where it was taught by the clean part before, what comes then."""
-        clean, protected = self._sets(cell.thief.defence)
-        if cell.case == CLEAN:
+        clean, protected = self._sets(trial.thief.defence)
+        if trial.case == CLEAN:
             return clean
-        if cell.case == PROTECTED:
+        if trial.case == PROTECTED:
             return protected
-        if cell.case == LEFT_OUT:
+        if trial.case == LEFT_OUT:
             return clean.select(np.flatnonzero(clean.labels != self.owner))
-        stays_clean = self._drawn_clean(cell)
-        if cell.case == MIX:
+        stays_clean = self._drawn_clean(trial)
+        if trial.case == MIX:
             mixed = np.where(stays_clean[:, None, None, None], clean.pixels, protected.pixels)
             return ImageSet(mixed, clean.labels, clean.names)
-        if cell.case == CLEAN_PART:
+        if trial.case == CLEAN_PART:
             return clean.select(np.flatnonzero(stays_clean))
         return protected.select(np.flatnonzero(~stays_clean))
 
     def _fit(
-        self, cell: Trial, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
+        self, trial: Trial, victim: Surrogate, images: ImageSet, training: Training, steps: int, bar: Progress | None
     ) -> tuple[Network, list[Figures], int | None]:
         """The network that the thief ends up with, its figures after every epoch, and which he picked, if he does."""
-        defence, prepared, held = cell.thief.defence, self._prepared(cell.thief.defence), None
+        defence, prepared, held = trial.thief.defence, self._prepared(trial.thief.defence), None
         if defence.held_out:
-            images = images if prepared else defence.prepare(images, seed=cell.seed)
-            images, held = parted(images, defence.held_out, cell.seed)
+            images = images if prepared else defence.prepare(images, seed=trial.seed)
+            images, held = parted(images, defence.held_out, trial.seed)
             prepared = True
         run = TrainingRun(
             victim,
             images,
             training,
             iterations=steps,
-            seed=cell.seed,
+            seed=trial.seed,
             accelerator=self.accelerator,
             defence=defence,
-            clean=self._clean_at_hand(cell),
+            clean=self._clean_at_hand(trial),
             prepared=prepared,
         )
         reached: list[Figures] = []
@@ -252,8 +252,8 @@ class Victims:
         for loss in run:
             if not math.isfinite(loss):
                 raise DivergenceError(
-                    f"victim {cell.thief.name}, seed {cell.seed}: got a loss of {loss}; lower the learning rate of its "
-                    f"Training"
+                    f"victim {trial.thief.name}, seed {trial.seed}: got a loss of {loss}; lower the learning rate of "
+                    f"its Training"
                 )
             if bar is not None:
                 bar.advance(loss=loss)
@@ -272,40 +272,40 @@ class Victims:
         """How many of the images the network names right: none of none."""
         return int((classify(network, images, self.accelerator.device) == images.labels).sum()) if len(images) else 0
 
-    def _file(self, cell: Trial, suffix: str) -> Path:
+    def _file(self, trial: Trial, suffix: str) -> Path:
         """Named by all that a victim depends on: weights to start from, images, recipe, versions; by nothing else.
 
         So measurements of two protections share the victims of the clean data, and seeds those that draw nothing.
         """
-        clean, protected = self._sets(cell.thief.defence)
+        clean, protected = self._sets(trial.thief.defence)
         sets = {CLEAN: [clean], PROTECTED: [protected], CLEAN_PART: [clean], LEFT_OUT: [clean]}.get(
-            cell.case, [clean, protected]
+            trial.case, [clean, protected]
         )
         hashed = hashlib.blake2b(digest_size=16)
         # Who only stops early has trained as those without a defence do.
-        defence = cell.thief.defence if cell.thief.defence.acts else NoDefence()
-        victim = cell.thief.victim
+        defence = trial.thief.defence if trial.thief.defence.acts else NoDefence()
+        victim = trial.thief.victim
         if isinstance(victim, Classical):
-            seed = cell.seed if victim.seeded or defence.acts else 0
-            told = [cell.case, defence.as_dict(), seed, victim.about(), versions()]
+            seed = trial.seed if victim.seeded or defence.acts else 0
+            told = [trial.case, defence.as_dict(), seed, victim.about(), versions()]
         else:
             told = [
-                cell.case,
+                trial.case,
                 defence.as_dict(),
-                cell.seed,
-                self.steps(cell),
-                cell.thief.training.as_dict(),
+                trial.seed,
+                self.steps(trial),
+                trial.thief.training.as_dict(),
                 versions(),
             ]
             told += [str(self.accelerator.device), self.accelerator.mixed_precision]
         told += [] if self.owner is None else ["owner", self.owner]
         hashed.update(json.dumps(told).encode())
-        at_hand = self._clean_at_hand(cell)
+        at_hand = self._clean_at_hand(trial)
         for images in (*sets, self.test, *([at_hand] if at_hand else [])):
             hashed.update(images.digest)
-        hashed.update(self._drawn_clean(cell).tobytes())
+        hashed.update(self._drawn_clean(trial).tobytes())
         if isinstance(victim, Surrogate):
-            self._start(cell).feed(hashed)
+            self._start(trial).feed(hashed)
         assert self.folder is not None, "only those with a folder keep anything"
         return self.folder / f"{hashed.hexdigest()}.{suffix}"
 

@@ -24,12 +24,13 @@ from hf_unlearnable.hub.retry import CAUGHT, Retry, explain, is_transient, patie
 from hf_unlearnable.protection.clean_split import same_images
 from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.named_originals import check_clean, those_of_a_run
+from hf_unlearnable.runs.named_originals import check_clean, check_originals, those_of_a_run
 from hf_unlearnable.runs.written_files import check_files
-from hf_unlearnable.settings import refuse_ignored
+from hf_unlearnable.settings import check_arguments, refuse_ignored
 
 
 @patiently
+@check_arguments
 def pull(
     repo_id: str,
     folder: str | PathLike[str],
@@ -69,14 +70,15 @@ def pull(
 
 
 @patiently
+@check_arguments
 def verify(
-    output: str | PathLike[str],
+    output: RunFolder | str | PathLike[str],
     repo_id: str | None = None,
     *,
     config: str = "default",
     split: str | None = None,
     revision: str | None = None,
-    clean: str | None = None,
+    clean: str | PathLike[str] | None = None,
     clean_split: str | None = None,
     token: str | None = None,
     retry: Retry = Retry(),
@@ -124,23 +126,25 @@ def _compared(source: RunFolder, originals: Dataset, published: Dataset, *, name
     """How far images are from their originals.
 
     Raises:
-        DataError: other rows; or images that do not keep the budget or their alpha channel, where nobody named the
-            originals and the run is as it was written. Then it kept both, and it is the originals that are others now.
+        DataError: other rows; or images that do not keep the budget or their alpha channel, where the run is as it was
+            written. Then it kept both, and it is the originals that are others: those of the run all, of those that
+            somebody named most, as ``check_originals`` has it.
     """
+    own = source.protection
     try:
-        found = source.protection.verify(originals, published)
+        found = own.verify(originals, published)
     except DataError:
-        if named or not _is_as_written(source):
-            raise
-        with those_of_a_run():
-            if len(originals) != len(published):
-                raise DataError(
-                    f"got {len(originals)} originals; expected {len(published)}, as many as protected"
-                ) from None
-            raise
-    if not found.ok and not named and _is_as_written(source):  # every file is read again: only where it matters
-        with those_of_a_run():
-            raise DataError(f"against them there are {found.faults}, and {source.published.name}/ is as it was written")
+        if _is_as_written(source):
+            check_originals(originals, published, own.columns, own.budget, named=named)
+            if not named:
+                with those_of_a_run():
+                    raise
+        raise
+    if not found.ok and _is_as_written(source):  # every file is read again: only where it matters
+        check_originals(originals, published, own.columns, own.budget, named=named)
+        if not named:
+            with those_of_a_run():
+                raise DataError(f"there are {found.faults}, and {source.published.name}/ is as it was written")
     return found
 
 

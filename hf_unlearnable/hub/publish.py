@@ -39,13 +39,15 @@ from hf_unlearnable.reports.images import contact_sheet
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.publication import checks, private_words, told_names
 from hf_unlearnable.runs.written_files import check_files
+from hf_unlearnable.settings import check_arguments
 
 PREVIEW = "preview.png"
 
 
 @patiently
+@check_arguments
 def push(
-    output: str | PathLike[str],
+    output: RunFolder | str | PathLike[str],
     repo_id: str,
     *,
     private: bool = True,
@@ -231,6 +233,7 @@ def _parts(source: RunFolder, dataset: Dataset, clean: Mapping[str, Dataset]) ->
 
 
 @patiently
+@check_arguments
 def check_login(repo_id: str, *, token: str | None = None, retry: Retry = Retry()) -> None:
     """Find out before something slow whether a push to ``repo_id`` could begin; nothing is created.
 

@@ -12,11 +12,12 @@ from typing import Any, Literal
 from huggingface_hub import CommitOperationAdd
 from transformers import PreTrainedModel
 
-from hf_unlearnable.errors import PrivacyError, RecipeError
+from hf_unlearnable.errors import PrivacyError
 from hf_unlearnable.hub.cards import ModelFacts, model_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
 from hf_unlearnable.hub.retry import Retry, patiently
 from hf_unlearnable.runs.publication import HOME, private_words
+from hf_unlearnable.settings import check_arguments
 
 # A text that is an absolute path of POSIX or Windows, one below a home, or the address of a file.
 PATH = re.compile(r"/[^/\s]|~([a-z_][\w.-]*)?[/\\]|[A-Za-z]:[/\\]|\\\\[^\\\s]|file:", re.IGNORECASE)
@@ -24,6 +25,7 @@ FREEBASE = re.compile(r"/[mgt]/\w+")  # what Open Images and others call classes
 
 
 @patiently
+@check_arguments
 def push_model(
     model: PreTrainedModel,
     repo_id: str,
@@ -63,8 +65,6 @@ def push_model(
         RecipeError: a name, role or licence that does not exist.
         HubError: the Hub could not be reached or failed for good; says what is there.
     """
-    if role not in ("surrogate", "victim"):
-        raise RecipeError(f"got the role {role!r}; expected 'surrogate' or 'victim'")
     repository = Repository(
         "model", repo_id, private, revision, token, f"push_model(model, {repo_id!r}, role={role!r})"
     )

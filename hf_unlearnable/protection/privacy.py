@@ -103,7 +103,7 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str], *
         PrivacyError: another column with images or raw bytes, a local path, or metadata (EXIF) in an image.
         DataError: an image that cannot be read, or is not stored lossless, so that the budget cannot hold.
     """
-    check_columns(dataset, image_column, progress=progress)
+    check_other_columns(dataset, image_column, progress=progress)
     words = sorted({word for word in private if len(word) > 1})
     for name, values in texts(dataset.data.table):
         for word in words:
@@ -119,7 +119,7 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str], *
         _check_image(row[image_column], index)
 
 
-def check_columns(dataset: Dataset, image_column: str, *, progress: bool = False) -> None:
+def check_other_columns(dataset: Dataset, image_column: str, *, progress: bool = False) -> None:
     """Refuse other columns that can hold the images, or tell what a model learns from them.
 
     These are images, arrays and raw bytes; text that is a file in base 64; and long lists of numbers, such as pixels or

@@ -24,7 +24,7 @@ from hf_unlearnable.data.columns import Classes, Columns, find_columns, is_missi
 from hf_unlearnable.data.pairing import aligned_pairs
 from hf_unlearnable.data.pixels import check_format, colour_profile, digest, to_array, to_image
 from hf_unlearnable.data.reading import leave_out
-from hf_unlearnable.data.tables import check_alone, check_columns, is_table, values_of, with_files
+from hf_unlearnable.data.tables import check_alone, check_columns, images_and_labels_of, is_table, with_files
 from hf_unlearnable.errors import DataError, DataWarning, SourceError, UnseenImageError, warn, worded
 from hf_unlearnable.files import (
     atomic_folder,
@@ -265,7 +265,7 @@ class Protection:
             return self.protect(row, None if known else fitted_label(self._store, self.classes, to_array(row)))
         image, label = self.columns.image, self.columns.label
         check_columns(row, [name for name in (image, label) if name])
-        images, labels, single = values_of(row, image, label)
+        images, labels, single = images_and_labels_of(row, image, label)
         released = [protect_as_it_came(self, *pair) for pair in zip(images, labels, strict=True)]
         if is_table(row):
             return with_files(row, image, [as_file(each, self.image_format) for each in released])

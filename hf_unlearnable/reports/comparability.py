@@ -105,10 +105,12 @@ def _difference(
         runs_by_value.setdefault((value or text)(report), []).append(name)
     if len(runs_by_value) < 2:
         return None
-    return Difference(what, in_words([(text(reports[names[0]]), names) for names in runs_by_value.values()]), means)
+    return Difference(
+        what, values_in_words([(text(reports[names[0]]), names) for names in runs_by_value.values()]), means
+    )
 
 
-def in_words(groups: Sequence[tuple[str, list[str]]]) -> tuple[tuple[str, str], ...]:
+def values_in_words(groups: Sequence[tuple[str, list[str]]]) -> tuple[tuple[str, str], ...]:
     """Values with the names of the runs that have them; the largest group is not listed but called the others.
 
     Args:
@@ -127,7 +129,7 @@ def grouped(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     runs_by_value: dict[str, list[str]] = {}
     for name, value in values.items():
         runs_by_value.setdefault(value, []).append(name)
-    return in_words(list(runs_by_value.items()))
+    return values_in_words(list(runs_by_value.items()))
 
 
 def _clean(reports: Reports) -> Difference | None:

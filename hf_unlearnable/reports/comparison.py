@@ -17,12 +17,14 @@ from hf_unlearnable.protection.verification import Verification
 from hf_unlearnable.reports.comparison_page import ComparedRun, comparison_page, unique
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.test_images import not_measured
+from hf_unlearnable.settings import check_arguments
 
 PAGE, PUBLIC_PAGE = "comparison.html", "comparison-public.html"
 
 
+@check_arguments
 def write_comparison(
-    runs: Sequence[str | PathLike[str]],
+    runs: Sequence[RunFolder | str | PathLike[str]],
     output: str | PathLike[str] | None = None,
     *,
     names: Sequence[str] | None = None,
@@ -51,7 +53,7 @@ def write_comparison(
         OutputError: the output is a folder.
         PrivacyError: the private part of a run.
     """
-    if isinstance(runs, (str, PathLike)) or len(runs) < 2:
+    if len(runs) < 2:
         raise RecipeError(
             f"got {runs!r} to compare; expected at least two runs. For the page of one: hf-unlearnable report RUN"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 from datasets import Dataset
@@ -10,7 +11,7 @@ from datasets import Dataset
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Columns, find_columns
 from hf_unlearnable.data.pairing import sampled_pairs
-from hf_unlearnable.errors import DataError, SourceError, option
+from hf_unlearnable.errors import DataError, SourceError
 from hf_unlearnable.methods import describe_findings
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.protection.verification import compare
@@ -18,7 +19,7 @@ from hf_unlearnable.reports.charts import change_shares
 from hf_unlearnable.reports.images import samples
 from hf_unlearnable.reports.run_page import PageFacts
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.named_originals import check_clean, check_originals
+from hf_unlearnable.runs.named_originals import open_originals, refuse_others_than_its_own
 from hf_unlearnable.runs.test_images import not_measured
 from hf_unlearnable.settings import refuse_ignored
 
@@ -52,7 +53,7 @@ class _Protected:
 def run_facts(
     run: RunFolder,
     *,
-    clean: str | None,
+    clean: str | PathLike[str] | None,
     clean_split: str | None,
     image_column: str | None,
     label_column: str | None,
@@ -83,29 +84,19 @@ def run_facts(
         return RunFacts(page=PageFacts(**known, no_pictures=reason))
     if run.is_complete:
         protected = _ours(run, clean)
-        own = protected.columns
-        refuse_ignored(
-            f"and a run of the columns {own.image} and {own.label}",
-            image_column=image_column if image_column != own.image else None,
-            label_column=label_column if label_column != own.label else None,
-        )
+        refuse_others_than_its_own(run.protection, image_column, label_column)
     elif run.holds_dataset:
         images = run.dataset
         protected = _Protected(
-            images, find_columns(images, image_column, label_column, needs_label=False), {"origin": clean or ""}
+            images, find_columns(images, image_column, label_column, needs_label=False), {"origin": str(clean or "")}
         )
     else:
         return RunFacts(page=PageFacts(**known, no_pictures=f"There is no protected dataset in {str(run.given)!r}."))
     known |= {"images": len(protected.images), **protected.known}
     were_named = clean is not None or clean_split is not None
     try:
-        if clean is None and not run.is_complete:
-            refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
-            raise SourceError(f"nobody wrote down what the originals are; name them with {option('clean', 'DATASET')}")
-        check_clean(clean, clean_split)
-        originals = run.originals(clean, clean_split)
         budget = run.protection.budget if run.is_complete else None
-        check_originals(originals, protected.images, protected.columns, budget, named=were_named)
+        originals = open_originals(run, clean, clean_split, protected.images, protected.columns, budget)
         compared = _compared(protected, originals, described=run.is_complete)
     except (SourceError, DataError) as error:
         if were_named:
@@ -123,14 +114,14 @@ def run_facts(
     return RunFacts(page=page, images=protected.images, originals=originals, columns=protected.columns)
 
 
-def _ours(run: RunFolder, clean: str | None) -> _Protected:
+def _ours(run: RunFolder, clean: str | PathLike[str] | None) -> _Protected:
     """What ``protect`` wrote, after looking that nothing private lies among what is published."""
     run = RunFolder.open(run)
     described = run.protection.description
     known: dict[str, Any] = {
         "protection": described,
         "findings": describe_findings(described.method_name, described.findings),
-        "origin": clean or str(run.origin or ""),
+        "origin": str(clean or run.origin or ""),
         "audit": run.audited,
     }
     if verified := run.verification:

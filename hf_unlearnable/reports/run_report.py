@@ -12,15 +12,17 @@ from hf_unlearnable.reports.images import image_grid
 from hf_unlearnable.reports.run_facts import RunFacts, run_facts
 from hf_unlearnable.reports.run_page import page
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.settings import check_arguments
 
 PAGE, PUBLIC_PAGE = "report.html", "report-public.html"
 
 
+@check_arguments
 def write_report(
-    run: str | PathLike[str],
+    run: RunFolder | str | PathLike[str],
     *,
     public: bool = False,
-    clean: str | None = None,
+    clean: str | PathLike[str] | None = None,
     clean_split: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,

@@ -9,15 +9,14 @@ from datasets import Dataset, concatenate_datasets
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
-from hf_unlearnable.data.sources import ALL, load_source, open_source
-from hf_unlearnable.errors import DataError, SourceError, option
+from hf_unlearnable.data.sources import ALL, open_source
+from hf_unlearnable.errors import DataError, SourceError
 from hf_unlearnable.files import local_path
 from hf_unlearnable.protection.layout import MEASURED
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.inspecting import columns_of, known_columns
-from hf_unlearnable.runs.named_originals import check_clean, check_originals
+from hf_unlearnable.runs.named_originals import open_originals, refuse_others_than_its_own
 from hf_unlearnable.runs.splits import Splits
-from hf_unlearnable.settings import refuse_ignored
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Subject:
 
 def open_subject(
     run: str | PathLike[str],
-    clean: str | None,
+    clean: str | PathLike[str] | None,
     clean_split: str | None,
     budget: Budget | str | float | None,
     image_column: str | None,
@@ -69,12 +68,7 @@ def open_subject(
     ours = _ours(run)
     if ours is not None:
         own, kept_to = ours.protection.columns, ours.protection.budget
-        refuse_ignored(
-            f"and a run of the columns {own.image} and {own.label} under the budget {kept_to}",
-            budget=None if budget is None or Budget.parse(budget) == kept_to else budget,
-            image_column=image_column if image_column != own.image else None,
-            label_column=label_column if label_column != own.label else None,
-        )
+        refuse_others_than_its_own(ours.protection, image_column, label_column, budget)
         splits = {name: ours.published_splits[name] for name in ours.protected_splits or [ours.split]}
         kept = {name: ours.published_splits[name] for name in ours.clean_splits}
         subject = Subject(str(ours.given), splits, own, kept_to, kept, ours)
@@ -86,29 +80,17 @@ def open_subject(
             columns = columns_of(opened.dataset, image_column, label_column)
         splits = dict(Splits.of(opened, opened.dataset, (), {}).protected)
         subject = Subject(str(run), splits, columns, Budget.parse(8 if budget is None else budget))
+    protected = concatenate_datasets([*splits.values()])
+    known_to_keep = None if ours is None else subject.budget
     try:
-        subject.originals = _originals(subject, clean, clean_split)
+        subject.originals = open_originals(
+            ours or RunFolder(run), clean, clean_split, protected, subject.columns, known_to_keep
+        )
     except (SourceError, DataError) as error:
         if clean is not None or clean_split is not None:
             raise
         subject.no_originals = str(error)
     return subject
-
-
-def _originals(subject: Subject, clean: str | None, clean_split: str | None) -> Dataset:
-    """The originals; those that are named must be of the protected images."""
-    run, named = subject.run, clean is not None or clean_split is not None
-    check_clean(clean, clean_split)
-    if run is not None:
-        found = run.originals(clean, clean_split)
-    elif clean is not None:
-        found = load_source(clean, clean_split)
-    else:
-        refuse_ignored("and no originals of which it is the split", clean_split=clean_split)
-        raise SourceError(f"nobody wrote down what the originals are; name them with {option('clean', 'DATASET')}")
-    protected = concatenate_datasets([*subject.protected.values()])
-    check_originals(found, protected, subject.columns, None if run is None else run.protection.budget, named=named)
-    return found
 
 
 def _ours(run: str | PathLike[str]) -> RunFolder | None:

@@ -22,7 +22,9 @@ from hf_unlearnable.files import atomic_write, private_folder
 from hf_unlearnable.protection.findings import SEVERITIES, Audit, Finding, Severity
 from hf_unlearnable.protection.near_copies import NearCopy, Place, find_near_copies
 from hf_unlearnable.runs.audit_subject import Subject, images_of, open_subject, published_at
+from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.publication import Check, checks, private_words, told_names
+from hf_unlearnable.settings import check_arguments
 
 SAMPLE = 2000  # images at most that estimators are fitted to
 ROOM = 1 << 28  # bytes at most that they take
@@ -31,14 +33,15 @@ LEAKING, WARNING = 0.5, 0.25  # shares of the change's energy that the best esti
 SHOWN = 10  # pairs that are told
 
 
+@check_arguments
 def audit(
-    run: str | PathLike[str],
+    run: RunFolder | str | PathLike[str],
     *,
-    clean: str | None = None,
+    clean: str | PathLike[str] | None = None,
     clean_split: str | None = None,
-    test: str | None = None,
+    test: str | PathLike[str] | None = None,
     test_split: str | None = None,
-    also: Sequence[str] = (),
+    also: Sequence[str | PathLike[str]] = (),
     budget: Budget | str | float | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -76,7 +79,8 @@ def audit(
     except PrivacyError as error:
         found = Finding(check="folder", severity="leak", says=str(error))
         return Audit(name=str(Path(run)), images=0, findings=(found,))
-    others = {other: images_of(open_source(published_at(other), ALL).dataset, subject.columns.image) for other in also}
+    opened = {str(other): open_source(published_at(other), ALL).dataset for other in also}
+    others = {other: images_of(data, subject.columns.image) for other, data in opened.items()}
     tests = None if test is None and test_split is None else _held_out(subject, test, test_split)
     if subject.run is not None:
         private_folder(subject.run.report_folder)  # before the work: it may not be possible
@@ -288,7 +292,7 @@ def _probe(subject: Subject, tests: list[Dataset] | None) -> Finding:
     )
 
 
-def _held_out(subject: Subject, test: str | None, test_split: str | None) -> list[Dataset]:
+def _held_out(subject: Subject, test: str | PathLike[str] | None, test_split: str | None) -> list[Dataset]:
     if test is not None:
         return [images_of(load_source(test, test_split), subject.columns.image)]
     if subject.clean and test_split in (None, *subject.clean):

@@ -340,7 +340,7 @@ class RunFolder(PathLike[str]):
         """
         return Audit.of(read_json(self.audit_file)) if self.audit_file.exists() else None
 
-    def originals(self, clean: str | None = None, split: str | None = None) -> Dataset:
+    def originals(self, clean: str | PathLike[str] | None = None, split: str | None = None) -> Dataset:
         """Open the originals.
 
         Args:
@@ -366,7 +366,7 @@ class RunFolder(PathLike[str]):
         if clean is None and split is None and self.in_memory is not None:
             return self.in_memory
         if clean is None:
-            raise SourceError(f"{str(self)!r} does not say what was protected; {name_them}")
+            raise SourceError(f"{str(self.given)!r} does not say what was protected; {name_them}")
         if origin is not None:
             return replace(origin, dataset=Origin.at(clean).dataset, config=None).open(split)
         return load_source(clean, split or self.split)

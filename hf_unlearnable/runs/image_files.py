@@ -116,7 +116,7 @@ def _class_folder(feature: Any, label: Any) -> str:
     return (_first(re.sub(r"[^\w. -]+", "_", name).strip(" ."), LONGEST) or "_") + "/"
 
 
-def renamed(data: Dataset, image_column: str, names: Sequence[str]) -> Dataset:
+def with_file_names(data: Dataset, image_column: str, names: Sequence[str]) -> Dataset:
     """The same rows whose images are files of other names; no image is copied."""
     table = data.data.table
     chunks, start = [], 0

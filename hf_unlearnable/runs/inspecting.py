@@ -24,10 +24,11 @@ from hf_unlearnable.methods.labelling import AUTO, NONE, Labels
 from hf_unlearnable.protection.clean_split import clean_feature
 from hf_unlearnable.runs.image_files import source_paths
 from hf_unlearnable.runs.named_originals import check_not_protected
-from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
+from hf_unlearnable.settings import IN_MEMORY, check_arguments, refuse_ignored
 from hf_unlearnable.training.processes import broadcast, run_on_all
 
 
+@check_arguments
 def intake(
     dataset: Dataset | DatasetDict | Source | str | PathLike[str],
     *,

@@ -11,7 +11,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable.data.columns import unlabelled
+from hf_unlearnable.data.columns import with_image_column
 from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.intake import not_protected
 from hf_unlearnable.data.pairing import Pair
@@ -26,10 +26,12 @@ from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import names_of, numbered, source_paths
 from hf_unlearnable.runs.inspecting import readable
 from hf_unlearnable.runs.named_originals import check_not_protected
+from hf_unlearnable.settings import check_arguments
 
 
+@check_arguments
 def protect_like(
-    run: str | PathLike[str],
+    run: RunFolder | str | PathLike[str],
     pictures: Dataset | str | PathLike[str],
     output: str | PathLike[str],
     *,
@@ -93,13 +95,13 @@ def protect_like(
 
 def _columns_of(data: Dataset, protection: Protection) -> Dataset:
     """The same with the names that the run's columns have."""
-    own, wanted = unlabelled(data), protection.columns
+    wanted = protection.columns
     if wanted.label is not None and wanted.label not in data.features:
         raise DataError(
             f"got pictures without the column {wanted.label!r}, by which the run tells its classes apart; expected it. "
             f"Protect them anew, or with a run of one owner's images"
         )
-    return data if own.image == wanted.image else data.rename_column(own.image, wanted.image)
+    return with_image_column(data, wanted.image)
 
 
 def _check_labels(data: Dataset, protection: Protection) -> None:

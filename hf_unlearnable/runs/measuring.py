@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import DataError, RecipeError, SourceError, UnlearnableError, option, warn
+from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, option, warn
 from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
@@ -21,9 +21,9 @@ from hf_unlearnable.files import private_folder
 from hf_unlearnable.methods import find_method, methods_used
 from hf_unlearnable.protection.description import Description
 from hf_unlearnable.runs.folder import RunFolder
-from hf_unlearnable.runs.named_originals import check_clean, check_originals
+from hf_unlearnable.runs.named_originals import check_clean, open_originals
 from hf_unlearnable.runs.test_images import open_test_images
-from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
+from hf_unlearnable.settings import IN_MEMORY, check_arguments, refuse_ignored
 from hf_unlearnable.training.processes import default_accelerator
 
 GENERATED = (
@@ -32,17 +32,18 @@ GENERATED = (
 )
 
 
+@check_arguments
 def measure(
-    run: str | PathLike[str],
+    run: RunFolder | str | PathLike[str],
     *,
-    clean: Dataset | str | None = None,
+    clean: Dataset | str | PathLike[str] | None = None,
     clean_split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
     owner: bool = False,
-    others: Dataset | str | None = None,
+    others: Dataset | str | PathLike[str] | None = None,
     others_split: str | None = None,
-    others_test: Dataset | str | None = None,
+    others_test: Dataset | str | PathLike[str] | None = None,
     others_test_split: str | None = None,
     **options: Any,
 ) -> Report:
@@ -73,17 +74,32 @@ def measure(
 
     Raises:
         SourceError: originals that nobody wrote down, or a dataset that is not there.
+        DataError: originals that are not those of the run, as far as a sample tells.
         OutputError: nothing can be kept in the folder.
         UnlearnableError: as ``learnability`` raises them.
     """
     folder = RunFolder(run)
     check_owner(owner, others, others_split, others_test, others_test_split)
     if owner:
-        options |= open_others(others, others_split, others_test, others_test_split)
+        options |= options_of_others(others, others_split, others_test, others_test_split)
         sets = open_own(folder, clean, clean_split, test, test_split, options.get("image_column"))
     else:
         check_labelled(folder, options.get("label_column"))
         sets = open_sets(folder, clean, clean_split, test, test_split)
+    return measure_sets(folder, sets, generated=owner and others is None, **options)
+
+
+def measure_sets(
+    folder: RunFolder, sets: tuple[Dataset, Dataset, Dataset], *, generated: bool = False, **options: Any
+) -> Report:
+    """``measure`` of sets that are open already, and seen to be those of the run: that takes a while.
+
+    Args:
+        folder: of the run.
+        sets: what ``open_sets`` or ``open_own`` returned.
+        generated: whether the images of others are those that stand in where none were named.
+        options: of ``learnability``.
+    """
     protected, originals, tests = sets
     accelerator = options.pop("accelerator", None) or default_accelerator()
     options = with_suite(options, folder)
@@ -91,7 +107,7 @@ def measure(
     report = learnability(
         protected, clean=originals, test=tests, keep_in=folder.victims, accelerator=accelerator, **options
     )
-    if owner and others is None:
+    if generated:
         report = replace(report, doubts=(*report.doubts, GENERATED))
         if accelerator.is_main_process:
             warn(GENERATED)
@@ -160,9 +176,9 @@ def attack_on(run: RunFolder) -> str | None:
 
 def open_own(
     run: RunFolder,
-    clean: Dataset | str | None = None,
+    clean: Dataset | str | PathLike[str] | None = None,
     clean_split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
     image_column: str | None = None,
 ) -> tuple[Dataset, Dataset, Dataset]:
@@ -178,10 +194,10 @@ def open_own(
     return protected.select(kept), originals.select(kept), originals.select(held)
 
 
-def open_others(
-    others: Dataset | str | None,
+def options_of_others(
+    others: Dataset | str | PathLike[str] | None,
     split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
 ) -> dict[str, Dataset]:
     """The images of others, as options of ``learnability``; arguments as of ``measure``.
@@ -210,9 +226,9 @@ def open_others(
 
 def open_sets(
     run: RunFolder,
-    clean: Dataset | str | None = None,
+    clean: Dataset | str | PathLike[str] | None = None,
     clean_split: str | None = None,
-    test: Dataset | str | None = None,
+    test: Dataset | str | PathLike[str] | None = None,
     test_split: str | None = None,
 ) -> tuple[Dataset, Dataset, Dataset]:
     """The protected images of a run, their originals, and clean images to test on; arguments as of ``measure``."""
@@ -228,29 +244,25 @@ def open_sets(
     return protected, originals, open_test_images(run, clean, test_split)
 
 
-def _both(run: RunFolder, clean: Dataset | str | None, clean_split: str | None) -> tuple[Dataset, Dataset]:
+def _both(
+    run: RunFolder, clean: Dataset | str | PathLike[str] | None, clean_split: str | None
+) -> tuple[Dataset, Dataset]:
     """The protected images of a run and their originals.
 
     Raises:
-        DataError: what is there are not the originals, as far as a sample tells.
+        SourceError: there are none, or nobody wrote down where the originals are.
+        DataError: what is there are not the originals, as far as a sample tells; of a set of another tool only their
+            number is compared.
     """
-    if isinstance(clean, Dataset):
-        refuse_ignored(IN_MEMORY, clean_split=clean_split)
-    check_clean(clean, clean_split)
-    origin = run.origin
-    if clean is None and origin is None and run.in_memory is None:
-        if not run.root.is_dir():
-            raise SourceError(
-                f"got {str(run)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
-                f"{option('clean', 'DATASET')}, any protected dataset"
-            )
+    if clean is None and not run.root.is_dir():
         raise SourceError(
-            f"{str(run)!r} does not say what was protected; name the originals with {option('clean', 'DATASET')}"
+            f"got {str(run)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
+            f"{option('clean', 'DATASET')}, any protected dataset"
         )
     protected = run.dataset
-    originals = clean if isinstance(clean, Dataset) else run.originals(clean, clean_split)
-    if clean is None and clean_split is None and (described := _description(run)) is not None:
-        check_originals(originals, protected, described.columns, described.budget, named=False)
-    if len(protected) != len(originals):
-        raise DataError(f"got {len(protected)} protected and {len(originals)} clean images; expected the same rows")
-    return protected, originals
+    if (described := _description(run)) is None:
+        return protected, open_originals(run, clean, clean_split, protected, None)
+    # The labels of what was named may have another column here, or none, and are compared later, row by row.
+    named = clean is not None or clean_split is not None
+    columns = replace(described.columns, label=None) if named else described.columns
+    return protected, open_originals(run, clean, clean_split, protected, columns, described.budget)

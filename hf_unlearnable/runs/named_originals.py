@@ -1,4 +1,4 @@
-"""Originals that are named, or opened again: whether they are originals, and those of what is protected."""
+"""What is named beside a run: originals, which must be those of what is protected, and what it knows itself."""
 
 from __future__ import annotations
 
@@ -10,15 +10,62 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import WHITE, Budget
-from hf_unlearnable.data.columns import Columns
+from hf_unlearnable.data.columns import Columns, with_image_column
 from hf_unlearnable.data.pairing import naming, sampled_pairs
 from hf_unlearnable.data.pixels import split_alpha
 from hf_unlearnable.data.sources import name_of
 from hf_unlearnable.errors import DataError, option, worded
 from hf_unlearnable.files import local_path
+from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.runs.folder import RunFolder
+from hf_unlearnable.settings import IN_MEMORY, refuse_ignored
 
 TWICE = "another change on top of that one would be outside the budget"
+
+
+def open_originals(
+    run: RunFolder,
+    clean: Dataset | str | PathLike[str] | None,
+    split: str | None,
+    protected: Dataset,
+    columns: Columns | None,
+    budget: Budget | None = None,
+) -> Dataset:
+    """Open the originals of protected images, and refuse others.
+
+    Args:
+        run: of the protected images; of another tool's nobody knows more than is named.
+        clean: the originals, or where they are; where the run has them from when left out.
+        split: of them; what was protected when left out.
+        protected: the images that they belong to.
+        columns: of these; None where nobody knows them: then only the number of the images is compared.
+        budget: of these; None where it is not known.
+
+    Returns:
+        The originals, whose column of images is called as that of the protected images.
+
+    Raises:
+        SourceError: nothing there, or nobody wrote down where they are.
+        DataError: there, but not readable; protected themselves; or not those of the protected images, as far as a
+            sample tells.
+        RecipeError: a split that would be ignored.
+    """
+    if isinstance(clean, Dataset):
+        refuse_ignored(IN_MEMORY, clean_split=split)
+    if clean is None and run.origin is None:
+        refuse_ignored("and no originals of which it is the split", clean_split=split)
+    check_clean(clean, split)
+    originals = clean if isinstance(clean, Dataset) else run.originals(clean, split)
+    named = clean is not None or split is not None
+    if columns is None:
+        with naming("clean"):
+            _check_count(originals, protected)
+        return originals
+    if named:
+        with naming("clean"):
+            originals = with_image_column(originals, columns.image)
+    check_originals(originals, protected, columns, budget, named=named)
+    return originals
 
 
 def check_originals(
@@ -45,8 +92,7 @@ def check_originals(
     budget = budget or Budget(WHITE)
     looked = far = 0
     with naming("clean") if named else those_of_a_run():
-        if len(originals) != len(protected):
-            raise DataError(f"got {len(originals)} originals; expected {len(protected)}, as many as protected")
+        _check_count(originals, protected)
         for pair in sampled_pairs(originals, protected, columns):
             (before, _), (after, _) = map(split_alpha, pair)
             looked, far = looked + 1, far + (not budget.contains(before[None], after[None])[0])
@@ -55,6 +101,31 @@ def check_originals(
                 f"{far} of {looked} images that were looked at are farther from the protected image of their row than "
                 f"the budget {budget}; expected what was protected: the same rows in the same order"
             )
+
+
+def _check_count(originals: Dataset, protected: Dataset) -> None:
+    if len(originals) != len(protected):
+        raise DataError(f"got {len(originals)} originals; expected {len(protected)}, as many as protected")
+
+
+def refuse_others_than_its_own(
+    protection: Protection,
+    image_column: str | None,
+    label_column: str | None,
+    budget: Budget | str | float | None = None,
+) -> None:
+    """Refuse columns, or a budget, that are named beside a run which knows its own.
+
+    Raises:
+        RecipeError: they are others, and would be ignored.
+    """
+    own, kept_to = protection.columns, protection.budget
+    refuse_ignored(
+        f"and a run of the columns {own.image} and {own.label} under the budget {kept_to}",
+        budget=None if budget is None or Budget.parse(budget) == kept_to else budget,
+        image_column=image_column if image_column != own.image else None,
+        label_column=label_column if label_column != own.label else None,
+    )
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         require_empty(output, replaceable=ours)
 
 
-def check_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
+def check_output_apart(dataset: str | PathLike[str], output: str | PathLike[str]) -> None:
     """Refuse an output in the folder that is protected, whose pictures would count as its images, or around it.
 
     Raises:

@@ -28,7 +28,7 @@ from hf_unlearnable.files import local_path, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
 from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.progress import whole
-from hf_unlearnable.protection.privacy import check_columns
+from hf_unlearnable.protection.privacy import check_other_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.unchanged import UNCHANGED
 from hf_unlearnable.runs.choosing import Recipe, check_one_class, default_method, open_others, wants_two
@@ -37,9 +37,9 @@ from hf_unlearnable.runs.image_files import Names, check_names
 from hf_unlearnable.runs.inspecting import clean_looked_at, columns_of, looked_at, open_dataset
 from hf_unlearnable.runs.lossy_copy import check_quality
 from hf_unlearnable.runs.origin import Origin
-from hf_unlearnable.runs.outputs import check_apart, check_output
+from hf_unlearnable.runs.outputs import check_output, check_output_apart
 from hf_unlearnable.runs.protected_run import ProtectedRun
-from hf_unlearnable.runs.releasing import Files, release
+from hf_unlearnable.runs.releasing import Files, write_released
 from hf_unlearnable.runs.splits import Splits
 from hf_unlearnable.runs.test_images import check_share, draw_held_out, keep_held_out
 from hf_unlearnable.runs.written_files import keep_digests
@@ -165,7 +165,7 @@ def protect(
     name = "" if isinstance(dataset, (Dataset, DatasetDict)) else _name_of(dataset)
     for named in (name or (origin and origin.dataset), others if isinstance(others, (str, PathLike)) else None):
         if named:
-            check_apart(named, target)
+            check_output_apart(named, target)
     check_output(target, overwrite)
     if name and origin is not None:
         raise RecipeError(f"got an origin for {name!r}, whose name says it; leave it out")
@@ -185,7 +185,7 @@ def protect(
     labels.require()
     check_one_class(recipe, opened.dataset, labels, image_column, label_column, beside)
     released = opened.dataset
-    check_columns(released, columns.image, progress=progress and accelerator.is_main_process)
+    check_other_columns(released, columns.image, progress=progress and accelerator.is_main_process)
     note = check_orientation(released, columns.image)
     found, skipped = looked_at(
         opened,
@@ -255,7 +255,7 @@ def protect(
             warnings.filterwarnings("ignore", UNCHANGED, DataWarning)  # of a sample; said of all below
             protection = _fit(recipe, data, options, result, checkpoints, overwrite)
         files = Files(image_format, image_files, names, also_jpeg, num_proc, progress)
-        made = release(protection, data, RunFolder(result), origin, splits, files)
+        made = write_released(protection, data, RunFolder(result), origin, splits, files)
         RunFolder(result).keep_intake(found)
         if held_out is not None:
             keep_held_out(RunFolder(result), held_out)

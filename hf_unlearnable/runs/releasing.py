@@ -27,8 +27,8 @@ from hf_unlearnable.runs.image_files import (
     endings_of,
     names_of,
     numbered,
-    renamed,
     source_paths,
+    with_file_names,
     write_images,
 )
 from hf_unlearnable.runs.lossy_copy import LossyCopy, write_lossy_copy
@@ -59,7 +59,7 @@ class Released(NamedTuple):
     lossy: LossyCopy | None
 
 
-def release(
+def write_released(
     protection: Protection,
     data: Dataset,
     run: RunFolder,
@@ -139,7 +139,7 @@ def _written(protection: Protection, data: Dataset, run: RunFolder, splits: Spli
         if files.names != "numbers":
             return part
         image, label = protection.columns.image, protection.columns.label
-        return renamed(part, image, numbered(part, label, endings_of(part, image)))
+        return with_file_names(part, image, numbered(part, label, endings_of(part, image)))
 
     def protected(part: Dataset) -> Dataset:
         return protection.release(

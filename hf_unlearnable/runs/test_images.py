@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import warnings
+from os import PathLike
 
 import numpy as np
 from datasets import Dataset
@@ -82,7 +83,9 @@ def held_out_images(run: RunFolder) -> Dataset | None:
     return held
 
 
-def open_test_images(run: RunFolder, clean: Dataset | str | None = None, split: str | None = None) -> Dataset:
+def open_test_images(
+    run: RunFolder, clean: Dataset | str | PathLike[str] | None = None, split: str | None = None
+) -> Dataset:
     """The clean images that a run is tested on where none were named.
 
     Args:

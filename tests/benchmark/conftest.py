@@ -9,7 +9,7 @@ import pytest
 from helpers.comparisons import write_comparison
 
 from hf_unlearnable.benchmark import Config, run
-from hf_unlearnable.benchmark.datasets import open_sets
+from hf_unlearnable.benchmark.datasets import pinned_sets
 from hf_unlearnable.benchmark.protocol import DATASETS, THIEVES, Data
 
 FROZEN = """\
@@ -32,7 +32,7 @@ def add_squares(patch: pytest.MonkeyPatch, folder: Path) -> None:
         thieves="tiny",
     )
     patch.setitem(THIEVES, "tiny", (("small-resnet", "sgd", "none"), ("linear", "adamw", "none")))
-    patch.setitem(DATASETS, "squares", open_sets(data).data)
+    patch.setitem(DATASETS, "squares", pinned_sets(data).data)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import torch
 
 from hf_unlearnable import DataError, RecipeError, Surrogate, Training
 from hf_unlearnable.benchmark import protocol
-from hf_unlearnable.benchmark.datasets import open_sets
+from hf_unlearnable.benchmark.datasets import pinned_sets
 from hf_unlearnable.benchmark.protocol import DATASETS, THIEVES, canonical, protocol_digest
 from hf_unlearnable.models.classical import CLASSICAL
 
@@ -68,6 +68,6 @@ def test_other_versions_are_refused():
 
 
 def test_other_images_than_the_pinned_ones_are_refused(frozen):
-    open_sets(DATASETS["squares"])
+    pinned_sets(DATASETS["squares"])
     with pytest.raises(DataError, match=r"the test images of squares with the digest .*; expected 0000"):
-        open_sets(replace(DATASETS["squares"], test_digest="0000"))
+        pinned_sets(replace(DATASETS["squares"], test_digest="0000"))

@@ -140,18 +140,18 @@ def test_a_defence_that_learns_slowly_trains_longer_and_the_report_says_so(small
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
-def kept(monkeypatch, cells):
+def kept(monkeypatch, trials):
     """The names under which victims are kept, whatever the versions that are installed."""
     monkeypatch.setattr(victims, "versions", lambda: {"torch": "1"})
     sets = (ImageSet.read(make_dataset(seed=seed), COLUMNS) for seed in (0, 1, 2))
-    bench = Victims(*sets, default_accelerator(), Path(), None)
-    return [bench._file(cell, "json").stem for cell in cells]
+    all_victims = Victims(*sets, default_accelerator(), Path(), None)
+    return [all_victims._file(trial, "json").stem for trial in trials]
 
 
 def test_victims_that_were_kept_before_there_were_other_thieves_are_found(monkeypatch):
     """The names were computed before trainings, thieves and models without epochs came: nothing is trained again."""
     short = Training(epochs=2, batch_size=16, augment=False)
-    cells = [
+    trials = [
         Trial(plain("small-resnet"), CLEAN, 0.0, 101),
         Trial(plain("small-vgg", "jpeg:50"), MIX, 0.5, 7),
         Trial(plain("small-vit", "early-stopping"), PROTECTED, 1.0, 7),
@@ -159,7 +159,7 @@ def test_victims_that_were_kept_before_there_were_other_thieves_are_found(monkey
         Trial(plain("small-vgg", "jpeg:50", short), MIX, 0.5, 7),
         Trial(plain("small-vit", "early-stopping", short), PROTECTED, 1.0, 7),
     ]
-    assert kept(monkeypatch, cells) == [
+    assert kept(monkeypatch, trials) == [
         "779931541a4d0f208eb790588805bd3e",
         "dc083f865fdf7f5f300cf7b40dd525e1",
         "92307ff59d8c34ca7e62cffb86c8e513",

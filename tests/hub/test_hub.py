@@ -319,7 +319,7 @@ def test_models_by_choice(name, role, hub):
     hub.create("models", f"{name}-public", private=False)
     with pytest.raises(PrivacyError, match="public"):
         push_model(model, f"{name}-public", role=role)
-    with pytest.raises(RecipeError, match="'surrogate' or 'victim'"):
+    with pytest.raises(RecipeError, match="role='hero'; expected one of 'surrogate', 'victim'"):
         push_model(model, name, role="hero")
 
 

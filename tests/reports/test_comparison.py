@@ -343,7 +343,7 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
     file.write_text(file.read_text().replace("linf:8", "lots"))
     for runs, error, message in (
         ([strong], RecipeError, "at least two runs"),
-        (str(strong), RecipeError, "at least two runs"),
+        (str(strong), RecipeError, "expected a list or a tuple"),
         ([strong, tmp_path / "nowhere"], SourceError, "nowhere.*expected the folder that hf-unlearnable protect"),
         ([strong, unmeasured], SourceError, r"not measured.*hf-unlearnable measure .*unmeasured"),
         ([strong, begun], SourceError, "1 models are trained and kept"),

@@ -237,7 +237,7 @@ def test_what_is_not_there_is_said(out, name, hub, tmp_path):
     missed = {finding.check for finding in audited.findings if finding.severity == "not looked at"}
     assert missed == {"clean pixels", "class patterns", "probe"}
     assert "clean='...'" not in str(audited)
-    assert "name them with clean=DATASET" in the(audited, "class patterns").says
+    assert "name the originals with clean=DATASET" in the(audited, "class patterns").says
     assert audited.leaks == ()
     pictures().save_to_disk(tmp_path / "clean")
     known = audit(name, clean=str(tmp_path / "clean"), test=str(tmp_path / "clean"), progress=False)

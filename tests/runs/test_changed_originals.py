@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
+from itertools import product
 
 import pytest
+from datasets import DatasetDict
 from helpers.datasets import make_dataset
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from hf_unlearnable import DataError, Training, verify
 from hf_unlearnable.cli import app
-from hf_unlearnable.runs import audit, measure, protect
+from hf_unlearnable.reports.run_report import write_report
+from hf_unlearnable.runs import audit, measure, named_originals, protect
 
 QUICK = {"victims": "random-features", "training": Training(epochs=1, batch_size=16), "seeds": (1,), "progress": False}
 TOLD = "the originals are no longer those that were protected .*edited since.* with clean=DATASET"
@@ -87,5 +91,67 @@ def test_others_that_are_named_must_be_as_many(tmp_path):
             row["image"].save(tmp_path / name / f"{index:02}.png")
     protect(tmp_path / "own", tmp_path / "out", labels="none", progress=False)
     others = make_dataset(24, side=16, channels=3, seed=9)
-    with pytest.raises(DataError, match="got 12 protected and 11 clean images"):
-        measure(tmp_path / "out", owner=True, clean=str(tmp_path / "fewer"), others=others, **QUICK)
+    fewer = str(tmp_path / "fewer")
+    compared = (lambda: measure(tmp_path / "out", owner=True, clean=fewer, others=others, **QUICK),)
+    compared += tuple(partial(compare, tmp_path / "out", clean=fewer) for compare in (verify, audit, write_report))
+    for compare in compared:
+        with pytest.raises(DataError, match="the clean dataset: got 11 originals; expected 12, as many as protected"):
+            compare()
+
+
+@pytest.fixture
+def three_sets(tmp_path):
+    """What was protected in its split train, and in the split other as many other images with the same labels."""
+    sets = DatasetDict(train=make_dataset(24), other=make_dataset(24, seed=5), test=make_dataset(12, seed=6))
+    sets.save_to_disk(tmp_path / "sets")
+    protect(tmp_path / "sets", tmp_path / "out", method="texture", progress=False)
+    return sets
+
+
+ALL = (measure, verify, audit, write_report)
+
+
+@pytest.mark.parametrize(("named", "compare"), [*product(["elsewhere", "split"], ALL), ("memory", measure)])
+def test_others_that_are_named_are_refused_by_all_alike(three_sets, compare, named, tmp_path):
+    """Measure compared their number alone, and doubted the figures afterwards."""
+    three_sets["other"].save_to_disk(tmp_path / "elsewhere")
+    words = {
+        "elsewhere": {"clean": str(tmp_path / "elsewhere")},
+        "split": {"clean_split": "other"},
+        "memory": {"clean": three_sets["other"]},
+    }[named]
+    options = {"test": three_sets["test"], **QUICK} if compare is measure else {}
+    told = "the clean dataset: 24 of 24 images that were looked at are farther from the protected image of their row"
+    with pytest.raises(DataError, match=told):
+        compare(tmp_path / "out", **words, **options)
+
+
+def test_originals_without_their_labels_or_with_another_name_are_those_of_the_run(three_sets, tmp_path):
+    others = make_dataset(24, side=12, seed=9)
+    options = {"others": others, "test": three_sets["test"], **QUICK}
+    assert measure(tmp_path / "out", owner=True, clean=three_sets["train"].remove_columns("label"), **options).owner
+    named = three_sets["train"].rename_columns({"image": "picture", "label": "kind"})
+    report = measure(tmp_path / "out", clean=named, test=three_sets["test"], ratios=(0, 1), **QUICK)
+    assert not any("away from the clean image" in doubt for doubt in report.doubts)
+
+
+def test_a_set_of_another_tool_is_measured_beside_any_images(three_sets, tmp_path):
+    """Nobody knows what its originals are: what does not look so is a doubt."""
+    three_sets["train"].save_to_disk(tmp_path / "theirs")
+    sets = {"clean": three_sets["other"], "test": three_sets["test"]}
+    with pytest.warns(UserWarning, match="away from the clean image of the same row"):
+        measure(tmp_path / "theirs", **sets, ratios=(0, 1), **QUICK)
+
+
+def test_the_command_compares_with_the_originals_once(three_sets, tmp_path, monkeypatch):
+    """It opens the sets before it says how long it takes, and measures those."""
+    looked = []
+    check = named_originals.check_originals
+    monkeypatch.setattr(
+        named_originals, "check_originals", lambda *sets, named: looked.append(named) or check(*sets, named=named)
+    )
+    words = ["measure", str(tmp_path / "out"), "--victim", "random-features", "--ratios", "0,1", "--seeds", "1"]
+    for more in ([], ["--clean-split", "train"]):
+        done = CliRunner().invoke(app, [*words, *more])
+        assert done.exit_code == 0, done.output
+    assert looked == [False, True]
