@@ -33,9 +33,7 @@ _defences: Recipes[Defence] = Recipes("defence", DEFENCES, lone=True)
 Correction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 LAST, PEAK = "last", "peak"
-
 NONE = "none"  # the name of the only defence that does nothing
-
 PRIVATE_SETTING = "a setting of the owner"
 
 
