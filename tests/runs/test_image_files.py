@@ -292,7 +292,7 @@ def test_a_disk_that_turns_out_full_is_told_with_the_places_that_are_written_to(
         raise OSError(error, "No space left on device")
 
     run = protect(photos, tmp_path / "run", method="texture", labels="none", progress=False)
-    monkeypatch.setattr("hf_unlearnable.runs.protecting.release", full)
+    monkeypatch.setattr("hf_unlearnable.runs.protecting.write_released", full)
     monkeypatch.setattr("hf_unlearnable.runs.later.encode", full)
     arguments = (run, photos) if begin is protect_like else (photos,)
     options = {} if begin is protect_like else {"method": "texture", "progress": False}
