@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, record
 from hf_unlearnable.errors import PrivacyError
 
 
@@ -52,7 +52,7 @@ def audit(
         image_column=image_column,
         label_column=label_column,
     )
-    found(audit=audited.as_dict())
+    record(audit=audited.as_dict())
     typer.echo(audited)
     if audited.leaks:
         raise PrivacyError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import MaxPixels, found
+from hf_unlearnable.cli.shared import MaxPixels, record
 from hf_unlearnable.errors import RecipeError, UnlearnableError
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def benchmark(
             _list(work)
         expected = estimate(work)
         typer.echo(f"{expected}.")
-        found(
+        record(
             fits=len(work.protected),
             cells=len(work.cells),
             left={"fits": expected.fits, "cells": expected.cells, "seconds": round(expected.seconds)},
         )
     if dry_run:
         if worker == 0:
-            found(planned=[cell.identity for cell in work.cells])
+            record(planned=[cell.identity for cell in work.cells])
         return
     failed = None
     try:
@@ -76,7 +76,7 @@ def benchmark(
         failed = error
     if worker == 0 and all(any((folder / kind).glob("*.json")) for kind in (CELLS, SETS)):
         pages = write_pages([folder], folder)
-        found(output=folder, pages=pages)
+        record(output=folder, pages=pages)
         typer.echo(f"\n{', '.join(map(str, pages))} written.\n\n{pages[0].read_text(encoding='utf-8')}")
     if failed is not None:
         raise failed
@@ -103,7 +103,7 @@ def leaderboard(
     from hf_unlearnable.benchmark.pages import write_pages
 
     pages = write_pages(runs, output)
-    found(pages=pages)
+    record(pages=pages)
     typer.echo(f"{', '.join(map(str, pages))} written.")
 
 
@@ -119,5 +119,5 @@ def submit(
 
     work_alone()
     checked = check(row, repeat=repeat, progress=False)
-    found(files=checked.files, missing=checked.missing, repeated=checked.repeated, command=checked.command)
+    record(files=checked.files, missing=checked.missing, repeated=checked.repeated, command=checked.command)
     typer.echo(str(checked))

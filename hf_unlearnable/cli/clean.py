@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from hf_unlearnable.cli.shared import found as tell_found
+from hf_unlearnable.cli.shared import record
 from hf_unlearnable.errors import DataError, OutputError, SourceError, in_words
 
 
@@ -64,7 +64,7 @@ def clean(
                 shutil.rmtree(found.path)
             freed, to_go = freed + chosen * size, to_go + chosen
             listed.append({"path": found.path, "bytes": size, "what": found.what, "removed": chosen and yes})
-    tell_found(found=listed)
+    record(found=listed)
     done = "removed" if yes else "to be removed with --yes"
     typer.echo(f"{in_words(freed)} {done}" if to_go else f"Nothing {'was removed' if yes else 'to be removed'}")
 

@@ -24,7 +24,7 @@ from hf_unlearnable.cli.measure import measure
 from hf_unlearnable.cli.plugins import Plugins
 from hf_unlearnable.cli.protect import protect
 from hf_unlearnable.cli.report import report
-from hf_unlearnable.cli.shared import Command, command, found
+from hf_unlearnable.cli.shared import Command, command, record
 from hf_unlearnable.errors import UnlearnableError
 from hf_unlearnable.version import __version__
 
@@ -92,7 +92,7 @@ def env(plugin: Plugins = None) -> None:
     ]
     for name, value in lines:
         typer.echo(f"{name:<16} {(', '.join(value) or 'none') if isinstance(value, list) else value}")
-    found(environment=lines)
+    record(environment=lines)
 
 
 def main() -> None:

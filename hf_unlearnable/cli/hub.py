@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, DropColumn, MaxPixels, Subset, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, DropColumn, MaxPixels, Subset, record
 from hf_unlearnable.errors import BudgetError, DataError
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="What protect --output wrote.")]
@@ -63,7 +63,7 @@ def push(
         drop_columns=drop_column or (),
         retry=Retry(attempts, patience=patience),
     )
-    found(pushed=asdict(pushed))
+    record(pushed=asdict(pushed))
     typer.echo(f"{pushed.url} ({'private' if pushed.private else 'public'}), commit {pushed.commit[:8]}")
 
 
@@ -83,7 +83,7 @@ def pull(
     retry = Retry(attempts, patience=patience)
     data = pull(repo_id, output, config=subset or "default", split=split, revision=revision, retry=retry)
     rows = sum(map(len, data.values())) if isinstance(data, dict) else len(data)
-    found(output=output, repo_id=repo_id, rows=rows)
+    record(output=output, repo_id=repo_id, rows=rows)
     typer.echo(f"{output}: {rows} rows of {repo_id}")
 
 
@@ -118,7 +118,7 @@ def verify(
         clean_split=clean_split,
         retry=Retry(attempts, patience=patience),
     )
-    found(output=output, repo_id=repo_id, verification=checked.as_dict())
+    record(output=output, repo_id=repo_id, verification=checked.as_dict())
     typer.echo(f"{repo_id or output}: {checked}")
     if not checked.ok:
         raise BudgetError(f"got {checked.faults}; expected none. Restore {output} from a copy, or protect again")

@@ -11,7 +11,7 @@ import typer
 
 from hf_unlearnable.cli.options_file import keep_options
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, record
 from hf_unlearnable.errors import RecipeError, number_of
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def measure_and_tell(
     typer.echo(f"{', '.join(written)} written" + (f". Without pictures: {why}" if why else ""))
     if not why:
         typer.echo(f"To see it all on one page:  {_report_command(run, named, image_column, label_column)}")
-    found(output=run.given, report=run.measured, learnability=report.as_dict(), verdict=verdict_in_words(report))
+    record(output=run.given, report=run.measured, learnability=report.as_dict(), verdict=verdict_in_words(report))
     typer.echo(f"\n{verdict_in_words(report)}")
     return report
 

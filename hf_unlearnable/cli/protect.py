@@ -25,7 +25,7 @@ from hf_unlearnable.cli.shared import (
     Names,
     NumProc,
     Subset,
-    found,
+    record,
 )
 from hf_unlearnable.cli.telling import look_and_tell, protect_and_tell, tell_needed
 from hf_unlearnable.errors import RecipeError
@@ -256,7 +256,7 @@ def _protect_like(context: typer.Context, run: Path, pictures: str, output: Path
         raise typer.BadParameter("name the folder to write", param_hint="--output")
     check_output_apart(pictures, output)
     figures = protect_like(run, pictures, output, **options)
-    found(output=output, verification=figures.as_dict())
+    record(output=output, verification=figures.as_dict())
     typer.echo(f"{output}: {figures}.")
 
 

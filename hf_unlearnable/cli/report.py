@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hf_unlearnable.cli.plugins import Plugins
-from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, found
+from hf_unlearnable.cli.shared import Clean, CleanSplit, Images, Labels, MaxPixels, record
 from hf_unlearnable.errors import RecipeError
 
 
@@ -84,7 +84,7 @@ def report(
         label_column=label_column,
         command=shlex.join(words),
     )
-    found(written=written, public=public)
+    record(written=written, public=public)
     typer.echo(
         f"{written[0]} written" + (", and " + ", ".join(file.name for file in written[1:]) if written[1:] else "")
     )
@@ -113,7 +113,7 @@ def _compare(
     words = ["hf-unlearnable", "report", *map(str, runs), *(["--output", str(output)] if output is not None else [])]
     words += [word for name in names or [] for word in ("--name", name)]
     page = write_comparison(runs, output, names=names or None, public=public, command=shlex.join(words))
-    found(written=[page], public=public)
+    record(written=[page], public=public)
     typer.echo(f"{page} written")
     typer.echo(
         "It may be shown: no seed or local name is in it."

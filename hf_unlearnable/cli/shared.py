@@ -116,7 +116,7 @@ def _at_home(value: Any) -> Any:
     return local_path(value) if isinstance(value, Path) else value
 
 
-def found(**facts: Any) -> None:
+def record(**facts: Any) -> None:
     """Keep what the command found or made, for ``--json``."""
     _facts.update(facts)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hf_unlearnable.cli.shared import found
+from hf_unlearnable.cli.shared import record
 from hf_unlearnable.errors import CheckpointError, DataWarning, number_of, warn
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def protect_and_tell(
     if protected.warning:
         warn(protected.warning, DataWarning)
     run = RunFolder(output)
-    found(
+    record(
         output=output,
         published=output / run.published.name,
         private=output / run.private.name,
@@ -140,7 +140,7 @@ def tell_needed(needed: dict[str, int], lonely: Sequence[str]) -> None:
     """Say after a dry run what protect will ask for, and which classes it will refuse."""
     from hf_unlearnable.data.image_set import alone_told
 
-    found(needed=needed)
+    record(needed=needed)
     if lonely:
         typer.echo(f"As it is, protect will stop: got {alone_told(lonely)}.")
     if needed:
@@ -153,7 +153,7 @@ def look_and_tell(dataset: Dataset | Source | str, **options: Any) -> Intake:
     from hf_unlearnable.runs import intake
 
     seen = intake(dataset, **options)
-    found(intake=seen.as_dict())
+    record(intake=seen.as_dict())
     typer.echo(seen)
     return seen
 
