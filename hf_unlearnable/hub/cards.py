@@ -46,7 +46,7 @@ COUNTERMEASURES = (
     ("diffusion purification", "known from the literature, not measured here: likewise 80 % and more"),
     ("adversarial training", "known from the literature, not measured here: 70.6 % on CIFAR-10 at radius 8/255 "
      "against MI-UE at the same budget, 17.4 % at radius 2/255 (arXiv 2603.03725). Of 4,000 photo patches `mi-ue` left "
-     "44.4 % of 66.5 to it, at radius 4/255 (three fits of one victim)"),
+     "53.4 % of 65.3 to it, at radius 4/255 (three fits of three victims)"),
     ("fine-tuning a model trained on other images", "known from the literature, not measured here: weakens unlearnable "
      "examples (arXiv 2603.04731, 2605.05224). Of 4,000 photo patches `mi-ue` left 31.0 % of 61.6 to a new head on a "
      "network of ImageNet"),
