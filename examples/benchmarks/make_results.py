@@ -38,6 +38,7 @@ from bayes_error_speed import sampling_table
 from bayes_error_speed import table as speed_table
 from common import ROOT
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from measured import EIGHTEEN
 from page_tables import TABLES, readme
 from result_files import ResultFile, read_results
 from selection import PROSE
@@ -92,7 +93,12 @@ def page() -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= PROSE | TABLES
-    environment.globals |= {"table_of": table_of, "countermeasures_of": countermeasures_of, "of_one": of_one}
+    environment.globals |= {
+        "table_of": table_of,
+        "countermeasures_of": countermeasures_of,
+        "of_one": of_one,
+        "eighteen": EIGHTEEN,
+    }
     environment.globals |= {"speed": speed_table, "sampling": sampling_table, "kills": kill_and_resume.table}
     return wrapped(environment.get_template("results.md.jinja").render())
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import speed_targets
 import targets
-from measured import Measured, on_leaderboard
+from measured import EPOCHS, Measured, on_leaderboard
 from recipes_compared import compared
 from result_files import ResultFile
 from selection import by_fit, fit_seconds, many, mean, only, share
@@ -16,7 +16,6 @@ from wording import FASHION, PATCHES, budget, called, data
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 
 HALF = 0.5  # of the rows, in tables of mixtures
-EPOCHS = 12  # of victims, where nothing else is said
 LIMITS = ("worst", "opposing", "exchanged")  # of mixture_limit.py, in the order of the rows
 
 

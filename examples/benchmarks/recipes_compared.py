@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from measured import Measured, on_leaderboard
+import math
+
+from measured import EIGHTEEN, EPOCHS, Measured, on_leaderboard
 from tables import NONE, markdown, told
 from targets import TARGETS
 
-from hf_unlearnable.evaluation.lines import Accuracy
 from hf_unlearnable.evaluation.report import Report
 
-EPOCHS = 12  # of an ordinary training
-EIGHTEEN = "epochs=18,copies=2,guide_accuracy=0.667"  # what was the default once
 IN_WORDS = {(one.victim, one.called): one.thief for one in reversed(TARGETS) if one.epochs == EPOCHS}
 
 
@@ -45,6 +43,5 @@ def _cell(own: Measured) -> str:
     if not own:
         return NONE
     last, peak = own.means
-    of_fits = Accuracy.of(np.array([one.mean() for one in own.last]))
-    spread = f" ± {100 * of_fits.spread:.1f}" if len(own.last) > 1 else ""
+    spread = "" if math.isnan(own.over_fits) else f" ± {100 * own.over_fits:.1f}"
     return f"{100 * last:.1f}{spread} ({100 * peak:.1f}), {own.effort}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import imagenet
-from measured import RECIPES, Measured, best_known, in_files, on_leaderboard
+from measured import EPOCHS, RECIPES, Measured, best_known, in_files, on_leaderboard
 from result_files import ResultFile
 from selection import many, of_each_fit
 from tables import markdown, way
@@ -45,7 +45,7 @@ class Target:
     most_at_peak: float = 1.0
     half: bool = False
     below: float = 0.0
-    epochs: int = 12
+    epochs: int = EPOCHS
 
     @property
     def called(self) -> str:

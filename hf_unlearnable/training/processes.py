@@ -248,7 +248,7 @@ def run_on_all(accelerator: Accelerator, work: Callable[[], T]) -> T:
 
 def _for_others(error: Exception | None) -> Exception | None:
     """An error such that other processes can read it: those of other libraries hold more than can be sent."""
-    if error is None or isinstance(error, UnlearnableError) or not isinstance(error, OSError):
+    if isinstance(error, UnlearnableError) or not isinstance(error, OSError):
         return error
     return OSError(str(error)) if error.errno is None else OSError(error.errno, error.strerror, error.filename)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import recipes_compared
 from made_results import made_report
-from recipes_compared import EIGHTEEN, compared
+from measured import EIGHTEEN
+from recipes_compared import compared
 
 from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 
