@@ -15,6 +15,7 @@ from hf_unlearnable.cli.shared import record
 from hf_unlearnable.errors import CheckpointError, DataWarning, number_of, warn
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from datasets import Dataset
 
     from hf_unlearnable.data.intake import Intake
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from hf_unlearnable.methods import Method
     from hf_unlearnable.runs.importing import Imported
 
+# Options of protect that say what of an open dataset is protected, and what is beside it.
+OPENED_BY = ("drop_columns", "labels", "image_column", "label_column", "others", "others_split")
 # Options of protect that say what is looked at before, and how it will be written.
 LOOKED_AT = (
     "split",
@@ -51,13 +54,10 @@ def protect_and_tell(
     Returns:
         Whether this process is the main one.
     """
-    from hf_unlearnable.data.columns import columns_left
-    from hf_unlearnable.protection.privacy import check_other_columns
     from hf_unlearnable.runs import RunFolder, protect
-    from hf_unlearnable.runs.advice import LATER, few
-    from hf_unlearnable.runs.choosing import check_one_class, default_method, open_others, wants_two
-    from hf_unlearnable.runs.inspecting import columns_of, open_dataset
-    from hf_unlearnable.training.processes import default_accelerator, run_on_all
+    from hf_unlearnable.runs.advice import LATER
+    from hf_unlearnable.runs.inspecting import open_dataset
+    from hf_unlearnable.training.processes import default_accelerator
 
     accelerator = default_accelerator()
     opened = open_dataset(
@@ -68,37 +68,9 @@ def protect_and_tell(
         options.get("keep_clean", ()),
         options.get("labels", "auto"),
     )
-    image, label = options.get("image_column"), options.get("label_column")
-    left = columns_left(opened.dataset, options.get("drop_columns", ()), image, label)
-    options["others"] = others = open_others(options.get("others"), options.pop("others_split", None))
-    default = default_method(left, options.get("labels", "auto"), image, label, others)
-    method = choose(default)
-    # Again in protect: here before the images are looked at, which takes long.
-    method.check(options.get("surrogate"), others)
-    check_one_class(method, left, options.get("labels", "auto"), image, label, others)
-    check_other_columns(left, columns_of(left, image, label).image, progress=accelerator.is_main_process)
-
-    def look() -> Intake | None:
-        if not accelerator.is_main_process:
-            return None
-        seen = look_and_tell(
-            replace(opened, dataset=left),
-            output=output,
-            decode=True if options.get("skip_unreadable") else None,
-            **{name: options[name] for name in LOOKED_AT if name in options},
-        )
-        told = {name: options.get(name, False) for name in ("leave_out", "skip_unreadable")}
-        seen.check(**told, by_class=wants_two(method, options.get("hold_out")))
-        return seen
-
-    if (seen := run_on_all(accelerator, look)) is not None:
-        options["intake"] = seen
-        opened = replace(opened, contents=None)  # the names of a million files, which were looked at
-        left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)
-        if default.one_class and (warning := few(left)):  # they are of one class, with none beside
-            typer.echo(f"\n{warning}")
-        back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
-        typer.echo(f"\nProtecting {number_of(left, 'image')} with {method.name}, budget {options['budget']}{back}.")
+    method, known = _look_before(opened, output, choose, accelerator, options)
+    options = options | known
+    opened = replace(opened, contents=None)  # the names of a million files, which were looked at
     with _telling_what_is_kept(output, tell=accelerator.is_main_process), warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said below in the command's own words
         protected = protect(opened, output, method=method, accelerator=accelerator, **options)
@@ -134,6 +106,50 @@ def protect_and_tell(
         typer.echo(f"{output / part.name!s:<{width}}    {what}")
     typer.echo(LATER)
     return True
+
+
+def _look_before(
+    opened: Source,
+    output: Path,
+    choose: Callable[[Method], Method | Imported],
+    accelerator: Accelerator,
+    options: dict[str, Any],
+) -> tuple[Method | Imported, dict[str, Any]]:
+    """Check the words of the command against the dataset, then look at its images, and say what is there.
+
+    Returns:
+        What protects them, and the options of ``protect`` that are known now.
+    """
+    from hf_unlearnable.runs.advice import few
+    from hf_unlearnable.runs.inputs import Inputs, wants_two
+    from hf_unlearnable.training.processes import run_on_all
+
+    inputs = Inputs.open(opened, **{name: options[name] for name in OPENED_BY if name in options})
+    default = inputs.default_method()
+    method = choose(default)
+    # Again in protect: here before the images are looked at, which takes long.
+    inputs.check(method, options.get("surrogate"), progress=accelerator.is_main_process)
+
+    def look() -> Intake | None:
+        if not accelerator.is_main_process:
+            return None
+        seen = look_and_tell(
+            inputs.source,
+            output=output,
+            decode=True if options.get("skip_unreadable") else None,
+            **{name: options[name] for name in LOOKED_AT if name in options},
+        )
+        allowed = {name: options.get(name, False) for name in ("leave_out", "skip_unreadable")}
+        seen.check(**allowed, by_class=wants_two(method, options.get("hold_out")))
+        return seen
+
+    if (seen := run_on_all(accelerator, look)) is not None:
+        left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)
+        if default.one_class and (warning := few(left)):  # they are of one class, with none beside
+            typer.echo(f"\n{warning}")
+        back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
+        typer.echo(f"\nProtecting {number_of(left, 'image')} with {method.name}, budget {options['budget']}{back}.")
+    return method, {"intake": seen, "others": inputs.others, "others_split": None}
 
 
 def tell_needed(needed: dict[str, int], lonely: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 
 from hf_unlearnable.budget import Budget
-from hf_unlearnable.data.columns import columns_left, without_columns
+from hf_unlearnable.data.columns import without_columns
 from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.orientation import check_orientation
@@ -28,13 +28,12 @@ from hf_unlearnable.files import local_path, resumable, work_folders
 from hf_unlearnable.methods.base import AnySurrogate, Method
 from hf_unlearnable.methods.labelling import AUTO, Labels
 from hf_unlearnable.progress import whole
-from hf_unlearnable.protection.privacy import check_other_columns
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.unchanged import UNCHANGED
-from hf_unlearnable.runs.choosing import Recipe, check_one_class, default_method, open_others, wants_two
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.image_files import Names, check_names
-from hf_unlearnable.runs.inspecting import clean_looked_at, columns_of, looked_at, open_dataset
+from hf_unlearnable.runs.inputs import Inputs, Recipe, wants_two
+from hf_unlearnable.runs.inspecting import clean_looked_at, looked_at, open_dataset
 from hf_unlearnable.runs.lossy_copy import check_quality
 from hf_unlearnable.runs.origin import Origin
 from hf_unlearnable.runs.outputs import check_output, check_output_apart
@@ -157,7 +156,6 @@ def protect(
     given = method is None or (hasattr(method, "fit") and not isinstance(method, type))
     chosen = cast("Recipe | None", method) if given else Method.parse(cast("str", method))
     allowance, target = Budget.parse(budget), local_path(output)
-    labels = Labels.parse(labels)
     check_format(image_format)
     check_names(names)
     check_quality(also_jpeg)
@@ -170,31 +168,35 @@ def protect(
     if name and origin is not None:
         raise RecipeError(f"got an origin for {name!r}, whose name says it; leave it out")
     accelerator = accelerator or default_accelerator()
-    opened = open_dataset(dataset, split, config, class_depth, keep_clean, labels)
-    class_depth = opened.class_depth
+    inputs = Inputs.open(
+        dataset,
+        split,
+        config,
+        class_depth,
+        keep_clean=keep_clean,
+        drop_columns=drop_columns,
+        labels=labels,
+        image_column=image_column,
+        label_column=label_column,
+        others=others,
+        others_split=others_split,
+    )
+    class_depth = inputs.source.class_depth
     if name:
-        origin = Origin.at(name, split=opened.split, config=config, class_depth=class_depth)
+        origin = Origin.at(name, split=inputs.source.split, config=config, class_depth=class_depth)
     elif isinstance(dataset, DatasetDict):
-        origin = origin and replace(origin, split=opened.split)
-    opened = replace(opened, dataset=columns_left(opened.dataset, drop_columns, image_column, label_column))
-    columns = columns_of(opened.dataset, image_column, label_column)
-    by_label = columns if labels.kind == AUTO else replace(columns, label=None)
-    beside = open_others(others, others_split)
-    recipe: Recipe = chosen or default_method(opened.dataset, labels, image_column, label_column, beside)
-    recipe.check(surrogate, beside)
-    labels.require()
-    check_one_class(recipe, opened.dataset, labels, image_column, label_column, beside)
-    released = opened.dataset
-    check_other_columns(released, columns.image, progress=progress and accelerator.is_main_process)
-    note = check_orientation(released, columns.image)
-    found, skipped = looked_at(
-        opened,
-        by_label,
+        origin = origin and replace(origin, split=inputs.source.split)
+    recipe: Recipe = chosen or inputs.default_method()
+    inputs.check(recipe, surrogate, progress=progress and accelerator.is_main_process)
+    note = check_orientation(inputs.dataset, inputs.columns.image)
+    found, unreadable = looked_at(
+        inputs.source,
+        inputs.labelled_by,
         accelerator,
         allowed={
             "leave_out": leave_out,
             "skip_unreadable": skip_unreadable,
-            "by_class": bool(by_label.label) and wants_two(recipe, hold_out),
+            "by_class": bool(inputs.labelled_by.label) and wants_two(recipe, hold_out),
         },
         intake=intake,
         image_files=image_files,
@@ -205,34 +207,33 @@ def protect(
         output=target,
         progress=progress,
     )
+    lost = list(unreadable)
     if unlabelled == "drop":
-        skipped = tuple(sorted({*skipped, *unlabelled_rows(opened.dataset, by_label).tolist()}))
-    kept = np.setdiff1d(np.arange(len(released)), skipped)
+        lost += unlabelled_rows(inputs.dataset, inputs.labelled_by).tolist()
+    rows = np.setdiff1d(np.arange(len(inputs.dataset)), lost)
     held_out = None
     if hold_out is not None:
-        drawn = draw_held_out(released.select(kept), by_label, hold_out, recipe.seed)
-        held_out = released.select(kept[drawn])
-        skipped = tuple(sorted({*skipped, *kept[drawn].tolist()}))
-        kept = kept[~drawn]
-    data = released
-    if skipped:
-        data = released.select(kept)
+        drawn = draw_held_out(inputs.dataset.select(rows), inputs.labelled_by, hold_out, recipe.seed)
+        held_out, rows = inputs.dataset.select(rows[drawn]), rows[~drawn]
+    data, skipped = inputs.dataset, ()
+    if len(rows) < len(data):
+        skipped = tuple(np.setdiff1d(np.arange(len(data)), rows).tolist())
+        data = data.select(rows)
         origin = origin and replace(origin, skipped=skipped)
     splits = None
     if split == ALL:
         whole_set = name if isinstance(dataset, Source) else dataset
         clean = {part: open_dataset(whole_set, part, config, class_depth).dataset for part in keep_clean}
-        clean = {part: without_columns(data, drop_columns, columns) for part, data in clean.items()}
-        clean = clean_looked_at(clean, columns.image, skip_unreadable, accelerator, progress)
-        splits = Splits.of(opened, data, skipped, clean)
-    del opened  # the names of a million files, which the fit needs no more
+        clean = {part: without_columns(kept, drop_columns, inputs.columns) for part, kept in clean.items()}
+        clean = clean_looked_at(clean, inputs.columns.image, skip_unreadable, accelerator, progress)
+        splits = Splits.of(inputs.source, data, skipped, clean)
     options: dict[str, Any] = {
         "budget": allowance,
         "surrogate": surrogate,
-        "labels": labels,
+        "labels": inputs.labels,
         "image_column": image_column,
         "label_column": label_column,
-        "others": beside,
+        "others": inputs.others,
         "resolution": resolution,
         "on_unseen": on_unseen,
         "duplicates": duplicates,
@@ -241,6 +242,7 @@ def protect(
         "checkpoint_every": checkpoint_every,
         "progress": progress,
     }
+    del inputs  # the names of a million files, which the fit needs no more
     if found is None:  # in all but the main process
         run_on_all(accelerator, lambda: None)  # until the main process holds the output, or cannot
         _fit(recipe, data, options, *work_folders(target), overwrite)

@@ -25,7 +25,7 @@ from hf_unlearnable.methods import Method
 from hf_unlearnable.methods.auto import Auto, Judge
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import RunFolder, measure, measuring, protect, protect_like
-from hf_unlearnable.runs.choosing import default_method
+from hf_unlearnable.runs.inputs import Inputs
 
 QUICK = {"victims": "random-features", "training": Training(epochs=1, batch_size=16), "seeds": (1,), "progress": False}
 
@@ -361,8 +361,8 @@ def test_others_at_the_command_line_are_never_written(folder, others, tmp_path):
 
 
 def test_others_decide_the_default_method(own, beside):
-    assert default_method(own).name == "texture"
-    assert default_method(own, others=beside).name == "mi-ue"
+    assert Inputs.open(own).default_method().name == "texture"
+    assert Inputs.open(own, others=beside).default_method().name == "mi-ue"
 
 
 def test_others_that_do_not_go_together_are_refused(own, others, tmp_path):

@@ -18,8 +18,8 @@ from hf_unlearnable.cli import app
 from hf_unlearnable.hub.retry import Retry
 from hf_unlearnable.reports.run_report import write_report
 from hf_unlearnable.runs import Origin, RunFolder, measure, protect
-from hf_unlearnable.runs.choosing import default_method
 from hf_unlearnable.runs.image_files import numbered
+from hf_unlearnable.runs.inputs import Inputs
 
 QUICK = EM(epochs=2, batch_size=8)
 
@@ -128,7 +128,7 @@ def test_the_command(saved, whole, tmp_path):
     assert done.exit_code == 0, done.output
     assert "1 of 30 rows" in done.output
     assert load_from_disk(str(tmp_path / "labelled" / "dataset")).column_names == ["image", "label"]
-    assert default_method(load_from_disk(str(tmp_path / "unlabelled"))).name == "mi-ue"
+    assert Inputs.open(tmp_path / "unlabelled").default_method().name == "mi-ue"
 
 
 def test_a_dictionary_in_memory_and_a_folder_of_images(whole, tmp_path):
