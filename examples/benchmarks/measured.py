@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import imagenet
@@ -93,6 +93,12 @@ class Measured:
         """At the last epoch and at the best one."""
         last, peak = (float(np.mean([one.mean() for one in fits])) for fits in (self.last, self.peak))
         return last, peak
+
+    @property
+    def fits(self) -> list[Measured]:
+        """Each fit by itself."""
+        each = zip(self.last, self.peak, strict=True)
+        return [replace(self, last=[last], peak=[peak]) for last, peak in each]
 
     @property
     def ways(self) -> list[float]:

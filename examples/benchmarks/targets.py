@@ -75,9 +75,18 @@ class Target:
         most = [clean - self.below if self.below else self.most, self.most_at_peak]
         return [way(one, clean, CHANCE) for one in most if one < 1]
 
-    def met(self, last: float, peak: float, clean: float) -> bool:
-        """Whether figures are as low as was asked for."""
-        return within([way(one, clean, CHANCE) for one in (last, peak)], self.ways(clean))
+    def verdict(self, own: Measured, asked: list[float] | None = None) -> str:
+        """Whether figures are as low as was asked for, and by how many fits where only their mean is: ``", met"``.
+
+        Args:
+            own: the figures.
+            asked: shares of the way to clean at most, where they are not those of the first photographs.
+        """
+        most = self.ways(own.clean.mean()) if asked is None else asked
+        if not own or not self.wants or not within(own.ways, most):
+            return ""
+        met = [within(fit.ways, most) for fit in own.fits]
+        return ", met" if all(met) else f", met (by {sum(met)} of {len(met)} fits)"
 
 
 PLAIN = {"most": 0.18, "most_at_peak": 0.30}
@@ -140,9 +149,9 @@ def table() -> str:
         own = measured(target, DEFAULT)
         thief = target.thief if own else f"{target.thief} (from nothing)"
         own = own or measured(target, BEFORE)
-        met = bool(own) and target.wants and target.met(*own.means, own.clean.mean())
         others = _beside(measured(target, recipe) for recipe in CLOSED_FORMS)
-        rows.append([thief, target.asked, _told(own, met), *own.cells[1:], *others])
+        reached, *cells = own.cells
+        rows.append([thief, target.asked, reached + target.verdict(own), *cells, *others])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, *BESIDE], rows)
 
 
@@ -160,10 +169,9 @@ def elsewhere(dataset: str) -> str:
         )
         if own:
             asked = target.ways(measured(target, DEFAULT).clean.mean())
-            met = target.wants and within(own.ways, asked)
-            rows.append(
-                [target.thief, _ways(asked), _told(own, met), *own.cells[1:], _ways(own.ways), *_beside(others)]
-            )
+            reached, *cells = own.cells
+            reached += target.verdict(own, asked)
+            rows.append([target.thief, _ways(asked), reached, *cells, _ways(own.ways), *_beside(others)])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way", *BESIDE], rows)
 
 
@@ -172,19 +180,14 @@ def clothes() -> str:
     rows = []
     for target in ON_CLOTHES:
         own = Measured.of(on_leaderboard(CLOTHES, DEFAULT, target.epochs), target.victim, target.called)
-        met = bool(own) and target.met(*own.means, own.clean.mean())
-        rows.append([target.thief, target.asked, _told(own, met), *own.cells[1:]])
+        reached, *cells = own.cells
+        rows.append([target.thief, target.asked, reached + target.verdict(own), *cells])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES], rows)
 
 
 def _beside(others: Iterable[Measured]) -> list[str]:
     """What closed forms leave, under ``BESIDE``."""
     return [cell for one in others for cell in one.cells[:2]]
-
-
-def _told(own: Measured, met: bool) -> str:
-    """The figures, and whether they are as low as was asked for."""
-    return f"{own.cells[0]}{', met' if met else ''}"
 
 
 def _ways(shares: list[float]) -> str:
@@ -208,7 +211,6 @@ def shares() -> str:
         own = Measured.of([one.report for one in of_each_fit(results)], victim)
         target = next(one for one in TARGETS if (one.victim, one.defence, one.epochs) == (victim, "none", 12))
         asked = target.ways(measured(target, DEFAULT).clean.mean())
-        met = ", met" if within(own.ways, asked) else ""
-        chance = f"{100 * own.chance:.0f}"
-        rows.append([dataset, recipe_called(recipe), victim, chance, *own.cells, _ways(own.ways) + met, _ways(asked)])
+        chance, reached = f"{100 * own.chance:.0f}", _ways(own.ways) + target.verdict(own, asked)
+        rows.append([dataset, recipe_called(recipe), victim, chance, *own.cells, reached, _ways(asked)])
     return markdown(["set", "method", "thief", "chance", "protected", *FIGURES, "of the way", "asked for"], rows)
