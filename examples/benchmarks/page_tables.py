@@ -141,7 +141,7 @@ def readme() -> str:
         ("a small ViT", chosen["small ViT"]),
         ("who compresses to JPEG at quality 10", chosen["JPEG at quality 10"]),
         ("who picks the epoch by images held out", chosen["who picks the epoch by a tenth that he holds out"]),
-        ("who fine-tunes a network of ImageNet", chosen["that network fine-tuned, 3 epochs"]),
+        ("who trains a new head on a network of ImageNet", chosen["a new head on a network of ImageNet, 3 epochs"]),
         ("who projects class patterns out", chosen["orthogonal projection"]),
         (attack, chosen[attack]),
     ]

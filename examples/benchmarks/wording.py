@@ -8,7 +8,7 @@ from tables import NONE
 FASHION, PATCHES = "fashion-mnist", "photo-patches"
 SETS = {FASHION: "Fashion-MNIST", PATCHES: "photo patches"}
 CALLED = {
-    "mi-ue": "`MIUE`",
+    "mi-ue": "`MIUE`, 18 passes",
     "mi-ue-from-waves": "`MIUE()`",
     "mi-ue-learned": "`MIUE(from_waves=False)`",
     "mi-ue-variants": "`MIUE(variants=4, from_waves=False)`",
@@ -16,8 +16,8 @@ CALLED = {
     "mi-ue-paper": "`MIUE.paper(epochs=15, inner_steps=5)`",
     "mi-ue-short": "`MIUE`, 6 passes",
     "mi-ue-long": "`MIUE`, 36 passes",
-    "mi-ue-untargeted": "`MIUE` without guides",
-    "em": "`EM`",
+    "mi-ue-untargeted": "`MIUE`, 18 passes without guides",
+    "em": "`EM`, 18 passes",
     "em-from-waves": "`EM()`",
     "em-learned": "`EM(from_waves=False)`",
     "em-long": "`EM`, 36 passes",

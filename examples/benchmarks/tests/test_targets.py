@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from measured import Measured, on_leaderboard
 from targets import SET, TARGETS, Target, learns
@@ -22,7 +23,17 @@ from hf_unlearnable.hub.cards import COUNTERMEASURES
     ],
 )
 def test_a_target_is_met_at_the_last_epoch_and_at_the_peak_if_that_was_asked(asked, figures, met):
-    assert Target("one", **asked).met(*figures) is met
+    last, peak, clean = figures
+    own = Measured([np.array([last])], [np.array([peak])], np.array([clean]), 0.1)
+    assert Target("one", **asked).verdict(own) == (", met" if met else "")
+
+
+def test_a_target_that_a_mean_meets_says_how_many_fits_do():
+    fits = [np.array([0.10, 0.12]), np.array([0.20, 0.20]), np.array([0.12, 0.12])]
+    own = Measured(fits, fits, np.array([0.6]), 0.1)
+    assert Target("one", most=0.15).verdict(own) == ", met (by 2 of 3 fits)"
+    assert Target("one", most=0.15).verdict(own, [0.2]) == ", met"
+    assert Target("one", most=0.14).verdict(own) == ""
 
 
 @pytest.mark.parametrize(
