@@ -190,8 +190,11 @@ def test_what_cannot_be_whole_is_refused(whole, tmp_path):
     refused(DataError, "the splits 'train' and 'validation' with other columns or classes", data=other, split="all")
 
 
-def test_a_clean_split_may_not_hold_protected_images(whole, tmp_path):
-    leaky = DatasetDict(train=whole["train"], test=whole["train"].select([4, 5]))
+@pytest.mark.parametrize("label", [1, 0, -1])
+def test_a_clean_split_may_not_hold_protected_images(whole, tmp_path, label):
+    """Nor with another label than in the protected split, or with none: the pixels are what undoes the protection."""
+    copy = [{**row, "label": label} for row in whole["train"].select([4]).to_list()]
+    leaky = DatasetDict(train=whole["train"], test=Dataset.from_list(copy, features=whole["train"].features))
     with pytest.raises(PrivacyError, match="in the split 'test', which is to stay clean, that is in a protected split"):
         protect(leaky, tmp_path / "out", method=QUICK, split="all", keep_clean=["test"], progress=False)
     assert not (tmp_path / "out").exists()
