@@ -310,7 +310,7 @@ class Survey:
         colour = False
         for index, stored, _ in _stored(dataset, columns, numbers):
             with reading_row(index, stored), open_image(stored) as image:
-                colour |= (mode or released_mode(image)).startswith("RGB")
+                colour |= released_mode(Image.new(mode, (1, 1)) if mode else image).startswith("RGB")
                 sizes[turned_size(image)] += 1
         return cls(sizes, 3 if colour else 1)
 
