@@ -285,6 +285,18 @@ def test_a_split_that_was_protected_is_not_taken_for_clean(home, tmp_path):
     assert "got no images to test on: the split 'test' was protected itself" in found.says
 
 
+def test_a_row_without_an_image_is_told_and_the_rest_is_looked_at(tmp_path):
+    rows = pictures(12).to_list()
+    rows[7]["image"] = None
+    Dataset.from_list(rows, features=pictures(1).features).save_to_disk(tmp_path / "set")
+    audited = audit(tmp_path / "set", progress=False)
+    told = [finding.says for finding in audited.findings if "row 7" in finding.says]
+    assert told
+    assert all("row 7: got no image, neither bytes nor a path; expected one" in says for says in told)
+    with pytest.raises(DataError, match="row 7: got no image"):
+        check_dataset(Dataset.load_from_disk(tmp_path / "set"), "image", [])
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
