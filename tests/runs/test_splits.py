@@ -260,6 +260,19 @@ def test_unlabelled_rows_in_the_whole_way(whole, tmp_path, unlabelled):
     assert verify(run, clean=str(moved)).images == 39
 
 
+def test_a_split_of_which_nothing_is_left_is_named(whole, tmp_path):
+    rows = [{**row, "label": -1} for row in whole["validation"].to_list()]
+    whole["validation"] = Dataset.from_list(rows, features=whole["test"].features)
+    parts = DatasetDict(train=whole["train"], validation=whole["validation"])
+    options = {"method": QUICK, "unlabelled": "drop", "progress": False}
+    told = r"the split 'validation', of which all 12 rows are left out; expected .* split='train'"
+    with pytest.raises(DataError, match=told):
+        protect(parts, tmp_path / "out", split="all", **options)
+    with pytest.raises(DataError, match=told.replace("train", r"train\+test")):
+        protect(whole, tmp_path / "out", split="all", **options)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def damaged(whole, tmp_path):
     """The same with a file that is cut off in the split that stays clean, and a row without an image."""
