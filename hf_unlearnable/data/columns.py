@@ -228,6 +228,12 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
     return Columns(_find_image(dataset, image), None)
 
 
+def columns_of_others(dataset: Dataset, image: str | None) -> Columns:
+    """``find_columns`` of images of other people, by the name of the image column if they have one of that name."""
+    named = image if isinstance(dataset, Dataset) and image in dataset.column_names else None
+    return find_columns(dataset, named, needs_label=False)
+
+
 def with_image_column(dataset: Dataset, name: str) -> Dataset:
     """The same dataset with the name that another one gives to its column of images.
 
