@@ -224,7 +224,8 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
             "with the others"
         )
     if not isinstance(dataset, Dataset):
-        raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset")
+        fix = f". Open it: hf_unlearnable.data.sources.load_source({dataset!r})" if isinstance(dataset, str) else ""
+        raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset{fix}")
     return Columns(_find_image(dataset, image), None)
 
 
