@@ -85,12 +85,32 @@ class Classes:
             return values.index(label) if label in values else None
         return int(label) if 0 <= label < len(self.names) else None
 
+    def own(self, label: Any, names: Sequence[str] | None) -> Any:
+        """What this column holds for a label of another dataset, whose ``ClassLabel`` may number the classes otherwise.
+
+        Args:
+            label: in any format.
+            names: of that ``ClassLabel``; None where the labels of the other dataset say themselves what they mean.
+
+        Returns:
+            The label; for a class that is not called so here its name, for which ``number`` knows none.
+        """
+        label = label.item() if hasattr(label, "item") else label
+        if names is None or not isinstance(label, int) or not 0 <= label < len(names):
+            return label
+        name = names[label]
+        return self.values[self.names.index(name)] if self.values is not None and name in self.names else name
+
     @property
     def expected(self) -> str:
         """What a label may be, in words."""
         if self.values is None:
             return f"0 to {len(self.names) - 1}"
         return some_of(list(map(repr, self.values)))
+
+    def expected_for(self, label: Any) -> str:
+        """What a label may be instead of this one, in words: names for a name."""
+        return some_of(list(map(repr, self.names))) if isinstance(label, str) and self.values is None else self.expected
 
 
 def is_missing(label: Any) -> bool:
@@ -99,6 +119,12 @@ def is_missing(label: Any) -> bool:
     One rule for all label columns: a -1 that is meant as a class must be a string.
     """
     return label is None or (isinstance(label, (int, float)) and (label == -1 or math.isnan(label)))
+
+
+def names_of_labels(features: Mapping[str, Any] | None, column: str | None) -> list[str] | None:
+    """How a ``ClassLabel`` column calls its classes, in the order of their numbers; None where it is no such."""
+    feature = (features or {}).get(column or "")
+    return list(feature.names) if isinstance(feature, ClassLabel) else None
 
 
 def image_feature(dataset: Dataset | IterableDataset, column: str) -> ImageFeature | None:
@@ -198,8 +224,15 @@ def unlabelled(dataset: Dataset, image: str | None = None) -> Columns:
             "with the others"
         )
     if not isinstance(dataset, Dataset):
-        raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset")
+        fix = f". Open it: hf_unlearnable.data.sources.load_source({dataset!r})" if isinstance(dataset, str) else ""
+        raise DataError(f"got {type(dataset).__name__}; expected a datasets.Dataset{fix}")
     return Columns(_find_image(dataset, image), None)
+
+
+def columns_of_others(dataset: Dataset, image: str | None) -> Columns:
+    """``find_columns`` of images of other people, by the name of the image column if they have one of that name."""
+    named = image if isinstance(dataset, Dataset) and image in dataset.column_names else None
+    return find_columns(dataset, named, needs_label=False)
 
 
 def with_image_column(dataset: Dataset, name: str) -> Dataset:

@@ -162,18 +162,18 @@ def _check_not_empty(dataset: Dataset) -> None:
         raise DataError("got an empty dataset; expected at least one image")
 
 
-def open_image(stored: Mapping[str, Any]) -> Image.Image:
+def open_image(stored: Mapping[str, Any] | None) -> Image.Image:
     """Open an image as a dataset stores it, where possible without decoding more than its header.
 
     Args:
-        stored: its ``bytes``, or the ``path`` of its file.
+        stored: its ``bytes``, or the ``path`` of its file; None in a row without an image.
 
     Raises:
         DataError: neither of the two, or more pixels than Pillow's limit.
         OSError: no such file, or none that Pillow reads; ``UNREADABLE`` has all that a damaged one may raise.
     """
     register_heif()
-    if stored["bytes"] is None and stored["path"] is None:
+    if stored is None or (stored["bytes"] is None and stored["path"] is None):
         raise DataError("got no image, neither bytes nor a path; expected one. Leave the row out")
     with _pixel_limit():
         if stored["bytes"] is not None:
@@ -182,7 +182,7 @@ def open_image(stored: Mapping[str, Any]) -> Image.Image:
         return ImageFeature().decode_example(dict(stored)) if "://" in stored["path"] else Image.open(stored["path"])
 
 
-def read_pixels(stored: Mapping[str, Any], mode: str | None = None) -> NDArray[np.uint8]:
+def read_pixels(stored: Mapping[str, Any] | None, mode: str | None = None) -> NDArray[np.uint8]:
     """Decode an image as a dataset stores it, whose feature has this mode: (C, H, W) as ``to_array`` gives it."""
     with open_image(stored) as image:
         return to_array(image.convert(mode) if mode else image)
@@ -206,9 +206,9 @@ def turned_size(image: Image.Image) -> tuple[int, int]:
 UNREADABLE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError)
 
 
-def why_unreadable(error: Exception, stored: Mapping[str, Any]) -> str:
+def why_unreadable(error: Exception, stored: Mapping[str, Any] | None) -> str:
     """What is wrong with an image, without the objects in memory that Pillow names."""
-    if isinstance(error, DataError):
+    if isinstance(error, DataError) or stored is None:
         return str(error)
     if stored["bytes"] is None and "://" in (stored["path"] or ""):
         return f"an address that cannot be fetched ({first_line(error)}); download the images and name their folder"
@@ -249,7 +249,7 @@ def _pixel_limit() -> Iterator[None]:
 
 
 @contextmanager
-def reading_row(index: int, stored: Mapping[str, Any], column: str = "") -> Iterator[None]:
+def reading_row(index: int, stored: Mapping[str, Any] | None, column: str = "") -> Iterator[None]:
     """Name the row and its file in whatever goes wrong while its image is read.
 
     Args:
@@ -262,7 +262,7 @@ def reading_row(index: int, stored: Mapping[str, Any], column: str = "") -> Iter
         DataError: the block raised it, or one of ``UNREADABLE``.
     """
     beside = f", column {column!r}" if column else ""
-    where = f"row {index}{beside}" + (f" ({stored['path']})" if stored["path"] else "")
+    where = f"row {index}{beside}" + (f" ({stored['path']})" if stored and stored["path"] else "")
     try:
         with _pixel_limit():
             yield
@@ -310,7 +310,7 @@ class Survey:
         colour = False
         for index, stored, _ in _stored(dataset, columns, numbers):
             with reading_row(index, stored), open_image(stored) as image:
-                colour |= (mode or released_mode(image)).startswith("RGB")
+                colour |= released_mode(Image.new(mode, (1, 1)) if mode else image).startswith("RGB")
                 sizes[turned_size(image)] += 1
         return cls(sizes, 3 if colour else 1)
 

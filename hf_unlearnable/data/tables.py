@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from hf_unlearnable.data.columns import Classes, names_of_labels
 from hf_unlearnable.errors import DataError
 
 MAX_CHANNELS = 4  # of an image as an array
@@ -58,11 +59,20 @@ def check_columns(rows: Any, wanted: Sequence[str]) -> None:
         )
 
 
-def images_and_labels_of(rows: Any, image: str, label: str | None) -> tuple[list[Any], list[Any], bool]:
+def images_and_labels_of(
+    rows: Any, image: str, label: str | None, classes: Classes
+) -> tuple[list[Any], list[Any], bool]:
     """The images and the labels of a row, a batch or a table, and whether it is a single row.
 
-    A label is one where it has no length; images do not tell, since some formats pass them as lists of numbers.
+    A label is one where it has no length; images do not tell, since some formats pass them as lists of numbers. Where
+    ``map`` passes the types of the columns along, labels are those of ``classes``, by their names.
     """
+    images, labels, single = _columns_of(rows, image, label)
+    names = names_of_labels(getattr(getattr(rows, "formatter", None), "features", None), label)
+    return images, [classes.own(one, names) for one in labels] if names else labels, single
+
+
+def _columns_of(rows: Any, image: str, label: str | None) -> tuple[list[Any], list[Any], bool]:
     if label is None:
         images = rows[image].to_pylist() if isinstance(rows, pa.Table) else rows[image]
         single = not isinstance(rows, pa.Table) and _is_single(images)

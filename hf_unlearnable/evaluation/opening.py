@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
 
-from hf_unlearnable.data.columns import Columns, find_columns, unlabelled
+from hf_unlearnable.data.columns import Columns, columns_of_others, find_columns, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.pairing import check_apart, check_images, check_match, count_seen, naming
 from hf_unlearnable.data.reading import Survey
@@ -84,14 +84,14 @@ class Opened:
         """
         datasets, columns = {"protected": protected, "clean": clean, "test": test}, {}
         if others is not None:
-            datasets |= _of_others(others, others_test)
+            datasets |= _of_others(others, others_test, image_column)
         surveys = {}
         for name, dataset in datasets.items():
             with naming(name):
                 if others is None:
                     columns[name] = find_columns(dataset, image_column, label_column)
                 elif name in OTHERS:
-                    columns[name] = find_columns(dataset, needs_label=False)
+                    columns[name] = columns_of_others(dataset, image_column)
                 else:
                     columns[name] = unlabelled(dataset, image_column)
                 surveys[name] = Survey.of(dataset, columns[name])
@@ -209,10 +209,10 @@ def _read(
         )
 
 
-def _of_others(others: Dataset, others_test: Dataset | None) -> dict[str, Dataset]:
+def _of_others(others: Dataset, others_test: Dataset | None, image_column: str | None) -> dict[str, Dataset]:
     """The images of others to train on, and to test on."""
     if others_test is not None:
         return {"others": others, "others test": others_test}
     with naming("others"):
-        kept, held = hold_out(others, find_columns(others, needs_label=False))
+        kept, held = hold_out(others, columns_of_others(others, image_column))
     return {"others": others.select(kept), "others test": others.select(held)}

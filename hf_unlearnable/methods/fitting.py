@@ -38,7 +38,7 @@ from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.protection.sample import compare_sample
 from hf_unlearnable.protection.unchanged import told_unchanged
 from hf_unlearnable.protection.verification import Verification
-from hf_unlearnable.training.checkpoints import DESCRIPTION, Checkpoints
+from hf_unlearnable.training.checkpoints import DESCRIPTION, MADE_LABELS, Checkpoints
 from hf_unlearnable.training.micro_batches import MicroBatches
 from hf_unlearnable.training.processes import Shard, from_main, gather_objects, run_on_all
 from hf_unlearnable.version import versions
@@ -334,6 +334,7 @@ class Fitting:
         return {
             **{name: value for name, value in description.as_dict().items() if name not in counted},
             "data": hashlib.blake2b(digests.data, digest_size=16).hexdigest(),
+            **({MADE_LABELS: made} if (made := self._labelled.made) else {}),
             "surrogate weights": [self._weights(surrogate, classes, channels) for surrogate in self.surrogates],
             "on_unseen": "craft" if self._labelled.crafts(self.on_unseen, self.one_class) else "error",
             "duplicates": self.duplicates,

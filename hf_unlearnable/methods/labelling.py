@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -156,6 +157,13 @@ class Labelled:
     classes: Classes
     numbers: NDArray[np.int64]
     how: str = ""
+
+    @property
+    def made(self) -> str:
+        """A digest of labels that were made, which the digests of images do not tell; empty where none were."""
+        if self.how in ("", NONE):
+            return ""
+        return hashlib.blake2b(np.ascontiguousarray(self.numbers).data, digest_size=16).hexdigest()
 
     def crafts(self, on_unseen: str | None, one_class: bool) -> bool:
         """Whether images that are added later get a pattern; arguments as of ``Method.fit`` and ``Method``.

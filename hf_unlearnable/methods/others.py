@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from hf_unlearnable.data.columns import Classes, Columns, find_columns
+from hf_unlearnable.data.columns import Classes, Columns, columns_of_others
 from hf_unlearnable.data.image_set import ImageSet, Originals
 from hf_unlearnable.data.pairing import check_apart, naming
 from hf_unlearnable.data.reading import class_numbers
@@ -52,8 +52,7 @@ class OtherImages:
         """
         with naming(OTHERS), warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # which of their columns is taken for labels changes little
-            named = image_column if image_column in dataset.column_names else None
-            columns = find_columns(dataset, named, needs_label=False)
+            columns = columns_of_others(dataset, image_column)
             numbers = class_numbers(dataset, columns)
             return cls(
                 dataset, columns, [f"others: {name}" for name in Classes.of(dataset, columns).names], numbers, first

@@ -70,7 +70,7 @@ class Noise:
             RecipeError: what may be understood in two ways, with the parameter that says which is meant; or one that
                 cannot be.
         """
-        values = _array(values)
+        values = _array(values, layout)
         layout = layout or _layout(values.shape)
         per = per or _per(len(values), images, classes)
         expected = images if per == "image" else classes
@@ -201,7 +201,7 @@ def _check_copies(levels: NDArray[Any], first: NDArray[np.int64]) -> None:
         )
 
 
-def _array(values: Any) -> NDArray[Any]:
+def _array(values: Any, layout: Layout | None) -> NDArray[Any]:
     if type(values).__module__.startswith("torch"):
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values  # numpy has no such type
         values = values.detach().cpu().numpy()
@@ -213,7 +213,9 @@ def _array(values: Any) -> NDArray[Any]:
         )
     if not np.isfinite([values.min(), values.max()]).all():
         raise DataError("got perturbations that are not all finite numbers; expected NaN and infinity nowhere")
-    return values if values.ndim == 4 else values[:, None]
+    if values.ndim == 4:
+        return values
+    return values[..., None] if layout == "nhwc" else values[:, None]
 
 
 def _layout(shape: tuple[int, ...]) -> Layout:

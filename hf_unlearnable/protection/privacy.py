@@ -241,7 +241,7 @@ def _flat(name: str, values: pa.ChunkedArray) -> Iterable[tuple[str, pa.ChunkedA
         yield from _flat(name, pc.list_flatten(values))
 
 
-def _check_image(stored: Mapping[str, Any], index: int) -> None:
+def _check_image(stored: Mapping[str, Any] | None, index: int) -> None:
     with reading_row(index, stored), open_image(stored) as image:
         kind, carried = image.format, METADATA & set(image.info) or dict(image.getexif())
         profile = image.info.get("icc_profile")

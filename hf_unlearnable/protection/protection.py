@@ -265,7 +265,7 @@ class Protection:
             return self.protect(row, None if known else fitted_label(self._store, self.classes, to_array(row)))
         image, label = self.columns.image, self.columns.label
         check_columns(row, [name for name in (image, label) if name])
-        images, labels, single = images_and_labels_of(row, image, label)
+        images, labels, single = images_and_labels_of(row, image, label, self.classes)
         released = [protect_as_it_came(self, *pair) for pair in zip(images, labels, strict=True)]
         if is_table(row):
             return with_files(row, image, [as_file(each, self.image_format) for each in released])
@@ -283,7 +283,7 @@ class Protection:
         """Protect a dataset like ``dataset.map(protect)``, file by file.
 
         Files keep their names (the folder goes, the ending becomes that of the format), and so few images are held in
-        memory that large ones fit.
+        memory that large ones fit. Classes of a ``ClassLabel`` are those of the same name, whatever their numbers.
 
         Args:
             dataset: a split, a dictionary of splits, or a stream.
@@ -316,7 +316,7 @@ class Protection:
         number = 0 if self.columns.label is None else self.classes.number(label)
         if number is None:
             fix = f". {leave_out(self.columns, fitted=True)}" if is_missing(label) else ""
-            raise DataError(f"got the label {label!r}; expected {self.classes.expected}{fix}")
+            raise DataError(f"got the label {label!r}; expected {self.classes.expected_for(label)}{fix}")
         pixels = to_array(image)
         levels = self._store.find(digest(pixels, number))
         if levels is None and self.description.patterns is None:

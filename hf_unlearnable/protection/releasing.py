@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable.data.columns import Columns, image_feature
+from hf_unlearnable.data.columns import Classes, Columns, image_feature, names_of_labels
 from hf_unlearnable.data.pixels import encode, file_name
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.progress import Progress
@@ -37,6 +38,10 @@ class Protects(Protocol):
     @property
     def columns(self) -> Columns:
         """Of the dataset that was fitted."""
+
+    @property
+    def classes(self) -> Classes:
+        """Of its label column."""
 
     def protect(self, image: Any, label: Any = None) -> Image.Image:
         """Add its perturbation to one decoded image."""
@@ -73,8 +78,10 @@ def release(
     files = as_files(dataset, column, feature)
     if isinstance(dataset, IterableDataset):
         refuse_ignored("which a stream has no use for", num_proc=num_proc)
+        # The rows of a stream do not tell their types.
+        named = _ByName(protect, names_of_labels(features, protect.columns.label))
         # Told the features afterwards: told before, datasets 5.2 would hand out the files undecoded.
-        released = files.map(protect, **options).cast(Features({**features, column: feature}))
+        released = files.map(named, **options).cast(Features({**features, column: feature}))
         return released if dataset._formatting is None else released.with_format(dataset._formatting.format_type)
     rows = rows_in_memory(protect.description)
     # In batches: of small images, datasets spends a third of the time on handing over single rows.
@@ -85,6 +92,28 @@ def release(
         released = files.map(protect, **options).cast_column(column, feature)
     released.set_format(**dataset.format)
     return released
+
+
+@dataclass(frozen=True)
+class _ByName:
+    """Protects rows of a stream.
+
+    Attributes:
+        protection: asked.
+        names: of the classes, in the order in which the labels of the stream number them; None for labels that say
+            themselves what they mean.
+    """
+
+    protection: Protects
+    names: list[str] | None
+
+    def __call__(self, row: Any) -> Any:
+        column = self.protection.columns.label
+        if self.names is None or column not in row:
+            return self.protection(row)
+        held, own = row[column], self.protection.classes.own
+        labels = [own(one, self.names) for one in held] if isinstance(held, list) else own(held, self.names)
+        return self.protection({**row, column: labels})
 
 
 def as_files(dataset: AnyDataset, column: str, feature: ImageFeature) -> AnyDataset:

@@ -24,6 +24,7 @@ from hf_unlearnable.protection.near_copies import NearCopy, Place, find_near_cop
 from hf_unlearnable.runs.audit_subject import Subject, images_of, open_subject, published_at
 from hf_unlearnable.runs.folder import RunFolder
 from hf_unlearnable.runs.publication import Check, checks, private_words, told_names
+from hf_unlearnable.runs.test_images import open_test_images
 from hf_unlearnable.settings import check_arguments
 
 SAMPLE = 2000  # images at most that estimators are fitted to
@@ -59,8 +60,8 @@ def audit(
         run: what ``protect`` returned or wrote, any protected dataset, or its id on the Hub.
         clean: the originals, row by row; what was protected when left out, where that is known.
         clean_split: of them.
-        test: clean images of the same kind that were not protected; clean splits, or the split ``test`` of the
-            originals, when left out.
+        test: clean images of the same kind that were not protected; when left out clean splits, what was held out, or
+            the split ``test`` of the originals, where that was not protected itself.
         test_split: of them; ``test`` when left out, or the only one.
         also: further sets of the same pictures that are published elsewhere, such as another fit.
         budget: of a set that does not say it; 8 levels when left out.
@@ -300,7 +301,7 @@ def _held_out(subject: Subject, test: str | PathLike[str] | None, test_split: st
     if subject.run is None:
         raise SourceError(f"there are no clean images beside it; name some with {option('test', 'DATASET')}")
     try:
-        return [subject.run.originals(None, test_split or "test")]
+        return [open_test_images(subject.run, None, test_split)]
     except (SourceError, DataError) as error:
         raise SourceError(
             f"there are no clean images that were not protected ({first_line(error)}); name some with "

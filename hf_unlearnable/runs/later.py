@@ -11,7 +11,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hf_unlearnable.data.columns import with_image_column
+from hf_unlearnable.data.columns import names_of_labels, with_image_column
 from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.intake import not_protected
 from hf_unlearnable.data.pairing import Pair
@@ -48,8 +48,8 @@ def protect_like(
 
     Args:
         run: what ``protect`` made of one owner's images, or with ``on_unseen="craft"``.
-        pictures: a dataset, or what ``protect`` can open: a picture, a folder, a Hub id. Labels of the same name and
-            kind as the run's, where that has any.
+        pictures: a dataset, or what ``protect`` can open: a picture, a folder, a Hub id. Labels of the same name as
+            the run's, where that has any, and classes that are called alike: their numbers may be others.
         output: a folder that holds nothing yet: files get the names that the pictures had, or numbers.
         split: of pictures that are named.
         config: likewise.
@@ -110,15 +110,17 @@ def _check_labels(data: Dataset, protection: Protection) -> None:
     if label is None:
         return
     stored = data.with_format(None).select_columns([image, label]).cast_column(image, ImageFeature(decode=False))
+    classes, names = protection.classes, names_of_labels(data.features, label)
     wrong = [
-        f"{row[image]['path'] or f'row {number}'} ({row[label]!r})"
+        (row[image]["path"] or f"row {number}", own)
         for number, row in enumerate(stored)
-        if protection.classes.number(row[label]) is None
+        if classes.number(own := classes.own(row[label], names)) is None
     ]
     if wrong:
+        named = some_of([f"{picture} ({own!r})" for picture, own in wrong], NAMED)
         raise DataError(
-            f"got {len(wrong)} of {number_of(len(data), 'picture')} with a label of no class of the run: "
-            f"{some_of(wrong, NAMED)}; expected {protection.classes.expected}. Name their classes, or leave them out"
+            f"got {len(wrong)} of {number_of(len(data), 'picture')} with a label of no class of the run: {named}; "
+            f"expected {classes.expected_for(wrong[0][1])}. Name their classes, or leave them out"
         )
 
 
@@ -129,12 +131,12 @@ def _written(protection: Protection, data: Dataset, folder: Path, image_format: 
     endings = [IMAGE_FORMATS[image_format]] * len(data)
     paths = source_paths(data, image)
     names = names_of(paths, endings) if paths else numbered(data, label, endings)
-    refused = []
+    refused, called = [], names_of_labels(data.features, label)
     stored = data.with_format(None).cast_column(image, ImageFeature(decode=False))
     for name, row in zip(names, stored, strict=True):
         original = decode(row[image])
         try:
-            protected = protection.protect(original, label and row[label])
+            protected = protection.protect(original, label and protection.classes.own(row[label], called))
         except UnseenImageError as error:
             refused.append(f"{row[image]['path'] or name}: {error}")
             continue

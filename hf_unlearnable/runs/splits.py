@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_unlearnable.data.sources import Source
+from hf_unlearnable.errors import DataError, number_of, option
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,24 @@ class Splits:
             data: its rows without those that are left out.
             skipped: the numbers of those.
             clean: the others.
+
+        Raises:
+            DataError: a split of which all rows are left out.
         """
         names = opened.split.split("+")
         ends = np.cumsum([opened.splits[name] for name in names])
         ends -= np.searchsorted(np.sort(np.asarray(skipped, dtype=np.int64)), ends)
         starts = [0, *ends[:-1]]
-        parts = {name: data.select(range(*bounds)) for name, *bounds in zip(names, starts, ends, strict=True)}
+        bounds = {name: (start, end) for name, start, end in zip(names, starts, ends, strict=True)}
+        if empty := [name for name, (start, end) in bounds.items() if start == end and opened.splits[name]]:
+            others = "+".join(name for name in names if name not in empty)
+            fix = f". Leave the split out: {option('split', others)}" if others else ""
+            raise DataError(
+                f"got the split {empty[0]!r}, of which all {number_of(opened.splits[empty[0]], 'row')} are left out; "
+                f"expected at least one that is protected{fix}"
+            )
+        # A split that never had a row: ``datasets`` takes no range that begins behind the last one.
+        parts = {name: data.select(range(*ends) if len(range(*ends)) else []) for name, ends in bounds.items()}
         return cls(parts, clean)
 
     def as_dict(self) -> dict[str, list[str]]:

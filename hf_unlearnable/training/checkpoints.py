@@ -29,6 +29,8 @@ DESCRIPTION = "checkpoint.json"
 
 KINDS = {"number": (int,), "digests": (list,), "identity": (dict,)}  # of its entries
 
+MADE_LABELS = "made labels"  # among what a result depends on
+
 FINISHED, ANNOUNCED, THREADS = "finished", "announced", "threads"
 
 MOST_THREADS = 4096  # of any processor: more is damage
@@ -249,7 +251,7 @@ def start_afresh() -> str:
 
 # What follows from the images, and is not told where these are others.
 _FOLLOWS = {"image_mode", "image_sizes", "image_shape", "largest_image", "resampled", "conversions"}
-_FOLLOWS |= {"classes", "label_values", "data"}
+_FOLLOWS |= {"classes", "label_values", "data", MADE_LABELS}
 
 # What people give, by the name of what it becomes.
 _GIVEN = {
@@ -271,7 +273,7 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
     """Each in words: of a dictionary the entries that differ, and of another method its name alone."""
     differing = [name for name in {**theirs, **ours} if theirs.get(name, _ABSENT) != ours.get(name, _ABSENT)]
     told = []
-    if "data" in differing:
+    if {"data", MADE_LABELS} & set(differing):
         told = ["the images or their labels are not those that it began with"]
         differing = [name for name in differing if name not in _FOLLOWS]
     for name in differing:

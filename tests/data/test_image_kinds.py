@@ -260,6 +260,15 @@ def test_a_survey_reads_headers_only():
     assert Survey.of(Dataset.from_list(cut, features=data.features), columns).sizes == survey.sizes
 
 
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("RGB", 3), ("P", 3), ("CMYK", 3), ("YCbCr", 3), ("L", 1), ("LA", 1), ("1", 1), ("I;16", 1)]
+)
+def test_a_column_that_decodes_to_a_mode_has_the_colours_of_that(mode, channels):
+    """Whatever its files have: three channels of the palette, or of the inks, are no grey."""
+    data = photographs(2, [(40, 30)]).cast_column("image", ImageFeature(mode=mode))
+    assert Survey.of(data, image_kinds.COLUMNS).channels == channels
+
+
 def test_surveys_turn_sizes_as_the_images_are_turned(kinds):
     survey = Survey.of(kinds, image_kinds.COLUMNS)
     sizes = {row["image"].size[::-1] for row in kinds}

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from datasets import Image as ImageFeature
 from datasets import concatenate_datasets
 from helpers.datasets import make_dataset
 
@@ -16,6 +17,7 @@ from hf_unlearnable import DataError, RecipeError, Report, Texture, Training, le
 from hf_unlearnable.data.columns import Columns, unlabelled
 from hf_unlearnable.data.neutral import KINDS, neutral_pictures
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, LEFT_OUT, MIX, PROTECTED
+from hf_unlearnable.evaluation.opening import Opened
 from hf_unlearnable.evaluation.owner import hold_out, hold_out_own
 from hf_unlearnable.evaluation.scores import confusion, owner_figures
 from hf_unlearnable.evaluation.verdicts import best_thief, verdict_in_words
@@ -70,6 +72,15 @@ def test_what_is_measured_and_on_what(report):
     assert (left_out.last.mean, left_out.peak.mean) == (0, 0)
     assert math.isnan(left_out.precision.mean)
     assert left_out.seeds == 2
+
+
+def test_others_with_masks_beside_their_images_are_measured_by_the_column_that_is_named(owned):
+    for held in ("others", "others_test"):
+        masked = owned[held].add_column("mask", [None] * len(owned[held])).cast_column("mask", ImageFeature())
+        sets = {**owned, held: masked, "image_column": "image"}
+        assert Opened.of(**sets, largest=32).owner["others"] == 60
+    one = {name: part for name, part in sets.items() if name != "others_test"} | {"others": masked}
+    assert Opened.of(**one, largest=32).owner["others test"] == 4
 
 
 def test_the_report_is_kept(report, tmp_path):

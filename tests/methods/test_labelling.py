@@ -8,7 +8,17 @@ from datasets import Dataset
 from helpers.datasets import make_dataset, pixels_of
 from typer.testing import CliRunner
 
-from hf_unlearnable import EM, DataError, DataWarning, Protection, RecipeError, SourceError, Texture, UnseenImageError
+from hf_unlearnable import (
+    EM,
+    CheckpointError,
+    DataError,
+    DataWarning,
+    Protection,
+    RecipeError,
+    SourceError,
+    Texture,
+    UnseenImageError,
+)
 from hf_unlearnable.cli.command import app
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.methods.labelling import Labels
@@ -116,6 +126,19 @@ def test_clusters_are_deterministic_and_kept(unlabelled, tmp_path):
     alike = (waves @ waves.T) / waves.shape[1] > 0.8
     classes = np.arange(len(unlabelled)) % 3
     assert (alike == (classes[:, None] == classes[None, :])).mean() > 0.9
+
+
+def test_a_fit_goes_on_with_the_labels_that_it_made_and_with_no_others(unlabelled, tmp_path):
+    def fit(labels, *tags):
+        data = unlabelled.add_column("tags", [list(tags[row % len(tags)]) for row in range(24)])
+        given = {"output_dir": tmp_path / labels[0], "checkpoint_dir": tmp_path / f"kept {labels[0]}"}
+        return Texture().fit(data, labels=labels, **given, progress=False)
+
+    assert fit("clusters:3", "a").digest == fit("clusters:3", "b").digest
+    first = fit("frequent:tags", "a", "b")
+    assert fit("frequent:tags", "a", "b").digest == first.digest
+    with pytest.raises(CheckpointError, match="is of another fit: the images or their labels are not those that it"):
+        fit("frequent:tags", "a", "a", "b", "b")
 
 
 def test_clusters_of_features_that_the_images_teach(unlabelled):

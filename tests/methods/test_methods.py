@@ -674,6 +674,11 @@ def test_only_the_owner_among_many_classes_has_a_pattern(monkeypatch):
     assert not begun[-1][1:].any()
 
 
+def test_others_that_are_named_are_refused_with_how_to_open_them():
+    with pytest.raises(DataError, match=r"the others dataset: got str; .*load_source\('photos'\)"):
+        quick(EM, epochs=1).fit(make_dataset(20, side=24), labels="none", others="photos", progress=False)
+
+
 def test_what_was_left_open_is_told_as_it_was_settled():
     data = make_dataset(48, channels=3, side=16)
     asked = {"epochs": 2, "grain": 4}

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from datasets import concatenate_datasets
+from datasets import ClassLabel, Dataset, concatenate_datasets
 from helpers.datasets import make_dataset, pixels_of
 from PIL import Image
 
@@ -24,6 +24,7 @@ from hf_unlearnable import (
     SourceError,
     UnseenImageError,
 )
+from hf_unlearnable.data.columns import Classes
 from hf_unlearnable.data.pixels import to_array
 from hf_unlearnable.protection.class_patterns import FILE, class_patterns
 
@@ -87,6 +88,36 @@ def test_an_unseen_image_gets_the_pattern_of_its_class(crafting, unseen):
 def test_every_way_gives_the_same_bytes(crafting, unseen, variant):
     expected = pixels_of(unseen.map(crafting))
     assert np.array_equal(np.stack([np.asarray(row["image"]) for row in variant(unseen, crafting)]), expected)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda data, protect: protect.release(data),
+        lambda data, protect: protect.release(data.to_iterable_dataset()),
+        lambda data, protect: protect.release(data.to_iterable_dataset(), batched=True, batch_size=7),
+        lambda data, protect: data.map(protect),
+        lambda data, protect: data.map(protect, batched=True),
+    ],
+    ids=["released", "released stream", "released stream in batches", "map", "map in batches"],
+)
+def test_classes_of_other_data_are_found_by_their_names(crafting, unseen, variant):
+    """Whatever numbers they have there, as in a folder that lacks some of the classes, or has others first."""
+    names = ["a class of others", "class 2", "class 1", "class 0"]
+    numbers = [3 - label for label in unseen["label"]]
+    other = unseen.remove_columns("label").add_column("label", numbers).cast_column("label", ClassLabel(names=names))
+    released = list(variant(other, crafting))
+    assert np.array_equal(np.stack([np.asarray(row["image"]) for row in released]), pixels_of(unseen.map(crafting)))
+    assert [row["label"] for row in released] == numbers
+    unknown = Dataset.from_list([{**other.to_list()[0], "label": 0}], features=other.features)
+    with pytest.raises(DataError, match="got the label 'a class of others'; expected 'class 0', 'class 1', 'class 2'"):
+        list(variant(unknown, crafting))
+
+
+def test_classes_made_of_values_are_found_by_their_names():
+    values = Classes(["3", "5"], [3, 5])
+    assert [values.own(label, ["5", "3", "7"]) for label in (0, 1, 2, -1, None)] == [5, 3, "7", -1, None]
+    assert [values.own(label, None) for label in (3, "5")] == [3, "5"]
 
 
 def test_a_stream_needs_neither_store_nor_torch(crafting):

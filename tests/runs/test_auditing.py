@@ -273,6 +273,30 @@ def test_a_clean_split_may_be_named(tmp_path):
         assert the(audit(out, test_split=split, progress=False), "probe").evidence["images"] == 2 * count
 
 
+def test_images_that_were_held_out_are_those_that_were_not_protected(tmp_path):
+    out = protect(pictures(), tmp_path / "out", method="texture", hold_out=0.2, progress=False)
+    assert the(audit(out, progress=False), "probe").evidence["images"] == 2 * 12
+
+
+def test_a_split_that_was_protected_is_not_taken_for_clean(home, tmp_path):
+    out = protect(home / "originals", tmp_path / "out", split="test", method="texture", progress=False)
+    found = the(audit(out, progress=False), "probe")
+    assert found.severity == "not looked at"
+    assert "got no images to test on: the split 'test' was protected itself" in found.says
+
+
+def test_a_row_without_an_image_is_told_and_the_rest_is_looked_at(tmp_path):
+    rows = pictures(12).to_list()
+    rows[7]["image"] = None
+    Dataset.from_list(rows, features=pictures(1).features).save_to_disk(tmp_path / "set")
+    audited = audit(tmp_path / "set", progress=False)
+    told = [finding.says for finding in audited.findings if "row 7" in finding.says]
+    assert told
+    assert all("row 7: got no image, neither bytes nor a path; expected one" in says for says in told)
+    with pytest.raises(DataError, match="row 7: got no image"):
+        check_dataset(Dataset.load_from_disk(tmp_path / "set"), "image", [])
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

@@ -73,6 +73,15 @@ def test_greyscale_has_no_channel_axis_and_classes_have_one_each(tmp_path):
     assert Protection(tmp_path / "made").about["method"] == {"name": "imported", "per": "class"}
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_greyscale_without_a_channel_axis_is_the_same_in_either_layout(layout, tmp_path):
+    data = make_dataset(12)
+    noise = RNG.integers(-8, 9, (12, 12, 12))
+    assert np.array_equal(
+        released(noise, tmp_path, data, layout=layout), np.clip(pixels_of(data).astype(int) + noise, 0, 255)
+    )
+
+
 def test_images_without_labels_need_none(tmp_path):
     assert np.array_equal(released(LEVELS, tmp_path, DATA.remove_columns("label")), EXPECTED)
 

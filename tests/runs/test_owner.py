@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
 from helpers.datasets import make_dataset
 from huggingface_hub import hf_hub_download
 from PIL import Image, ImageOps
@@ -257,7 +257,17 @@ def test_like_says_what_is_wrong(out, folder, tmp_path):
     some = Dataset.from_list(rows, features=make_dataset(1).features)
     with pytest.raises(DataError, match=r"2 of 6 pictures .*: row 1 \(None\), row 4 \(-1\); expected 0 to 2"):
         protect_like(classes, some, tmp_path / "x")
+    features = Features({**some.features, "label": ClassLabel(names=["class 2", "class 7"])})
+    some = Dataset.from_list([{**row, "label": number % 2} for number, row in enumerate(rows)], features=features)
+    with pytest.raises(DataError, match=r"3 of 6 pictures .*: row 1 \('class 7'\).*; expected 'class 0', 'class 1'"):
+        protect_like(classes, some, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+    third = some.filter(lambda row: row["label"] == 0)
+    protect_like(classes, third, tmp_path / "x")
+    renumbered = third.cast_column("label", make_dataset(1).features["label"]).map(lambda row: {"label": 2})
+    protect_like(classes, renumbered, tmp_path / "y")
+    for file in sorted((tmp_path / "x").rglob("*.png")):
+        assert file.read_bytes() == (tmp_path / "y" / file.relative_to(tmp_path / "x")).read_bytes()
 
 
 def test_like_names_all_that_cannot_be_read_and_leaves_them_out_on_purpose(out, folder, tmp_path):

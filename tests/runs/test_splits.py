@@ -190,8 +190,11 @@ def test_what_cannot_be_whole_is_refused(whole, tmp_path):
     refused(DataError, "the splits 'train' and 'validation' with other columns or classes", data=other, split="all")
 
 
-def test_a_clean_split_may_not_hold_protected_images(whole, tmp_path):
-    leaky = DatasetDict(train=whole["train"], test=whole["train"].select([4, 5]))
+@pytest.mark.parametrize("label", [1, 0, -1])
+def test_a_clean_split_may_not_hold_protected_images(whole, tmp_path, label):
+    """Nor with another label than in the protected split, or with none: the pixels are what undoes the protection."""
+    copy = [{**row, "label": label} for row in whole["train"].select([4]).to_list()]
+    leaky = DatasetDict(train=whole["train"], test=Dataset.from_list(copy, features=whole["train"].features))
     with pytest.raises(PrivacyError, match="in the split 'test', which is to stay clean, that is in a protected split"):
         protect(leaky, tmp_path / "out", method=QUICK, split="all", keep_clean=["test"], progress=False)
     assert not (tmp_path / "out").exists()
@@ -255,6 +258,19 @@ def test_unlabelled_rows_in_the_whole_way(whole, tmp_path, unlabelled):
     assert verify(run).images == 39
     moved = (tmp_path / "photos").rename(tmp_path / "moved")
     assert verify(run, clean=str(moved)).images == 39
+
+
+def test_a_split_of_which_nothing_is_left_is_named(whole, tmp_path):
+    rows = [{**row, "label": -1} for row in whole["validation"].to_list()]
+    whole["validation"] = Dataset.from_list(rows, features=whole["test"].features)
+    parts = DatasetDict(train=whole["train"], validation=whole["validation"])
+    options = {"method": QUICK, "unlabelled": "drop", "progress": False}
+    told = r"the split 'validation', of which all 12 rows are left out; expected .* split='train'"
+    with pytest.raises(DataError, match=told):
+        protect(parts, tmp_path / "out", split="all", **options)
+    with pytest.raises(DataError, match=told.replace("train", r"train\+test")):
+        protect(whole, tmp_path / "out", split="all", **options)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
