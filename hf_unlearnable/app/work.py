@@ -22,7 +22,7 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.folders import Contents
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.pixels import to_image
-from hf_unlearnable.data.reading import Survey, class_numbers, open_image, read_pixels, turned_size
+from hf_unlearnable.data.reading import Survey, class_numbers, open_image, read_pixels, stored_files, turned_size
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.hub.publish import push as push_to_hub
 from hf_unlearnable.hub.repository import Pushed
@@ -129,7 +129,7 @@ def _look(home: Path, refused: Sequence[str], labels: str) -> Looked:
     readable = opened.dataset.select(whole_rows)
     survey = Survey.of(readable, columns)
     largest = max(survey.sizes, key=lambda size: size[0] * size[1])
-    for row in readable.cast_column(columns.image, ImageFeature(decode=False)):
+    for row in stored_files(readable, columns.image):
         with open_image(row[columns.image]) as image:
             if turned_size(image) != largest:
                 continue

@@ -15,12 +15,11 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Dataset
-from datasets import Image as ImageFeature
 
 from hf_unlearnable.budget import WHITE, Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.pixels import encode, split_alpha, to_image
-from hf_unlearnable.data.reading import image_mode, read_pixels, reading_row
+from hf_unlearnable.data.reading import image_mode, read_pixels, reading_row, stored_files
 from hf_unlearnable.errors import OutputError, in_words, option
 from hf_unlearnable.files import home_of, place_of, work_folders
 
@@ -110,8 +109,7 @@ def expected_space(
         DataError: an image of the sample that cannot be read.
     """
     mode = image_mode(data, Columns(image_column, None))
-    plain = data.with_format(None).select_columns([image_column])
-    files = plain.cast_column(image_column, ImageFeature(decode=False))
+    files = stored_files(data, image_column)
     picked = sorted({int(row) for row in np.linspace(0, len(data) - 1, min(SAMPLE, len(data)))})
     rng = np.random.default_rng(0)
     stored, seen, sizes = 0.0, 0, {"png": 0.0, "webp": 0.0}

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
-from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 
 from hf_unlearnable.data.columns import Classes, Columns
@@ -23,6 +22,7 @@ from hf_unlearnable.data.reading import (
     image_mode,
     open_image,
     read_pixels,
+    stored_files,
     turned_size,
     why_unreadable,
 )
@@ -74,8 +74,7 @@ class Inspection:
     def __init__(self, dataset: Dataset, columns: Columns, progress: bool) -> None:
         self.dataset, self.columns, self.progress = dataset, columns, progress
         self.column = columns.image
-        plain = dataset.with_format(None).select_columns([self.column])
-        self.stored = plain.cast_column(self.column, ImageFeature(decode=False))
+        self.stored = stored_files(dataset, self.column)
         self.mode = image_mode(dataset, columns)
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.modes: Counter[str] = Counter()

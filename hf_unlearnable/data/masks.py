@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from hf_unlearnable.data.pixels import METADATA, SIXTEEN_BIT
-from hf_unlearnable.data.reading import UNREADABLE, open_image, reading_row
+from hf_unlearnable.data.reading import UNREADABLE, open_image, reading_row, stored_files
 from hf_unlearnable.progress import Progress
 
 PLANES = ("1", "L", "P", "I", *SIXTEEN_BIT)
@@ -36,9 +35,7 @@ def why_no_masks(dataset: Dataset, image_column: str, column: str, *, progress: 
     Raises:
         DataError: a mask that cannot be read.
     """
-    stored = dataset.with_format(None).select_columns([image_column, column])
-    for name in (image_column, column):
-        stored = stored.cast_column(name, ImageFeature(decode=False))
+    stored = stored_files(dataset, image_column, column)
     with Progress(f"looking at {column}", len(stored), unit="image", enabled=progress) as bar:
         for index, row in enumerate(stored):
             if row[column] is not None:

@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
-from datasets import Image as ImageFeature
 
 from hf_unlearnable.data.annotations import Objects, are_corners, objects_of, other_images, values_of
-from hf_unlearnable.data.reading import NAMED, UNREADABLE, open_image, orientation_of, reading_row, turned_size
+from hf_unlearnable.data.reading import (
+    NAMED,
+    UNREADABLE,
+    open_image,
+    orientation_of,
+    reading_row,
+    stored_files,
+    turned_size,
+)
 from hf_unlearnable.errors import DataError, some_of
 
 SLACK = 1.0  # pixels that a box may reach beyond its image, by rounding
@@ -38,9 +45,7 @@ def check_orientation(dataset: Dataset, image_column: str) -> str:
         found.column: are_corners([box for value in values_of(dataset, found.column) for box, *_ in found.read(value)])
         for found in objects
     }
-    stored = dataset.with_format(None).select_columns([image_column, *masks, *corners])
-    for name in (image_column, *masks):
-        stored = stored.cast_column(name, ImageFeature(decode=False))
+    stored = stored_files(dataset, image_column, *masks, beside=[*corners])
     turned, wrong = 0, []
     for index, row in enumerate(stored):
         try:

@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -66,6 +66,20 @@ def rows(dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None =
             image = feature.decode_example(stored)
             row = Row(to_array(image), label, conversion(image, deep_mode(stored)))
         yield row
+
+
+def stored_files(dataset: Dataset, *images: str, beside: Sequence[str] = ()) -> Dataset:
+    """The rows with their images as the files that they are stored as, whatever the format; nothing is decoded.
+
+    Args:
+        dataset: of these columns and perhaps others.
+        images: columns of images.
+        beside: further columns, which stay as they are.
+    """
+    stored = dataset.with_format(None).select_columns([*images, *beside])
+    for name in images:
+        stored = stored.cast_column(name, ImageFeature(decode=False))
+    return stored
 
 
 def image_mode(dataset: Dataset, columns: Columns) -> str | None:
@@ -143,10 +157,9 @@ def _stored(
     dataset: Dataset, columns: Columns, numbers: NDArray[np.int64] | None
 ) -> Iterator[tuple[int, dict[str, Any], Any]]:
     """Row numbers, the images as their files, and what the label column holds."""
-    plain = dataset.with_format(None).select_columns([name for name in (columns.image, columns.label) if name])
+    stored = stored_files(dataset, columns.image, beside=[columns.label] if columns.label else [])
     if numbers is not None:
-        plain = plain.select(numbers)
-    stored = plain.cast_column(columns.image, ImageFeature(decode=False))
+        stored = stored.select(numbers)
     for index, row in zip(itertools.count() if numbers is None else numbers, stored, strict=False):
         if row[columns.image] is None or not any(row[columns.image].values()):
             remove = worded(

@@ -8,14 +8,13 @@ from functools import lru_cache
 
 import numpy as np
 from datasets import Dataset
-from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
 from hf_unlearnable.data.pixels import match_channels, split_alpha
-from hf_unlearnable.data.reading import image_mode, read_pixels, reading_row
+from hf_unlearnable.data.reading import image_mode, read_pixels, reading_row, stored_files
 from hf_unlearnable.progress import Progress
 
 COARSE, FINE = 4, 16  # squares a side whose means are compared before pixels are
@@ -97,8 +96,7 @@ def find_near_copies(
 def _reader(data: Dataset, image_column: str) -> Callable[[int], NDArray[np.uint8]]:
     """Rows of a dataset as (C, H, W)."""
     mode = image_mode(data, Columns(image_column, None))
-    stored = data.with_format(None).select_columns([image_column])
-    stored = stored.cast_column(image_column, ImageFeature(decode=False))
+    stored = stored_files(data, image_column)
 
     def read(row: int) -> NDArray[np.uint8]:
         image = stored[row][image_column]

@@ -10,13 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from datasets import Image as ImageFeature
 
 from hf_unlearnable.data.annotations import other_images
 from hf_unlearnable.data.masks import why_no_masks
 from hf_unlearnable.data.pixels import METADATA
 from hf_unlearnable.data.profiles import is_own
-from hf_unlearnable.data.reading import open_image, reading_row
+from hf_unlearnable.data.reading import open_image, reading_row, stored_files
 from hf_unlearnable.errors import DataError, PrivacyError, worded
 from hf_unlearnable.files import SCRATCH, WORK
 from hf_unlearnable.protection.class_patterns import FILE as PATTERNS
@@ -112,10 +111,7 @@ def check_dataset(dataset: Dataset, image_column: str, private: Iterable[str], *
                     f"got the local path {word!r} in the column {name!r}; expected none in what is published. "
                     f"{_leave_out(name.split('.')[0])}"
                 )
-    stored = (
-        dataset.with_format(None).select_columns([image_column]).cast_column(image_column, ImageFeature(decode=False))
-    )
-    for index, row in enumerate(stored):
+    for index, row in enumerate(stored_files(dataset, image_column)):
         _check_image(row[image_column], index)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
-from datasets import Image as ImageFeature
 
-from hf_unlearnable.data.reading import rows
+from hf_unlearnable.data.reading import rows, stored_files
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.protection.protection import Protection
 
@@ -31,8 +30,7 @@ def unchanged_rows(dataset: Dataset, protection: Protection, *, progress: bool =
 
 def paths_of(dataset: Dataset, image_column: str, numbers: Sequence[int]) -> list[str | None]:
     """Where the images of some rows were read from, None where that is not known; no image is decoded."""
-    stored = dataset.with_format(None).select_columns([image_column]).select(numbers)
-    return [row[image_column]["path"] for row in stored.cast_column(image_column, ImageFeature(decode=False))]
+    return [row[image_column]["path"] for row in stored_files(dataset, image_column).select(numbers)]
 
 
 def told_unchanged(

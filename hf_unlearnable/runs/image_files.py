@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 from datasets import ClassLabel, Dataset
-from datasets import Image as ImageFeature
 from datasets.table import InMemoryTable
 
 from hf_unlearnable.data.columns import Columns, is_missing
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, plain_path
+from hf_unlearnable.data.reading import stored_files
 from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.progress import Progress
 from hf_unlearnable.runs.folder import RunFolder
@@ -150,6 +150,5 @@ def write_images(run: RunFolder, columns: Columns, names: Sequence[str], *, prog
 
 
 def _files(data: Dataset, image_column: str) -> Iterator[Any]:
-    plain = data.with_format(None).select_columns([image_column])
-    for row in plain.cast_column(image_column, ImageFeature(decode=False)):
+    for row in stored_files(data, image_column):
         yield row[image_column]

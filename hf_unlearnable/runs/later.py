@@ -16,7 +16,7 @@ from hf_unlearnable.data.disk_space import full_disk_told
 from hf_unlearnable.data.intake import not_protected
 from hf_unlearnable.data.pairing import Pair
 from hf_unlearnable.data.pixels import IMAGE_FORMATS, check_format, encode, to_array
-from hf_unlearnable.data.reading import NAMED
+from hf_unlearnable.data.reading import NAMED, stored_files
 from hf_unlearnable.data.sources import Source, open_source
 from hf_unlearnable.errors import DataError, RecipeError, UnseenImageError, number_of, option, some_of
 from hf_unlearnable.files import atomic_folder, local_path, require_empty
@@ -109,7 +109,7 @@ def _check_labels(data: Dataset, protection: Protection) -> None:
     image, label = protection.columns.image, protection.columns.label
     if label is None:
         return
-    stored = data.with_format(None).select_columns([image, label]).cast_column(image, ImageFeature(decode=False))
+    stored = stored_files(data, image, beside=[label])
     classes, names = protection.classes, names_of_labels(data.features, label)
     wrong = [
         (row[image]["path"] or f"row {number}", own)
@@ -132,7 +132,7 @@ def _written(protection: Protection, data: Dataset, folder: Path, image_format: 
     paths = source_paths(data, image)
     names = names_of(paths, endings) if paths else numbered(data, label, endings)
     refused, called = [], names_of_labels(data.features, label)
-    stored = data.with_format(None).cast_column(image, ImageFeature(decode=False))
+    stored = stored_files(data, image, beside=[label] if label else [])
     for name, row in zip(names, stored, strict=True):
         original = decode(row[image])
         try:
