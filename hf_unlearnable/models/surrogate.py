@@ -126,7 +126,7 @@ class Surrogate:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             if is_pretrained(self.model):
-                model: Any = copy.deepcopy(self.model)
+                model: Any = copy.deepcopy(self.model).float()  # half precision is for inference: see _load
                 mean, std = self._normalisation(model, self.model.name_or_path or "")
             elif (name := str(self.model)) in MODELS:
                 model = MODELS.get(name)(num_labels, channels)
@@ -174,6 +174,7 @@ class Surrogate:
                     config=config,
                     ignore_mismatched_sizes=True,
                     output_loading_info=True,
+                    dtype=torch.float32,  # else that of the file: half precision learns badly, or refuses images
                     local_files_only=here,
                     trust_remote_code=False,  # else transformers asks on a terminal, and runs what came with the model
                 )

@@ -105,6 +105,18 @@ def test_models_of_transformers_by_instance_and_folder(make, tmp_path):
         torch.testing.assert_close(network._head[0](features), logits)
 
 
+@pytest.mark.parametrize("make", [vit, resnet])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_are_trained_in_single_precision(make, kind, tmp_path):
+    model = make().to(kind)
+    model.save_pretrained(tmp_path)
+    for given in (model, tmp_path):
+        network = Surrogate(given).build(num_labels=3, channels=3, seed=0)
+        assert {one.dtype for one in network.parameters()} == {torch.float32}
+        network(torch.rand(2, 3, 16, 16))[0].sum().backward()
+    assert model.dtype == kind
+
+
 def test_normalisation_comes_from_the_processor_and_can_be_given(tmp_path):
     model = resnet().eval()
     model.save_pretrained(tmp_path)
