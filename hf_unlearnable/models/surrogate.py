@@ -24,7 +24,7 @@ from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, some_of, warn
 from hf_unlearnable.files import local_path
 from hf_unlearnable.models.built_in import MODELS, available_victims
-from hf_unlearnable.models.processors import processor_of
+from hf_unlearnable.models.processors import as_numbers, normalisation_of, processor_of
 from hf_unlearnable.models.timm_models import building, config_of, convolution_as_head, is_timm, pixels_of
 from hf_unlearnable.progress import kept_back
 from hf_unlearnable.settings import Positive, check_fields, refuse
@@ -191,14 +191,10 @@ class Surrogate:
         if is_timm(model.config):
             expected = pixels_of(model.config, model)
             return self.image_mean or expected.mean, self.image_std or expected.std
-        told = (self.image_mean and self.image_std) or hasattr(model.config, "image_mean")
-        processor = {} if told or not source else processor_of(source)
-
-        def one(name: str) -> tuple[float, ...]:
-            value = getattr(self, name) or getattr(model.config, name, None) or processor.get(name) or 0.5
-            return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
-
-        return one("image_mean"), one("image_std")
+        own = [getattr(model.config, name, None) for name in ("image_mean", "image_std")]
+        told = (self.image_mean and self.image_std) or None not in own
+        mean, std = normalisation_of(processor_of(source) if source and not told else {})
+        return self.image_mean or as_numbers(own[0], mean), self.image_std or as_numbers(own[1], std)
 
 
 def refuse_misspelt(what: str, name: str, others: Sequence[str] = ()) -> None:

@@ -5,12 +5,14 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.datasets import make_dataset
 from helpers.forked import start
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForImageClassification,
@@ -18,6 +20,7 @@ from transformers import (
     ResNetForImageClassification,
     ViTConfig,
     ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 from hf_unlearnable import EM, RecipeError, SourceError, Surrogate
@@ -128,6 +131,42 @@ def test_normalisation_comes_from_the_processor_and_can_be_given(tmp_path):
     torch.testing.assert_close(logits, model(wanted).logits)
     logits, _ = Surrogate(model, image_mean=(0.0,), image_std=(1.0,)).build(3, 3, 0).eval()(images)
     torch.testing.assert_close(logits, model(images).logits)
+
+
+MEANS, STDS = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_normalize": False},
+        {"do_normalize": False, "rescale_factor": 1 / 127.5},
+        {"rescale_factor": 1 / 127.5},
+        {"rescale_factor": 0.00392},
+        {"do_rescale": False, "image_mean": [120.0, 110.0, 100.0], "image_std": [60.0, 50.0, 55.0]},
+        {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]},
+    ],
+)
+def test_pixels_are_those_of_the_processor(settings, tmp_path):
+    """What ``do_normalize`` and ``do_rescale`` say was not read: images came otherwise than the model knows them."""
+    model = resnet().eval()
+    model.save_pretrained(tmp_path)
+    processor = ViTImageProcessorPil(**{"do_resize": False, "image_mean": MEANS, "image_std": STDS, **settings})
+    processor.save_pretrained(tmp_path)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    wanted = processor(images=[image], return_tensors="pt")["pixel_values"]
+    logits, _ = Surrogate(tmp_path).build(3, 3, 0).eval()(to_tensor(image))
+    torch.testing.assert_close(logits, model(wanted).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_processor_that_only_normalises_is_for_pixels_up_to_one(tmp_path):
+    resnet().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_rescale": False, "image_mean": MEANS}))
+    torch.testing.assert_close(Surrogate(tmp_path).build(3, 3, 0).mean.flatten(), torch.tensor(MEANS))
+
+
+def to_tensor(image):
+    return torch.tensor(np.asarray(image)).permute(2, 0, 1)[None].float() / 255
 
 
 def test_images_are_resized_and_repeated_for_models_that_insist():
