@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, some_of, warn
 from hf_unlearnable.files import local_path
+from hf_unlearnable.models.architectures import channels_of, sides_of, size_insisted_on, size_told
 from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.models.processors import as_numbers, normalisation_of, processor_of
 from hf_unlearnable.models.timm_models import building, config_of, convolution_as_head, is_timm, pixels_of
@@ -103,11 +104,10 @@ class Surrogate:
             raise _no_model(str(self), error) from error
         except ValueError:
             return IMAGE_SIZE  # whatever is wrong with the model, build says it
-        size = getattr(config, "image_size", None)
+        size = size_told(config)
         if size is None and source:
             size = processor_of(source).get("size")
-        sides = size.values() if isinstance(size, dict) else size if isinstance(size, (list, tuple)) else [size]
-        return max((side for side in sides if isinstance(side, int)), default=IMAGE_SIZE)
+        return max(sides_of(size), default=IMAGE_SIZE)
 
     def build(self, num_labels: int, channels: int, seed: int) -> Network:
         """Make the network, its new weights drawn from ``seed`` without touching the global random state.
@@ -304,7 +304,7 @@ class Network(nn.Module):
                 f"classifier of {num_labels} classes. Load it with num_labels={num_labels}"
             )
         pixels = pixels_of(model.config, model) if is_timm(model.config) else None
-        wanted = pixels.channels if pixels else getattr(model.config, "num_channels", channels)
+        wanted = pixels.channels if pixels else channels_of(model, channels)
         if wanted != channels and channels != 1:
             raise RecipeError(
                 f"got images of {channels} channels for a model that takes {wanted}; expected a model of {channels} "
@@ -315,7 +315,7 @@ class Network(nn.Module):
             # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).
             nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = wanted
-        self.size = pixels.size if pixels else _fixed_size(model)  # height and width; None for a model that takes any
+        self.size = pixels.size if pixels else size_insisted_on(model)  # height, width; None: any size
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._head = [heads[-1]]  # in a list, so that it is not registered as a second child
@@ -371,13 +371,6 @@ class Network(nn.Module):
         finally:
             hook.remove()
         return logits, entered[-1].flatten(1)
-
-
-def _fixed_size(model: PreTrainedModel) -> tuple[int, int] | None:
-    """Height and width of the images that a model with position embeddings insists on; None for the others."""
-    has_positions = any("position_embedding" in name for name, _ in model.named_parameters())
-    side = getattr(model.config, "image_size", None)
-    return (side, side) if has_positions and isinstance(side, int) else None
 
 
 @contextmanager

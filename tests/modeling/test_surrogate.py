@@ -16,8 +16,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForImageClassification,
+    CLIPConfig,
+    CLIPForImageClassification,
+    LevitConfig,
+    LevitForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
+    TextNetConfig,
+    TextNetForImageClassification,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
@@ -173,6 +179,44 @@ def test_images_are_resized_and_repeated_for_models_that_insist():
     network = Surrogate(vit()).build(3, 1, 0).eval()
     logits, _ = network(torch.rand(2, 1, 28, 28))
     assert logits.shape == (2, 3)
+
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def clip(num_labels=3):
+    """Its size and channels stand in the part of its config that is of images."""
+    config = CLIPConfig(vision_config={**TINY, "image_size": 16, "patch_size": 8}, text_config=TINY)
+    config.num_labels = num_labels
+    return CLIPForImageClassification(config)
+
+
+def vit_of_pairs():
+    return ViTForImageClassification(ViTConfig(**TINY, image_size=[16, 24], patch_size=8, num_labels=3))
+
+
+def levit():
+    """Its weights for places are no position embeddings."""
+    sizes = {"hidden_sizes": [16, 16, 16], "depths": [1, 1, 1], "num_attention_heads": [1, 1, 1], "key_dim": [8, 8, 8]}
+    return LevitForImageClassification(LevitConfig(**sizes, image_size=64, num_labels=3))
+
+
+def textnet():
+    """Its config does not say how many channels it takes."""
+    return TextNetForImageClassification(TextNetConfig(image_size=(64, 64), num_labels=3))
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "side"),
+    [(clip, (16, 16), 16), (vit_of_pairs, (16, 24), 24), (levit, (64, 64), 64), (textnet, None, 64)],
+)
+def test_images_of_any_size_and_of_one_channel_for_what_says_it_otherwise(make, size, side):
+    surrogate = Surrogate(make())
+    assert surrogate.image_size == side
+    for channels in (1, 3):
+        network = surrogate.build(3, channels, 0)
+        assert network.size == size
+        assert network(torch.rand(2, channels, 40, 40))[0].shape == (2, 3)
 
 
 def test_another_number_of_classes_gets_a_new_head(tmp_path):
