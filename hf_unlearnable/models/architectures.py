@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from hf_unlearnable.models.timm_models import classifiers_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -36,6 +38,25 @@ def channels_of(model: PreTrainedModel, otherwise: int) -> int:
     told = getattr(_of_images(model.config), "num_channels", None)
     convolutions = (layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d))
     return told or next(convolutions, otherwise)
+
+
+def heads_of(model: PreTrainedModel, num_labels: int) -> dict[str, nn.Module]:
+    """The layers that may be the head on K classes, by their names; the last of them is.
+
+    A hidden layer may happen to have K outputs too. Those of the body, a model by itself within the classifier, are
+    none, nor is anything but what timm calls the classifier of a model of its own.
+    """
+    from transformers import PreTrainedModel
+
+    inner = [f"{name}." for name, part in model.named_modules() if name and isinstance(part, PreTrainedModel)]
+    layers = classifiers_of(model) or [
+        layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and not name.startswith(tuple(inner))
+    ]
+    # Of a linear layer, or of a convolution: timm has these too.
+    outputs = {id(one): getattr(one, "out_features", getattr(one, "out_channels", None)) for one in layers}
+    return {name: layer for name, layer in model.named_modules() if outputs.get(id(layer)) == num_labels}
 
 
 def _of_images(config: Any) -> Any:

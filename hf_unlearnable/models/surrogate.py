@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, some_of, warn
 from hf_unlearnable.files import local_path
-from hf_unlearnable.models.architectures import channels_of, sides_of, size_insisted_on, size_told
+from hf_unlearnable.models.architectures import channels_of, heads_of, sides_of, size_insisted_on, size_told
 from hf_unlearnable.models.built_in import MODELS, available_victims
 from hf_unlearnable.models.processors import as_numbers, normalisation_of, processor_of
-from hf_unlearnable.models.timm_models import building, config_of, convolution_as_head, is_timm, pixels_of
+from hf_unlearnable.models.timm_models import building, config_of, is_timm, pixels_of
 from hf_unlearnable.progress import kept_back
 from hf_unlearnable.settings import Positive, check_fields, refuse
 
@@ -255,7 +255,7 @@ def _no_model(name: str, error: Exception, expected: str = "") -> SourceError:
 
 def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loading: dict[str, Any]) -> None:
     """Say which weights start at random though no head has them."""
-    heads = tuple(f"{place}." for place in _heads(model, num_labels) if place)
+    heads = tuple(f"{place}." for place in heads_of(model, num_labels) if place)
     mismatched = [one[0] if isinstance(one, tuple) else one for one in loading["mismatched_keys"]]
     new = sorted(key for key in {*loading["missing_keys"], *mismatched} if not key.startswith(heads))
     if new:
@@ -265,13 +265,11 @@ def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loa
         )
 
 
-def _heads(model: PreTrainedModel, num_labels: int) -> dict[str, nn.Module]:
-    """The layers that may be the head on K classes, by their names; the last of them is."""
-    return {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer.out_features == num_labels
-    } or convolution_as_head(model, num_labels)
+def _other_classes(model: PreTrainedModel, num_labels: int, has: str) -> RecipeError:
+    return RecipeError(
+        f"got {type(model).__name__}, which has {has}; expected a classifier of {num_labels} classes. Load it with "
+        f"num_labels={num_labels}"
+    )
 
 
 class Network(nn.Module):
@@ -297,12 +295,9 @@ class Network(nn.Module):
         from hf_unlearnable.modeling.base import SmallImageClassifier
 
         super().__init__()
-        heads = list(_heads(model, num_labels).values())
+        heads = list(heads_of(model, num_labels).values())
         if not heads:
-            raise RecipeError(
-                f"got {type(model).__name__}, which has no linear layer with {num_labels} outputs; expected a "
-                f"classifier of {num_labels} classes. Load it with num_labels={num_labels}"
-            )
+            raise _other_classes(model, num_labels, f"no linear layer with {num_labels} outputs as its head")
         pixels = pixels_of(model.config, model) if is_timm(model.config) else None
         wanted = pixels.channels if pixels else channels_of(model, channels)
         if wanted != channels and channels != 1:
@@ -314,7 +309,7 @@ class Network(nn.Module):
         if isinstance(model, SmallImageClassifier):
             # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).
             nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.channels = wanted
+        self.num_labels, self.channels = num_labels, wanted
         self.size = pixels.size if pixels else size_insisted_on(model)  # height, width; None: any size
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -370,6 +365,8 @@ class Network(nn.Module):
             logits = self.model(pixel_values=pixel_values).logits
         finally:
             hook.remove()
+        if logits.shape[1] != self.num_labels:
+            raise _other_classes(self.model, self.num_labels, f"{logits.shape[1]} classes")
         return logits, entered[-1].flatten(1)
 
 

@@ -227,6 +227,22 @@ def test_another_number_of_classes_gets_a_new_head(tmp_path):
         Surrogate(resnet(3)).build(num_labels=5, channels=3, seed=0)
 
 
+def test_a_hidden_layer_with_as_many_outputs_as_there_are_classes_is_no_head(tmp_path):
+    for model in (vit(10), clip(10)):
+        with pytest.raises(RecipeError, match=r"no linear layer with 16 outputs as its head; .*num_labels=16"):
+            Surrogate(model).build(num_labels=16, channels=3, seed=0)
+    flat = Surrogate("mlp").build(num_labels=10, channels=3, seed=0).model  # not in two parts, so only its logits tell
+    network = Surrogate(flat).build(num_labels=128, channels=3, seed=0)
+    with pytest.raises(RecipeError, match="which has 10 classes; expected a classifier of 128 classes"):
+        network(torch.rand(2, 3, 16, 16))
+    model = vit(10)
+    model.save_pretrained(tmp_path)
+    kept = {name: value for name, value in model.state_dict().items() if "attention" not in name}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.warns(UserWarning, match=r"of its parts beside the head.*attention"):
+        Surrogate(tmp_path).build(num_labels=16, channels=3, seed=0)
+
+
 def test_a_new_head_is_no_report_and_other_new_weights_are_a_sentence(tmp_path, caplog, recwarn):
     model = resnet(3)
     model.save_pretrained(tmp_path)
