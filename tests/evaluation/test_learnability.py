@@ -297,6 +297,24 @@ def test_a_model_in_memory_whose_folder_is_gone_is_a_victim_as_the_advice_says(s
 
 
 @pytest.mark.filterwarnings("ignore:the protected images are identical")
+@pytest.mark.parametrize("defence", ["pretrained", "probe"])
+def test_a_victim_that_started_from_other_weights_is_trained_again(small, tmp_path, monkeypatch, defence):
+    seen = watched(monkeypatch)
+    for seed, trained in ((1, 1), (1, 1), (2, 2)):
+        Surrogate("small-resnet").build(3, 1, seed).model.save_pretrained(tmp_path / "model")
+        learnability(
+            small,
+            clean=small,
+            test=make_dataset(seed=1),
+            defences=f"{defence}:{tmp_path / 'model'}",
+            ratios=[0],
+            keep_in=tmp_path / "kept",
+            **QUICK | {"seeds": (1,)},
+        )
+        assert len(seen) == trained
+
+
+@pytest.mark.filterwarnings("ignore:the protected images are identical")
 def test_a_victim_learns_what_can_be_learned():
     """Otherwise a low accuracy on protected data would mean nothing."""
     clean, test = make_dataset(240), make_dataset(60, seed=1)
