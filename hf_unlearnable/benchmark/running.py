@@ -287,7 +287,8 @@ class Work:
                 self.released(protected) if protected is not None else sets.train,
                 sets.train,
                 sets.test,
-                largest=max(thief.victim.image_size for thief in thieves),
+                # Only where it counts: a model in memory may have no processor left to be asked.
+                largest=0 if sets.data.resolution else max(thief.victim.image_size for thief in thieves),
                 resolution=sets.data.resolution,
                 image_column=sets.data.image_column,
                 label_column=sets.data.label_column,

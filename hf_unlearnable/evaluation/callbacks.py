@@ -35,7 +35,7 @@ from transformers.integrations.integration_utils import (
 from hf_unlearnable.data.image_set import chance_of
 from hf_unlearnable.errors import DataError, RecipeError, SourceError
 from hf_unlearnable.evaluation.scores import class_accuracies, protection_score
-from hf_unlearnable.evaluation.trainer_predictions import check_rows, count_predictions
+from hf_unlearnable.evaluation.trainer_predictions import check_rows, class_names, count_predictions
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.documents import read_json
 from hf_unlearnable.settings import Count, Range, check_arguments
@@ -169,7 +169,7 @@ class LearnabilityCallback(TrainerCallback):
             return
         rows = np.arange(len(self.clean_eval))
         counts = count_predictions(self.clean_eval, rows, args, model, train_dataloader.collate_fn, processing_class)
-        names = [str(name) for name in (getattr(model.config, "id2label", None) or {}).values()]
+        names = class_names(model)
         names = names if len(names) == len(counts) else [str(index) for index in range(len(counts))]
         chance = chance_of(counts.sum(axis=1))
         clean = float(counts.trace() / counts.sum())

@@ -158,7 +158,8 @@ def learnability(
         protected,
         clean,
         test,
-        largest=max(thief.victim.image_size for thief in thieves),
+        # Only where it counts: a model in memory may have no processor left to be asked.
+        largest=0 if resolution else max(thief.victim.image_size for thief in thieves),
         others=others,
         others_test=others_test,
         resolution=resolution,

@@ -78,6 +78,15 @@ def count_predictions(
     return summed.cpu().numpy()
 
 
+def class_names(model: PreTrainedModel) -> list[str]:
+    """The names of a model's classes in the order of its logits; none where its config does not name all of them.
+
+    A config's own order says nothing: one whose keys were sorted as text has class 10 before class 2.
+    """
+    known = {int(number): str(name) for number, name in (getattr(model.config, "id2label", None) or {}).items()}
+    return [known[number] for number in sorted(known)] if set(known) == set(range(len(known))) else []
+
+
 def check_rows(dataset: Any, model: PreTrainedModel, collate: Callable[[list[Any]], Any], processor: Any) -> None:
     """Look at the first row of a test set as ``count_predictions`` will, before an hour of training is for nothing.
 
@@ -124,7 +133,7 @@ def _inputs(dataset: Any, rows: NDArray[np.int64], model: PreTrainedModel, colla
         images = [image.convert("RGB") for image in images]
     labels = [item[columns.label] for item in items]
     if isinstance(labels[0], str):  # numbers in the order of the alphabet need not be the model's
-        names = list((model.config.id2label or {}).values())
+        names = class_names(model)
         raise DataError(
             f"got test images with labels such as {labels[0]!r} in the column {columns.label!r}; expected numbers of "
             f"the model's classes. Say which is which: dataset.cast_column({columns.label!r}, "

@@ -177,8 +177,10 @@ class Victims:
         return network.as_surrogate()
 
     def _start(self, trial: Trial) -> Network:
+        """The network as its training begins: with the weights of the defence, where that brings some."""
         assert isinstance(trial.thief.victim, Surrogate)
-        return trial.thief.victim.build(len(self.clean.names), self.clean.pixels.shape[1], trial.seed)
+        victim = trial.thief.defence.start(trial.thief.victim)
+        return victim.build(len(self.clean.names), self.clean.pixels.shape[1], trial.seed)
 
     def _drawn_clean(self, trial: Trial) -> NDArray[np.bool_]:
         """Which rows (N,) stay clean where a part does."""

@@ -36,6 +36,37 @@ def processor_of(source: str) -> dict[str, Any]:
         ) from error
 
 
+def normalisation_of(processor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What a processor does to pixels in [0, 1]: it subtracts the first and divides by the second.
+
+    Its own figures are of pixels as its rescaling leaves them, from values of 0 to 255. One that does not rescale is
+    for pixels that are in [0, 1] already, unless its figures are too large for that.
+
+    Args:
+        processor: as ``processor_of`` gives it; 0.5 stands for what it does not say.
+
+    Returns:
+        Mean and standard deviation, one number a channel or one for all.
+    """
+    mean, std = (as_numbers(processor.get(name), (0.5,)) for name in ("image_mean", "image_std"))
+    if processor.get("do_normalize") is False:
+        mean, std = (0.0,), (1.0,)
+    if processor.get("do_rescale") is False:
+        scale = 255.0 if max(mean) > 1 else 1.0
+    else:
+        scale = 255 * (processor.get("rescale_factor") or 1 / 255)
+        if processor.get("rescale_offset"):  # EfficientNet's: 1 is subtracted after rescaling
+            mean = tuple(one + 1 for one in mean)
+    return tuple(one / scale for one in mean), tuple(one / scale for one in std)
+
+
+def as_numbers(value: Any, otherwise: tuple[float, ...]) -> tuple[float, ...]:
+    """A number, or one a channel, as a file has them; ``otherwise`` where it has none."""
+    if value is None:
+        return otherwise
+    return tuple(float(one) for one in value) if isinstance(value, (list, tuple)) else (float(value),)
+
+
 def _read(source: str, file: str, here: bool) -> dict[str, Any]:
     """What a file of a model holds; empty where it is known not to have the file."""
     place = _find(source, file, here)

@@ -23,9 +23,10 @@ from torch.nn import functional as F
 from hf_unlearnable.data.patience import only_here
 from hf_unlearnable.errors import PluginError, RecipeError, SourceError, first_line, some_of, warn
 from hf_unlearnable.files import local_path
+from hf_unlearnable.models.architectures import channels_of, heads_of, sides_of, size_insisted_on, size_told
 from hf_unlearnable.models.built_in import MODELS, available_victims
-from hf_unlearnable.models.processors import processor_of
-from hf_unlearnable.models.timm_models import building, config_of, convolution_as_head, is_timm, pixels_of
+from hf_unlearnable.models.processors import as_numbers, normalisation_of, processor_of
+from hf_unlearnable.models.timm_models import building, config_of, is_timm, pixels_of
 from hf_unlearnable.progress import kept_back
 from hf_unlearnable.settings import Positive, check_fields, refuse
 
@@ -103,11 +104,10 @@ class Surrogate:
             raise _no_model(str(self), error) from error
         except ValueError:
             return IMAGE_SIZE  # whatever is wrong with the model, build says it
-        size = getattr(config, "image_size", None)
+        size = size_told(config)
         if size is None and source:
             size = processor_of(source).get("size")
-        sides = size.values() if isinstance(size, dict) else size if isinstance(size, (list, tuple)) else [size]
-        return max((side for side in sides if isinstance(side, int)), default=IMAGE_SIZE)
+        return max(sides_of(size), default=IMAGE_SIZE)
 
     def build(self, num_labels: int, channels: int, seed: int) -> Network:
         """Make the network, its new weights drawn from ``seed`` without touching the global random state.
@@ -126,7 +126,7 @@ class Surrogate:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             if is_pretrained(self.model):
-                model: Any = copy.deepcopy(self.model)
+                model: Any = copy.deepcopy(self.model).float()  # half precision is for inference: see _load
                 mean, std = self._normalisation(model, self.model.name_or_path or "")
             elif (name := str(self.model)) in MODELS:
                 model = MODELS.get(name)(num_labels, channels)
@@ -174,6 +174,7 @@ class Surrogate:
                     config=config,
                     ignore_mismatched_sizes=True,
                     output_loading_info=True,
+                    dtype=torch.float32,  # else that of the file: half precision learns badly, or refuses images
                     local_files_only=here,
                     trust_remote_code=False,  # else transformers asks on a terminal, and runs what came with the model
                 )
@@ -190,14 +191,10 @@ class Surrogate:
         if is_timm(model.config):
             expected = pixels_of(model.config, model)
             return self.image_mean or expected.mean, self.image_std or expected.std
-        told = (self.image_mean and self.image_std) or hasattr(model.config, "image_mean")
-        processor = {} if told or not source else processor_of(source)
-
-        def one(name: str) -> tuple[float, ...]:
-            value = getattr(self, name) or getattr(model.config, name, None) or processor.get(name) or 0.5
-            return tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
-
-        return one("image_mean"), one("image_std")
+        own = [getattr(model.config, name, None) for name in ("image_mean", "image_std")]
+        told = (self.image_mean and self.image_std) or None not in own
+        mean, std = normalisation_of(processor_of(source) if source and not told else {})
+        return self.image_mean or as_numbers(own[0], mean), self.image_std or as_numbers(own[1], std)
 
 
 def refuse_misspelt(what: str, name: str, others: Sequence[str] = ()) -> None:
@@ -258,7 +255,7 @@ def _no_model(name: str, error: Exception, expected: str = "") -> SourceError:
 
 def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loading: dict[str, Any]) -> None:
     """Say which weights start at random though no head has them."""
-    heads = tuple(f"{place}." for place in _heads(model, num_labels) if place)
+    heads = tuple(f"{place}." for place in heads_of(model, num_labels) if place)
     mismatched = [one[0] if isinstance(one, tuple) else one for one in loading["mismatched_keys"]]
     new = sorted(key for key in {*loading["missing_keys"], *mismatched} if not key.startswith(heads))
     if new:
@@ -268,13 +265,11 @@ def _warn_of_new_weights(model: PreTrainedModel, name: str, num_labels: int, loa
         )
 
 
-def _heads(model: PreTrainedModel, num_labels: int) -> dict[str, nn.Module]:
-    """The layers that may be the head on K classes, by their names; the last of them is."""
-    return {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer.out_features == num_labels
-    } or convolution_as_head(model, num_labels)
+def _other_classes(model: PreTrainedModel, num_labels: int, has: str) -> RecipeError:
+    return RecipeError(
+        f"got {type(model).__name__}, which has {has}; expected a classifier of {num_labels} classes. Load it with "
+        f"num_labels={num_labels}"
+    )
 
 
 class Network(nn.Module):
@@ -300,14 +295,11 @@ class Network(nn.Module):
         from hf_unlearnable.modeling.base import SmallImageClassifier
 
         super().__init__()
-        heads = list(_heads(model, num_labels).values())
+        heads = list(heads_of(model, num_labels).values())
         if not heads:
-            raise RecipeError(
-                f"got {type(model).__name__}, which has no linear layer with {num_labels} outputs; expected a "
-                f"classifier of {num_labels} classes. Load it with num_labels={num_labels}"
-            )
+            raise _other_classes(model, num_labels, f"no linear layer with {num_labels} outputs as its head")
         pixels = pixels_of(model.config, model) if is_timm(model.config) else None
-        wanted = pixels.channels if pixels else getattr(model.config, "num_channels", channels)
+        wanted = pixels.channels if pixels else channels_of(model, channels)
         if wanted != channels and channels != 1:
             raise RecipeError(
                 f"got images of {channels} channels for a model that takes {wanted}; expected a model of {channels} "
@@ -317,8 +309,8 @@ class Network(nn.Module):
         if isinstance(model, SmallImageClassifier):
             # 1.4 times as fast on a CPU; not for the others, whose layers have not been tried (see small_resnet.py).
             nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.channels = wanted
-        self.size = pixels.size if pixels else _fixed_size(model)  # height and width; None for a model that takes any
+        self.num_labels, self.channels = num_labels, wanted
+        self.size = pixels.size if pixels else size_insisted_on(model)  # height, width; None: any size
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._head = [heads[-1]]  # in a list, so that it is not registered as a second child
@@ -373,14 +365,9 @@ class Network(nn.Module):
             logits = self.model(pixel_values=pixel_values).logits
         finally:
             hook.remove()
+        if logits.shape[1] != self.num_labels:
+            raise _other_classes(self.model, self.num_labels, f"{logits.shape[1]} classes")
         return logits, entered[-1].flatten(1)
-
-
-def _fixed_size(model: PreTrainedModel) -> tuple[int, int] | None:
-    """Height and width of the images that a model with position embeddings insists on; None for the others."""
-    has_positions = any("position_embedding" in name for name, _ in model.named_parameters())
-    side = getattr(model.config, "image_size", None)
-    return (side, side) if has_positions and isinstance(side, int) else None
 
 
 @contextmanager

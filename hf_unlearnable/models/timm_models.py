@@ -93,13 +93,12 @@ def pixels_of(config: Any, model: PreTrainedModel | None = None) -> Pixels:
     )
 
 
-def convolution_as_head(model: PreTrainedModel, num_labels: int) -> dict[str, nn.Module]:
-    """The classifier of a model of timm that has no linear layer for it, by its name in the model; none of others."""
+def classifiers_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers that a model of timm calls its classifier, linear or convolutions; none of what is not timm's."""
     inner: Any = getattr(model, "timm_model", None)
-    head = inner.get_classifier() if is_timm(model.config) and hasattr(inner, "get_classifier") else None
-    if not isinstance(head, nn.Conv2d) or head.out_channels != num_labels:
-        return {}
-    return {name: layer for name, layer in model.named_modules() if layer is head}
+    found = inner.get_classifier() if is_timm(model.config) and hasattr(inner, "get_classifier") else ()
+    layers = found if isinstance(found, (tuple, list, nn.ModuleList)) else (found,)  # a distilled one has two
+    return [layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d))]
 
 
 def config_of(name: str, load: Callable[[], Any]) -> Any:

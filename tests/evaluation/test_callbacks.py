@@ -129,6 +129,24 @@ def test_the_figures_are_those_of_the_model(tmp_path):
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_accuracies_of_classes_stand_under_their_names_in_a_config_sorted_as_text(tmp_path):
+    """Class 10 came before class 2, and every accuracy behind them under another class's name."""
+    names = {str(number): f"class {number}" for number in range(12)}
+    config = SmallResNetConfig(num_channels=1, widths=(4,), depths=(1,), id2label=dict(sorted(names.items())))
+    model = SmallResNetForImageClassification(config)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.eye(12)[2])  # it names class 2 whatever it is shown
+    rows = [{"pixel_values": torch.zeros(1, 8, 8), "labels": number} for number in range(12)]
+    arguments = TrainingArguments(
+        str(tmp_path / "out"), use_cpu=True, num_train_epochs=1, learning_rate=1e-9, report_to="none", disable_tqdm=True
+    )
+    callback = LearnabilityCallback(rows, train_images=0)
+    Trainer(model, arguments, train_dataset=rows, callbacks=[callback]).train()
+    accuracies = written(tmp_path)["last"]["class_accuracy"]
+    assert [name for name, accuracy in accuracies.items() if accuracy] == ["class-2"]
+
+
 def test_the_training_is_what_it_would_be_without(tmp_path):
     alone, measured = trainer(tmp_path), trainer(tmp_path, LearnabilityCallback(prepared(TEST)))
     alone.train()

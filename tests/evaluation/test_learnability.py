@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from datasets import Dataset, Features, concatenate_datasets
 from helpers.datasets import make_dataset
 from helpers.pages import ratio_of
 from PIL import Image
+from transformers import ResNetConfig, ResNetForImageClassification
 
 from hf_unlearnable import (
     EM,
@@ -279,6 +281,37 @@ def test_what_is_finished_is_not_trained_again(small, protection, tmp_path, monk
     assert len(seen) == 5 + 2
     learnability(protected, **{**arguments, "training": Training(epochs=1, batch_size=16)})
     assert len(seen) == 7 + 4  # another recipe shares nothing
+
+
+@pytest.mark.filterwarnings("ignore:the protected images are identical")
+def test_a_model_in_memory_whose_folder_is_gone_is_a_victim_as_the_advice_says(small, tmp_path):
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic", num_labels=3)
+    ResNetForImageClassification(config).save_pretrained(tmp_path / "model")
+    model = ResNetForImageClassification.from_pretrained(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model")
+    arguments = {"clean": small, "test": make_dataset(seed=1), **QUICK, "seeds": (1,), "ratios": (0,)}
+    with pytest.raises(SourceError, match=r"Surrogate\(…, image_mean=…, image_std=…\), and resolution=…"):
+        learnability(small, victims=model, **arguments)
+    told = Surrogate(model, image_mean=(0.5,), image_std=(0.5,))
+    assert len(learnability(small, victims=told, resolution=16, **arguments).results) == 1
+
+
+@pytest.mark.filterwarnings("ignore:the protected images are identical")
+@pytest.mark.parametrize("defence", ["pretrained", "probe"])
+def test_a_victim_that_started_from_other_weights_is_trained_again(small, tmp_path, monkeypatch, defence):
+    seen = watched(monkeypatch)
+    for seed, trained in ((1, 1), (1, 1), (2, 2)):
+        Surrogate("small-resnet").build(3, 1, seed).model.save_pretrained(tmp_path / "model")
+        learnability(
+            small,
+            clean=small,
+            test=make_dataset(seed=1),
+            defences=f"{defence}:{tmp_path / 'model'}",
+            ratios=[0],
+            keep_in=tmp_path / "kept",
+            **QUICK | {"seeds": (1,)},
+        )
+        assert len(seen) == trained
 
 
 @pytest.mark.filterwarnings("ignore:the protected images are identical")

@@ -5,19 +5,28 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.datasets import make_dataset
 from helpers.forked import start
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForImageClassification,
+    CLIPConfig,
+    CLIPForImageClassification,
+    LevitConfig,
+    LevitForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
+    TextNetConfig,
+    TextNetForImageClassification,
     ViTConfig,
     ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 from hf_unlearnable import EM, RecipeError, SourceError, Surrogate
@@ -105,6 +114,18 @@ def test_models_of_transformers_by_instance_and_folder(make, tmp_path):
         torch.testing.assert_close(network._head[0](features), logits)
 
 
+@pytest.mark.parametrize("make", [vit, resnet])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_are_trained_in_single_precision(make, kind, tmp_path):
+    model = make().to(kind)
+    model.save_pretrained(tmp_path)
+    for given in (model, tmp_path):
+        network = Surrogate(given).build(num_labels=3, channels=3, seed=0)
+        assert {one.dtype for one in network.parameters()} == {torch.float32}
+        network(torch.rand(2, 3, 16, 16))[0].sum().backward()
+    assert model.dtype == kind
+
+
 def test_normalisation_comes_from_the_processor_and_can_be_given(tmp_path):
     model = resnet().eval()
     model.save_pretrained(tmp_path)
@@ -118,10 +139,84 @@ def test_normalisation_comes_from_the_processor_and_can_be_given(tmp_path):
     torch.testing.assert_close(logits, model(images).logits)
 
 
+MEANS, STDS = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_normalize": False},
+        {"do_normalize": False, "rescale_factor": 1 / 127.5},
+        {"rescale_factor": 1 / 127.5},
+        {"rescale_factor": 0.00392},
+        {"do_rescale": False, "image_mean": [120.0, 110.0, 100.0], "image_std": [60.0, 50.0, 55.0]},
+        {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]},
+    ],
+)
+def test_pixels_are_those_of_the_processor(settings, tmp_path):
+    """What ``do_normalize`` and ``do_rescale`` say was not read: images came otherwise than the model knows them."""
+    model = resnet().eval()
+    model.save_pretrained(tmp_path)
+    processor = ViTImageProcessorPil(**{"do_resize": False, "image_mean": MEANS, "image_std": STDS, **settings})
+    processor.save_pretrained(tmp_path)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    wanted = processor(images=[image], return_tensors="pt")["pixel_values"]
+    logits, _ = Surrogate(tmp_path).build(3, 3, 0).eval()(to_tensor(image))
+    torch.testing.assert_close(logits, model(wanted).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_processor_that_only_normalises_is_for_pixels_up_to_one(tmp_path):
+    resnet().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_rescale": False, "image_mean": MEANS}))
+    torch.testing.assert_close(Surrogate(tmp_path).build(3, 3, 0).mean.flatten(), torch.tensor(MEANS))
+
+
+def to_tensor(image):
+    return torch.tensor(np.asarray(image)).permute(2, 0, 1)[None].float() / 255
+
+
 def test_images_are_resized_and_repeated_for_models_that_insist():
     network = Surrogate(vit()).build(3, 1, 0).eval()
     logits, _ = network(torch.rand(2, 1, 28, 28))
     assert logits.shape == (2, 3)
+
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def clip(num_labels=3):
+    """Its size and channels stand in the part of its config that is of images."""
+    config = CLIPConfig(vision_config={**TINY, "image_size": 16, "patch_size": 8}, text_config=TINY)
+    config.num_labels = num_labels
+    return CLIPForImageClassification(config)
+
+
+def vit_of_pairs():
+    return ViTForImageClassification(ViTConfig(**TINY, image_size=[16, 24], patch_size=8, num_labels=3))
+
+
+def levit():
+    """Its weights for places are no position embeddings."""
+    sizes = {"hidden_sizes": [16, 16, 16], "depths": [1, 1, 1], "num_attention_heads": [1, 1, 1], "key_dim": [8, 8, 8]}
+    return LevitForImageClassification(LevitConfig(**sizes, image_size=64, num_labels=3))
+
+
+def textnet():
+    """Its config does not say how many channels it takes."""
+    return TextNetForImageClassification(TextNetConfig(image_size=(64, 64), num_labels=3))
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "side"),
+    [(clip, (16, 16), 16), (vit_of_pairs, (16, 24), 24), (levit, (64, 64), 64), (textnet, None, 64)],
+)
+def test_images_of_any_size_and_of_one_channel_for_what_says_it_otherwise(make, size, side):
+    surrogate = Surrogate(make())
+    assert surrogate.image_size == side
+    for channels in (1, 3):
+        network = surrogate.build(3, channels, 0)
+        assert network.size == size
+        assert network(torch.rand(2, channels, 40, 40))[0].shape == (2, 3)
 
 
 def test_another_number_of_classes_gets_a_new_head(tmp_path):
@@ -130,6 +225,22 @@ def test_another_number_of_classes_gets_a_new_head(tmp_path):
     assert logits.shape == (2, 5)
     with pytest.raises(RecipeError, match="no linear layer with 5 outputs"):
         Surrogate(resnet(3)).build(num_labels=5, channels=3, seed=0)
+
+
+def test_a_hidden_layer_with_as_many_outputs_as_there_are_classes_is_no_head(tmp_path):
+    for model in (vit(10), clip(10)):
+        with pytest.raises(RecipeError, match=r"no linear layer with 16 outputs as its head; .*num_labels=16"):
+            Surrogate(model).build(num_labels=16, channels=3, seed=0)
+    flat = Surrogate("mlp").build(num_labels=10, channels=3, seed=0).model  # not in two parts, so only its logits tell
+    network = Surrogate(flat).build(num_labels=128, channels=3, seed=0)
+    with pytest.raises(RecipeError, match="which has 10 classes; expected a classifier of 128 classes"):
+        network(torch.rand(2, 3, 16, 16))
+    model = vit(10)
+    model.save_pretrained(tmp_path)
+    kept = {name: value for name, value in model.state_dict().items() if "attention" not in name}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.warns(UserWarning, match=r"of its parts beside the head.*attention"):
+        Surrogate(tmp_path).build(num_labels=16, channels=3, seed=0)
 
 
 def test_a_new_head_is_no_report_and_other_new_weights_are_a_sentence(tmp_path, caplog, recwarn):
