@@ -184,6 +184,14 @@ def test_a_row_of_defaults_that_have_changed_since_says_so(frozen, tmp_path):
     assert sorted(row.name for row in table.rows) == ["mi-ue", "mi-ue:epochs=18,copies=2"]
 
 
+def test_settings_are_rounded_where_the_names_of_the_rows_stay_apart(frozen, tmp_path):
+    for temperature in (0.1234, 0.12345, 0.56789):
+        recipe = {"name": "mi-ue", **MIUE(temperature=temperature).recipe()}
+        copy(frozen, tmp_path / str(temperature), epochs=learned, identity={"method": recipe}, sets={"name": "mi-ue"})
+    (table,) = tables_of(sorted(tmp_path.glob("0.*")))
+    assert sorted(row.name.partition("=")[2] for row in table.rows) == ["0.1234", "0.12345", "0.568"]
+
+
 def test_a_thief_of_the_protocol_whom_nobody_met_is_a_gap_of_all(frozen, tmp_path, monkeypatch):
     copy(frozen, tmp_path / "a", epochs=learned)
     monkeypatch.setitem(THIEVES, "tiny", (*THIEVES["tiny"], ("knn", "", "none")))
