@@ -17,7 +17,8 @@ from hf_unlearnable.benchmark import write_pages
 from hf_unlearnable.benchmark.correlations import plots_of, spearman
 from hf_unlearnable.benchmark.protocol import THIEVES
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
-from hf_unlearnable.benchmark.rows import tables_of
+from hf_unlearnable.benchmark.rows import Row, tables_of
+from hf_unlearnable.evaluation.verdicts import Verdict
 
 NASTY = "<script>alert(1)</script> | [x](y)"
 
@@ -276,6 +277,15 @@ def test_theory_stands_beside_the_figures(frozen, tmp_path):
 
 
 @NEEDS_CHROMIUM
+def test_an_attack_without_a_share_is_not_the_best(frozen, tmp_path, monkeypatch):
+    copy(frozen, tmp_path, epochs=learned)
+    unknown = Verdict("lost", "jpeg:10", 0.5, 0.5, 0.5, 0.0, 0.6, math.nan, math.nan, False)
+    told = Row.attacks.fget
+    monkeypatch.setattr(Row, "attacks", property(lambda row: [unknown, *told(row)]))
+    markdown = write_pages([tmp_path], tmp_path / "p")[0].read_text()
+    assert "principal-directions:2: 35.0" in markdown
+
+
 def test_who_filters_by_a_thief_gets_its_worst_case_and_sorts_by_any_column(frozen, tmp_path):
     from playwright.sync_api import sync_playwright
 
