@@ -186,7 +186,7 @@ def cells_of(
         (None if trial.case in WITHOUT_METHOD else protected, trial)
         for protected, attack in zip(sets, attacks, strict=True)
         for trial in [
-            *trials(thieves, ratios, seeds, suite="protocol"),
+            *trials(thieves, ratios, seeds, mixtures_for_all=False),
             *trials([attack] * (attack not in thieves), [ratio for ratio in ratios if ratio in (0, 1)], seeds),
         ]
     ]
