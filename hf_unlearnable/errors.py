@@ -60,11 +60,12 @@ def option(parameter: str, value: Any, shell: str | None = None) -> str:
         shell: the option, where it has another name or no value.
     """
     name = SHELL_NAMES.get(parameter, parameter)
-    stands_for_a_name = isinstance(value, str) and value.isupper()
-    return worded(
-        python=f"{parameter}={value if stands_for_a_name else repr(value)}",
-        shell=shell or f"--{name.replace('_', '-')} {value}",
-    )
+    return worded(python=f"{parameter}={value!r}", shell=shell or f"--{name.replace('_', '-')} {value}")
+
+
+def blank(parameter: str, name: str) -> str:
+    """A parameter as ``option`` writes it, with a name such as ``DATASET`` where somebody has to fill in the value."""
+    return worded(python=f"{parameter}={name}", shell=option(parameter, name))
 
 
 class UnlearnableError(Exception):

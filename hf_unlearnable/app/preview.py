@@ -13,8 +13,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_unlearnable.budget import VIEW, WHITE, Budget
-from hf_unlearnable.data.pixels import match_channels, resize, split_alpha, to_image
+from hf_unlearnable.budget import VIEW, Budget
+from hf_unlearnable.data.pixels import match_channels, on_white, resize, split_alpha, to_array, to_image
 from hf_unlearnable.errors import DataWarning
 from hf_unlearnable.methods.texture import Texture
 from hf_unlearnable.protection.resample import resample_and_apply
@@ -61,7 +61,7 @@ class Scene:
         """Of a picture (C, H, W); ``working_size`` is what perturbations of its set are made at."""
         height, width = pixels.shape[1:]
         factor = max(1, round(max(height, width) / VIEW))
-        rows, columns = smoothest_part(_on_white(pixels))
+        rows, columns = smoothest_part(_seen(pixels))
         return cls(
             small=resize(split_alpha(pixels)[0], *working_size),
             view=np.stack([np.asarray(Image.fromarray(plane).reduce(factor)) for plane in pixels]),
@@ -108,7 +108,7 @@ class Scene:
         part = self.part.copy()
         part[: len(colour)] += budget.limit(change[None], colour[None], radii)[0].astype(np.uint8)  # modulo 256
         height, width = map(int, self.size)
-        parts = (as_png(_on_white(self.part)), as_png(_on_white(part)))
+        parts = (as_png(_seen(self.part)), as_png(_seen(part)))
         return Preview((_jpeg(self.view), _jpeg(view)), parts, (width, height))
 
     def _cut(self, levels: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -125,17 +125,13 @@ class Scene:
         ).astype(np.int16)
 
 
-def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What can be seen through lies on white paper: (C, H, W) without alpha."""
-    colour, alpha = split_alpha(pixels)
-    if alpha is None:
-        return colour
-    share = alpha.astype(np.float32) / WHITE
-    return np.rint(colour * share + WHITE * (1 - share)).astype(np.uint8)
+def _seen(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture as people see it, on white paper: (C, H, W) without alpha."""
+    return to_array(on_white(to_image(pixels)))
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Of good quality and without coarser colours, which would hide blotches."""
     stream = io.BytesIO()
-    to_image(_on_white(pixels)).convert("RGB").save(stream, "JPEG", quality=95, subsampling=0)
+    on_white(to_image(pixels)).convert("RGB").save(stream, "JPEG", quality=95, subsampling=0)
     return stream.getvalue()

@@ -48,6 +48,8 @@ def addresses(visits: Visits) -> FastAPI:
             file = visit.place(request.query_params.get("name", ""), int(size))
         except DataError as error:
             return PlainTextResponse(str(error), 400)
+        except OSError as error:
+            return PlainTextResponse(f"it was not written ({type(error).__name__})", 507)
         if file is None:
             return Response(status_code=204)
         try:

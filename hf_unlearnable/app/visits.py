@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_unlearnable.app.jobs import Job, ready
-from hf_unlearnable.app.pictures import is_refused, safe_name
+from hf_unlearnable.app.pictures import LONGEST, WHOLE, is_refused, place, safe_name
 from hf_unlearnable.app.work import PICTURES, Looked, Made
 from hf_unlearnable.errors import DataError
 from hf_unlearnable.files import private_folder, scratch_folder
@@ -33,6 +33,7 @@ class Visit:
         refused: names of files that were not kept.
         looked: what was found in the pictures.
         made: of them.
+        coming: files that are being sent, and the bytes that each will have.
         seen: when something was last asked for, on the clock of ``time.monotonic``.
         jobs: the works that were begun and may go on.
         lock: held while files and the room for them are counted.
@@ -70,23 +71,23 @@ class Visit:
         """Where to write a file that is sent; None for one that is not kept.
 
         Raises:
-            DataError: a name that leads elsewhere, one that was sent before, or more than there is room for.
+            DataError: a name that leads elsewhere or is too long, one that was sent before or that clashes with one, or
+                more than there is room for.
         """
         self.seen = time.monotonic()
         path = safe_name(name)
         if path is None:
-            raise DataError(f"got a file of the name {name!r}; expected a plain name below one folder")
+            raise DataError(
+                f"got a file of the name {name!r}; expected a plain name below one folder, and none of more than "
+                f"{LONGEST} bytes or {WHOLE} with its folders"
+            )
         if is_refused(path):
             self.refused.append(str(path))
             return None
-        file = self.home / PICTURES / path
         with self.lock:
-            if file.exists():
-                raise DataError(f"got {str(path)!r} twice; expected every name once: give one of them another name")
             if size > self.room:
                 raise DataError("got more than there is room for; expected less: protect a part at a time")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()  # so that of two that are sent at once under one name only one is written
+            file = place(self.home / PICTURES, path)
             self.coming[file] = size
             self.room -= size
         return file

@@ -44,9 +44,13 @@ class Elsewhere:
         return {"released": self.public or self.name, "split": self.split}
 
 
-def told_apart(name: str, settings: Mapping[str, object], revision: int = 1) -> str:
-    """What tables call a recipe."""
-    told = ",".join(f"{setting}={value}" for setting, value in settings.items())
+def told_apart(name: str, settings: Mapping[str, object], revision: int = 1, *, rounded: bool = False) -> str:
+    """What a recipe is called: with all digits, or with the three that tables have room for."""
+    shown = {
+        setting: f"{value:.3g}" if rounded and isinstance(value, float) else value
+        for setting, value in settings.items()
+    }
+    told = ",".join(f"{setting}={value}" for setting, value in shown.items())
     return f"{name}{':' if told else ''}{told}{f' (revision {revision})' if revision > 1 else ''}"
 
 
@@ -74,7 +78,7 @@ class Protected:
 
     @property
     def name(self) -> str:
-        """What tables call the method: its name with the settings that are not its defaults, but for the seed."""
+        """What documents call the method: its name with the settings that are not its defaults, but for the seed."""
         if isinstance(self.method, Elsewhere):
             return self.method.name
         changed = not_default(type(self.method), self.method.recipe())
@@ -182,7 +186,7 @@ def cells_of(
         (None if trial.case in WITHOUT_METHOD else protected, trial)
         for protected, attack in zip(sets, attacks, strict=True)
         for trial in [
-            *trials(thieves, ratios, seeds, suite="protocol"),
+            *trials(thieves, ratios, seeds, mixtures_for_all=False),
             *trials([attack] * (attack not in thieves), [ratio for ratio in ratios if ratio in (0, 1)], seeds),
         ]
     ]

@@ -299,11 +299,11 @@ class _Reader:
         chosen = []
         for number, one in enumerate(self.listed("thieves", given)):
             path = f"thieves[{number}]"
-            parts = [part.strip() for part in one.split(";")] if isinstance(one, str) else []
+            parts = _parts(one) if isinstance(one, str) else []
             if len(parts) != 3:
                 raise self.fail(path, one, "victim; training; defence, such as 'small-resnet; sgd; jpeg:10'")
             entry = (parts[0], parts[1], parts[2])
-            self.named(path, one, partial(self.thief, entry, datasets[0]))
+            self.named(path, one, partial(_thief, datasets[0]))
             lists = {data.name: THIEVES[data.thieves] for data in datasets if data.thieves}
             if protocol != NONE and (lacking := [name for name, known in lists.items() if entry not in known]):
                 raise self.fail(
@@ -318,9 +318,6 @@ class _Reader:
                     f"{'; '.join(ordinary)!r} among them, the ordinary thief, who alone meets mixtures",
                 )
         return tuple(dict.fromkeys(chosen))
-
-    def thief(self, entry: tuple[str, str, str], data: Data, text: Any) -> Thief:
-        return thief_of(*entry, data.training)
 
     def ratios(self, given: Any, protocol: str) -> tuple[float, ...]:
         shares = []
@@ -338,3 +335,13 @@ class _Reader:
         """How many victims of each kind; they are those of the protocol, and go on from there."""
         count = self.count("seeds", given, len(SEEDS) if protocol != NONE else MOST)
         return tuple(range(SEEDS[0], SEEDS[0] + count))
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(";")]
+
+
+def _thief(data: Data, text: str) -> Thief:
+    """Of three parts, against a dataset."""
+    victim, training, defence = _parts(text)
+    return thief_of(victim, training, defence, data.training)

@@ -18,6 +18,7 @@ from hf_unlearnable.benchmark.rows import Row, Table, tables_of, thief_name
 from hf_unlearnable.errors import DataError, in_words
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, case_of
 from hf_unlearnable.evaluation.report import NO_DEFENCE
+from hf_unlearnable.evaluation.verdicts import worst
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.reports.rendering import plain_markdown, templates_of
 from hf_unlearnable.version import __version__
@@ -104,7 +105,7 @@ def _shown(number: int, table: Table) -> dict[str, Any]:
 
 
 def _row(table: Table, row: Row) -> dict[str, Any]:
-    best, attack = row.best, max(row.attacks, key=lambda one: one.regained, default=None)
+    best, attack = row.best, worst(row.attacks)
     memory = [one.peak_memory for one in row.sets if one.peak_memory]
     seconds = [one.seconds for one in row.sets if one.seconds is not None]
     mixture = row.mixture

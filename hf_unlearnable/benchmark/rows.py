@@ -188,13 +188,13 @@ class Table:
             for row in self.rows
             if (missing := [pair for pair in self.missing(row) if pair not in nobody])
         ]
-        efforts = {row.name: {pair: row.effort(pair) for pair in row.measured} for row in self.rows}
-        for name, of_row in efforts.items():
+        efforts = [(row.name, {pair: row.effort(pair) for pair in row.measured}) for row in self.rows]
+        for name, of_row in efforts:
             most = max((fits for fits, _ in of_row.values()), default=0)
             if fewer := [pair for pair, (fits, _) in of_row.items() if fits < most]:
                 found.append(f"{name}: of its {most} fits not all were tried by {_listed(fewer)}")
         for place, what in enumerate(("fits", "victims of each kind")):
-            counts = {effort[place] for of_row in efforts.values() for effort in of_row.values()}
+            counts = {effort[place] for _, of_row in efforts for effort in of_row.values()}
             found += [f"thieves tried rows by {min(counts)} to {max(counts)} {what}"] * (len(counts) > 1)
         return found
 
@@ -302,23 +302,28 @@ def _rows(cells: Sequence[CellRecord], sets: dict[str, SetRecord], thieves: Sequ
         recipe = {name: value for name, value in one.identity["method"].items() if name != "seed"}
         fits.setdefault((json.dumps(recipe, sort_keys=True), one.identity["budget"]), []).append(one)
     rows = []
-    for members in fits.values():
+    for name, members in zip(_names([members[0] for members in fits.values()]), fits.values(), strict=True):
         own = {one.digest for one in members}
         chosen = tuple(cell for cell in cells if cell.set in own)
         members.sort(key=lambda one: one.seed or 0)
-        rows.append(Row(_called(members[0]), members[0].identity["budget"], tuple(members), chosen, clean, thieves[0]))
+        rows.append(Row(name, members[0].identity["budget"], tuple(members), chosen, clean, thieves[0]))
     return rows
 
 
-def _called(one: SetRecord) -> str:
+def _names(recipes: Sequence[SetRecord]) -> list[str]:
+    """What tables call some recipes: rounded, but for those that would have one name then."""
+    short, whole = ([_called(one, rounded=rounded) for one in recipes] for rounded in (True, False))
+    count = Counter(name for name, _ in set(zip(short, whole, strict=True)))
+    return [name if count[name] == 1 else exact for name, exact in zip(short, whole, strict=True)]
+
+
+def _called(one: SetRecord, *, rounded: bool) -> str:
     """A method with the settings that are not its defaults now: these may be others than when the set was made."""
     recipe = one.identity["method"]
     kind = find_method(recipe.get("name"))
     if kind is None:
         return one.name
-    changed = not_default(kind, recipe).items()
-    settings = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in changed}
-    return told_apart(kind.name, settings, recipe.get("revision", 1))
+    return told_apart(kind.name, not_default(kind, recipe), recipe.get("revision", 1), rounded=rounded)
 
 
 def _place(cell: CellRecord) -> tuple[Any, ...]:

@@ -170,7 +170,7 @@ def measure_and_tell(
         ratios_of(options.get("ratios"), owner=owner),
         numbers,
         sequential=options.get("sequential", False),
-        suite=options.get("suite"),
+        mixtures_for_all=options.get("suite") is None,
         owner=owner,
     )
     if owner:

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from datasets import Image as ImageFeature
 
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, option, some_of, warn, worded
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, blank, option, some_of, warn, worded
 
 EVERYTHING = "all images"  # the only class of a set without labels
 
@@ -381,10 +381,10 @@ def _fix(dataset: Dataset, what: str, name: str | None = None) -> str:
         )
     encode = worded(python=", or turn it into classes with dataset.class_encode_column(NAME)", shell="")
     return (
-        f"Name a column of strings, booleans or whole numbers with {option('label_column', 'NAME')}{encode}. A "
+        f"Name a column of strings, booleans or whole numbers with {blank('label_column', 'NAME')}{encode}. A "
         f"folder of images needs one folder a class, or a metadata.jsonl with a label for each file_name. "
         f"Without labels: the method texture takes all images as one owner's; so do the others beside images of other "
-        f"people, {option('others', 'DATASET')}; and {option('labels', 'clusters:10')} makes classes of images that "
+        f"people, {blank('others', 'DATASET')}; and {option('labels', 'clusters:10')} makes classes of images that "
         f"look alike"
     )
 

@@ -23,7 +23,7 @@ from hf_unlearnable.data.columns import LABEL_NAMES
 from hf_unlearnable.data.kinds import METADATA, Kind, is_junk, register_heif, why_left_out
 from hf_unlearnable.data.metadata import Table, read_metadata, read_sidecars
 from hf_unlearnable.data.trees import CIRCLE, Entry, Reader, Tree, is_archive
-from hf_unlearnable.errors import DataError, number_of, option, worded
+from hf_unlearnable.errors import DataError, blank, number_of, option, worded
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -272,7 +272,7 @@ class _Sorting:
             )
         elif any("/" in name for name in classes):
             self.notes.append(
-                f"A class is the whole path of its folder; {option('class_depth', 'N')} takes N of its parts."
+                f"A class is the whole path of its folder; {blank('class_depth', 'N')} takes N of its parts."
             )
         lonely = [path for path, folder in folders.items() if folder and counts[folder] == 1]
         if lonely:

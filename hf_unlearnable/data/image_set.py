@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.pixels import DIGEST_BYTES, digest, match_channels, resize, split_alpha
 from hf_unlearnable.data.reading import Survey, rows
-from hf_unlearnable.errors import DataError, option, some_of, worded
+from hf_unlearnable.errors import DataError, blank, option, some_of, worded
 from hf_unlearnable.files import allocate_memmap
 from hf_unlearnable.progress import Progress
 
@@ -271,6 +271,6 @@ def several_expected() -> str:
     """What is expected, and what to do, where images of one class are brought to a method that cannot do with one."""
     return (
         f"expected at least two, since this method works by what tells classes apart. For one owner's images use the "
-        f"method texture, or show images of others: {option('others', 'DATASET')}; or let classes be made of images "
+        f"method texture, or show images of others: {blank('others', 'DATASET')}; or let classes be made of images "
         f"that look alike: {option('labels', 'clusters:10')}"
     )

@@ -186,6 +186,15 @@ def to_image(array: NDArray[np.uint8], icc_profile: bytes | None = None) -> Imag
     return image
 
 
+def on_white(image: Image.Image) -> Image.Image:
+    """An image of a released mode without alpha: what can be seen through lies on white paper."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert(image.mode.removesuffix("A"))
+
+
 def colour_profile(image: Any) -> bytes | None:
     """The ICC profile that describes an image once it is released; without it a photograph's colours shift."""
     return _treatment(image).profile if isinstance(image, Image.Image) else None

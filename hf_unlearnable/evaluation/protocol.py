@@ -191,7 +191,9 @@ def learnability(
     ]
     for doubt in doubts if accelerator.is_main_process else []:
         warn(doubt)
-    planned = trials(thieves, ratios, seeds, sequential=sequential, suite=suite, owner=others is not None)
+    planned = trials(
+        thieves, ratios, seeds, sequential=sequential, mixtures_for_all=suite is None, owner=others is not None
+    )
     groups = _assigned(planned, accelerator)
     with tempfile.TemporaryDirectory() as scratch:
         folder = local_path(keep_in or scratch).absolute()
@@ -276,11 +278,12 @@ def trials(
     seeds: Sequence[int] = SEEDS,
     *,
     sequential: bool = False,
-    suite: str | None = None,
+    mixtures_for_all: bool = True,
     owner: bool = False,
 ) -> list[Trial]:
     """Every training of a measurement, in order; arguments as of ``learnability``.
 
+    The first of the thieves alone meets mixtures without ``mixtures_for_all``, as in a suite and in the protocol.
     ``owner`` where it is one among others: without his images a model is trained too, since nothing else says what the
     others' images give by themselves; by the first of the thieves.
     """
@@ -290,7 +293,7 @@ def trials(
         for seed in dict.fromkeys(seeds)
         for case, ratio in [
             *_cases(
-                [ratio for ratio in ratios if suite is None or index == 0 or ratio in (0, 1)],
+                [ratio for ratio in ratios if mixtures_for_all or index == 0 or ratio in (0, 1)],
                 sequential and not isinstance(thief.victim, Classical),
             ),
             *([(LEFT_OUT, 0.0)] if owner and index == 0 else []),

@@ -18,14 +18,27 @@ EMPTY = "---\n{}\n---\n"  # a card without keys and text
 
 LICENCE = ("license", "license_name", "license_link")
 
+# What the Hub's list of licences held in 2025. It grows: any other text in lower case is left to the Hub to check.
+LISTED = """
+afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
+bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
+cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0
+creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 gemma gfdl gpl
+gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 lppl-1.3c mit mpl-2.0
+ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0 pddl postgresql unknown unlicense wtfpl zlib
+"""
+IDENTIFIERS = frozenset(LISTED.split())
+
 
 def licence_keys(licence: str | None) -> dict[str, str]:
-    """A licence as the Hub takes it: identifiers are lower case; anything else is ``other`` with a name of its own."""
+    """A licence as the Hub takes it: ``mit`` for ``MIT``; ``other`` with a name of its own for one of one's own."""
     if licence is None:
         return {}
     if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
         return {"license": licence}
-    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")}
+    name = re.sub(r"[^a-z0-9.+]+", "-", licence.lower()).strip("-")
+    return {"license": name} if name in IDENTIFIERS else {"license": "other", "license_name": name.replace("+", "-")}
 
 
 def licence_in(data: CardData | None) -> dict[str, Any]:

@@ -22,15 +22,7 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi
 
 from hf_unlearnable.data.annotations import kinds_beside
 from hf_unlearnable.data.columns import without_columns
-from hf_unlearnable.errors import (
-    DataError,
-    DataWarning,
-    RecipeError,
-    SourceError,
-    option,
-    warn,
-    worded,
-)
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, SourceError, blank, option, warn, worded
 from hf_unlearnable.hub.card_header import EMPTY, carried
 from hf_unlearnable.hub.cards import DatasetFacts, dataset_card
 from hf_unlearnable.hub.repository import README, Pushed, Repository
@@ -105,7 +97,7 @@ def push(
         )
     protection, split = source.protection, split or source.split
     if "+" in split and not source.protected_splits:
-        name_it = option("split", "NAME")
+        name_it = blank("split", "NAME")
         raise RecipeError(f"got the splits {split} in one; expected a name to publish it under: {name_it}")
     _check_words(config, source.protected_splits or (split,), revision, max_shard_size)
     named = None if source.protected_splits else split

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hf_unlearnable.data.columns import Classes, Columns, find_columns, label_candidates, unlabelled
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import class_numbers, labelled
-from hf_unlearnable.errors import DataError, DataWarning, RecipeError, number_of, option, warn
+from hf_unlearnable.errors import DataError, DataWarning, RecipeError, blank, number_of, option, warn
 from hf_unlearnable.lazy import require_extra
 from hf_unlearnable.methods.captions import CAPTIONS, caption_column, embed_captions, require_text_model
 from hf_unlearnable.methods.deriving import FREQUENT, LARGEST, automatic, derive, source_of
@@ -224,7 +224,7 @@ def label(
         if how and accelerator.is_main_process:
             warn(
                 f"got no labels among the columns {', '.join(dataset.features)}: all images are taken as one owner's. "
-                f"Say so with {option('labels', NONE)}, name a column with {option('label_column', 'NAME')}, or let "
+                f"Say so with {option('labels', NONE)}, name a column with {blank('label_column', 'NAME')}, or let "
                 f"labels be made: {option('labels', f'{CLUSTERS}:10')}",
                 DataWarning,
             )

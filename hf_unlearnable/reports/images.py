@@ -16,7 +16,7 @@ from PIL import Image
 from hf_unlearnable.budget import VIEW, WHITE
 from hf_unlearnable.data.columns import Classes, Columns, find_columns
 from hf_unlearnable.data.pairing import aligned_pairs
-from hf_unlearnable.data.pixels import to_image
+from hf_unlearnable.data.pixels import on_white, to_image
 from hf_unlearnable.data.reading import class_numbers, rows
 from hf_unlearnable.reports.charts import new_figure
 
@@ -83,7 +83,7 @@ def contact_sheet(protected: Dataset, file: Path | IO[bytes], columns: Columns) 
     across = min(len(picked), TILES_ACROSS)
     sheet = Image.new("RGB", (TILE * across, TILE * math.ceil(len(picked) / across)), "white")
     for place, shown in enumerate(rows(protected.select(picked), columns)):
-        image = to_image(shown.pixels).convert("RGB")
+        image = on_white(to_image(shown.pixels)).convert("RGB")
         scale = TILE / max(image.size)
         size = tuple(max(1, round(side * scale)) for side in image.size)
         image = image.resize((size[0], size[1]), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
@@ -181,8 +181,7 @@ def _view(pixels: NDArray[np.uint8]) -> bytes | None:
     image = to_image(pixels)
     if max(image.size) <= DETAIL:
         return None
-    flat = Image.new("RGB", image.size, "white")
-    flat.paste(image.convert("RGB"), mask=image.getchannel("A") if "A" in image.mode else None)
+    flat = on_white(image).convert("RGB")
     flat.thumbnail((VIEW, VIEW), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     flat.save(stream, "JPEG", quality=95, subsampling=0)

@@ -16,7 +16,16 @@ from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.data.reading import Survey, rows
 from hf_unlearnable.data.sources import ALL, load_source, open_source
-from hf_unlearnable.errors import DataError, PrivacyError, SourceError, UnlearnableError, first_line, option, worded
+from hf_unlearnable.errors import (
+    DataError,
+    PrivacyError,
+    SourceError,
+    UnlearnableError,
+    blank,
+    first_line,
+    option,
+    worded,
+)
 from hf_unlearnable.evaluation.estimation import ESTIMATORS, probe_accuracy, removal
 from hf_unlearnable.files import atomic_write, private_folder
 from hf_unlearnable.protection.findings import SEVERITIES, Audit, Finding, Severity
@@ -299,13 +308,13 @@ def _held_out(subject: Subject, test: str | PathLike[str] | None, test_split: st
     if subject.clean and test_split in (None, *subject.clean):
         return [part for name, part in subject.clean.items() if test_split in (None, name)]
     if subject.run is None:
-        raise SourceError(f"there are no clean images beside it; name some with {option('test', 'DATASET')}")
+        raise SourceError(f"there are no clean images beside it; name some with {blank('test', 'DATASET')}")
     try:
         return [open_test_images(subject.run, None, test_split)]
     except (SourceError, DataError) as error:
         raise SourceError(
             f"there are no clean images that were not protected ({first_line(error)}); name some with "
-            f"{option('test', 'DATASET')}"
+            f"{blank('test', 'DATASET')}"
         ) from error
 
 

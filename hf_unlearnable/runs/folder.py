@@ -12,7 +12,7 @@ from datasets import Dataset, concatenate_datasets
 
 from hf_unlearnable.data.intake import Intake
 from hf_unlearnable.data.sources import load_saved, load_source
-from hf_unlearnable.errors import DataError, PrivacyError, RecipeError, SourceError, option
+from hf_unlearnable.errors import DataError, PrivacyError, RecipeError, SourceError, blank
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.files import atomic_write, local_path
 from hf_unlearnable.protection.description import DESCRIPTION, Description
@@ -352,7 +352,7 @@ class RunFolder(PathLike[str]):
             DataError: there, but not readable.
         """
         origin = self.origin if self.folder else None
-        name_them = f"name the originals with {option('clean', 'DATASET')}"
+        name_them = f"name the originals with {blank('clean', 'DATASET')}"
         if origin is not None and (clean is None or Origin.at(clean).dataset == origin.dataset):
             try:
                 return origin.open(split)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import Columns
-from hf_unlearnable.data.pixels import colour_profile, to_array
+from hf_unlearnable.data.pixels import colour_profile, on_white, to_array
 from hf_unlearnable.data.reading import rows
 from hf_unlearnable.errors import RecipeError, option
 from hf_unlearnable.progress import Progress
@@ -93,7 +93,7 @@ def write_lossy_copy(
             image = row[columns.image]
             transparent = image.mode in ("LA", "RGBA")
             stream = io.BytesIO()
-            _on_white(image).save(stream, "JPEG", quality=quality, icc_profile=colour_profile(image))
+            on_white(image).save(stream, "JPEG", quality=quality, icc_profile=colour_profile(image))
             file = run.images_jpeg / PurePosixPath(name).with_suffix(".jpg")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(stream.getvalue())
@@ -105,11 +105,3 @@ def write_lossy_copy(
                 outside += not budget.contains(original.pixels[None], later[None])[0]
             bar.advance()
     return LossyCopy(quality, len(names), outside + flattened, flattened, counted.share)
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode not in ("LA", "RGBA"):
-        return image
-    white = Image.new("RGBA", image.size, "white")
-    white.alpha_composite(image.convert("RGBA"))
-    return white.convert("RGB" if image.mode == "RGBA" else "L")

@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset
 from hf_unlearnable.data.columns import unlabelled
 from hf_unlearnable.data.neutral import neutral_pictures
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, option, warn
+from hf_unlearnable.errors import RecipeError, SourceError, UnlearnableError, blank, option, warn
 from hf_unlearnable.evaluation.owner import hold_out_own
 from hf_unlearnable.evaluation.protocol import learnability
 from hf_unlearnable.evaluation.report import Report
@@ -142,7 +142,7 @@ def check_labelled(run: RunFolder, label_column: str | None) -> None:
     if not any(isinstance(feature, ClassLabel) for feature in run.dataset.features.values()):
         raise RecipeError(
             f"got {str(run)!r}, images that have no labels of their own; expected {option('owner', True, '--owner')}: "
-            f"whether a model learns them as one owner's, among images of others ({option('others', 'DATASET')})"
+            f"whether a model learns them as one owner's, among images of others ({blank('others', 'DATASET')})"
         )
 
 
@@ -257,7 +257,7 @@ def _both(
     if clean is None and not run.root.is_dir():
         raise SourceError(
             f"got {str(run)!r}; expected the folder that hf-unlearnable protect --output wrote, or, with "
-            f"{option('clean', 'DATASET')}, any protected dataset"
+            f"{blank('clean', 'DATASET')}, any protected dataset"
         )
     protected = run.dataset
     if (described := _description(run)) is None:

@@ -14,7 +14,7 @@ from hf_unlearnable.data.columns import Columns, with_image_column
 from hf_unlearnable.data.pairing import naming, sampled_pairs
 from hf_unlearnable.data.pixels import split_alpha
 from hf_unlearnable.data.sources import name_of
-from hf_unlearnable.errors import DataError, option, worded
+from hf_unlearnable.errors import DataError, blank, worded
 from hf_unlearnable.files import local_path
 from hf_unlearnable.protection.protection import Protection
 from hf_unlearnable.runs.folder import RunFolder
@@ -140,7 +140,7 @@ def those_of_a_run() -> Iterator[None]:
     except DataError as error:
         raise DataError(
             f"the originals are no longer those that were protected ({error}). Were images added, removed, renamed or "
-            f"edited since? Put them back as they were, or name a copy of them with {option('clean', 'DATASET')}. "
+            f"edited since? Put them back as they were, or name a copy of them with {blank('clean', 'DATASET')}. "
             f"Images that came later are protected by {worded(python='runs.protect_like', shell='protect --like RUN')}"
         ) from error
 

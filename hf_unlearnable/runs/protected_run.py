@@ -8,7 +8,7 @@ from os import PathLike
 from datasets import Dataset
 
 from hf_unlearnable.data.intake import Intake
-from hf_unlearnable.errors import number_of, option, some_of
+from hf_unlearnable.errors import blank, number_of, option, some_of
 from hf_unlearnable.methods.base import describe_findings
 from hf_unlearnable.methods.labelling import NONE, Labels
 from hf_unlearnable.methods.others import OTHERS
@@ -78,7 +78,7 @@ class ProtectedRun(PathLike[str]):
         if described.labels == NONE:
             lines.append(
                 f"Labels: none. All images are taken as one owner's. For classes name a column "
-                f"({option('label_column', 'NAME')}), or let them be made ({option('labels', 'clusters:10')})."
+                f"({blank('label_column', 'NAME')}), or let them be made ({option('labels', 'clusters:10')})."
             )
         elif described.labels:
             names = some_of(classes.names)

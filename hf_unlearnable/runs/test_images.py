@@ -15,7 +15,7 @@ from hf_unlearnable.data.columns import Classes, Columns
 from hf_unlearnable.data.image_set import hold_out_by_class
 from hf_unlearnable.data.reading import NAMED, class_numbers, unlabelled_rows
 from hf_unlearnable.data.sources import load_saved
-from hf_unlearnable.errors import DataError, RecipeError, SourceError, option, some_of
+from hf_unlearnable.errors import DataError, RecipeError, SourceError, blank, option, some_of
 from hf_unlearnable.evaluation.owner import FEW
 from hf_unlearnable.files import make_private
 from hf_unlearnable.protection.documents import read_json
@@ -103,8 +103,8 @@ def open_test_images(
     if split in kept or (split is None and kept):
         return run.published_splits[split or ("test" if "test" in kept else kept[0])]
     other = (
-        f"Name clean images that nobody trained on with {option('test', 'DATASET')}, another split with "
-        f"{option('test_split', 'NAME')}, or protect again with {option('hold_out', 0.2)}, which keeps some back"
+        f"Name clean images that nobody trained on with {blank('test', 'DATASET')}, another split with "
+        f"{blank('test_split', 'NAME')}, or protect again with {option('hold_out', 0.2)}, which keeps some back"
     )
     if isinstance(clean, Dataset):
         raise SourceError(f"got originals in memory and no test images; expected both, or the names of both. {other}")

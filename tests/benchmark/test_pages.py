@@ -17,7 +17,8 @@ from hf_unlearnable.benchmark import write_pages
 from hf_unlearnable.benchmark.correlations import plots_of, spearman
 from hf_unlearnable.benchmark.protocol import THIEVES
 from hf_unlearnable.benchmark.records import CellRecord, SetRecord, read_all
-from hf_unlearnable.benchmark.rows import tables_of
+from hf_unlearnable.benchmark.rows import Row, tables_of
+from hf_unlearnable.evaluation.verdicts import Verdict
 
 NASTY = "<script>alert(1)</script> | [x](y)"
 
@@ -184,6 +185,14 @@ def test_a_row_of_defaults_that_have_changed_since_says_so(frozen, tmp_path):
     assert sorted(row.name for row in table.rows) == ["mi-ue", "mi-ue:epochs=18,copies=2"]
 
 
+def test_settings_are_rounded_where_the_names_of_the_rows_stay_apart(frozen, tmp_path):
+    for temperature in (0.1234, 0.12345, 0.56789):
+        recipe = {"name": "mi-ue", **MIUE(temperature=temperature).recipe()}
+        copy(frozen, tmp_path / str(temperature), epochs=learned, identity={"method": recipe}, sets={"name": "mi-ue"})
+    (table,) = tables_of(sorted(tmp_path.glob("0.*")))
+    assert sorted(row.name.partition("=")[2] for row in table.rows) == ["0.1234", "0.12345", "0.568"]
+
+
 def test_a_thief_of_the_protocol_whom_nobody_met_is_a_gap_of_all(frozen, tmp_path, monkeypatch):
     copy(frozen, tmp_path / "a", epochs=learned)
     monkeypatch.setitem(THIEVES, "tiny", (*THIEVES["tiny"], ("knn", "", "none")))
@@ -268,6 +277,15 @@ def test_theory_stands_beside_the_figures(frozen, tmp_path):
 
 
 @NEEDS_CHROMIUM
+def test_an_attack_without_a_share_is_not_the_best(frozen, tmp_path, monkeypatch):
+    copy(frozen, tmp_path, epochs=learned)
+    unknown = Verdict("lost", "jpeg:10", 0.5, 0.5, 0.5, 0.0, 0.6, math.nan, math.nan, False)
+    told = Row.attacks.fget
+    monkeypatch.setattr(Row, "attacks", property(lambda row: [unknown, *told(row)]))
+    markdown = write_pages([tmp_path], tmp_path / "p")[0].read_text()
+    assert "principal-directions:2: 35.0" in markdown
+
+
 def test_who_filters_by_a_thief_gets_its_worst_case_and_sorts_by_any_column(frozen, tmp_path):
     from playwright.sync_api import sync_playwright
 

@@ -72,6 +72,7 @@ def two_of_each() -> Dataset:
         (DatasetDict({"train": make_dataset()}), {}, r"DatasetDict with the splits train; expected one split"),
         (make_dataset().to_iterable_dataset(), {}, r"IterableDataset; expected a Dataset"),
         ([1, 2], {}, r"got list; expected a datasets.Dataset"),
+        (two_of_each().rename_column("a", "LABEL"), {"image": "b", "label": "LABEL"}, r"label_column='LABEL' of type"),
     ],
 )
 def test_columns_that_cannot_be_used(dataset, arguments, message):

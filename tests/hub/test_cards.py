@@ -163,6 +163,22 @@ def test_a_card_written_by_hand_is_kept_and_added_to():
     assert dataset_card(facts(**unsaid), mine.replace("\n", "\r\n")) == dataset_card(facts(**unsaid), mine)
 
 
+@pytest.mark.parametrize(
+    ("given", "stated"),
+    [
+        ("MIT", "mit"),
+        ("CC-BY-4.0", "cc-by-4.0"),
+        ("CC BY-NC 4.0", "cc-by-nc-4.0"),
+        ("OpenRAIL++", "openrail++"),
+        ("one-of-tomorrow", "one-of-tomorrow"),
+    ],
+)
+def test_an_identifier_of_the_hub_is_known_in_any_writing(given, stated):
+    data = DatasetCard(dataset_card(facts(licence=given))).data.to_dict()
+    assert data["license"] == stated
+    assert "license_name" not in data
+
+
 def test_every_split_has_its_own_part_before_the_sources():
     card = dataset_card(facts(split="test", report=None), dataset_card(facts()))
     marks = re.findall(r"<!-- hf-unlearnable: begin (.*?);", card)
