@@ -17,6 +17,8 @@ OWNER = "the owner"  # what the class is called
 
 HELD_OUT = 0.2  # of images that have no test set of their own
 
+SEED = 0  # of what is held out
+
 FEW = 10  # images of an owner: fewer leave too little to train on and to test on
 
 
@@ -27,7 +29,7 @@ def beside(others: ImageSet, own: ImageSet) -> ImageSet:
     return ImageSet(pixels, np.concatenate([others.labels, labels]), [*others.names, OWNER])
 
 
-def hold_out(dataset: Dataset, columns: Columns, seed: int = 0) -> tuple[list[int], list[int]]:
+def hold_out(dataset: Dataset, columns: Columns) -> tuple[list[int], list[int]]:
     """Which rows to train on, and which ``HELD_OUT`` of every class, at least one image each, to test on.
 
     Raises:
@@ -42,7 +44,7 @@ def hold_out(dataset: Dataset, columns: Columns, seed: int = 0) -> tuple[list[in
                 f"got a class with a single image (row {rows[0]}); expected two or more, one of which to test on"
             )
         share = max(HELD_OUT, 1 / len(rows))
-        held[rows[split(numbers[rows], share, seed)]] = True
+        held[rows[split(numbers[rows], share, SEED)]] = True
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
 
 

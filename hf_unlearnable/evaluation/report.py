@@ -263,7 +263,11 @@ class Report:
         if not self.owner or not found:
             return False
         recall = float(np.mean([result.last for result in found]))
-        wrong = float(np.mean([result.named_wrong(self.owner) for result in found]))
+        # Where a model names none of the owner's images right, its precision does not tell how many of others it names.
+        wrongs = [wrong for result in found if not math.isnan(wrong := result.named_wrong(self.owner))]
+        if not wrongs:
+            return False
+        wrong = float(np.mean(wrongs))
         return recall <= scores.guessing(min(wrong, 1.0), self.owner["owner test"])
 
     def protection_score(self, victim: str | None = None, defence: Defence | str | None = None) -> float:

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from tqdm.auto import tqdm
 
 from hf_unlearnable.errors import RecipeError, UnlearnableError, command_line_words, first_line, option, warn, worded
@@ -50,6 +51,8 @@ class Bench:
         cpu: whether to stay off a GPU.
         mixed_precision: as Accelerate calls it.
         at_the_command_line: whether messages speak of options.
+        max_pixels: Pillow's limit for images that are read again, which is not that of Pillow itself where somebody
+            has set another one.
     """
 
     groups: list[Group]
@@ -58,6 +61,7 @@ class Bench:
     cpu: bool
     mixed_precision: str
     at_the_command_line: bool
+    max_pixels: int | None
 
     @classmethod
     def of(cls, groups: list[Group], opened: Opened, folder: Path, accelerator: Accelerator) -> Bench:
@@ -69,6 +73,7 @@ class Bench:
             cpu=accelerator.device.type == "cpu",
             mixed_precision=accelerator.mixed_precision,
             at_the_command_line=bool(worded(python="", shell="yes")),
+            max_pixels=Image.MAX_IMAGE_PIXELS,
         )
 
 
@@ -234,6 +239,7 @@ def _answer(connection: Connection) -> None:
     for plugin in connection.recv():  # first: the bench may hold something of theirs
         load_plugin(plugin)
     bench = _unpacked(connection.recv_bytes())
+    Image.MAX_IMAGE_PIXELS = bench.max_pixels
     with command_line_words() if bench.at_the_command_line else nullcontext():
         accelerator = Accelerator(cpu=bench.cpu, mixed_precision=bench.mixed_precision)
         victims = bench.opened.victims(accelerator, bench.folder)

@@ -14,6 +14,8 @@ from hf_unlearnable.information.posterior import bandwidth, kernel_posterior
 
 CONFIDENCE = 0.95
 
+SEED = 0  # of the halves of the mixture and of the bootstrap
+
 MIXTURE = (
     "the Bayes error is concave: for every classifier h and share s of protected images, (1 - s) * error of h on clean "
     "images + s * error of h on protected ones >= Bayes error of the mixture. A bound on the sum, not on clean images "
@@ -32,7 +34,6 @@ def bayes_error_estimates(
     sigmas: Mapping[str, float | None],
     *,
     kernel: str,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """The estimated Bayes error (``1 - max p`` of the other rows' votes) before and after, in several embeddings.
 
@@ -41,7 +42,6 @@ def bayes_error_estimates(
         features: name of an embedding -> features (N, D) of the clean and of the protected images.
         sigmas: name -> of the kernel; chosen on the clean images when None.
         kernel: see ``bayes_error``.
-        seed: of the halves of the mixture and of the bootstrap.
 
     Returns:
         For each embedding its name, sigma, and the estimates ``clean``, ``protected`` (with ``interval``, a percentile
@@ -52,7 +52,7 @@ def bayes_error_estimates(
     results = []
     for name, (before, after) in features.items():
         classes = torch.from_numpy(labels).to(before.device)
-        half = torch.from_numpy(np.random.default_rng(seed).permutation(len(labels)) < len(labels) // 2)
+        half = torch.from_numpy(np.random.default_rng(SEED).permutation(len(labels)) < len(labels) // 2)
         half = half.to(before.device)
         sigma = sigmas[name] or bandwidth(before, classes, kernel=kernel)
 
@@ -70,7 +70,7 @@ def bayes_error_estimates(
             n_resamples=1000,
             batch=100,
             method="percentile",
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(SEED),
         ).confidence_interval
         results.append(
             {

@@ -22,6 +22,8 @@ OBJECTIVES = ("max", "label", "log-label", "entropy")
 
 TINY = 1e-30  # smaller shares are computed in logarithms
 
+SAMPLE = 128  # rows that show whether a bandwidth is too small or too large
+
 CPU_BLOCK, GPU_BLOCK = 1 << 20, 1 << 27  # kernel values held at once: what a CPU's cache likes, what fills a GPU
 
 
@@ -113,13 +115,13 @@ class KernelScores:
                 yield rows, (weights, products), weights @ members
 
     @torch.no_grad()
-    def warn_of_bandwidth(self, sample: int = 128) -> None:
-        """Look at a few evenly spaced rows, at least ``sample`` of them where there are so many.
+    def warn_of_bandwidth(self) -> None:
+        """Look at a few evenly spaced rows, at least ``SAMPLE`` of them where there are so many.
 
         Warns:
             RuntimeWarning: sigma is so small, or so large, that the estimate says little.
         """
-        step = max(1, len(self.queries) // sample)
+        step = max(1, len(self.queries) // SAMPLE)
         part = replace(self, queries=self.queries[::step], self_index=self.self_index[::step])
         shares = torch.bincount(self.key_labels).to(self.keys.dtype) / len(self.key_labels)
         neighbours, apart = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,11 +21,20 @@ class OfClasses:
         Raises:
             DataError: a class that is no whole number, such as its name.
         """
+        self._check(batch)
+        super().add_batch(**batch)  # type: ignore[misc]
+
+    def add(self, **row: Any) -> None:
+        """Add one row, whose two inputs ``evaluate`` calls by other names here; errors are those of ``add_batch``."""
+        self._check({"predictions": row.get("prediction"), "references": row.get("reference"), **row})
+        super().add(**row)  # type: ignore[misc]
+
+    def _check(self, inputs: Mapping[str, Any]) -> None:
         for name in self.classes:
-            values = np.asarray(batch.get(name))
+            values = np.atleast_1d(np.asarray(inputs.get(name)))
             if values.dtype.kind in "US":
                 raise DataError(
-                    f"got {name} with {values.flat[0]!r}; expected the numbers of classes, as "
+                    f"got {name} with {str(values.flat[0])!r}; expected the numbers of classes, as "
                     f"ClassLabel.str2int has them"
                 )
             between = values[values != np.floor(values)] if values.dtype.kind == "f" else []
@@ -33,7 +43,6 @@ class OfClasses:
                     f"got {name} with {between[0]:g}; expected classes, which are whole numbers. Of logits take "
                     f"argmax(axis=-1)"
                 )
-        super().add_batch(**batch)  # type: ignore[misc]
 
 
 class OfImages:
@@ -56,6 +65,16 @@ class OfImages:
             for row, image in enumerate(listed):
                 _check_array(f"{name}[{row}]", image)
         super().add_batch(**batch)  # type: ignore[misc]
+
+    def add(self, **row: Any) -> None:
+        """Add an image of each input.
+
+        Raises:
+            DataError: an array that is none of uint8 (H, W) or (H, W, 3).
+        """
+        for name, image in row.items():
+            _check_array(name, image)
+        super().add(**row)  # type: ignore[misc]
 
 
 def _check_array(place: str, image: Any) -> None:

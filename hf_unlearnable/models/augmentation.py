@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+GREY = 0.2  # how likely an image is to lose its colour
+
 
 def random_crop_flip(images: torch.Tensor, generator: torch.Generator, padding: int = 4) -> torch.Tensor:
     """Shift every image by up to ``padding`` pixels (zeros move in) and mirror half of them: the usual augmentation.
@@ -50,17 +52,16 @@ def strong_augmentation(images: torch.Tensor, generator: torch.Generator) -> tor
     return _jittered(images, 0.6 + 0.8 * drawn[5:])
 
 
-def grey_or_jitter(images: torch.Tensor, generator: torch.Generator, grey: float = 0.2) -> torch.Tensor:
+def grey_or_jitter(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A share of the images without colour, on average, and the others with the colour jitter of strong augmentation.
 
     Args:
         images: (B, C, H, W) in [0, 1].
         generator: on the CPU, whatever the device of the images, so that devices draw alike.
-        grey: how likely an image is to lose its colour.
     """
     drawn = torch.rand(4, len(images), generator=generator)
     factors = 0.6 + 0.8 * drawn[1:]
-    factors[2] = torch.where(drawn[0] < grey, 0, factors[2])
+    factors[2] = torch.where(drawn[0] < GREY, 0, factors[2])
     return _jittered(images, factors)
 
 

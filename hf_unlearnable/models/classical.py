@@ -23,6 +23,8 @@ Predict = Callable[[torch.Tensor], NDArray[np.int64]]
 Features = Callable[[torch.Tensor], torch.Tensor]  # (B, C, H, W) images -> (B, D)
 
 SIDE = 32  # pixels a side that larger images are shrunk to
+FILTERS = 256  # random ones of RandomFeatures
+PENALTY = 0.1  # of ridge regression on the squared weights, times the images
 
 
 class Classical(ABC):
@@ -176,7 +178,7 @@ class RandomFeatures(Classical):
     name = "random-features"
     seeded = True
 
-    def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int, count: int = 256) -> Predict:
+    def fit(self, images: torch.Tensor, labels: NDArray[np.int64], seed: int) -> Predict:
         """Draw the filters, then fit."""
         generator = torch.Generator().manual_seed(seed)
         side = min(6, *images.shape[-2:])
@@ -187,7 +189,7 @@ class RandomFeatures(Classical):
         centred = patches - mean
         values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
         whiten = vectors @ torch.diag((values + 1e-3).rsqrt()) @ vectors.T
-        filters = F.normalize(centred[:count] @ whiten, dim=1) @ whiten
+        filters = F.normalize(centred[:FILTERS] @ whiten, dim=1) @ whiten
         kernels, shift = filters.view(-1, images.shape[1], side, side), -(filters @ mean)
 
         def averages(seen: torch.Tensor) -> torch.Tensor:
@@ -264,19 +266,13 @@ def shrunk(images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def ridge(
-    features: Features,
-    images: torch.Tensor,
-    labels: NDArray[np.int64],
-    weight: float = 0.1,
-) -> Predict:
+def ridge(features: Features, images: torch.Tensor, labels: NDArray[np.int64]) -> Predict:
     """Linear regression of the classes on standardised features, with a penalty on the squared weights.
 
     Args:
         features: of images.
         images: (N, C, H, W).
         labels: (N,).
-        weight: of the penalty, times N.
     """
     count, classes = len(images), int(labels.max()) + 1
     targets = F.one_hot(torch.from_numpy(labels), classes).double()
@@ -288,7 +284,7 @@ def ridge(
     mean, share = sums / count, targets.mean(dim=0)
     scale = (products.diagonal() / count - mean.square()).clamp(min=0).sqrt() + 1e-6
     covariance = (products / count - mean[:, None] * mean) / (scale[:, None] * scale)
-    covariance.diagonal().add_(weight)
+    covariance.diagonal().add_(PENALTY)
     solved = torch.linalg.solve(covariance, (answers / count - mean[:, None] * share) / scale[:, None])
 
     @torch.no_grad()

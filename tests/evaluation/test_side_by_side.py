@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from helpers.datasets import make_dataset
 from helpers.forked import CONTEXT
+from PIL import Image
 from typer.testing import CliRunner
 
 from hf_unlearnable import Defence, DivergenceError, RecipeError, Training, UnlearnableError, learnability
@@ -33,6 +34,8 @@ import signal
 import warnings
 from dataclasses import dataclass
 
+from PIL import Image
+
 from hf_unlearnable import Defence, register_victim
 from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassification
 
@@ -41,6 +44,13 @@ from hf_unlearnable.modeling import SmallResNetConfig, SmallResNetForImageClassi
 class Murmur(Defence, name="murmur"):
     def prepare(self, images, *, seed):
         warnings.warn(f"seed {seed} murmurs")
+        return images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit(Defence, name="limit"):
+    def prepare(self, images, *, seed):
+        warnings.warn(f"up to {Image.MAX_IMAGE_PIXELS} pixels")
         return images
 
 
@@ -105,6 +115,13 @@ def test_the_results_are_those_of_one_process(small, protection, tmp_path, monke
 def test_what_one_of_them_says_is_heard(small, protection, sets):
     with pytest.warns(UserWarning, match=r"seed [12] murmurs"):
         learnability(small.map(protection), defences="murmur", victims="side-net", num_proc=2, **sets, **SHORT)
+
+
+@pytest.mark.usefixtures("_plugin")
+def test_the_limit_of_pixels_is_that_of_the_process_that_asks(small, protection, sets, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 123_456)
+    with pytest.warns(UserWarning, match="up to 123456 pixels"):
+        learnability(small.map(protection), defences="limit", victims="side-net", num_proc=2, **sets, **SHORT)
 
 
 @pytest.mark.usefixtures("_forked")

@@ -397,6 +397,25 @@ def test_learnability_refuses_what_are_no_classes_and_no_accuracies():
     assert whole["clean_accuracy"] == 1
 
 
+def test_rows_one_by_one_are_refused_as_batches_are():
+    with pytest.raises(DataError, match=r"predictions with 0.9; expected classes, which are whole numbers"):
+        loaded("learnability").add(prediction=0.9, reference=1)
+    with pytest.raises(DataError, match=r"references with 'dog'"):
+        loaded("learnability").add(prediction=0, reference="dog")
+    with pytest.raises(DataError, match=r"labels with 0.5"):
+        loaded("bayes_error").add(features=[0.0], labels=0.5)
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match=r"got float64 \(8, 8, 3\) as prediction; expected a Pillow image"):
+        loaded("imperceptibility").add(prediction=image / 255, reference=image)
+    metric = loaded("learnability")
+    for named, true in ((0, 0), (1.0, 1), (np.int64(1), torch.tensor(0))):
+        metric.add(prediction=named, reference=true)
+    assert metric.compute()["clean_accuracy"] == pytest.approx(2 / 3)
+    metric = loaded("imperceptibility")
+    metric.add(prediction=image, reference=Image.fromarray(image))
+    assert metric.compute()["unchanged"] == 1
+
+
 def test_one_image_is_no_list_of_images():
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     for one in (image, image[:, :, 0]):
