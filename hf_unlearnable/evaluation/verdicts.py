@@ -170,6 +170,18 @@ def row_name(defence: str, *, stopped: bool = False) -> str:
     return "stopping at the best epoch" if defence == NO_DEFENCE else f"{name}, and stopping at the best epoch"
 
 
+def table_rows(defences: Iterable[str], baseline: str, *, add_stopped: bool) -> list[tuple[str, bool]]:
+    """The rows of a table of countermeasures: each one, and whether it is read off for a thief who stopped early.
+
+    Args:
+        defences: those that were measured.
+        baseline: that of ``baseline_defence``, which comes first.
+        add_stopped: let who stopped early follow it, where that was measured as no countermeasure of its own.
+    """
+    rows = [(defence, False) for defence in sorted(defences, key=lambda defence: defence != baseline)]
+    return [*rows[:1], (baseline, True), *rows[1:]] if add_stopped else rows
+
+
 def worst(verdicts: Iterable[Verdict], *, peak: bool = False) -> Verdict | None:
     """The one that regains most; None if of none that is known."""
     figure = "regained_at_peak" if peak else "regained"

@@ -19,6 +19,7 @@ from hf_unlearnable.evaluation.verdicts import (
     judged,
     row_name,
     stops_early,
+    table_rows,
     worst,
 )
 from hf_unlearnable.protection.description import Description
@@ -151,11 +152,12 @@ def _tile(run: ComparedRun, baseline: str) -> dict[str, Any]:
 def _table(reports: Sequence[Report], victim: str, baseline: str) -> dict[str, Any]:
     """The countermeasures of one model: a row each, the ceiling of clean images, then a cell for every run."""
     known = dict.fromkeys(defence for report in reports for defence in report.defences if _has(report, victim, defence))
-    defences = sorted(known, key=lambda defence: defence != baseline)
-    rows = [_row(reports, victim, defence) for defence in defences]
-    if baseline in known and not all(stops_early(report) for report in reports):
-        rows.insert(1, _row(reports, victim, baseline, stopped=True))
-    states = [{defence: Cell.of(report, victim, defence).state for defence in defences} for report in reports]
+    add_stopped = baseline in known and not all(stops_early(report) for report in reports)
+    rows = [
+        _row(reports, victim, defence, stopped=stopped)
+        for defence, stopped in table_rows(known, baseline, add_stopped=add_stopped)
+    ]
+    states = [{defence: Cell.of(report, victim, defence).state for defence in known} for report in reports]
     tries = [
         {defence for defence, state in of_run.items() if defence != baseline and judged(state)} for of_run in states
     ]
@@ -176,7 +178,7 @@ def _has(report: Report, victim: str, defence: str) -> bool:
     return any((result.victim, result.defence) == (victim, defence) for result in report.results)
 
 
-def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool = False) -> dict[str, Any]:
+def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool) -> dict[str, Any]:
     figure = "peak" if stopped else "last"
     ceilings = [
         (report.accuracy(CLEAN, victim, figure, defence=defence), report.spread(CLEAN, victim, figure, defence=defence))

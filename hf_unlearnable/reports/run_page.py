@@ -21,6 +21,7 @@ from hf_unlearnable.evaluation.verdicts import (
     judged,
     row_name,
     stops_early,
+    table_rows,
     worst,
 )
 from hf_unlearnable.methods import find_paper
@@ -138,15 +139,14 @@ def page(facts: PageFacts) -> str:
 
 
 def _table(report: Report, baseline: str) -> list[dict[str, Any]]:
-    """The countermeasures: a row each, a cell for every model; stopping early is read off the row without one."""
-    rows = [
-        {"defence": row_name(defence), "cells": [Cell.of(report, victim, defence) for victim in report.victims]}
-        for defence in sorted(report.defences, key=lambda defence: defence != baseline)
+    """The countermeasures: a row each, a cell for every model."""
+    return [
+        {
+            "defence": row_name(defence, stopped=stopped),
+            "cells": [Cell.of(report, victim, defence, stopped=stopped) for victim in report.victims],
+        }
+        for defence, stopped in table_rows(report.defences, baseline, add_stopped=not stops_early(report))
     ]
-    if not stops_early(report):
-        cells = [Cell.of(report, victim, baseline, stopped=True) for victim in report.victims]
-        rows.insert(1, {"defence": row_name(baseline, stopped=True), "cells": cells})
-    return rows
 
 
 def _block(report: Report, victim: str, defence: str) -> dict[str, Any]:
