@@ -11,10 +11,10 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED, case_of
 from hf_unlearnable.evaluation.lines import Line
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import (
-    BROKEN,
-    LEAKING,
-    Cell,
+    BROKEN_FROM,
+    LEAKING_FROM,
     Verdict,
+    VerdictCell,
     baseline_defence,
     judged,
     row_name,
@@ -115,8 +115,8 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
         "tables": [_table(list(reports.values()), victim, baseline) for victim in victims],
         "mixtures": [table for table in mixtures if table["rows"]],
         "details": _details(runs, public),
-        "broken_from": BROKEN,
-        "leaking_from": LEAKING,
+        "broken_from": BROKEN_FROM,
+        "leaking_from": LEAKING_FROM,
         "clean_colour": case_of(CLEAN).colour,
     }
     return templates.get_template("comparison.html").render(words)
@@ -157,7 +157,7 @@ def _table(reports: Sequence[Report], victim: str, baseline: str) -> dict[str, A
         _row(reports, victim, defence, stopped=stopped)
         for defence, stopped in table_rows(known, baseline, add_stopped=add_stopped)
     ]
-    states = [{defence: Cell.of(report, victim, defence).state for defence in known} for report in reports]
+    states = [{defence: VerdictCell.of(report, victim, defence).state for defence in known} for report in reports]
     tries = [
         {defence for defence, state in of_run.items() if defence != baseline and judged(state)} for of_run in states
     ]
@@ -198,7 +198,7 @@ def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool)
                 "own": ceiling[0],
                 "learned": learned(report, victim),
                 "measured": bool(len(report.values(PROTECTED, victim, defence=defence))),
-                "of": Cell.of(report, victim, defence, stopped=stopped),
+                "of": VerdictCell.of(report, victim, defence, stopped=stopped),
             }
             for ceiling, report in zip(ceilings, reports, strict=True)
         ],

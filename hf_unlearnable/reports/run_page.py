@@ -13,10 +13,10 @@ from hf_unlearnable.evaluation.cases import CLEAN, case_of
 from hf_unlearnable.evaluation.lines import Line
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import (
-    BROKEN,
-    LEAKING,
-    Cell,
+    BROKEN_FROM,
+    LEAKING_FROM,
     Verdict,
+    VerdictCell,
     baseline_defence,
     judged,
     row_name,
@@ -131,8 +131,8 @@ def page(facts: PageFacts) -> str:
         "table": _table(report, baseline) if report else [],
         "mixtures": [line for line in lines if line.defence == baseline and _adds(line)],
         "summary": [line for line in lines if line.seeds],
-        "broken_from": BROKEN,
-        "leaking_from": LEAKING,
+        "broken_from": BROKEN_FROM,
+        "leaking_from": LEAKING_FROM,
         "clean_colour": case_of(CLEAN).colour,
     }
     return templates.get_template("report.html").render(words)
@@ -143,7 +143,7 @@ def _table(report: Report, baseline: str) -> list[dict[str, Any]]:
     return [
         {
             "defence": row_name(defence, stopped=stopped),
-            "cells": [Cell.of(report, victim, defence, stopped=stopped) for victim in report.victims],
+            "cells": [VerdictCell.of(report, victim, defence, stopped=stopped) for victim in report.victims],
         }
         for defence, stopped in table_rows(report.defences, baseline, add_stopped=not stops_early(report))
     ]
