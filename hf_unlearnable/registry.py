@@ -1,4 +1,4 @@
-"""Names that are open to others: methods, defences and models by name, recipes as text, and the checks of settings.
+"""Names that are open to others: methods, defences and models by name, and recipes as text.
 
 What this package defines itself is found in its folders, what others define through entry points of installed packages
 or by ``load_plugin``.

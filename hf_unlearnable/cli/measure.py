@@ -135,6 +135,9 @@ def _ratios(text: str) -> list[float]:
     return shares
 
 
+OTHERS = ("others", "others_split", "others_test", "others_test_split")  # options of ``runs.measure``
+
+
 def measure_and_tell(
     run: RunFolder,
     *,
@@ -156,10 +159,9 @@ def measure_and_tell(
 
     accelerator = default_accelerator()
     named = {name: options.pop(name, None) for name in ("clean", "clean_split", "test", "test_split")}
-    named_others = [options.pop(f"others{what}", None) for what in ("", "_split", "_test", "_test_split")]
+    named_others = {name: options.pop(name, None) for name in OTHERS}
     owner = options.pop("owner", False)
     options = measuring.with_suite(options, run)
-    measuring.check_owner(owner, *named_others)
     training, numbers = Training(epochs=epochs), [SEEDS[0] + index for index in range(seeds)]
     choice = {name: options.get(name) for name in ("victims", "defences", "trainings", "suite", "attack")}
     thieves, _ = chosen_thieves(**choice, training=training)
@@ -173,36 +175,24 @@ def measure_and_tell(
         mixtures_for_all=options.get("suite") is None,
         owner=owner,
     )
-    if owner:
-        options |= measuring.options_of_others(*named_others)
-        sets = measuring.open_own(run, **named, image_column=image_column)
-    else:
-        measuring.check_labelled(run, label_column)
-        sets = measuring.open_sets(run, **named)
+    columns = {"image_column": image_column, "label_column": label_column}
+    subject = measuring.Subject.open(run, **named, owner=owner, **named_others, **columns)
     if accelerator.is_main_process:
         typer.echo(
             f"Up to {len(planned)} trainings of fresh models, for {number_of(len(thieves), 'kind')} of thief; what is "
             f"finished is kept in {run.victims}, so that a stopped run goes on."
         )
-    report = measuring.measure_sets(
-        run,
-        sets,
-        generated=owner and named_others[0] is None,
-        **options,
-        accelerator=accelerator,
-        training=training,
-        seeds=numbers,
-        num_proc=num_proc,
-        image_column=image_column,
-        label_column=label_column,
+    report = subject.measure(
+        **options, **columns, accelerator=accelerator, training=training, seeds=numbers, num_proc=num_proc
     )
     if not accelerator.is_main_process:
         return report
     typer.echo(f"\n{report}\n")
     written = [str(run.measured), "learnability.csv"]
     if not (why := missing()):
-        protected, clean, _ = sets
-        grid = partial(image_grid, clean, protected, image_column=image_column, label_column=label_column)
+        grid = partial(
+            image_grid, subject.originals, subject.protected, image_column=image_column, label_column=label_column
+        )
         keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
         keep_picture(run.beside("images.png"), grid)
         written += ["accuracy.png", "images.png"]

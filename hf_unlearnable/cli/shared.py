@@ -1,6 +1,6 @@
 """What every command has: ``--config``, ``--json``, ``--quiet``, ``--verbose``, and options that several share.
 
-A command is a function that writes for people with ``typer.echo`` and hands what it found and made to ``found``; the
+A command is a function that writes for people with ``typer.echo`` and hands what it found and made to ``record``; the
 rest is done here around it.
 """
 

@@ -150,7 +150,7 @@ def _open(
             return choose(load_dataset("parquet", data_files=files, split="train"), split, source, keep_clean)
     except (DataError, RecipeError):
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # datasets raises many kinds for one cause: it is no file that it can read
         if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # it says nothing itself
         if isinstance(error, DataError):

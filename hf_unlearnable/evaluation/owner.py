@@ -15,7 +15,7 @@ from hf_unlearnable.evaluation.victims import split
 
 OWNER = "the owner"  # what the class is called
 
-HELD_OUT = 0.2  # of images that have no test set of their own
+HELD_OUT_SHARE = 0.2  # of images that have no test set of their own
 
 SEED = 0  # of what is held out
 
@@ -30,7 +30,7 @@ def beside(others: ImageSet, own: ImageSet) -> ImageSet:
 
 
 def hold_out(dataset: Dataset, columns: Columns) -> tuple[list[int], list[int]]:
-    """Which rows to train on, and which ``HELD_OUT`` of every class, at least one image each, to test on.
+    """Which rows to train on, and which ``HELD_OUT_SHARE`` of every class, at least one image each, to test on.
 
     Raises:
         DataError: a class with a single image.
@@ -43,7 +43,7 @@ def hold_out(dataset: Dataset, columns: Columns) -> tuple[list[int], list[int]]:
             raise DataError(
                 f"got a class with a single image (row {rows[0]}); expected two or more, one of which to test on"
             )
-        share = max(HELD_OUT, 1 / len(rows))
+        share = max(HELD_OUT_SHARE, 1 / len(rows))
         held[rows[split(numbers[rows], share, SEED)]] = True
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
 
@@ -57,6 +57,6 @@ def hold_out_own(dataset: Dataset, columns: Columns) -> tuple[list[int], list[in
     if len(dataset) < FEW:
         raise DataError(
             f"got {len(dataset)} images of the owner, too few to tell what a model learns of them; expected at least "
-            f"{FEW}, of which {math.ceil(HELD_OUT * FEW)} are kept from the thieves to test on"
+            f"{FEW}, of which {math.ceil(HELD_OUT_SHARE * FEW)} are kept from the thieves to test on"
         )
     return hold_out(dataset, columns)

@@ -28,6 +28,8 @@ NO_DEFENCE = "none"
 
 FIGURES = ("last", "peak", "last_precision", "last_others", "picked")  # of a result
 
+LATER = ("trainings", "epochs_factors", "suite", "owner", "test_seen")  # keys that are written where they say something
+
 FEW = 3  # victims and defences of which the printed table shows every figure
 
 
@@ -304,8 +306,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; the summary holds None where a figure is not a number."""
-        later = ("trainings", "epochs_factors", "suite", "owner", "test_seen")
-        given = {name: value for name, value in asdict(self).items() if value or value == 0 or name not in later}
+        given = {name: value for name, value in asdict(self).items() if value or value == 0 or name not in LATER}
         results = [result.as_dict() for result in self.results]
         why = {"cannot_be_measured": self.untold()} if self.untold() else {}
         return {"summary": [line.as_dict() for line in self.table()], **why, **given, "results": results}
@@ -366,8 +367,8 @@ class Report:
         """
         kinds = kinds_of(cls)
         own = {key: value for key, value in stored.items() if key in kinds}
-        later = ("doubts", "trainings", "epochs_factors", "suite", "owner", "test_seen")
-        check_keys(own, set(kinds) - set(later), later, "a measurement", kinds)
+        optional = ("doubts", *LATER)
+        check_keys(own, set(kinds) - set(optional), optional, "a measurement", kinds)
         if not 0 <= own["chance"] <= 1 or own["test_images"] < 1:
             raise DataError(
                 f"got a chance of {own['chance']} and {own['test_images']} test images; expected a chance in [0, 1], "

@@ -10,7 +10,7 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED
 from hf_unlearnable.evaluation.printed import CANNOT
 from hf_unlearnable.evaluation.report import NO_DEFENCE, Report
 
-BROKEN, LEAKING = 0.5, 0.25  # shares regained from which on a protection is called broken, or leaking
+BROKEN_FROM, LEAKING_FROM = 0.5, 0.25  # shares regained from which on a protection is called broken, or leaking
 
 UNKNOWN = "not measured"
 
@@ -79,7 +79,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Cell:
+class VerdictCell:
     """A field in a table of countermeasures.
 
     Attributes:
@@ -102,7 +102,7 @@ class Cell:
         return judged(self.state)
 
     @classmethod
-    def of(cls, report: Report, victim: str, defence: str, *, stopped: bool = False) -> Cell:
+    def of(cls, report: Report, victim: str, defence: str, *, stopped: bool = False) -> VerdictCell:
         """Of the last epoch, or of the best one for a thief who stopped there."""
         verdict = Verdict.of(report, victim, defence)
         if not stopped:
@@ -119,7 +119,7 @@ def judged(state: str) -> bool:
 def _state(regained: float, untold: bool) -> str:
     if math.isnan(regained):
         return CANNOT if untold else UNKNOWN
-    return "broken" if regained >= BROKEN else "leaks" if regained >= LEAKING else "holds"
+    return "broken" if regained >= BROKEN_FROM else "leaks" if regained >= LEAKING_FROM else "holds"
 
 
 def best_thief(report: Report) -> Verdict | None:
@@ -168,6 +168,18 @@ def row_name(defence: str, *, stopped: bool = False) -> str:
     if not stopped:
         return name
     return "stopping at the best epoch" if defence == NO_DEFENCE else f"{name}, and stopping at the best epoch"
+
+
+def table_rows(defences: Iterable[str], baseline: str, *, add_stopped: bool) -> list[tuple[str, bool]]:
+    """The rows of a table of countermeasures: each one, and whether it is read off for a thief who stopped early.
+
+    Args:
+        defences: those that were measured.
+        baseline: that of ``baseline_defence``, which comes first.
+        add_stopped: let who stopped early follow it, where that was measured as no countermeasure of its own.
+    """
+    rows = [(defence, False) for defence in sorted(defences, key=lambda defence: defence != baseline)]
+    return [*rows[:1], (baseline, True), *rows[1:]] if add_stopped else rows
 
 
 def worst(verdicts: Iterable[Verdict], *, peak: bool = False) -> Verdict | None:

@@ -37,7 +37,7 @@ from hf_unlearnable.version import versions
 
 T = TypeVar("T")
 
-HELD_OUT = 7  # beside the seed of a victim, so that it does not hold out what its mixture draws by that seed alone
+HELD_OUT_SALT = 7  # beside the seed of a victim, so that it does not hold out what its mixture draws by that seed alone
 
 Figures = tuple[float, ...]  # of one epoch: accuracy; or recall and precision of the owner's class, accuracy of others
 
@@ -340,7 +340,7 @@ def parted(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSe
         share: to hold out, in (0, 1); rounded to the nearest image.
         seed: of what is drawn.
     """
-    rng = np.random.default_rng((HELD_OUT, seed))
+    rng = np.random.default_rng((HELD_OUT_SALT, seed))
     held = hold_out_by_class(images.labels, share, rng)
     return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
 

@@ -29,7 +29,7 @@ ROUNDING = 1e-3  # by how much, relative to a radius, the half precision of a fl
 
 
 @dataclass(frozen=True)
-class Noise:
+class ImportedNoise:
     """Perturbations and what their numbers mean.
 
     Attributes:
@@ -54,7 +54,7 @@ class Noise:
         layout: Layout | None = None,
         scale: Scale | None = None,
         per: Per | None = None,
-    ) -> Noise:
+    ) -> ImportedNoise:
         """Find out what was not told, where there is only one way to understand it.
 
         Args:
@@ -124,7 +124,7 @@ class Noise:
 
 
 def described(
-    noise: Noise, dataset: Dataset, columns: Columns, budget: Budget, scratch: Path, *, progress: bool
+    noise: ImportedNoise, dataset: Dataset, columns: Columns, budget: Budget, scratch: Path, *, progress: bool
 ) -> tuple[Description, Iterator[tuple[NDArray[np.void], NDArray[Any]]]]:
     """What ``Protection.write`` takes: the description, and batches of digests and levels.
 

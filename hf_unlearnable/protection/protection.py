@@ -36,7 +36,7 @@ from hf_unlearnable.files import (
     scratch_folder,
 )
 from hf_unlearnable.progress import counted
-from hf_unlearnable.protection.arrays import Layout, Noise, Per, Scale, described
+from hf_unlearnable.protection.arrays import ImportedNoise, Layout, Per, Scale, described
 from hf_unlearnable.protection.class_patterns import FILE, check_patterns, pattern_for, read_patterns
 from hf_unlearnable.protection.description import DESCRIPTION, Description, content
 from hf_unlearnable.protection.documents import read_json
@@ -172,7 +172,7 @@ class Protection:
             require_empty(folder)
         allowance, columns = Budget.parse(budget), find_columns(dataset, image_column, label_column, needs_label=False)
         given: dict[str, Any] = {"images": len(dataset), "classes": len(Classes.of(dataset, columns).names)}
-        read = Noise.of(noise, **given, layout=layout, scale=scale, per=per)
+        read = ImportedNoise.of(noise, **given, layout=layout, scale=scale, per=per)
         if not clip:
             read.check(allowance)
         with scratch_folder(private_cache() if folder is None else home_of(folder), "import") as scratch:

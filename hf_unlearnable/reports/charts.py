@@ -1,4 +1,4 @@
-"""Pictures of a protection: what it looks like and what it does."""
+"""Charts of a protection: how large its changes are, and what models learn in spite of it."""
 
 from __future__ import annotations
 

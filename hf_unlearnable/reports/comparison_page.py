@@ -11,14 +11,15 @@ from hf_unlearnable.evaluation.cases import CLEAN, PROTECTED, case_of
 from hf_unlearnable.evaluation.lines import Line
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import (
-    BROKEN,
-    LEAKING,
-    Cell,
+    BROKEN_FROM,
+    LEAKING_FROM,
     Verdict,
+    VerdictCell,
     baseline_defence,
     judged,
     row_name,
     stops_early,
+    table_rows,
     worst,
 )
 from hf_unlearnable.protection.description import Description
@@ -114,8 +115,8 @@ def comparison_page(runs: Sequence[ComparedRun], *, command: str, public: bool =
         "tables": [_table(list(reports.values()), victim, baseline) for victim in victims],
         "mixtures": [table for table in mixtures if table["rows"]],
         "details": _details(runs, public),
-        "broken_from": BROKEN,
-        "leaking_from": LEAKING,
+        "broken_from": BROKEN_FROM,
+        "leaking_from": LEAKING_FROM,
         "clean_colour": case_of(CLEAN).colour,
     }
     return templates.get_template("comparison.html").render(words)
@@ -151,11 +152,12 @@ def _tile(run: ComparedRun, baseline: str) -> dict[str, Any]:
 def _table(reports: Sequence[Report], victim: str, baseline: str) -> dict[str, Any]:
     """The countermeasures of one model: a row each, the ceiling of clean images, then a cell for every run."""
     known = dict.fromkeys(defence for report in reports for defence in report.defences if _has(report, victim, defence))
-    defences = sorted(known, key=lambda defence: defence != baseline)
-    rows = [_row(reports, victim, defence) for defence in defences]
-    if baseline in known and not all(stops_early(report) for report in reports):
-        rows.insert(1, _row(reports, victim, baseline, stopped=True))
-    states = [{defence: Cell.of(report, victim, defence).state for defence in defences} for report in reports]
+    add_stopped = baseline in known and not all(stops_early(report) for report in reports)
+    rows = [
+        _row(reports, victim, defence, stopped=stopped)
+        for defence, stopped in table_rows(known, baseline, add_stopped=add_stopped)
+    ]
+    states = [{defence: VerdictCell.of(report, victim, defence).state for defence in known} for report in reports]
     tries = [
         {defence for defence, state in of_run.items() if defence != baseline and judged(state)} for of_run in states
     ]
@@ -176,7 +178,7 @@ def _has(report: Report, victim: str, defence: str) -> bool:
     return any((result.victim, result.defence) == (victim, defence) for result in report.results)
 
 
-def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool = False) -> dict[str, Any]:
+def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool) -> dict[str, Any]:
     figure = "peak" if stopped else "last"
     ceilings = [
         (report.accuracy(CLEAN, victim, figure, defence=defence), report.spread(CLEAN, victim, figure, defence=defence))
@@ -196,7 +198,7 @@ def _row(reports: Sequence[Report], victim: str, defence: str, *, stopped: bool 
                 "own": ceiling[0],
                 "learned": learned(report, victim),
                 "measured": bool(len(report.values(PROTECTED, victim, defence=defence))),
-                "of": Cell.of(report, victim, defence, stopped=stopped),
+                "of": VerdictCell.of(report, victim, defence, stopped=stopped),
             }
             for ceiling, report in zip(ceilings, reports, strict=True)
         ],

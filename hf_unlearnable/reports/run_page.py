@@ -13,14 +13,15 @@ from hf_unlearnable.evaluation.cases import CLEAN, case_of
 from hf_unlearnable.evaluation.lines import Line
 from hf_unlearnable.evaluation.report import Report
 from hf_unlearnable.evaluation.verdicts import (
-    BROKEN,
-    LEAKING,
-    Cell,
+    BROKEN_FROM,
+    LEAKING_FROM,
     Verdict,
+    VerdictCell,
     baseline_defence,
     judged,
     row_name,
     stops_early,
+    table_rows,
     worst,
 )
 from hf_unlearnable.methods import find_paper
@@ -130,23 +131,22 @@ def page(facts: PageFacts) -> str:
         "table": _table(report, baseline) if report else [],
         "mixtures": [line for line in lines if line.defence == baseline and _adds(line)],
         "summary": [line for line in lines if line.seeds],
-        "broken_from": BROKEN,
-        "leaking_from": LEAKING,
+        "broken_from": BROKEN_FROM,
+        "leaking_from": LEAKING_FROM,
         "clean_colour": case_of(CLEAN).colour,
     }
     return templates.get_template("report.html").render(words)
 
 
 def _table(report: Report, baseline: str) -> list[dict[str, Any]]:
-    """The countermeasures: a row each, a cell for every model; stopping early is read off the row without one."""
-    rows = [
-        {"defence": row_name(defence), "cells": [Cell.of(report, victim, defence) for victim in report.victims]}
-        for defence in sorted(report.defences, key=lambda defence: defence != baseline)
+    """The countermeasures: a row each, a cell for every model."""
+    return [
+        {
+            "defence": row_name(defence, stopped=stopped),
+            "cells": [VerdictCell.of(report, victim, defence, stopped=stopped) for victim in report.victims],
+        }
+        for defence, stopped in table_rows(report.defences, baseline, add_stopped=not stops_early(report))
     ]
-    if not stops_early(report):
-        cells = [Cell.of(report, victim, baseline, stopped=True) for victim in report.victims]
-        rows.insert(1, {"defence": row_name(baseline, stopped=True), "cells": cells})
-    return rows
 
 
 def _block(report: Report, victim: str, defence: str) -> dict[str, Any]:

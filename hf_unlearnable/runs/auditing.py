@@ -39,7 +39,7 @@ from hf_unlearnable.settings import check_arguments
 SAMPLE = 2000  # images at most that estimators are fitted to
 ROOM = 1 << 28  # bytes at most that they take
 SIDE = 256  # pixels a side at most that they are looked at where nobody wrote down at which the change was made
-LEAKING, WARNING = 0.5, 0.25  # shares of the change's energy that the best estimator takes out
+LEAK_FROM, WARNING_FROM = 0.5, 0.25  # shares of the change's energy that the best estimator takes out
 SHOWN = 10  # pairs that are told
 
 
@@ -253,7 +253,7 @@ def _patterns(subject: Subject) -> Finding:
         released = replace(released, names=[*released.names, "others"])
     found = sorted((removal(released, originals, name) for name in ESTIMATORS), key=lambda one: -one.at_best)
     best = found[0]
-    severity: Severity = "leak" if best.at_best >= LEAKING else "warning" if best.at_best >= WARNING else "note"
+    severity: Severity = "leak" if best.at_best >= LEAK_FROM else "warning" if best.at_best >= WARNING_FROM else "note"
     others = ", ".join(f"{one.estimator} {100 * one.at_best:.0f} %" for one in found[1:])
     known, missed = "and their labels", ""
     if classes == 1:

@@ -21,7 +21,7 @@ from hf_unlearnable.protection.findings import Audit
 from hf_unlearnable.protection.layout import (
     AUDITED,
     DIGESTS,
-    HELD_OUT,
+    HELD_OUT_FOLDER,
     IMAGES,
     IMAGES_JPEG,
     INTAKE,
@@ -189,7 +189,7 @@ class RunFolder(PathLike[str]):
     @property
     def held_out(self) -> Path:
         """Clean images that were kept back to test on."""
-        return self.private / HELD_OUT
+        return self.private / HELD_OUT_FOLDER
 
     @property
     def report_folder(self) -> Path:

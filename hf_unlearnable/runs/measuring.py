@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -78,46 +78,95 @@ def measure(
         OutputError: nothing can be kept in the folder.
         UnlearnableError: as ``learnability`` raises them.
     """
-    folder = RunFolder(run)
-    check_owner(owner, others, others_split, others_test, others_test_split)
-    if owner:
-        options |= options_of_others(others, others_split, others_test, others_test_split)
-        sets = open_own(folder, clean, clean_split, test, test_split, options.get("image_column"))
-    else:
-        check_labelled(folder, options.get("label_column"))
-        sets = open_sets(folder, clean, clean_split, test, test_split)
-    return measure_sets(folder, sets, generated=owner and others is None, **options)
-
-
-def measure_sets(
-    folder: RunFolder, sets: tuple[Dataset, Dataset, Dataset], *, generated: bool = False, **options: Any
-) -> Report:
-    """``measure`` of sets that are open already, and seen to be those of the run: that takes a while.
-
-    Args:
-        folder: of the run.
-        sets: what ``open_sets`` or ``open_own`` returned.
-        generated: whether the images of others are those that stand in where none were named.
-        options: of ``learnability``.
-    """
-    protected, originals, tests = sets
-    accelerator = options.pop("accelerator", None) or default_accelerator()
-    options = with_suite(options, folder)
-    private_folder(folder.report_folder)  # before the work: it may not be possible
-    report = learnability(
-        protected, clean=originals, test=tests, keep_in=folder.victims, accelerator=accelerator, **options
+    opened = Subject.open(
+        RunFolder(run),
+        clean,
+        clean_split,
+        test,
+        test_split,
+        owner=owner,
+        others=others,
+        others_split=others_split,
+        others_test=others_test,
+        others_test_split=others_test_split,
+        image_column=options.get("image_column"),
+        label_column=options.get("label_column"),
     )
-    if generated:
-        report = replace(report, doubts=(*report.doubts, GENERATED))
+    return opened.measure(**options)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a run is measured with, opened and seen to belong together: that takes a while.
+
+    Attributes:
+        run: the folder.
+        protected: its images.
+        originals: the same rows.
+        tests: clean images that nobody trains on.
+        others: images of others, as options of ``learnability``; none where the run is no one owner's.
+        generated: whether those stand in where none were named.
+    """
+
+    run: RunFolder
+    protected: Dataset
+    originals: Dataset
+    tests: Dataset
+    others: Mapping[str, Dataset]
+    generated: bool
+
+    @classmethod
+    def open(
+        cls,
+        run: RunFolder,
+        clean: Dataset | str | PathLike[str] | None = None,
+        clean_split: str | None = None,
+        test: Dataset | str | PathLike[str] | None = None,
+        test_split: str | None = None,
+        *,
+        owner: bool = False,
+        others: Dataset | str | PathLike[str] | None = None,
+        others_split: str | None = None,
+        others_test: Dataset | str | PathLike[str] | None = None,
+        others_test_split: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> Subject:
+        """Open it; arguments and errors are those of ``measure``."""
+        named_others = (others, others_split, others_test, others_test_split)
+        _check_owner(owner, *named_others)
+        if owner:
+            there = _options_of_others(*named_others)
+            sets = _open_own(run, clean, clean_split, test, test_split, image_column)
+            return cls(run, *sets, others=there, generated=others is None)
+        _check_labelled(run, label_column)
+        return cls(run, *open_sets(run, clean, clean_split, test, test_split), others={}, generated=False)
+
+    def measure(self, **options: Any) -> Report:
+        """Train models on it and keep what they learn; options are those of ``learnability``."""
+        accelerator = options.pop("accelerator", None) or default_accelerator()
+        options = with_suite(options, self.run)
+        private_folder(self.run.report_folder)  # before the work: it may not be possible
+        report = learnability(
+            self.protected,
+            clean=self.originals,
+            test=self.tests,
+            keep_in=self.run.victims,
+            accelerator=accelerator,
+            **self.others,
+            **options,
+        )
+        if self.generated:
+            report = replace(report, doubts=(*report.doubts, GENERATED))
+            if accelerator.is_main_process:
+                warn(GENERATED)
         if accelerator.is_main_process:
-            warn(GENERATED)
-    if accelerator.is_main_process:
-        report.save(folder.measured, private=True)
-        report.save(folder.beside("learnability.csv"), private=True)
-    return report
+            report.save(self.run.measured, private=True)
+            report.save(self.run.beside("learnability.csv"), private=True)
+        return report
 
 
-def check_owner(owner: bool, *others: Any) -> None:
+def _check_owner(owner: bool, *others: Any) -> None:
     """Refuse images of others, or their splits, where nobody asks whether one owner's are learned among them.
 
     Raises:
@@ -130,7 +179,7 @@ def check_owner(owner: bool, *others: Any) -> None:
         )
 
 
-def check_labelled(run: RunFolder, label_column: str | None) -> None:
+def _check_labelled(run: RunFolder, label_column: str | None) -> None:
     """Refuse a run whose images have no labels of their own: models learn no classes of them.
 
     Raises:
@@ -174,7 +223,7 @@ def attack_on(run: RunFolder) -> str | None:
     return next((method.adaptive for method in reversed(used) if method is not None and method.adaptive), None)
 
 
-def open_own(
+def _open_own(
     run: RunFolder,
     clean: Dataset | str | PathLike[str] | None = None,
     clean_split: str | None = None,
@@ -194,7 +243,7 @@ def open_own(
     return protected.select(kept), originals.select(kept), originals.select(held)
 
 
-def options_of_others(
+def _options_of_others(
     others: Dataset | str | PathLike[str] | None,
     split: str | None = None,
     test: Dataset | str | PathLike[str] | None = None,

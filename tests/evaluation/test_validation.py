@@ -17,7 +17,7 @@ from hf_unlearnable.data.image_set import ImageSet
 from hf_unlearnable.evaluation import victims
 from hf_unlearnable.evaluation.cases import CLEAN, CLEAN_PART, MIX, PROTECTED, SEQUENTIAL
 from hf_unlearnable.evaluation.results import Result
-from hf_unlearnable.evaluation.verdicts import Cell, Verdict
+from hf_unlearnable.evaluation.verdicts import Verdict, VerdictCell
 from hf_unlearnable.evaluation.victims import parted, picked_epoch, split
 from hf_unlearnable.hub.cards import _row
 from hf_unlearnable.reports import charts
@@ -119,7 +119,7 @@ def test_every_consumer_shows_the_figure_of_the_picked_epoch(monkeypatch):
     assert report.protection_score(defence=NAME) == pytest.approx((0.9 - 0.5) / 0.8)
     verdict = Verdict.of(report, "small-resnet", NAME)
     assert (verdict.protected, verdict.peak, verdict.regained) == (0.5, 0.6, pytest.approx(0.5))
-    assert Cell.of(report, "small-resnet", NAME).accuracy == 0.5
+    assert VerdictCell.of(report, "small-resnet", NAME).accuracy == 0.5
     line = report.table(defence=NAME)[1]
     assert (line.last.mean, line.peak.mean) == (0.5, 0.6)
     assert "50.0 (60.0)" in _row(report.table(defence=NAME))
