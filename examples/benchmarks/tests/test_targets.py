@@ -53,13 +53,14 @@ def test_a_target_is_a_share_of_the_way_from_chance_to_clean(asked, ways):
 def test_cards_tell_what_was_measured():
     """The figures of a card are typed, since an installed package has no results; here is where both are."""
     told = " ".join(words for _, words in COUNTERMEASURES)
-    jpeg, grey, trained, probe = (
+    jpeg, grey, trained, probe, tuned = (
         tuple(learns(thief).split(" of "))
         for thief in (
             "JPEG at quality 10",
             "greyscale",
             "adversarial training",
             "a new head on a network of ImageNet, 3 epochs",
+            "that network fine-tuned, 3 epochs",
         )
     )
     attack = {
@@ -76,6 +77,7 @@ def test_cards_tell_what_was_measured():
         f"`mi-ue` left {jpeg[0]} % of {jpeg[1]} and {grey[0]} of {grey[1]}",
         f"`mi-ue` left {trained[0]} % of {trained[1]} to it",
         f"`mi-ue` left {probe[0]} % of {probe[1]} to a new head",
+        f"and {tuned[0]} of {tuned[1]} where that was fine-tuned for three epochs",
     ):
         assert sentence in told
 
