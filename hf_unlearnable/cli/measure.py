@@ -176,13 +176,13 @@ def measure_and_tell(
         owner=owner,
     )
     columns = {"image_column": image_column, "label_column": label_column}
-    subject = measuring.Subject.open(run, **named, owner=owner, **named_others, **columns)
+    measurement = measuring.Measurement.open(run, **named, owner=owner, **named_others, **columns)
     if accelerator.is_main_process:
         typer.echo(
             f"Up to {len(planned)} trainings of fresh models, for {number_of(len(thieves), 'kind')} of thief; what is "
             f"finished is kept in {run.victims}, so that a stopped run goes on."
         )
-    report = subject.measure(
+    report = measurement.measure(
         **options, **columns, accelerator=accelerator, training=training, seeds=numbers, num_proc=num_proc
     )
     if not accelerator.is_main_process:
@@ -190,11 +190,9 @@ def measure_and_tell(
     typer.echo(f"\n{report}\n")
     written = [str(run.measured), "learnability.csv"]
     if not (why := missing()):
-        grid = partial(
-            image_grid, subject.originals, subject.protected, image_column=image_column, label_column=label_column
-        )
+        shown = partial(image_grid, measurement.originals, measurement.protected, **columns)
         keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
-        keep_picture(run.beside("images.png"), grid)
+        keep_picture(run.beside("images.png"), shown)
         written += ["accuracy.png", "images.png"]
     typer.echo(f"{', '.join(written)} written" + (f". Without pictures: {why}" if why else ""))
     if not why:

@@ -78,7 +78,7 @@ def measure(
         OutputError: nothing can be kept in the folder.
         UnlearnableError: as ``learnability`` raises them.
     """
-    opened = Subject.open(
+    opened = Measurement.open(
         RunFolder(run),
         clean,
         clean_split,
@@ -96,7 +96,7 @@ def measure(
 
 
 @dataclass(frozen=True)
-class Subject:
+class Measurement:
     """What a run is measured with, opened and seen to belong together: that takes a while.
 
     Attributes:
@@ -131,7 +131,7 @@ class Subject:
         others_test_split: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
-    ) -> Subject:
+    ) -> Measurement:
         """Open it; arguments and errors are those of ``measure``."""
         named_others = (others, others_split, others_test, others_test_split)
         _check_owner(owner, *named_others)
