@@ -190,7 +190,8 @@ def measure_and_tell(
     typer.echo(f"\n{report}\n")
     written = [str(run.measured), "learnability.csv"]
     if not (why := missing()):
-        shown = partial(image_grid, measurement.originals, measurement.protected, **columns)
+        sets = measurement.originals, measurement.protected
+        shown = partial(image_grid, *sets, image_column=image_column, label_column=label_column)
         keep_picture(run.beside("accuracy.png"), partial(accuracy_chart, report))
         keep_picture(run.beside("images.png"), shown)
         written += ["accuracy.png", "images.png"]
