@@ -39,7 +39,7 @@ app.command("import", cls=Command)(command(import_noise))
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 LEFT = {
-    **dict.fromkeys(("protect", "import", "pull", "demo"), "; nothing unfinished was left under the output's name"),
+    **dict.fromkeys(("protect", "import", "pull", "demo"), "; the output was not made"),
     "benchmark": "; what is finished is kept: the same command goes on from there",
     "measure": "; what is finished of the measurement is kept: the same command goes on from there",
 }

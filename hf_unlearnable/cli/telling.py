@@ -147,8 +147,9 @@ def _look_before(
         left = seen.images - len(seen.broken) - (seen.unlabelled if options.get("unlabelled") == "drop" else 0)
         if default.one_class and (warning := few(left)):  # they are of one class, with none beside
             typer.echo(f"\n{warning}")
-        back = f"; {options['hold_out']:.0%} of every class stay clean to test on" if options.get("hold_out") else ""
-        typer.echo(f"\nProtecting {number_of(left, 'image')} with {method.name}, budget {options['budget']}{back}.")
+        share = options.get("hold_out")
+        but = f" but for {share:.0%} of every class, which stay clean to test on," if share else ""
+        typer.echo(f"\nProtecting {number_of(left, 'image')}{but} with {method.name}, budget {options['budget']}.")
     return method, {"intake": seen, "others": inputs.others, "others_split": None}
 
 

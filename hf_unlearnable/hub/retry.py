@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ def describe(error: BaseException) -> str:
         return str(ours)
     status = status_of(error)
     said = first_line(_http(error) or error)  # type: ignore[arg-type]
+    if any(isinstance(cause, socket.gaierror) for cause in causes(error)):
+        return f"no way to the Hub, whose address is not known here ({said}); is this machine on the internet?"
     if isinstance(error, KeyError):
         return f"its answer is not what the clients expect: nothing called {error} in it"
     return f"the Hub answered {status} ({said})" if status else said

@@ -17,7 +17,7 @@ from torch import nn
 from hf_unlearnable.budget import Budget
 from hf_unlearnable.data.columns import find_columns
 from hf_unlearnable.data.reading import labelled
-from hf_unlearnable.errors import DataWarning, RecipeError, option, warn
+from hf_unlearnable.errors import DataWarning, RecipeError, option, warn, worded
 from hf_unlearnable.files import local_path, place_of
 from hf_unlearnable.methods.fitting import Fitting
 from hf_unlearnable.methods.labelling import AUTO, Labels
@@ -294,8 +294,9 @@ class Method(ABC):
         """
         if others is not None and self.one_class:
             raise RecipeError(
-                f"got images of others for the method {self.name!r}, which needs none to protect one class; leave them "
-                f"out, or name a method that tells classes apart, such as mi-ue"
+                f"got images of others for the method {self.name!r}, which needs none to protect one class; leave "
+                f"{worded(python='others', shell='--others')} out, or name a method that tells classes apart, such as "
+                f"mi-ue"
             )
         given = surrogates_of(surrogate)
         if given and not self.uses_surrogates:

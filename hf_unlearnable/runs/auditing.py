@@ -23,6 +23,7 @@ from hf_unlearnable.errors import (
     UnlearnableError,
     blank,
     first_line,
+    number_of,
     option,
     worded,
 )
@@ -196,12 +197,13 @@ def _copies(subject: Subject, others: Mapping[str, Dataset], progress: bool) -> 
         return Finding(
             check="copies",
             severity="warning",
-            says=f"{maybe} pairs of images are within twice the budget ({twice[0].first} and {twice[0].second}): "
-            f"pictures that are alike, or one that was protected in two ways, whose mean undoes a part of it",
+            says=f"within twice the budget of one another: {number_of(maybe, 'pair')} of images ({twice[0].first} and "
+            f"{twice[0].second}): pictures that are alike, or one that was protected in two ways, whose mean undoes a "
+            f"part of it",
             evidence=evidence,
         )
-    alike = f"; {len(twice)} pairs are as near, and are different pictures" if twice else ""
-    equal = f"; {same} pairs have equal pixels" if same else ""
+    alike = f"; as near as that are {number_of(len(twice), 'pair')} of different pictures" if twice else ""
+    equal = f"; equal pixels are in {number_of(same, 'pair')}" if same else ""
     says = f"no picture is there clean and protected, or protected in two ways{alike}{equal}"
     return Finding(check="copies", severity="fine", says=says, evidence=evidence)
 

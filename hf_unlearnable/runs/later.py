@@ -77,7 +77,8 @@ def protect_like(
     if protection.description.patterns is None:
         raise RecipeError(
             f"got {str(run)!r}, which keeps nothing for images that it has not seen; expected a run of one owner's "
-            f"images, or one that was protected with {option('on_unseen', 'craft', '--craft-unseen')}"
+            f"images, or one that was protected with {option('on_unseen', 'craft', '--craft-unseen')}. Protect the new "
+            f"pictures by a run of their own, or all of them again so"
         )
     depth = 0 if protection.columns.label is None else None  # of one owner's pictures folders are no classes
     opened = (
@@ -120,7 +121,8 @@ def _check_labels(data: Dataset, protection: Protection) -> None:
         named = some_of([f"{picture} ({own!r})" for picture, own in wrong], NAMED)
         raise DataError(
             f"got {len(wrong)} of {number_of(len(data), 'picture')} with a label of no class of the run: {named}; "
-            f"expected {classes.expected_for(wrong[0][1])}. Name their classes, or leave them out"
+            f"expected {classes.expected_for(wrong[0][1])}. Name their classes, of a folder by renaming it, or take "
+            f"them out and protect them by a run of their own"
         )
 
 

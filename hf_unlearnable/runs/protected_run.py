@@ -77,8 +77,9 @@ class ProtectedRun(PathLike[str]):
         classes, lines = described.classes, []
         if described.labels == NONE:
             lines.append(
-                f"Labels: none. All images are taken as one owner's. For classes name a column "
-                f"({blank('label_column', 'NAME')}), or let them be made ({option('labels', 'clusters:10')})."
+                f"Labels: none. All images are taken as one owner's. For classes put them into a folder for each, "
+                f"name a column ({blank('label_column', 'NAME')}), or let them be made "
+                f"({option('labels', 'clusters:10')})."
             )
         elif described.labels:
             names = some_of(classes.names)

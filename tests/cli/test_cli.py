@@ -214,7 +214,7 @@ def test_errors_are_one_message_and_leave_nothing(source, tmp_path, arguments, m
 @pytest.mark.parametrize(
     ("command", "left"),
     [
-        ("protect", "; nothing unfinished was left"),
+        ("protect", "; the output was not made"),
         ("measure", "; what is finished of the measurement is kept"),
         ("report", ""),
     ],
@@ -229,7 +229,7 @@ def test_a_full_disk_says_what_is_left(command, left, monkeypatch, capsys):
         main()
     said = capsys.readouterr().err
     assert f"No space left on device{left}" in said
-    assert ("left under" in said) == (command == "protect")
+    assert ("was not made" in said) == (command == "protect")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -245,7 +245,7 @@ def test_ctrl_c_and_kill_end_cleanly(source, tmp_path, sent):
     process.join(300)
     assert process.exitcode == 130
     rest = said.read_text()
-    assert "Stopped; nothing unfinished was left" in rest
+    assert "Stopped; the output was not made" in rest
     assert "Traceback" not in rest
     assert list(output.parent.iterdir()) == []
 

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from datasets import load_dataset
 from helpers.datasets import make_output
@@ -21,7 +22,7 @@ from hf_unlearnable import AccessError, DataError, HubError, PrivacyError, Recip
 from hf_unlearnable.cli.command import app, main
 from hf_unlearnable.data.patience import Patience
 from hf_unlearnable.data.sources import load_source
-from hf_unlearnable.hub.retry import Retry, explain
+from hf_unlearnable.hub.retry import Retry, describe, explain
 
 QUICK = Retry(attempts=3, delay=0.01)
 # Requests in the order of a push, and how many of the same kind go before the one that is meant.
@@ -212,6 +213,13 @@ def little_room(size):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         sys.dont_write_bytecode = before
+
+
+def test_a_machine_that_is_not_on_the_internet_is_asked_about_it():
+    with pytest.raises(httpx.ConnectError) as lost:
+        httpx.get("http://no-such-hub.invalid", trust_env=False)
+    assert describe(lost.value).startswith("no way to the Hub, whose address is not known here (")
+    assert describe(lost.value).endswith("); is this machine on the internet?")
 
 
 def test_a_full_disk(out, name, hub, tmp_path):
