@@ -124,7 +124,7 @@ def test_what_is_told_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("told", "choices"),
     [
-        ({"layout": "NCHW"}, r"layout=NCHW; expected one of 'nchw', 'nhwc'"),
+        ({"layout": "NCHW"}, r"layout='NCHW'; expected one of 'nchw', 'nhwc'"),
         ({"layout": "hwc"}, r"layout='hwc'; expected one of 'nchw', 'nhwc'"),
         ({"scale": 7}, r"scale=7; expected one of 1, 255"),
         ({"per": "images"}, r"per='images'; expected one of 'image', 'class'"),
