@@ -56,7 +56,7 @@ from hf_unlearnable.training.run import TrainingRun
 
 SCRIPT = Path(__file__).stem
 GREY = ("fashion-mnist", TINY)
-METHODS = ("em", "mi-ue", "mi-ue-learned", "mi-ue-from-waves", "texture", "texture-one", "beo")
+METHODS = ("em", "em-from-waves", "mi-ue", "mi-ue-learned", "mi-ue-from-waves", "texture", "texture-one", "beo")
 GONE = ("mi-ue-waves",)  # recipes that the package no longer has, of which there are results
 PRETRAINED = "pretrained"
 DEFENCES = (

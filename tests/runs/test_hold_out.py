@@ -44,7 +44,7 @@ def suggested(said):
 def test_a_share_of_every_class_stays_clean_and_is_tested_on(tmp_path):
     photos = folder_of(make_dataset(60), tmp_path / "photos")
     said = run_command("protect", photos, "--output", tmp_path / "out", "--method", "texture", "--hold-out", "0.2")
-    assert "20% of every class stay clean" in said
+    assert "but for 20% of every class, which stay clean to test on, with" in said
     assert "Held out: 12 images stay clean to test on" in said
     assert "Left out" not in said
     run = RunFolder.open(tmp_path / "out")
