@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from measured import Measured, on_leaderboard
+from measured import EPOCHS, Measured, best_known, in_files, on_leaderboard
 from targets import SET, TARGETS, Target, learns
+from wording import PATCHES
 
 from hf_unlearnable.hub.cards import COUNTERMEASURES
 
@@ -63,17 +64,19 @@ def test_cards_tell_what_was_measured():
             "that network fine-tuned, 3 epochs",
         )
     )
-    attack = {
-        recipe: 100 * Measured.of(on_leaderboard(SET, recipe, 12), "small-resnet", defence).means[0]
+    attacks = [
+        best_known([*in_files(PATCHES, recipe, EPOCHS), on_leaderboard(SET, recipe, EPOCHS)], "small-resnet", defence)
         for recipe, defence in (
-            ("mi-ue", "class-clusters:1"),
-            ("em", "class-clusters:1"),
+            ("mi-ue-from-waves", "class-clusters:1"),
             ("texture", "principal-directions:2"),
+            ("em", "class-clusters:1"),
         )
-    }
+    ]
+    assert [one.effort for one in attacks] == ["3 x 3", "3 x 3", "3 x 1"]
+    clusters, directions, of_em = (f"{100 * one.means[0]:.1f} %" for one in attacks)
     for sentence in (
-        f"`mi-ue` ({attack['mi-ue']:.1f} %, three fits of three victims), `em` ({attack['em']:.1f} %, of one)",
-        f"`texture` ({attack['texture']:.1f} %, one fit)",
+        f"`mi-ue` ({clusters}), `texture` ({directions}; three fits of three victims each)",
+        f"and `em` ({of_em}, of one each)",
         f"`mi-ue` left {jpeg[0]} % of {jpeg[1]} and {grey[0]} of {grey[1]}",
         f"`mi-ue` left {trained[0]} % of {trained[1]} to it",
         f"`mi-ue` left {probe[0]} % of {probe[1]} to a new head",
