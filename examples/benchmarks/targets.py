@@ -88,6 +88,11 @@ class Target:
         met = [within(fit.ways, most) for fit in own.fits]
         return ", met" if all(met) else f", met (by {sum(met)} of {len(met)} fits)"
 
+    def cells(self, own: Measured, asked: list[float] | None = None) -> list[str]:
+        """Those of a measurement, the verdict behind the figures; arguments as of ``verdict``."""
+        reached, *others = own.cells
+        return [reached + self.verdict(own, asked), *others]
+
 
 PLAIN = {"most": 0.18, "most_at_peak": 0.30}
 TARGETS = (
@@ -150,8 +155,7 @@ def table() -> str:
         thief = target.thief if own else f"{target.thief} (from nothing)"
         own = own or measured(target, BEFORE)
         others = _beside(measured(target, recipe) for recipe in CLOSED_FORMS)
-        reached, *cells = own.cells
-        rows.append([thief, target.asked, reached + target.verdict(own), *cells, *others])
+        rows.append([thief, target.asked, *target.cells(own), *others])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, *BESIDE], rows)
 
 
@@ -169,9 +173,8 @@ def elsewhere(dataset: str) -> str:
         )
         if own:
             asked = target.ways(measured(target, DEFAULT).clean.mean())
-            reached, *cells = own.cells
-            reached += target.verdict(own, asked)
-            rows.append([target.thief, _ways(asked), reached, *cells, _ways(own.ways), *_beside(others)])
+            cells = target.cells(own, asked)
+            rows.append([target.thief, _ways(asked), *cells, _ways(own.ways), *_beside(others)])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES, "of the way", *BESIDE], rows)
 
 
@@ -180,8 +183,7 @@ def clothes() -> str:
     rows = []
     for target in ON_CLOTHES:
         own = Measured.of(on_leaderboard(CLOTHES, DEFAULT, target.epochs), target.victim, target.called)
-        reached, *cells = own.cells
-        rows.append([target.thief, target.asked, reached + target.verdict(own), *cells])
+        rows.append([target.thief, target.asked, *target.cells(own)])
     return markdown(["thief", "asked for", recipe_called(DEFAULT), *FIGURES], rows)
 
 

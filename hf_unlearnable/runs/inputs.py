@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from os import PathLike
 from typing import Any, Protocol
 
@@ -106,7 +107,7 @@ class Inputs:
         Raises:
             DataError: labels that cannot be used.
         """
-        return Method.parse("texture" if self.others is None and self._is_one_class() else "mi-ue")
+        return Method.parse("texture" if self.others is None and self._one_class else "mi-ue")
 
     def check(
         self, recipe: Recipe, surrogate: AnySurrogate | Sequence[AnySurrogate] | None = None, *, progress: bool = False
@@ -133,11 +134,13 @@ class Inputs:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DataWarning)  # the fit gives them
                     find_columns(self.dataset, self.columns.image, self.label_column)
-            if self._is_one_class():
+            if self._one_class:
                 raise DataError(f"got images of one class only; {several_expected()}")
         check_other_columns(self.dataset, self.columns.image, progress=progress)
 
-    def _is_one_class(self) -> bool:
+    @cached_property
+    def _one_class(self) -> bool:
+        """Whether all images are of one class: the labels of all rows are read, once."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # the fit gives them
             return is_one_class(self.dataset, self.labels, self.columns.image, self.label_column)
